@@ -1,0 +1,37 @@
+"""Type aliases, and the words that the project uses everywhere.
+
+weights   the parameters of the network, a pytree
+arch      the trainable architecture logits: {kind: [E, O]}
+mix       what a relaxation makes of arch, one number per edge and op: {kind: [E, O]}
+genotype  the discrete result, see `dnas.genotype`
+table     hardware costs per op
+
+Shape letters: B batch, H height, W width, C channels, E edges, O ops, N examples, K seeds. A *kind* is a type of
+cell, such as "normal" or "reduce". The papers write alpha for arch and w for weights; those names appear here only
+where an equation is quoted.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # a typed key, jax.random.key(seed)
+PyTree = Any
+Metrics = dict[str, Array]  # scalars by name
+Arch = Mapping[str, Array]  # {kind: [E, O]}
+Mix = Mapping[str, Array]  # {kind: [E, O]}
+
+# (weights, arch) -> (scalar loss, metrics): what the two levels of the search minimise.
+Objective = Callable[[PyTree, Arch], tuple[Array, Metrics]]
+
+# (arch, mix) -> scalar: a term that is added to the outer objective.
+ArchLoss = Callable[[Arch, Mix], Array]
+
+
+class Batch(NamedTuple):
+    """Some labelled images."""
+
+    images: Array  # [B, H, W, C]
+    labels: Array  # [B] int32

@@ -1,0 +1,195 @@
+"""The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1, https://arxiv.org/abs/1806.09055."""
+
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from dnas.base import Array, Key, Mix, PyTree
+from dnas.cells.cell import Cell, Wave, waves
+from dnas.cells.macro import STEMS, CellStack, stack_layers
+from dnas.cells.mixed import ChosenOps, MixedWave, edge_weights
+from dnas.cells.norms import final_norms, search_norms
+from dnas.cells.ops import OPS
+from dnas.genotype import Genotype
+from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype
+
+# The order matters for ties and for the columns of arch.
+DARTS_OPS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+
+NUM_INPUTS = 2  # a cell reads the outputs of the two cells before it
+
+
+def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_nodes: int = 4) -> SearchSpace:
+    """Returns the DARTS search space, or a variant with other ops or another number of nodes.
+
+    Each of the `num_nodes` intermediate nodes has an edge from both inputs and from every earlier node; the output is the
+    concatenation of the intermediate nodes. Edges are numbered by target, then by source.
+
+    Args:
+      name: the name that genotypes of the space carry.
+      ops: names in `OPS`, in the order of the columns of arch.
+      num_nodes: intermediate nodes of a cell.
+
+    Raises:
+      ValueError: for an op that is not in `OPS`.
+
+    Example:
+      >>> space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3"))
+      >>> len(space.cells["normal"].edges)
+      14
+    """
+    for op in ops:
+        if op not in OPS:
+            raise ValueError(f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}")
+    nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
+    edges = tuple((source, target) for target in nodes for source in range(target))
+    spec = CellSpec(num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)
+    cells = {"normal": spec, "reduce": spec}
+
+    def supernet(*, channels: int = 16, num_cells: int = 8, num_classes: int = 10) -> Supernet:
+        return _supernet(cells, channels=channels, num_cells=num_cells, num_classes=num_classes)
+
+    def network(genotype: Genotype, **sizes) -> Network:
+        check_genotype(space, genotype)
+        return _network(genotype, **sizes)
+
+    space = SearchSpace(name, cells, stack_layers, supernet, network)
+    return space
+
+
+def _stride(layer: LayerSpec, wave: Wave) -> int:
+    """Of the edges: in a reduction cell those that leave its two inputs stride, the others do not."""
+    return layer.stride if max(wave.sources) < NUM_INPUTS else 1
+
+
+def _wave_name(wave: Wave) -> str:
+    return "edges_from_" + "_".join(map(str, wave.sources))
+
+
+def _supernet(cells, *, channels: int, num_cells: int, num_classes: int) -> Supernet:
+    norms = search_norms()
+
+    def stack(mix: Mix) -> CellStack:
+        def run_cell(number, layer, inputs):
+            spec, rows = cells[layer.kind], mix[layer.kind]
+
+            def run_wave(wave, xs):
+                numbers = [[spec.edges.index((source, target)) for target in wave.targets] for source in wave.sources]
+                op = MixedWave(spec.ops, layer.channels, _stride(layer, wave), norms, name=_wave_name(wave))
+                return tuple(op(jnp.stack(xs), rows[jnp.asarray(numbers)]).sum(0))
+
+            return Cell(waves(spec.edges, spec.num_inputs), spec.concat, run_wave, name=f"cell_{number}")(inputs)
+
+        return CellStack(channels, num_cells, num_classes, "cifar", norms, run_cell)
+
+    def init(key: Key, images: Array) -> PyTree:
+        mix = {kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype) for kind, spec in cells.items()}
+        return stack(mix).init(key, images)["params"]
+
+    def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
+        return stack(mix).apply({"params": weights}, images)[0]
+
+    return Supernet(init, apply)
+
+
+def _network(
+    genotype: Genotype,
+    *,
+    channels: int = 36,
+    num_cells: int = 20,
+    num_classes: int = 10,
+    stem: str = "cifar",
+    auxiliary: bool = False,
+    norms=final_norms,
+) -> Network:
+    """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot mix."""
+    if stem not in STEMS:
+        raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
+
+    def stack(train: bool, drop_path: Array | float, auxiliary: bool) -> CellStack:
+        places = norms(train)
+
+        def run_cell(number, layer, inputs):
+            ops = {}
+            for source, target, op in genotype.cells[layer.kind]:
+                ops.setdefault((source, target), []).append(op)
+
+            def run_wave(wave, xs):
+                def run_edge(source, target, x):
+                    name = f"edge_{source}_{target}"
+                    edge = ChosenOps(ops[source, target], layer.channels, _stride(layer, wave), places, name=name)
+                    return edge(x, drop_path)
+
+                states = dict(zip(wave.sources, xs, strict=True))
+                return [sum(run_edge(source, target, x) for source, x in states.items()) for target in wave.targets]
+
+            return Cell(waves(ops, NUM_INPUTS), genotype.concat_of(layer.kind), run_wave, name=f"cell_{number}")(inputs)
+
+        return CellStack(channels, num_cells, num_classes, stem, places, run_cell, auxiliary)
+
+    def init(key: Key, images: Array) -> PyTree:
+        return stack(True, 0.0, auxiliary).init(key, images)
+
+    def apply(
+        variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0
+    ) -> tuple[Array, PyTree]:
+        if not train:
+            return stack(False, 0.0, False).apply(variables, images)[0], variables
+        (logits, auxiliary_logits), averages = stack(True, drop_path, auxiliary).apply(
+            variables, images, rngs={"drop_path": key}, mutable=["batch_stats"]
+        )
+        variables = {**variables, **averages}
+        if auxiliary:
+            variables["auxiliary"] = auxiliary_logits
+        return logits, variables
+
+    return Network(init, apply)
+
+
+def inherit_weights(space: SearchSpace, genotype: Genotype, weights: PyTree, variables: PyTree) -> PyTree:
+    """Returns `variables` of the genotype's network with every array that the supernet has, taken from `weights`.
+
+    What the supernet lacks, such as the scale and shift of norms, stays. With `norms=search_norms` the network then
+    computes what the supernet computes under `one_hot_mix(space, genotype)`.
+
+    Args:
+      weights: of the supernet; variables: of the network, of the same channels, num_cells and num_classes.
+
+    Raises:
+      ValueError: if the two networks differ in size.
+    """
+    check_genotype(space, genotype)
+    flat = flatten_dict(_weights_by_edge(space, weights))
+    params = flatten_dict(variables["params"])
+    for path, array in params.items():
+        if path in flat and flat[path].shape != array.shape:
+            raise ValueError(
+                f"{'/'.join(path)} has shape {flat[path].shape} in the supernet and {array.shape} in the network; build both "
+                "with the same channels, num_cells and num_classes"
+            )
+    return {**variables, "params": unflatten_dict({path: flat.get(path, array) for path, array in params.items()})}
+
+
+def _weights_by_edge(space: SearchSpace, weights: PyTree) -> PyTree:
+    """The supernet's weights under the names of the network's: one entry an edge in place of one a wave."""
+    (spec,) = set(space.cells.values())
+    renamed = {}
+    for name, child in weights.items():
+        if not name.startswith("cell_"):
+            renamed[name] = child
+            continue
+        renamed[name] = {
+            f"edge_{source}_{target}": edge_weights(child.get(_wave_name(wave), {}), wave, source, target)
+            for wave in waves(spec.edges, NUM_INPUTS)
+            for source in wave.sources
+            for target in wave.targets
+        }
+    return renamed

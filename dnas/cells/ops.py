@@ -1,0 +1,159 @@
+"""The candidate ops, one flax module each, and the dict OPS that names them.
+
+Every op is built as `OPS[name](channels=C, stride=s, norms=norms)` and maps images [B, H, W, C] to
+[B, ceil(H/s), ceil(W/s), C]. `norms` says which norms it gets, so that the same op serves the supernet, whose norms are
+stateless, and the final network. Convolutions have no bias. DARTS, section 3.1 and appendix A.1,
+https://arxiv.org/abs/1806.09055; structure and order as in quark0/darts, cnn/operations.py.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dnas.base import Array
+from dnas.cells.kernels import avg_pool, depthwise_conv, max_pool
+from dnas.cells.norms import Norms
+
+# PyTorch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), under which all published results were made.
+conv_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def conv(channels: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv:
+    """Returns a square convolution without bias, padded by `padding` on every side."""
+    sides = [(padding, padding)] * 2
+    return nn.Conv(channels, (kernel, kernel), stride, sides, use_bias=False, kernel_init=conv_init)
+
+
+def pointwise(channels: int) -> nn.Dense:
+    """Returns a 1x1 convolution without bias: in NHWC it is a matrix product over the last axis."""
+    return nn.Dense(channels, use_bias=False, kernel_init=conv_init)
+
+
+class DepthwiseConv(nn.Module):
+    """One k x k filter a channel, padded so that stride 1 keeps the size."""
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", conv_init, (self.kernel, self.kernel, 1, x.shape[-1]), x.dtype)
+        return depthwise_conv(x, kernel, self.stride, self.dilation)
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, 1x1 convolution, norm: brings the input of a cell to its channel count."""
+
+    channels: int
+    norms: Norms
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return self.norms.conv()(pointwise(self.channels)(nn.relu(x)))
+
+
+class FactorizedReduce(nn.Module):
+    """Halves height and width: two strided 1x1 convolutions, the second one pixel off, concatenated, then a norm.
+
+    Raises:
+      ValueError: if height, width or channels are odd, since neither half would fit the other.
+    """
+
+    channels: int
+    norms: Norms
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        height, width = x.shape[1:3]
+        if height % 2 or width % 2:
+            raise ValueError(
+                f"images of {height}x{width} cannot be halved; resize or pad the input so that each reduction finds an even "
+                "height and width (32x32 has five halvings, 28x28 two)"
+            )
+        if self.channels % 2:
+            raise ValueError(f"{self.channels} channels cannot be split in two halves; choose an even number of channels")
+        x = nn.relu(x)
+        half = partial(pointwise, self.channels // 2)
+        both = [half()(x[:, ::2, ::2]), half()(x[:, 1::2, 1::2])]
+        return self.norms.conv()(jnp.concatenate(both, axis=-1))
+
+
+class Zero(nn.Module):
+    """The op `none`: no connection."""
+
+    channels: int
+    stride: int
+    norms: Norms
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
+
+
+class Identity(nn.Module):
+    """Its input. Drop path leaves it alone."""
+
+    def __call__(self, x: Array) -> Array:
+        return x
+
+
+def skip_connect(channels: int, stride: int, norms: Norms, name: str | None = None) -> nn.Module:
+    """Returns the identity, or `FactorizedReduce` where the edge strides."""
+    return Identity(name=name) if stride == 1 else FactorizedReduce(channels, norms, name=name)
+
+
+class Pool(nn.Module):
+    """3x3 pooling; padding never counts in a mean. In a supernet a norm follows, in the final network none."""
+
+    channels: int
+    stride: int
+    norms: Norms
+    pool: Callable[..., Array]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return self.norms.pool()(self.pool(x, self.stride))
+
+
+class SepConv(nn.Module):
+    """ReLU, depthwise, pointwise, norm, twice; the stride is in the first half."""
+
+    channels: int
+    stride: int
+    norms: Norms
+    kernel: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for stride in (self.stride, 1):
+            x = DepthwiseConv(self.kernel, stride)(nn.relu(x))
+            x = self.norms.conv()(pointwise(self.channels)(x))
+        return x
+
+
+class DilConv(nn.Module):
+    """ReLU, depthwise with dilation 2, pointwise, norm."""
+
+    channels: int
+    stride: int
+    norms: Norms
+    kernel: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = DepthwiseConv(self.kernel, self.stride, dilation=2)(nn.relu(x))
+        return self.norms.conv()(pointwise(self.channels)(x))
+
+
+OPS: dict[str, Callable[..., nn.Module]] = {
+    "none": Zero,
+    "max_pool_3x3": partial(Pool, pool=max_pool),
+    "avg_pool_3x3": partial(Pool, pool=avg_pool),
+    "skip_connect": skip_connect,
+    "sep_conv_3x3": partial(SepConv, kernel=3),
+    "sep_conv_5x5": partial(SepConv, kernel=5),
+    "dil_conv_3x3": partial(DilConv, kernel=3),
+    "dil_conv_5x5": partial(DilConv, kernel=5),
+}

@@ -1,0 +1,94 @@
+"""Cells drawn as SVG with the standard library, so that a genotype shows itself wherever SVG does."""
+
+from html import escape
+
+_COLOURS = ("#2f6db3", "#c4473a", "#3c8d5a", "#7d57a8", "#c77d1e", "#23868c", "#8c5a2b", "#5f6673")
+_NODE, _GAP, _LANE, _MARGIN = 46, 130, 26, 24  # pixels: node width, space between nodes, height of a lane, margin
+
+
+def draw_cells(cells, concat) -> str:
+    """Returns one SVG picture of all cells.
+
+    The nodes of a cell stand in a row; every edge runs in a lane of its own above the row, labelled with its op, so that
+    no two labels meet. Nodes that are concatenated to the output have a double border.
+
+    Args:
+      cells: {kind: [(source, target, op), ...]}.
+      concat: {kind: node numbers}.
+    """
+    ops = sorted({op for edges in cells.values() for _, _, op in edges})
+    colours = {op: _COLOURS[number % len(_COLOURS)] for number, op in enumerate(ops)}
+    parts, top, width = [], 0, 0
+    for kind, edges in cells.items():
+        picture, cell_width, cell_height = _draw_cell(kind, edges, concat[kind], colours)
+        parts.append(f'<g transform="translate(0 {top})">{picture}</g>')
+        top, width = top + cell_height, max(width, cell_width)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top}" viewBox="0 0 {width} {top}" '
+        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
+    )
+
+
+def _draw_cell(kind, edges, concat, colours):
+    sources = {source for source, _, _ in edges}
+    targets = {target for _, target, _ in edges}
+    nodes = range(max(targets) + 1)
+    inputs = sorted(sources - targets)
+    lanes = _lanes(edges)
+    row = _MARGIN + 16 + _LANE * (max(lanes.values()) + 1) + 8
+    left = {node: _MARGIN + node * (_NODE + _GAP) for node in nodes}
+    ports = _ports(edges, lanes, left)
+    parts = [f'<text x="{_MARGIN}" y="{_MARGIN}" font-size="15" font-weight="bold" fill="#222">{escape(kind)}</text>']
+    for number, (_, _, op) in enumerate(edges):
+        height = row - 8 - _LANE * lanes[number]
+        start, end = ports[number]
+        colour = colours[op]
+        parts.append(
+            f'<path d="M{start} {row} V{height + 8} Q{start} {height} {start + 8} {height} H{end - 8} Q{end} {height} {end} '
+            f'{height + 8} V{row - 5}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
+            f'<path d="M{end - 3.5} {row - 6} h7 l-3.5 6 z" fill="{colour}"/>'
+            f'<text x="{start + 12}" y="{height - 4}" fill="{colour}">{escape(op)}</text>'
+        )
+    for node in nodes:
+        name = f"in {inputs.index(node)}" if node in inputs else str(node)
+        fill = "#e8eef7" if node in inputs else "#f6f6f6"
+        parts.append(
+            f'<rect x="{left[node]}" y="{row}" width="{_NODE}" height="26" rx="5" fill="{fill}" stroke="#444"/>'
+            f'<text x="{left[node] + _NODE / 2}" y="{row + 17}" text-anchor="middle" fill="#222">{name}</text>'
+        )
+        if node in concat:
+            parts.append(
+                f'<rect x="{left[node] + 2.5}" y="{row + 2.5}" width="{_NODE - 5}" height="21" rx="3" fill="none" stroke="#444"/>'
+            )
+    legend = f"output: concatenation of nodes {', '.join(map(str, concat))}" if len(concat) > 1 else f"output: node {concat[0]}"
+    parts.append(f'<text x="{_MARGIN}" y="{row + 44}" fill="#666">{legend}</text>')
+    return "".join(parts), left[nodes[-1]] + _NODE + _MARGIN, row + 56
+
+
+def _lanes(edges) -> dict[int, int]:
+    """A lane for each edge, short edges lowest, such that edges in one lane do not overlap."""
+    taken, lanes = [], {}
+    for number in sorted(range(len(edges)), key=lambda n: (edges[n][1] - edges[n][0], edges[n])):
+        source, target, _ = edges[number]
+        free = (lane for lane, spans in enumerate(taken) if all(target <= a or source >= b for a, b in spans))
+        lane = next(free, len(taken))
+        if lane == len(taken):
+            taken.append([])
+        taken[lane].append((source, target))
+        lanes[number] = lane
+    return lanes
+
+
+def _ports(edges, lanes, left) -> dict[int, tuple[float, float]]:
+    """Where each edge leaves its source and enters its target: spread over the node, so that verticals do not meet.
+
+    Into a node the lowest lane comes first and out of it the highest, so that no two lines cross at a node.
+    """
+    ends = {}
+    for node in left:
+        incoming = sorted((n for n, e in enumerate(edges) if e[1] == node), key=lambda n: lanes[n])
+        outgoing = sorted((n for n, e in enumerate(edges) if e[0] == node), key=lambda n: -lanes[n])
+        ordered = [(n, 1) for n in incoming] + [(n, 0) for n in outgoing]
+        for place, port in enumerate(ordered):
+            ends[port] = round(left[node] + _NODE * (place + 1) / (len(ordered) + 1), 1)
+    return {number: (ends[number, 0], ends[number, 1]) for number in range(len(edges))}

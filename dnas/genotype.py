@@ -1,0 +1,206 @@
+"""A genotype: the discrete cells that a search ends with. Standard library only."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dnas import drawing, notation
+
+_MAX_TEXT = 20_000  # characters; longer text is refused before it is parsed
+
+
+class Edge(NamedTuple):
+    """One op of a cell: it reads node `source` and is summed into node `target`."""
+
+    source: int
+    target: int
+    op: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Genotype:
+    """The cells of one discrete architecture, by kind: frozen, hashable, independent of the order of the kinds.
+
+    Nodes of a cell are numbered from 0, its inputs first. A cell's output is the concatenation of the nodes in
+    `concat[kind]`; a kind that is not in `concat` concatenates every node that an edge enters. An entry that only repeats
+    this default is dropped, so that equal cells compare equal.
+
+    Args:
+      space: name of the search space, such as "darts".
+      cells: {kind: edges}; an edge is an `Edge` or a tuple (source, target, op). The order of edges is kept.
+      concat: {kind: node numbers}.
+
+    Raises:
+      ValueError: for edges that do not form a directed acyclic graph of named ops, or repeat each other. Whether an op
+        is known is checked by `dnas.space.check_genotype`, since a genotype can be read without its space.
+
+    Example:
+      >>> cell = Genotype("darts", {"normal": [(0, 2, "sep_conv_3x3"), (1, 2, "skip_connect")]})
+      >>> cell == Genotype.from_json(cell.to_json())
+      True
+      >>> cell.cells["normal"][1].op
+      'skip_connect'
+    """
+
+    space: str
+    cells: Mapping[str, tuple[Edge, ...]]
+    concat: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if not isinstance(self.space, str) or not self.space:
+            raise ValueError(f"space must be the name of a search space such as 'darts', not {self.space!r}")
+        if not isinstance(self.cells, Mapping) or not self.cells:
+            raise ValueError(f"cells must map at least one kind to its edges, not {self.cells!r}")
+        if not isinstance(self.concat, Mapping):
+            raise ValueError(f"concat must map kinds to node numbers, not {self.concat!r}")
+        unknown = sorted(set(self.concat) - set(self.cells), key=repr)
+        if unknown:
+            raise ValueError(f"concat names {unknown}, but the genotype has cells of kind {sorted(self.cells)}")
+        cells = {kind: _checked_edges(kind, edges) for kind, edges in self.cells.items()}
+        concat = {kind: _checked_concat(kind, nodes, cells[kind]) for kind, nodes in self.concat.items()}
+        concat = {kind: nodes for kind, nodes in concat.items() if nodes != _entered(cells[kind])}
+        object.__setattr__(self, "cells", _FrozenDict(cells))
+        object.__setattr__(self, "concat", _FrozenDict(concat))
+
+    def __eq__(self, other):
+        if not isinstance(other, Genotype):
+            return NotImplemented
+        return (self.space, self.cells, self.concat) == (other.space, other.cells, other.concat)
+
+    def __hash__(self):
+        return hash((self.space, self.cells, self.concat))
+
+    def concat_of(self, kind: str) -> tuple[int, ...]:
+        """Returns the nodes whose concatenation is the output of a cell of this kind."""
+        return self.concat.get(kind, _entered(self.cells[kind]))
+
+    def count(self, op: str) -> dict[str, int]:
+        """Returns how many edges of each kind of cell carry `op`; count("skip_connect") warns of a collapse."""
+        return {kind: sum(edge.op == op for edge in edges) for kind, edges in self.cells.items()}
+
+    @classmethod
+    def from_text(cls, text: str) -> "Genotype":
+        """Returns the genotype written in any of three notations; the text is parsed and never evaluated.
+
+        * that of the original DARTS code: "Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5],
+          reduce=[...], reduce_concat=range(2, 6))". Every node has the same number of entries, in the order of the
+          nodes; as in that code, the nodes follow two inputs. Its space is "darts";
+        * that of NAS-Bench-201: "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|";
+        * the JSON of `to_json`.
+
+        Raises:
+          ValueError: says what is wrong, where in the text, and what is allowed.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"a genotype is read from a str, not from {type(text).__name__}: {text!r:.80}")
+        if len(text) > _MAX_TEXT:
+            raise ValueError(f"a genotype of {len(text)} characters was given; at most {_MAX_TEXT} are read")
+        stripped = text.strip()
+        if stripped.startswith("{"):
+            return cls.from_json(stripped)
+        if stripped.startswith("|"):
+            return cls("nasbench201", *notation.parse_nasbench201(stripped))
+        if stripped.startswith("Genotype"):
+            return cls("darts", *notation.parse_original(stripped))
+        raise ValueError(
+            f"this is not a genotype: {stripped[:60]!r}. Write the original notation 'Genotype(normal=[(op, node), ...], "
+            "...)', a NAS-Bench-201 string '|op~0|+|op~0|op~1|+...', or JSON as Genotype.to_json makes it"
+        )
+
+    def to_text(self) -> str:
+        """Returns the original notation of the space: `from_text` reads it back to an equal genotype.
+
+        Raises:
+          ValueError: if the notation cannot hold this genotype (in the original notation every node of a cell has the
+            same number of edges); `to_json` holds every genotype.
+        """
+        if self.space == "nasbench201":
+            return notation.write_nasbench201(self.cells)
+        return notation.write_original(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Genotype":
+        """Returns the genotype that `to_json` wrote.
+
+        Raises:
+          ValueError: if the text is not JSON or does not describe a genotype.
+        """
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the genotype is not valid JSON: {error}") from None
+        if not isinstance(tree, dict) or not isinstance(tree.get("cells"), dict):
+            raise ValueError('a JSON genotype is an object with "space" and "cells": {kind: [[source, target, op], ...]}')
+        extra = sorted(set(tree) - {"space", "cells", "concat"})
+        if extra:
+            raise ValueError(f"a JSON genotype has no {extra}; it has space, cells and concat")
+        return cls(tree.get("space"), tree["cells"], tree.get("concat", {}))
+
+    def to_json(self) -> str:
+        """Returns one line of JSON; `from_json` and `from_text` read it back to an equal genotype."""
+        cells = {kind: [list(edge) for edge in edges] for kind, edges in self.cells.items()}
+        concat = {kind: list(nodes) for kind, nodes in self.concat.items()}
+        return json.dumps({"space": self.space, "cells": cells, "concat": concat})
+
+    def _repr_svg_(self) -> str:
+        """Returns the cells drawn as SVG: a notebook shows a genotype this way."""
+        return drawing.draw_cells(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
+
+
+class _FrozenDict(dict):
+    """A dict that hashes by content and refuses to change."""
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
+
+    def _refuse(self, *args, **kwargs):
+        raise TypeError("a Genotype is frozen; make a new one, for instance with dataclasses.replace")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self):
+        return _FrozenDict, (dict(self),)
+
+
+def _is_node(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _checked_edges(kind, edges) -> tuple[Edge, ...]:
+    if not isinstance(kind, str) or not kind.isidentifier():
+        raise ValueError(f"a kind of cell is named by an identifier such as 'normal', not {kind!r}")
+    if not isinstance(edges, (list, tuple)) or not edges:
+        raise ValueError(f"cell {kind!r} needs a list of edges (source, target, op), not {edges!r:.80}")
+    checked = []
+    for number, edge in enumerate(edges):
+        where = f"edge {number} of cell {kind!r}"
+        if not isinstance(edge, (list, tuple)) or len(edge) != 3:
+            raise ValueError(f"{where} must be (source, target, op), not {edge!r:.80}")
+        source, target, op = edge
+        if not _is_node(source) or not _is_node(target) or source >= target:
+            raise ValueError(f"{where} must lead from a node to a later one, both numbered from 0; got {source!r} -> {target!r}")
+        if not isinstance(op, str) or not re.fullmatch(r"\w+", op):
+            raise ValueError(f"{where} needs the name of an op such as 'sep_conv_3x3', not {op!r:.80}")
+        checked.append(Edge(source, target, op))
+    repeated = sorted({edge for edge in checked if checked.count(edge) > 1})
+    if repeated:
+        raise ValueError(f"cell {kind!r} has the edge {tuple(repeated[0])} more than once; each may be there once")
+    return tuple(checked)
+
+
+def _checked_concat(kind, nodes, edges) -> tuple[int, ...]:
+    if not isinstance(nodes, (list, tuple, range)) or not nodes or not all(_is_node(node) for node in nodes):
+        raise ValueError(f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not {nodes!r:.80}")
+    nodes = tuple(nodes)
+    if len(set(nodes)) != len(nodes):
+        raise ValueError(f"concat of cell {kind!r} names a node twice: {list(nodes)}")
+    last = max(edge.target for edge in edges)
+    if max(nodes) > last:
+        raise ValueError(f"concat of cell {kind!r} names node {max(nodes)}, but its last node is {last}")
+    return nodes
+
+
+def _entered(edges) -> tuple[int, ...]:
+    return tuple(sorted({edge.target for edge in edges}))

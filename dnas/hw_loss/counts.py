@@ -1,0 +1,149 @@
+"""Exact parameter and multiply-add counts, read off the traced network: a new op or space is counted as it stands."""
+
+from collections.abc import Callable
+from math import prod
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dnas.genotype import Genotype
+from dnas.space import SearchSpace, check_genotype
+
+
+class Counts(NamedTuple):
+    """Exact integers: trainable parameters, and multiply-adds for one image."""
+
+    params: int
+    macs: int
+
+
+def count_network(
+    space: SearchSpace,
+    genotype: Genotype,
+    *,
+    channels: int = 36,
+    num_cells: int = 20,
+    num_classes: int = 10,
+    image_size: int | tuple[int, int] = 32,
+    image_channels: int = 3,
+    stem: str = "cifar",
+    auxiliary: bool = False,
+) -> Counts:
+    """Returns the exact counts of the network of a genotype.
+
+    The convention: params are all trainable arrays, that is convolutions (no bias), scale and shift of norms, weight and
+    bias of classifiers. macs are the multiply-adds of convolutions and of classifier weights for one image; norms, ReLUs,
+    pooling, sums and biases are not counted. With `auxiliary` both include the auxiliary head, which is used in training
+    only; published figures leave it out. Other counts of the same cells circulate that include norms, ReLUs or pooling.
+
+    Args:
+      stem: "cifar" or "imagenet"; image_size: pixels, one number or (height, width).
+
+    Raises:
+      ValueError: if the genotype does not fit the space, or the sizes do not fit the network.
+
+    Example:
+      >>> import dnas
+      >>> count_network(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"])
+      Counts(params=3349342, macs=528359040)
+    """
+    check_genotype(space, genotype)
+    space.layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
+    network = space.network(
+        genotype, channels=channels, num_cells=num_cells, num_classes=num_classes, stem=stem, auxiliary=auxiliary
+    )
+    image = _image(image_size, image_channels)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(network.init, key, image)
+
+    def logits(variables, image, key):
+        found, updated = network.apply(variables, image, auxiliary, key)
+        return found, updated.get("auxiliary")
+
+    return Counts(_count_params(variables["params"]), _count_macs(logits, variables, image, key))
+
+
+def count_supernet(
+    space: SearchSpace,
+    *,
+    channels: int = 16,
+    num_cells: int = 8,
+    num_classes: int = 10,
+    image_size: int | tuple[int, int] = 32,
+    image_channels: int = 3,
+) -> Counts:
+    """Returns the exact counts of the supernet, arch not included, in the convention of `count_network`.
+
+    Example:
+      >>> import dnas
+      >>> count_supernet(dnas.SPACES["darts"])
+      Counts(params=1930618, macs=300255744)
+    """
+    space.layers(channels=channels, num_cells=num_cells, image_size=image_size, stem="cifar")
+    supernet = space.supernet(channels=channels, num_cells=num_cells, num_classes=num_classes)
+    image = _image(image_size, image_channels)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    weights = jax.eval_shape(supernet.init, key, image)
+    mix = {
+        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()
+    }
+    return Counts(_count_params(weights), _count_macs(supernet.apply, weights, mix, image))
+
+
+def _image(size: int | tuple[int, int], channels: int) -> jax.ShapeDtypeStruct:
+    height, width = (size, size) if isinstance(size, int) else size
+    return jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+
+
+def _count_params(tree) -> int:
+    return sum(prod(array.shape) for array in jax.tree.leaves(tree))
+
+
+def _count_macs(function: Callable, *args) -> int:
+    return _macs_of(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _macs_of(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        name = equation.params.get("name", equation.primitive.name)
+        if name in _RULES:
+            total += _RULES[name](equation)
+        else:
+            inner = sum(_macs_of(sub) for sub in _inner_jaxprs(equation))
+            total += inner * equation.params.get("length", 1)  # of a scan
+    return total
+
+
+def _inner_jaxprs(equation):
+    # A custom gradient carries its function as call_jaxpr, and beside it the rules of its gradients, which do not run.
+    names = ("call_jaxpr",) if "call_jaxpr" in equation.params else equation.params
+    for name in names:
+        value = equation.params[name]
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            item = getattr(item, "jaxpr", item)
+            if hasattr(item, "eqns"):
+                yield item
+
+
+def _dot(equation) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return prod(equation.outvars[0].aval.shape) * prod(shape[axis] for axis in contracted)
+
+
+def _conv(equation) -> int:
+    kernel = equation.invars[1].aval.shape
+    out_channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return prod(equation.outvars[0].aval.shape) * prod(kernel) // out_channels
+
+
+def _depthwise(equation) -> int:
+    x, kernel = (variable.aval.shape for variable in equation.invars)
+    side = kernel[-4]  # [..., k, k, 1, C], the axes in front are edges
+    return prod(equation.outvars[0].aval.shape) * side * side
+
+
+# By primitive, or by the name of a fenced kernel of dnas.cells, in which a convolution is written as a sum over taps.
+_RULES = {"dot_general": _dot, "conv_general_dilated": _conv, "depthwise_forward": _depthwise}

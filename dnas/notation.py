@@ -1,0 +1,156 @@
+"""The two text notations of published cells, read without evaluating them. Standard library only.
+
+A cell is plain data here: edges are (source, target, op) tuples, and {kind: edges}, {kind: concat} describe a genotype.
+"""
+
+import ast
+import re
+
+Cells = dict[str, list[tuple[int, int, str]]]
+Concat = dict[str, tuple[int, ...]]
+
+
+def parse_original(text: str) -> tuple[Cells, Concat]:
+    """Returns (cells, concat) of "Genotype(normal=[(op, source), ...], normal_concat=[2, 3, 4, 5], ...)".
+
+    The notation of quark0/darts, cnn/genotypes.py: each cell has two inputs, and every later node the same number of
+    entries. Raises ValueError with the place in the text.
+    """
+    try:
+        call = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        where = f" at line {error.lineno}, column {error.offset}" if isinstance(error, SyntaxError) else ""
+        raise ValueError(f"the genotype is not well-formed{where}: {error}") from None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype" or call.args:
+        raise ValueError("a genotype in the original notation is one call 'Genotype(normal=..., normal_concat=..., ...)'")
+    fields = {}
+    for keyword in call.keywords:
+        if keyword.arg is None or keyword.arg in fields:
+            raise ValueError(f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a plain field")
+        fields[keyword.arg] = keyword.value
+    kinds = [name for name in fields if not name.endswith("_concat")]
+    if not kinds:
+        raise ValueError("the genotype has no cells; write normal=[(op, node), ...], reduce=[(op, node), ...]")
+    concats = {kind: fields.pop(f"{kind}_concat", None) for kind in kinds}
+    lost = sorted(set(fields) - set(kinds))
+    if lost:
+        raise ValueError(f"the genotype has {lost} without the cell it belongs to; cells given: {kinds}")
+    cells, concat = {}, {}
+    for kind in kinds:
+        pairs = _read_pairs(kind, fields[kind])
+        if concats[kind] is None:
+            raise ValueError(f"the genotype has no {kind}_concat; write for instance {kind}_concat=range(2, 6)")
+        concat[kind] = _read_nodes(f"{kind}_concat", concats[kind])
+        cells[kind] = _edges_of_pairs(kind, pairs, concat[kind])
+    return cells, concat
+
+
+def _at(node) -> str:
+    return f" at line {node.lineno}, column {node.col_offset + 1}"
+
+
+def _read_pairs(kind, node) -> list[tuple[str, int]]:
+    if not isinstance(node, (ast.List, ast.Tuple)) or not node.elts:
+        raise ValueError(f"{kind}{_at(node)} must be a list of (op, node) pairs")
+    pairs = []
+    for element in node.elts:
+        parts = element.elts if isinstance(element, (ast.Tuple, ast.List)) else []
+        values = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+        if len(values) != 2 or not isinstance(values[0], str) or not _is_node(values[1]):
+            raise ValueError(
+                f"{kind}{_at(element)} must be a pair (op, node) such as ('sep_conv_3x3', 1), "
+                f"not {_shown(element)}"
+            )
+        pairs.append((values[0], values[1]))
+    return pairs
+
+
+def _read_nodes(name, node) -> tuple[int, ...]:
+    problem = ValueError(
+        f"{name}{_at(node)} must be a list of node numbers or range(first, end), not {_shown(node)}"
+    )
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name) or node.func.id != "range" or node.keywords or len(node.args) not in (1, 2):
+            raise problem
+        elements = node.args
+    elif isinstance(node, (ast.List, ast.Tuple)):
+        elements = node.elts
+    else:
+        raise problem
+    values = [element.value if isinstance(element, ast.Constant) else None for element in elements]
+    if not values or not all(_is_node(value) and value < 1000 for value in values):
+        raise problem
+    return tuple(range(*values)) if isinstance(node, ast.Call) else tuple(values)
+
+
+def _edges_of_pairs(kind, pairs, concat) -> list[tuple[int, int, str]]:
+    # The notation does not say how many pairs a node has. DARTS has two; other counts are recognised where the
+    # concatenated nodes tell how many nodes there are.
+    num_nodes = len(pairs) // 2
+    if len(pairs) % 2 or max(concat) != num_nodes + 1:
+        num_nodes = max(concat) - 1
+    if num_nodes < 1 or len(pairs) % num_nodes:
+        raise ValueError(
+            f"cell {kind!r} has {len(pairs)} pairs and concatenates nodes {list(concat)}; every node after the two inputs "
+            "needs the same number of pairs (two in DARTS: 8 pairs for nodes 2 to 5)"
+        )
+    per_node = len(pairs) // num_nodes
+    edges = []
+    for number, (op, source) in enumerate(pairs):
+        target = 2 + number // per_node
+        if source >= target:
+            raise ValueError(f"pair {number} of cell {kind!r}, {(op, source)}, belongs to node {target}: its source must be below")
+        edges.append((source, target, op))
+    return edges
+
+
+def write_original(cells: Cells, concat: Concat) -> str:
+    """Returns the text that `parse_original` reads back to the same cells, or raises ValueError if there is none."""
+    fields = []
+    for kind, edges in cells.items():
+        edges = sorted(edges, key=lambda edge: edge[1])  # stable: the order within a node is kept
+        pairs = [(op, source) for source, _, op in edges]
+        try:
+            readable = _edges_of_pairs(kind, pairs, concat[kind]) == [tuple(edge) for edge in edges]
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ValueError(
+                f"cell {kind!r} does not fit the original notation, in which all nodes from 2 on have the same number of "
+                "edges; use to_json()"
+            )
+        fields += [f"{kind}={pairs}", f"{kind}_concat={list(concat[kind])}"]
+    return f"Genotype({', '.join(fields)})"
+
+
+def parse_nasbench201(text: str) -> tuple[Cells, Concat]:
+    """Returns (cells, concat) of "|op~0|+|op~0|op~1|+...": one group a node, https://arxiv.org/abs/2001.00326."""
+    edges = []
+    for target, group in enumerate(text.split("+"), start=1):
+        if not re.fullmatch(r"\|(\w+~\d{1,3}\|)+", group):
+            raise ValueError(f"node {target} of the NAS-Bench-201 string is {group[:80]!r}; write it like '|nor_conv_3x3~0|'")
+        entries = [entry.split("~") for entry in group.strip("|").split("|")]
+        edges += [(int(source), target, op) for op, source in entries]
+    return {"cell": edges}, {"cell": (target,)}
+
+
+def write_nasbench201(cells: Cells) -> str:
+    """Returns the text that `parse_nasbench201` reads back, or raises ValueError if there is none."""
+    if set(cells) != {"cell"}:
+        raise ValueError(f"a NAS-Bench-201 string holds one cell named 'cell', not {sorted(cells)}; use to_json()")
+    last = max(target for _, target, _ in cells["cell"])
+    groups = [[f"{op}~{source}|" for source, target, op in cells["cell"] if target == node] for node in range(1, last + 1)]
+    if not all(groups):
+        raise ValueError("a NAS-Bench-201 string needs an edge into every node; use to_json()")
+    return "+".join("|" + "".join(group) for group in groups)
+
+
+def _is_node(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _shown(node) -> str:
+    try:
+        return _shown(node)
+    except RecursionError:
+        return "a deeply nested expression"

@@ -1,0 +1,31 @@
+"""The relaxation of DARTS: a softmax over the ops of each edge. Section 2.2, eq. 2, https://arxiv.org/abs/1806.09055."""
+
+import jax
+
+from dnas.base import Array, Key
+from dnas.relax.relaxation import Relaxation
+from dnas.space import CellSpec
+
+
+def softmax(*, init_scale: float = 1e-3) -> Relaxation:
+    """Returns the relaxation mix[e, o] = exp(arch[e, o]) / sum_k exp(arch[e, k]); it draws nothing at random.
+
+    Args:
+      init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from.
+
+    Example:
+      >>> import dnas, jax
+      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
+      >>> mix = softmax().sample(key, softmax().init(key, spec), spec, 0)
+      >>> mix.shape, float(mix[0].sum().round(5))
+      ((14, 8), 1.0)
+    """
+
+    def init(key: Key, spec: CellSpec) -> Array:
+        return init_scale * jax.random.normal(key, (len(spec.edges), len(spec.ops)))
+
+    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
+        del key, spec, step
+        return jax.nn.softmax(arch, axis=-1)
+
+    return Relaxation(init, sample)

@@ -1,0 +1,147 @@
+"""What a search space is: the graph of its cells, its layers, and how to build its networks."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from dnas.base import Array, Key, Mix, PyTree
+from dnas.genotype import Edge, Genotype
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSpec:
+    """The graph of one kind of cell: which edges there are and which ops compete on each.
+
+    Nodes are numbered from 0, inputs first. Row e of a mix belongs to `edges[e]`, column o to `ops[o]`.
+
+    Raises:
+      ValueError: if an edge does not lead from a node to a later, non-input node of the cell, or names repeat.
+    """
+
+    num_inputs: int
+    num_nodes: int  # intermediate nodes, inputs not counted
+    edges: tuple[tuple[int, int], ...]  # (source, target)
+    ops: tuple[str, ...]
+    concat: tuple[int, ...]  # the nodes whose concatenation is the output
+
+    def __post_init__(self):
+        last = self.num_inputs + self.num_nodes - 1
+        for source, target in self.edges:
+            if not 0 <= source < target <= last or target < self.num_inputs:
+                raise ValueError(
+                    f"edge {(source, target)} does not lead to a later node among {self.num_inputs} to {last} of the cell"
+                )
+        if len(set(self.edges)) != len(self.edges) or len(set(self.ops)) != len(self.ops):
+            raise ValueError(f"edges and ops of a cell are unique, got {self.edges} and {self.ops}")
+
+    def incoming(self, node: int) -> tuple[int, ...]:
+        """Returns the row numbers of the edges that enter `node`."""
+        return tuple(number for number, (_, target) in enumerate(self.edges) if target == node)
+
+    @property
+    def nodes(self) -> range:
+        """The intermediate nodes."""
+        return range(self.num_inputs, self.num_inputs + self.num_nodes)
+
+
+class LayerSpec(NamedTuple):
+    """One layer of a macro network: a cell, or in a layer-wise space one choice block."""
+
+    kind: str
+    channels: int  # of each node of the cell
+    stride: int  # from the input of the layer to its output
+    size: tuple[int, int]  # height and width of the input
+
+
+class Supernet(NamedTuple):
+    """A network that runs every op of every edge and weighs the results by a mix."""
+
+    init: Callable[[Key, Array], PyTree]  # (key, images [B, H, W, C]) -> weights
+    apply: Callable[[PyTree, Mix, Array], Array]  # (weights, mix, images) -> logits [B, num_classes]
+
+
+class Network(NamedTuple):
+    """The network of one genotype.
+
+    `apply(variables, images, train, key, drop_path=0.0)` returns (logits [B, num_classes], variables). With train=True
+    norms use the statistics of the batch and update their running averages, and drop path is on: the variables that
+    come back hold the new averages, and under "auxiliary" the logits of the auxiliary head if the network has one.
+    With train=False they come back unchanged, and neither key nor drop_path is used.
+    """
+
+    init: Callable[[Key, Array], PyTree]  # (key, images [B, H, W, C]) -> variables, with the weights under "params"
+    apply: Callable[..., tuple[Array, PyTree]]
+
+
+class SearchSpace(NamedTuple):
+    """A search space: cells and their ops, and factories of what is built from them.
+
+    `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`, `supernet(channels=, num_cells=,
+    num_classes=)` a `Supernet`, and `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a
+    `Network`; each has the published sizes as defaults.
+    """
+
+    name: str
+    cells: Mapping[str, CellSpec]
+    layers: Callable[..., tuple[LayerSpec, ...]]
+    supernet: Callable[..., Supernet]
+    network: Callable[..., Network]
+
+
+def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
+    """Raises ValueError unless every cell, edge and op of the genotype exists in the space."""
+    if genotype.space != space.name:
+        raise ValueError(f"the genotype belongs to the space {genotype.space!r}, but the space is {space.name!r}")
+    if set(genotype.cells) != set(space.cells):
+        raise ValueError(
+            f"the genotype has cells of kind {sorted(genotype.cells)}; the space {space.name!r} needs {sorted(space.cells)}"
+        )
+    for kind, edges in genotype.cells.items():
+        spec = space.cells[kind]
+        for edge in edges:
+            _check_edge(space.name, kind, spec, edge)
+        nowhere = sorted(set(genotype.concat_of(kind)) - {edge.target for edge in edges})
+        if nowhere:
+            raise ValueError(f"cell {kind!r} concatenates nodes {nowhere}, which no edge enters")
+        unfed = sorted({e.source for e in edges} - {e.target for e in edges} - set(range(spec.num_inputs)))
+        if unfed:
+            raise ValueError(f"cell {kind!r} reads from nodes {unfed}, which no edge enters")
+
+
+def _check_edge(name: str, kind: str, spec: CellSpec, edge: Edge) -> None:
+    if edge.op not in spec.ops:
+        raise ValueError(
+            f"op {edge.op!r} on edge {edge.source} -> {edge.target} of cell {kind!r} is not in the space {name!r}; choose "
+            f"from: {', '.join(spec.ops)}, or make a space whose ops include it"
+        )
+    if (edge.source, edge.target) not in spec.edges:
+        raise ValueError(
+            f"edge {edge.source} -> {edge.target} of cell {kind!r} is not in the space {name!r}, whose edges are {spec.edges}"
+        )
+
+
+def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
+    """Returns the mix {kind: [E, O]} under which the supernet computes what the genotype's network computes.
+
+    A chosen op has weight one, everything else zero: an edge that was not chosen contributes nothing.
+
+    Raises:
+      ValueError: if the genotype does not fit the space.
+
+    Example:
+      >>> import dnas
+      >>> mix = one_hot_mix(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"])
+      >>> mix["normal"].shape, float(mix["normal"].sum())
+      ((14, 8), 8.0)
+    """
+    check_genotype(space, genotype)
+    mix = {}
+    for kind, spec in space.cells.items():
+        rows = np.zeros((len(spec.edges), len(spec.ops)), np.float32)
+        for source, target, op in genotype.cells[kind]:
+            rows[spec.edges.index((source, target)), spec.ops.index(op)] = 1.0
+        mix[kind] = jnp.asarray(rows)
+    return mix

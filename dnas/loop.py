@@ -1,0 +1,127 @@
+"""The loop that search and retraining share: several steps a compiled call, each call short enough to watch."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnas.base import Metrics, PyTree
+
+_MAX_STEPS = 64  # steps a call at the most: the length of the index arrays, which is fixed so that one program serves all
+_SECONDS = 1.0  # how long a call should take
+
+
+class Progress(NamedTuple):
+    """What a report function is told after every compiled call."""
+
+    step: int  # steps done since the start of the run
+    total_steps: int
+    steps_per_epoch: int
+    seconds: float  # per step of this call, compilation included where there was one
+    metrics: dict[str, np.ndarray]  # of the steps of this call, each [n]
+    state: PyTree
+    row: dict[str, Any] | None  # at the end of an epoch: means over its steps and what the run adds; otherwise None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.step // self.steps_per_epoch
+
+
+def print_epochs(progress: Progress) -> None:
+    """Prints one line an epoch: the report function of `run_search` and `retrain` unless another is given."""
+    if progress.row is not None:
+        numbers = {name: value for name, value in progress.row.items() if isinstance(value, float)}
+        words = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        print(f"epoch {progress.row['epoch']}/{math.ceil(progress.total_steps / progress.steps_per_epoch)}  {words}", flush=True)
+
+
+def run_steps(
+    step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Metrics]],
+    state: PyTree,
+    data: PyTree,
+    epoch_indices: Callable[[int], PyTree],
+    *,
+    first_step: int,
+    total_steps: int,
+    steps_per_epoch: int,
+    at_epoch_end: Callable[[PyTree], dict[str, Any]],
+    report: Callable[[Progress], None],
+) -> tuple[PyTree, list[dict[str, Any]]]:
+    """Runs `step` from `first_step` to `total_steps` and returns the last state and a row for every epoch that ended.
+
+    The loop over the steps of a call is compiled, with a number of steps that is only known when it runs: it grows until a
+    call takes about a second, without another compilation, and has no influence on the result.
+
+    Args:
+      step: (state, data, indices) -> (state, metrics), pure.
+      data: arrays on the device, the same for all steps.
+      epoch_indices: epoch -> indices, a tree of arrays whose first axis is the step within the epoch.
+      at_epoch_end: state -> values for the row of the epoch. Also called at the end of the last, perhaps partial, epoch.
+      report: called after each call.
+
+    Raises:
+      FloatingPointError: as soon as a loss is not finite; the states reported before are sound.
+    """
+    run_call = jax.jit(_make_call(step))
+    rows, sums, steps_summed = [], {}, 0
+    done, length, indices, indices_epoch = first_step, 1, None, None
+    while done < total_steps:
+        epoch, offset = divmod(done, steps_per_epoch)
+        if epoch != indices_epoch:
+            indices, indices_epoch = epoch_indices(epoch), epoch
+        count = min(length, steps_per_epoch - offset, total_steps - done)
+        started = time.perf_counter()
+        state, metrics = run_call(state, data, jax.tree.map(lambda array: _rows(array, offset, count), indices), count)
+        metrics = {name: np.asarray(values)[:count] for name, values in metrics.items()}  # waits for the call
+        seconds = (time.perf_counter() - started) / count
+        _check_finite(metrics, done)
+        compiled = done > first_step
+        if compiled:
+            length = int(np.clip(_SECONDS / seconds, 1, _MAX_STEPS))
+        done, steps_summed = done + count, steps_summed + count
+        sums = {name: sums.get(name, 0.0) + float(values.sum()) for name, values in metrics.items()}
+        row = None
+        if done % steps_per_epoch == 0 or done == total_steps:
+            row = {"epoch": epoch + 1, "step": done, "steps": steps_summed}
+            row |= {name: total / steps_summed for name, total in sums.items()} | at_epoch_end(state)
+            rows.append(row)
+            sums, steps_summed = {}, 0
+        report(Progress(done, total_steps, steps_per_epoch, seconds, metrics, state, row))
+    return state, rows
+
+
+def _make_call(step):
+    def call(state, data, indices, count):
+        pick = lambda number: jax.tree.map(lambda array: array[number], indices)  # noqa: E731
+        shapes = jax.eval_shape(step, state, data, pick(0))[1]
+        metrics = jax.tree.map(lambda value: jnp.zeros((_MAX_STEPS, *value.shape), value.dtype), shapes)
+
+        def body(number, carry):
+            state, metrics = carry
+            state, values = step(state, data, pick(number))
+            return state, jax.tree.map(lambda array, value: array.at[number].set(value), metrics, values)
+
+        return jax.lax.fori_loop(0, count, body, (state, metrics))
+
+    return call
+
+
+def _rows(array: np.ndarray, first: int, count: int) -> np.ndarray:
+    padded = np.zeros((_MAX_STEPS, *array.shape[1:]), array.dtype)
+    padded[:count] = array[first : first + count]
+    return padded
+
+
+def _check_finite(metrics: dict[str, np.ndarray], first: int) -> None:
+    for name, values in metrics.items():
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise FloatingPointError(
+                f"{name} became {values[bad[0]]} at step {first + int(bad[0]) + 1}: the run has diverged. Lower the learning "
+                "rate and start from the last checkpoint or anew"
+            )

@@ -132,7 +132,9 @@ class Genotype:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the genotype is not valid JSON: {error}") from None
         if not isinstance(tree, dict) or not isinstance(tree.get("cells"), dict):
-            raise ValueError('a JSON genotype is an object with "space" and "cells": {kind: [[source, target, op], ...]}')
+            raise ValueError(
+                'a JSON genotype is an object with "space" and "cells": {kind: [[source, target, op], ...]}'
+            )
         extra = sorted(set(tree) - {"space", "cells", "concat"})
         if extra:
             raise ValueError(f"a JSON genotype has no {extra}; it has space, cells and concat")
@@ -180,7 +182,9 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
             raise ValueError(f"{where} must be (source, target, op), not {edge!r:.80}")
         source, target, op = edge
         if not _is_node(source) or not _is_node(target) or source >= target:
-            raise ValueError(f"{where} must lead from a node to a later one, both numbered from 0; got {source!r} -> {target!r}")
+            raise ValueError(
+                f"{where} must lead from a node to a later one, both numbered from 0; got {source!r} -> {target!r}"
+            )
         if not isinstance(op, str) or not re.fullmatch(r"\w+", op):
             raise ValueError(f"{where} needs the name of an op such as 'sep_conv_3x3', not {op!r:.80}")
         checked.append(Edge(source, target, op))
@@ -192,7 +196,9 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
 
 def _checked_concat(kind, nodes, edges) -> tuple[int, ...]:
     if not isinstance(nodes, (list, tuple, range)) or not nodes or not all(_is_node(node) for node in nodes):
-        raise ValueError(f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not {nodes!r:.80}")
+        raise ValueError(
+            f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not {nodes!r:.80}"
+        )
     nodes = tuple(nodes)
     if len(set(nodes)) != len(nodes):
         raise ValueError(f"concat of cell {kind!r} names a node twice: {list(nodes)}")

@@ -11,7 +11,9 @@ import numpy as np
 
 from dnas.base import Metrics, PyTree
 
-_MAX_STEPS = 64  # steps a call at the most: the length of the index arrays, which is fixed so that one program serves all
+_MAX_STEPS = (
+    64  # steps a call at the most: the length of the index arrays, which is fixed so that one program serves all
+)
 _SECONDS = 1.0  # how long a call should take
 
 
@@ -37,7 +39,10 @@ def print_epochs(progress: Progress) -> None:
     if progress.row is not None:
         numbers = {name: value for name, value in progress.row.items() if isinstance(value, float)}
         words = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-        print(f"epoch {progress.row['epoch']}/{math.ceil(progress.total_steps / progress.steps_per_epoch)}  {words}", flush=True)
+        print(
+            f"epoch {progress.row['epoch']}/{math.ceil(progress.total_steps / progress.steps_per_epoch)}  {words}",
+            flush=True,
+        )
 
 
 def run_steps(

@@ -74,7 +74,9 @@ def retrain(
     """
     train, test = check_data(*train), check_data(*test)
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; they must agree")
+        raise ValueError(
+            f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; they must agree"
+        )
     if not 0.0 <= drop_path < 1.0:
         raise ValueError(f"drop_path is a rate from 0 up to but not 1, got {drop_path}")
     augmentation = plain_augmentation(train.images) if augmentation is None else augmentation
@@ -94,9 +96,7 @@ def retrain(
         rate = drop_path * (state.step // steps_per_epoch) / epochs if drop_path else 0.0
 
         def objective(params):
-            logits, variables = network.apply(
-                {**state.variables, "params": params}, batch.images, True, path_key, rate
-            )
+            logits, variables = network.apply({**state.variables, "params": params}, batch.images, True, path_key, rate)
             auxiliary = variables.pop("auxiliary", None)
             loss, metrics = classification_loss(logits, batch.labels)
             if auxiliary is not None:

@@ -5,6 +5,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.cell import Cell, Wave, waves
+from dnas.cells.init import init_variables
 from dnas.cells.macro import STEMS, CellStack, stack_layers
 from dnas.cells.mixed import ChosenOps, MixedWave, edge_weights
 from dnas.cells.norms import final_norms, search_norms
@@ -92,7 +93,7 @@ def _supernet(cells, *, channels: int, num_cells: int, num_classes: int) -> Supe
 
     def init(key: Key, images: Array) -> PyTree:
         mix = {kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype) for kind, spec in cells.items()}
-        return stack(mix).init(key, images)["params"]
+        return init_variables(stack(mix), key, images)["params"]
 
     def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
         return stack(mix).apply({"params": weights}, images)[0]
@@ -136,7 +137,7 @@ def _network(
         return CellStack(channels, num_cells, num_classes, stem, places, run_cell, auxiliary)
 
     def init(key: Key, images: Array) -> PyTree:
-        return stack(True, 0.0, auxiliary).init(key, images)
+        return init_variables(stack(True, 0.0, auxiliary), key, images)
 
     def apply(
         variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0

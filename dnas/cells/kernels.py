@@ -41,7 +41,8 @@ def _slices(padded: Array, kernel: int, stride: int, dilation: int, size: tuple[
     height, width = (size[0] - 1) * stride + 1, (size[1] - 1) * stride + 1
     starts = [(i * dilation, j * dilation) for i in range(kernel) for j in range(kernel)]
     return [
-        lax.slice(padded, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1)) for i, j in starts
+        lax.slice(padded, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1))
+        for i, j in starts
     ]
 
 
@@ -182,9 +183,7 @@ def _max_pool_fwd(x, stride):
     return best, (winner, jnp.zeros((0, *x.shape[1:3])))  # the empty array carries the size
 
 
-max_pool.defvjp(
-    _max_pool_fwd, lambda stride, saved, g: (_unpool(saved[0], g, stride, saved[1].shape[1:]),)
-)
+max_pool.defvjp(_max_pool_fwd, lambda stride, saved, g: (_unpool(saved[0], g, stride, saved[1].shape[1:]),))
 _unpool.defvjp(
     lambda winner, g, stride, size: (_pool_gradient(winner, g, stride, size), winner),
     lambda stride, size, winner, h: (np.zeros(winner.shape, jax.dtypes.float0), _pick(winner, h, stride)),
@@ -225,7 +224,8 @@ _sum_pool.defvjp(
     lambda x, stride, size: (_sum_forward(x, stride), None), lambda stride, size, _, g: (_spread(g, stride, size),)
 )
 _spread.defvjp(
-    lambda g, stride, size: (_sum_gradient(g, stride, size), None), lambda stride, size, _, x: (_sum_pool(x, stride, size),)
+    lambda g, stride, size: (_sum_gradient(g, stride, size), None),
+    lambda stride, size, _, x: (_sum_pool(x, stride, size),),
 )
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
-import jax
 
 from dnas.base import Array
+from dnas.cells.init import bias_init, conv_init
 from dnas.cells.norms import Norms
-from dnas.cells.ops import FactorizedReduce, ReLUConvBN, conv, conv_init
+from dnas.cells.ops import FactorizedReduce, ReLUConvBN, conv
 from dnas.space import LayerSpec
 
 STEMS = ("cifar", "imagenet")
@@ -38,7 +38,9 @@ def stack_layers(
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
     if num_cells < 1 or channels < 1:
-        raise ValueError(f"a network needs at least one cell and one channel, got {num_cells} cells and {channels} channels")
+        raise ValueError(
+            f"a network needs at least one cell and one channel, got {num_cells} cells and {channels} channels"
+        )
     if stem == "imagenet" and channels % 2:
         raise ValueError(f"the imagenet stem starts with half of {channels} channels; choose an even number")
     reductions = {num_cells // 3, 2 * num_cells // 3}
@@ -116,18 +118,13 @@ class CellStack(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A linear layer that starts as PyTorch's does, bias included: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """A linear layer with bias."""
 
     num_classes: int
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        bound = x.shape[-1] ** -0.5
-
-        def bias_init(key, shape, dtype):
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-        return nn.Dense(self.num_classes, kernel_init=conv_init, bias_init=bias_init, name="dense")(x)
+        return nn.Dense(self.num_classes, kernel_init=conv_init, bias_init=bias_init(x.shape[-1]), name="dense")(x)
 
 
 class AuxiliaryHead(nn.Module):

@@ -13,11 +13,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dnas.base import Array
+from dnas.cells.init import conv_init
 from dnas.cells.kernels import avg_pool, depthwise_conv, max_pool
 from dnas.cells.norms import Norms
-
-# PyTorch's default for convolutions, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), under which all published results were made.
-conv_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def conv(channels: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv:
@@ -74,7 +72,9 @@ class FactorizedReduce(nn.Module):
                 "height and width (32x32 has five halvings, 28x28 two)"
             )
         if self.channels % 2:
-            raise ValueError(f"{self.channels} channels cannot be split in two halves; choose an even number of channels")
+            raise ValueError(
+                f"{self.channels} channels cannot be split in two halves; choose an even number of channels"
+            )
         x = nn.relu(x)
         half = partial(pointwise, self.channels // 2)
         both = [half()(x[:, ::2, ::2]), half()(x[:, 1::2, 1::2])]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from dnas import drawing, notation
 
 _MAX_TEXT = 20_000  # characters; longer text is refused before it is parsed
+_MAX_NODES = 1000  # of a cell; what writes or draws a cell goes through all of its nodes
 
 
 class Edge(NamedTuple):
@@ -112,13 +113,14 @@ class Genotype:
     def to_text(self) -> str:
         """Returns the original notation of the space: `from_text` reads it back to an equal genotype.
 
+        Only the name of another space than "darts" and "nasbench201" is lost: the notation has no place for it.
+
         Raises:
           ValueError: if the notation cannot hold this genotype (in the original notation every node of a cell has the
             same number of edges); `to_json` holds every genotype.
         """
-        if self.space == "nasbench201":
-            return notation.write_nasbench201(self.cells)
-        return notation.write_original(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
+        write = notation.write_nasbench201 if self.space == "nasbench201" else notation.write_original
+        return write(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
@@ -167,7 +169,7 @@ class _FrozenDict(dict):
 
 
 def _is_node(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_NODES
 
 
 def _checked_edges(kind, edges) -> tuple[Edge, ...]:
@@ -183,7 +185,8 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
         source, target, op = edge
         if not _is_node(source) or not _is_node(target) or source >= target:
             raise ValueError(
-                f"{where} must lead from a node to a later one, both numbered from 0; got {source!r} -> {target!r}"
+                f"{where} must lead from a node to a later one, both numbered from 0 to {_MAX_NODES - 1}; got "
+                f"{source!r:.20} -> {target!r:.20}"
             )
         if not isinstance(op, str) or not re.fullmatch(r"\w+", op):
             raise ValueError(f"{where} needs the name of an op such as 'sep_conv_3x3', not {op!r:.80}")

@@ -89,7 +89,8 @@ def run_steps(
         if compiled:
             length = int(np.clip(_SECONDS / seconds, 1, _MAX_STEPS))
         done, steps_summed = done + count, steps_summed + count
-        sums = {name: sums.get(name, 0.0) + float(values.sum()) for name, values in metrics.items()}
+        # In float64 such a sum is exact, so that a row does not depend on where the calls began.
+        sums = {name: sums.get(name, 0.0) + float(values.sum(dtype=np.float64)) for name, values in metrics.items()}
         row = None
         if done % steps_per_epoch == 0 or done == total_steps:
             row = {"epoch": epoch + 1, "step": done, "steps": steps_summed}

@@ -19,7 +19,7 @@ def parse_original(text: str) -> tuple[Cells, Concat]:
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        where = f" at line {error.lineno}, column {error.offset}" if isinstance(error, SyntaxError) else ""
+        where = f" at line {error.lineno}, column {error.offset}" if getattr(error, "lineno", None) else ""
         raise ValueError(f"the genotype is not well-formed{where}: {error}") from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype" or call.args:
         raise ValueError(
@@ -86,7 +86,10 @@ def _read_nodes(name, node) -> tuple[int, ...]:
     values = [element.value if isinstance(element, ast.Constant) else None for element in elements]
     if not values or not all(_is_node(value) and value < 1000 for value in values):
         raise problem
-    return tuple(range(*values)) if isinstance(node, ast.Call) else tuple(values)
+    nodes = tuple(range(*values)) if isinstance(node, ast.Call) else tuple(values)
+    if not nodes:
+        raise problem
+    return nodes
 
 
 def _edges_of_pairs(kind, pairs, concat) -> list[tuple[int, int, str]]:
@@ -116,19 +119,15 @@ def write_original(cells: Cells, concat: Concat) -> str:
     """Returns the text that `parse_original` reads back to the same cells, or raises ValueError if there is none."""
     fields = []
     for kind, edges in cells.items():
-        edges = sorted(edges, key=lambda edge: edge[1])  # stable: the order within a node is kept
         pairs = [(op, source) for source, _, op in edges]
-        try:
-            readable = _edges_of_pairs(kind, pairs, concat[kind]) == [tuple(edge) for edge in edges]
-        except ValueError:
-            readable = False
-        if not readable:
-            raise ValueError(
-                f"cell {kind!r} does not fit the original notation, in which all nodes from 2 on have the same number of "
-                "edges; use to_json()"
-            )
         fields += [f"{kind}={pairs}", f"{kind}_concat={list(concat[kind])}"]
-    return f"Genotype({', '.join(fields)})"
+    text = f"Genotype({', '.join(fields)})"
+    if not _reads_back(parse_original, text, cells, concat):
+        raise ValueError(
+            f"cells {list(cells)} do not fit the original notation, in which edges are listed node by node and all nodes from "
+            "2 on have the same number of them; use to_json()"
+        )
+    return text
 
 
 def parse_nasbench201(text: str) -> tuple[Cells, Concat]:
@@ -144,7 +143,7 @@ def parse_nasbench201(text: str) -> tuple[Cells, Concat]:
     return {"cell": edges}, {"cell": (target,)}
 
 
-def write_nasbench201(cells: Cells) -> str:
+def write_nasbench201(cells: Cells, concat: Concat) -> str:
     """Returns the text that `parse_nasbench201` reads back, or raises ValueError if there is none."""
     if set(cells) != {"cell"}:
         raise ValueError(f"a NAS-Bench-201 string holds one cell named 'cell', not {sorted(cells)}; use to_json()")
@@ -154,7 +153,19 @@ def write_nasbench201(cells: Cells) -> str:
     ]
     if not all(groups):
         raise ValueError("a NAS-Bench-201 string needs an edge into every node; use to_json()")
-    return "+".join("|" + "".join(group) for group in groups)
+    text = "+".join("|" + "".join(group) for group in groups)
+    if not _reads_back(parse_nasbench201, text, cells, concat):
+        raise ValueError(
+            "a NAS-Bench-201 string lists edges node by node, and its last node is the output; use to_json()"
+        )
+    return text
+
+
+def _reads_back(parse, text: str, cells: Cells, concat: Concat) -> bool:
+    try:
+        return parse(text) == ({kind: list(edges) for kind, edges in cells.items()}, dict(concat))
+    except ValueError:
+        return False
 
 
 def _is_node(value) -> bool:
@@ -163,6 +174,6 @@ def _is_node(value) -> bool:
 
 def _shown(node) -> str:
     try:
-        return _shown(node)
+        return f"{ast.unparse(node):.80}"
     except RecursionError:
         return "a deeply nested expression"

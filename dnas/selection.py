@@ -20,7 +20,8 @@ def top_edges(k: int = 2) -> Selection:
     falling strength. DARTS, section 2.4, https://arxiv.org/abs/1806.09055.
 
     Raises:
-      ValueError: if the mix does not fit the space, holds a NaN, or a node has fewer than k incoming edges.
+      ValueError: if k is below 1; on selection if the mix does not fit the space, holds a NaN, or a node has fewer than k
+        incoming edges.
 
     Example:
       >>> import dnas, numpy as np
@@ -29,6 +30,9 @@ def top_edges(k: int = 2) -> Selection:
       >>> genotype.cells["normal"][:2]
       (Edge(source=0, target=2, op='max_pool_3x3'), Edge(source=1, target=2, op='max_pool_3x3'))
     """
+
+    if k < 1:
+        raise ValueError(f"each node keeps at least one edge, got k = {k}")
 
     def select(space: SearchSpace, mix: Mix) -> Genotype:
         cells = {}

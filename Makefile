@@ -1,0 +1,76 @@
+# Every command of the project. `make` alone prints them.
+#
+# Settings are given as variables: make search DATASET=cifar10 CHANNELS=8 is python -m experiments.search --dataset=cifar10
+# --channels=8. `make search HELP=1` lists them all.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+# Where the commands run. BIN= (empty) takes the programs on PATH and installs nothing.
+BIN ?= $(VENV)/bin/
+INSTALLED := $(if $(BIN),$(VENV)/installed-experiments)
+INSTALLED_DEV := $(if $(BIN),$(VENV)/installed-dev)
+
+# Variables of the command line other than the Makefile's own become flags.
+OWN := SHELL PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
+GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
+FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$($(v))')$(if $(HELP), --help)
+
+.PHONY: help install search retrain evaluate notebook test test-slow test-minimum lint check format clean
+
+help:  ## print this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo "Settings are variables: make search DATASET=cifar10 DATA_DIR=~/data EPOCHS=50. HELP=1 lists those of a command."
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dnas needs Python 3.11 or newer; give PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-experiments: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable '.[experiments]'
+	@touch $@
+
+$(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/installed-experiments
+
+install: $(INSTALLED_DEV)  ## make the environment in .venv with all that development needs
+
+search: $(INSTALLED)  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
+	$(BIN)python -m experiments.search $(FLAGS)
+
+retrain: $(INSTALLED)  ## train the network of GENOTYPE (a file or a published name) from scratch
+	$(BIN)python -m experiments.retrain $(FLAGS)
+
+evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RUN=runs/NAME
+	$(BIN)python -m experiments.evaluate $(FLAGS)
+
+notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them
+	$(BIN)python -m experiments.notebooks
+
+test: $(INSTALLED_DEV)  ## run the tests (minutes)
+	$(BIN)python -m pytest $(PYTEST)
+
+test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
+	$(BIN)python -m pytest -m slow $(PYTEST)
+
+test-minimum: $(VENV)-minimum/installed  ## run the tests with the oldest packages that setup.cfg allows
+	$(VENV)-minimum/bin/python -m pytest $(PYTEST)
+
+$(VENV)-minimum/installed: setup.cfg pyproject.toml constraints-minimum.txt
+	$(PYTHON) -m venv $(VENV)-minimum
+	$(VENV)-minimum/bin/python -m pip install --quiet --editable '.[dev]' --constraint constraints-minimum.txt
+	@touch $@
+
+lint: $(INSTALLED_DEV)  ## check style and formatting
+	$(BIN)python -m ruff check .
+	$(BIN)python -m ruff format --check .
+
+format: $(INSTALLED_DEV)  ## format the code
+	$(BIN)python -m ruff check --fix .
+	$(BIN)python -m ruff format .
+
+check: lint test  ## lint and test: run it before you hand in
+
+clean:  ## remove the environment and caches, keep runs/
+	rm -rf $(VENV) $(VENV)-minimum .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,267 @@
+"""The laws that an op, a relaxation and a search space must keep. Run the check on your own; our tests run it on all of ours."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from dnas.cells.init import init_variables
+from dnas.cells.norms import final_norms, search_norms
+from dnas.genotype import Genotype
+from dnas.relax.relaxation import Relaxation
+from dnas.selection import top_edges
+from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
+
+_BATCH, _HEIGHT, _WIDTH, _CHANNELS, _CLASSES, _SEEDS = 2, 8, 6, 4, 5, 2
+
+
+@contextlib.contextmanager
+def _law(text: str) -> Iterator[None]:
+    """Whatever fails inside becomes an AssertionError that begins with the law."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"law broken: {text}. {type(error).__name__}: {error}") from error
+
+
+def _assert_same_structure(left, right) -> None:
+    if jax.tree.structure(left) != jax.tree.structure(right):
+        raise ValueError(f"{jax.tree.structure(left)} is not {jax.tree.structure(right)}")
+    chex.assert_trees_all_equal_shapes_and_dtypes(left, right)
+
+
+def check_op(factory: Callable) -> None:
+    """Checks an op as `OPS` holds it: `factory(channels=, stride=, norms=, name=)` returns a flax module.
+
+    For strides 1 and 2 the module maps float32 images [B, H, W, C] to float32 [B, ceil(H/s), ceil(W/s), C]; values and the
+    gradients of images and weights are finite, also at zero; jit changes nothing, and vmap over weights and images equals
+    running them one by one, as the supernet does; with `search_norms` it has weights only, with `final_norms` it may
+    keep running averages in "batch_stats", which only training changes.
+
+    Raises:
+      AssertionError: names the first law that fails.
+
+    Example:
+      >>> from dnas.cells import OPS
+      >>> check_op(OPS["avg_pool_3x3"])
+    """
+    keys = jax.random.split(jax.random.key(0), _SEEDS)
+    images = jax.random.normal(jax.random.key(1), (_SEEDS, _BATCH, _HEIGHT, _WIDTH, _CHANNELS))
+    for stride in (1, 2):
+        shape = (_BATCH, -(-_HEIGHT // stride), -(-_WIDTH // stride), _CHANNELS)
+        _check_in_search(factory, keys, images, stride, shape)
+        _check_in_final_network(factory, keys[0], images[0], stride, shape)
+
+
+def _check_in_search(factory, keys, images, stride, shape):
+    where = f"with search_norms() and stride {stride}"
+    with _law(f"an op can be built and run {where}"):
+        op = factory(channels=_CHANNELS, stride=stride, norms=search_norms(), name="op")
+        variables = [init_variables(op, key, x) for key, x in zip(keys, images, strict=True)]
+        eager = [op.apply(own, x) for own, x in zip(variables, images, strict=True)]
+    with _law(f"an op keeps nothing but weights {where}"):
+        if set(variables[0]) - {"params"}:
+            raise ValueError(f"it also has variables in {sorted(set(variables[0]) - {'params'})}")
+    with _law(f"the output of an op is [B, ceil(H/s), ceil(W/s), C] {where}"):
+        chex.assert_shape(eager[0], shape)
+    with _law(f"an op keeps float32 {where}"):
+        chex.assert_type([eager[0], *jax.tree.leaves(variables[0])], jnp.float32)
+    with _law(f"an op is finite {where}"):
+        chex.assert_tree_all_finite(eager)
+
+    direction = jax.random.normal(jax.random.key(2), shape)
+
+    def product(own, x):
+        y = op.apply(own, x)
+        return jnp.vdot(y, direction), y
+
+    with _law(f"an op works under jit, with a gradient {where}"):
+        gradient = jax.jit(jax.grad(product, argnums=(0, 1), has_aux=True))
+        gradients, jitted = gradient(variables[0], images[0])
+    with _law(f"an op computes the same under jit {where}"):
+        chex.assert_trees_all_close(jitted, eager[0], atol=1e-4)
+    with _law(f"the gradients of an op for images and weights are finite {where}"):
+        chex.assert_tree_all_finite(gradients)
+        chex.assert_tree_all_finite(gradient(variables[0], jnp.zeros_like(images[0])))
+    with _law(f"vmap of an op over weights and images equals one by one {where}"):
+        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *variables)
+        chex.assert_trees_all_close(jax.vmap(op.apply)(stacked, images), jnp.stack(eager), atol=1e-4)
+
+
+def _check_in_final_network(factory, key, images, stride, shape):
+    where = f"with final_norms(train) and stride {stride}"
+    with _law(f"an op can be built and run {where}"):
+        op = factory(channels=_CHANNELS, stride=stride, norms=final_norms(True), name="op")
+        variables = init_variables(op, key, images)
+        trained, averages = op.apply(variables, images, mutable=["batch_stats"])
+        op = factory(channels=_CHANNELS, stride=stride, norms=final_norms(False), name="op")
+        evaluated = op.apply(variables, images)
+    with _law(f"an op has no variables but params and batch_stats {where}"):
+        if set(variables) - {"params", "batch_stats"}:
+            raise ValueError(f"it has variables in {sorted(variables)}")
+    with _law(f"training keeps the shapes of the running averages {where}"):
+        _assert_same_structure(averages.get("batch_stats", {}), variables.get("batch_stats", {}))
+    with _law(f"the output of an op is float32 [B, ceil(H/s), ceil(W/s), C] {where}"):
+        chex.assert_shape([trained, evaluated], shape)
+        chex.assert_type([trained, evaluated], jnp.float32)
+    with _law(f"an op is finite {where}"):
+        chex.assert_tree_all_finite((trained, evaluated, averages))
+
+
+def check_relaxation(relaxation: Relaxation, spec: CellSpec) -> None:
+    """Checks a relaxation on one kind of cell.
+
+    arch and mix are finite float32 [E, O]; a mix is not negative; the same key gives the same mix, eagerly and under jit
+    with a traced step; vmap over keys equals one by one; the gradient of arch is finite and not zero everywhere.
+
+    Raises:
+      AssertionError: names the first law that fails.
+
+    Example:
+      >>> import dnas
+      >>> check_relaxation(dnas.softmax(), dnas.SPACES["darts"].cells["normal"])
+    """
+    shape = (len(spec.edges), len(spec.ops))
+    step = jnp.zeros((), jnp.int32)
+    keys = jax.random.split(jax.random.key(0), _SEEDS)
+    with _law("init returns arch, finite float32 [E, O]"):
+        arch = relaxation.init(keys[0], spec)
+        chex.assert_shape(arch, shape)
+        chex.assert_type(arch, jnp.float32)
+        chex.assert_tree_all_finite(arch)
+    with _law("sample returns a mix, finite float32 [E, O]"):
+        mixes = [relaxation.sample(key, arch, spec, step) for key in keys]
+        chex.assert_shape(mixes, shape)
+        chex.assert_type(mixes, jnp.float32)
+        chex.assert_tree_all_finite(mixes)
+    with _law("no weight of a mix is negative"):
+        if min(mix.min() for mix in mixes) < 0:
+            raise ValueError(f"the smallest is {min(float(mix.min()) for mix in mixes)}")
+    with _law("the same key gives the same mix"):
+        chex.assert_trees_all_equal(relaxation.sample(keys[0], arch, spec, step), mixes[0])
+    with _law("a relaxation works under jit and gives the same mix"):
+        jitted = jax.jit(lambda key, arch, step: relaxation.sample(key, arch, spec, step))
+        chex.assert_trees_all_close(jitted(keys[0], arch, step), mixes[0], atol=1e-5)
+    with _law("vmap of a relaxation over keys equals one by one"):
+        archs = jax.vmap(lambda key: relaxation.init(key, spec))(keys)
+        chex.assert_shape(archs, (_SEEDS, *shape))
+        mapped = jax.vmap(lambda key: relaxation.sample(key, arch, spec, step))(keys)
+        chex.assert_trees_all_close(mapped, jnp.stack(mixes), atol=1e-5)
+    with _law("the gradient of arch is finite and not zero everywhere"):
+        direction = jax.random.normal(jax.random.key(1), shape)
+        gradient = jax.grad(lambda arch: jnp.vdot(relaxation.sample(keys[0], arch, spec, step), direction))(arch)
+        chex.assert_tree_all_finite(gradient)
+        if not gradient.any():
+            raise ValueError("it is zero: the architecture would never be learnt")
+
+
+def check_space(space: SearchSpace) -> None:
+    """Checks a search space: its cells, its layers, genotypes, and the shapes of its networks, none of which is run.
+
+    Raises:
+      AssertionError: names the first law that fails.
+
+    Example:
+      >>> from dnas.cells import darts_space
+      >>> check_space(darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2))
+    """
+    for kind, spec in space.cells.items():
+        _check_cell(kind, spec)
+    _check_layers(space)
+    genotype = _check_genotypes(space)
+    _check_supernet(space)
+    _check_network(space, genotype)
+
+
+def _check_cell(kind, spec):
+    with _law(f"an edge enters every node of cell {kind!r}"):
+        if empty := [node for node in spec.nodes if not spec.incoming(node)]:
+            raise ValueError(f"none enters {empty}")
+    with _law(f"cell {kind!r} concatenates intermediate nodes, each once"):
+        if not spec.concat or not set(spec.concat) <= set(spec.nodes) or len(set(spec.concat)) < len(spec.concat):
+            raise ValueError(f"concat is {spec.concat}, the nodes are {list(spec.nodes)}")
+    with _law(f"cell {kind!r} has an op that can be chosen"):
+        if not set(spec.ops) - {"none"}:
+            raise ValueError(f"its ops are {spec.ops}")
+
+
+def _check_layers(space):
+    with _law("layers(channels=, num_cells=, image_size=) returns layers whose kinds are cells of the space"):
+        layers = space.layers(channels=_CHANNELS, num_cells=3, image_size=32)
+        if unknown := {layer.kind for layer in layers} - set(space.cells):
+            raise ValueError(f"{sorted(unknown)} are not among {sorted(space.cells)}")
+    with _law("each layer reads what the one before leaves: size / stride"):
+        for before, layer in zip(layers, layers[1:], strict=False):
+            left = tuple(side // before.stride for side in before.size)
+            if layer.size != left:
+                raise ValueError(f"{layer} follows {before}, which leaves {left}")
+
+
+def _check_genotypes(space) -> Genotype:
+    with _law("the strongest edges of a mix form a genotype of the space"):
+        k = min(2, *(len(spec.incoming(node)) for spec in space.cells.values() for node in spec.nodes))
+        mix = {
+            kind: jax.random.uniform(jax.random.key(number), (len(spec.edges), len(spec.ops)))
+            for number, (kind, spec) in enumerate(space.cells.items())
+        }
+        genotype = top_edges(k)(space, mix)
+        check_genotype(space, genotype)
+    with _law("selection reads a genotype back from its one-hot mix"):
+        again = top_edges(k)(space, one_hot_mix(space, genotype))
+        for kind, edges in genotype.cells.items():
+            if set(again.cells[kind]) != set(edges):
+                raise ValueError(f"{again.cells[kind]} is not {edges}")
+    with _law("a genotype is equal after a round trip through JSON"):
+        if Genotype.from_json(genotype.to_json()) != genotype:
+            raise ValueError(genotype.to_json())
+    with contextlib.suppress(ValueError):  # not every genotype can be written in the notation of its space
+        text = genotype.to_text()
+        with _law("a genotype is equal after a round trip through text, the name of its space aside"):
+            if dataclasses.replace(Genotype.from_text(text), space=space.name) != genotype:
+                raise ValueError(text)
+    return genotype
+
+
+def _abstract_images():
+    return jax.ShapeDtypeStruct((_BATCH, 32, 32, 3), jnp.float32)
+
+
+def _check_supernet(space):
+    sizes = dict(channels=_CHANNELS, num_cells=3, num_classes=_CLASSES)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
+    mix = {
+        kind: jax.ShapeDtypeStruct((_SEEDS, len(spec.edges), len(spec.ops)), jnp.float32)
+        for kind, spec in space.cells.items()
+    }
+    with _law("supernet.init(key, images) returns float32 weights and works under vmap"):
+        supernet = space.supernet(**sizes)
+        weights = jax.eval_shape(jax.vmap(supernet.init, (0, None)), keys, _abstract_images())
+        chex.assert_type(jax.tree.leaves(weights), jnp.float32)
+        chex.assert_tree_shape_prefix(weights, (_SEEDS,))
+    with _law("supernet.apply(weights, mix, images) returns float32 logits [B, num_classes] and works under vmap"):
+        logits = jax.eval_shape(jax.vmap(supernet.apply, (0, 0, None)), weights, mix, _abstract_images())
+        chex.assert_shape(logits, (_SEEDS, _BATCH, _CLASSES))
+        chex.assert_type(logits, jnp.float32)
+
+
+def _check_network(space, genotype):
+    sizes = dict(channels=_CHANNELS, num_cells=3, num_classes=_CLASSES)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with _law("network.init(key, images) returns variables with the weights under params"):
+        network = space.network(genotype, **sizes)
+        variables = jax.eval_shape(network.init, key, _abstract_images())
+        if not jax.tree.leaves(variables["params"]):
+            raise ValueError("there are no weights")
+    for train in (True, False):
+        with _law(f"network.apply with train={train} returns float32 logits [B, num_classes] and variables as they came"):
+
+            def apply(variables, images, key, train=train):
+                return network.apply(variables, images, train, key)
+
+            logits, updated = jax.eval_shape(apply, variables, _abstract_images(), key)
+            chex.assert_shape(logits, (_BATCH, _CLASSES))
+            chex.assert_type(logits, jnp.float32)
+            _assert_same_structure(dict(updated), dict(variables))

@@ -1,0 +1,59 @@
+"""What all commands do around their work: settings, compilation cache, the run's folder, errors a person can read."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+import jax
+
+from experiments import config as settings
+from experiments.phases import Job, make_job
+from experiments.runs import Run, open_run, run_name
+
+
+def run_command(
+    kind: type[settings.Config],
+    command: str,
+    args: list[str],
+    work: Callable[[Job], None],
+    check: Callable[[settings.RetrainConfig], None] = lambda config: None,
+) -> None:
+    """Does the work of a command in the folder of its run; exits with a message for mistakes in settings or data.
+
+    `check` looks at what only this command knows, before there is a folder.
+    """
+    use_compilation_cache()
+    try:
+        config = read_config(kind, command, args)
+        check(config)
+        work(make_job(config, lambda: open_run(config, command, argv=args)))
+    except (ValueError, ConnectionError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; RESUME=1 (--resume) continues from the last checkpoint")
+
+
+def read_config(kind: type[settings.Config], command: str, args: list[str]) -> settings.Config:
+    """Returns the checked settings: those of the interrupted run where one is resumed, changed by nothing but the folder."""
+    config = settings.parse(kind, args)
+    if config.resume:
+        before = Run(pathlib.Path(config.runs) / run_name(config, command)).read("config.json")
+        if before:
+            config = settings.parse(kind, args, default=_before(config, before))
+    settings.check(config)
+    return config
+
+
+def _before(config: settings.Config, before: dict) -> settings.Config:
+    data_dir = config.data_dir or (before["data_dir"] and pathlib.Path(before["data_dir"]))
+    return dataclasses.replace(config, **before["settings"], data_dir=data_dir)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR if set and in the user's cache otherwise."""
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(home / "dnas" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,194 @@
+"""The settings of a run, and how the command line is made from them."""
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tyro
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainConfig:
+    """Trains the network of a genotype from scratch and scores it on the test images."""
+
+    dataset: str = "digits"
+    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10 or cifar100. Other defaults depend on it."""
+    data_dir: pathlib.Path | None = None
+    """Folder that holds the data set in its original layout; what is missing is downloaded to it (or to a cache)."""
+    images: int | None = None
+    """Use only this many training images."""
+    test_images: int | None = None
+    """Use only this many test images."""
+    space: str = "darts"
+    """Search space by name."""
+    name: str | None = None
+    """Name of the run's folder; made from the settings unless given."""
+    runs: pathlib.Path = pathlib.Path("runs")
+    """Folder of all runs."""
+    seed: int = 0
+    """Seed of everything random."""
+    resume: bool = False
+    """Continue a run that was interrupted; the result is the same as without the interruption."""
+    overwrite: bool = False
+    """Delete a run of the same name first."""
+    checkpoint_seconds: float = 20.0
+    """Time between checkpoints."""
+
+    retrain_channels: int = 36
+    """Channels of the first cells of the final network."""
+    retrain_cells: int = 20
+    """Cells of the final network."""
+    retrain_epochs: int = 600
+    """Epochs of retraining."""
+    retrain_steps: int | None = None
+    """End retraining after this many steps."""
+    retrain_batch_size: int = 96
+    """Images a step."""
+    retrain_learning_rate: float = 0.025
+    """SGD's at the start; falls to zero along a cosine."""
+    drop_path: float = 0.2
+    """Rate of dropped paths at the end; grows from zero."""
+    auxiliary: float = 0.4
+    """Weight of the auxiliary head's loss; 0 for no head."""
+    cutout: int = 16
+    """Side of the square cut out of training images in retraining, in pixels; 0 for none."""
+    crop_padding: int = 4
+    """Training images are shifted at random by up to this many pixels."""
+    flip: bool = True
+    """Whether training images are flipped left to right at random."""
+    evaluate_every: int = 10
+    """Epochs between scores on the test images."""
+    momentum: float = 0.9
+    """SGD's, in search and retraining."""
+    weight_decay: float = 3e-4
+    """Of the weights, in search and retraining."""
+    clip: float = 5.0
+    """Largest norm of the weights' gradient, in search and retraining."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainCommand(RetrainConfig):
+    """Trains the network of a genotype from scratch and scores it on the test images.
+
+    Example: make retrain GENOTYPE=DARTS_V2 DATASET=digits
+    """
+
+    genotype: str = ""
+    """A file (genotype.json or .txt of a run), the name of a published cell such as DARTS_V2, or the genotype's text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig(RetrainConfig):
+    """Searches a cell, trains its network from scratch, does the same with random cells, and writes a report.
+
+    Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
+    """
+
+    relax: str = "softmax"
+    """Relaxation by name."""
+    channels: int = 16
+    """Channels of the first cells of the supernet."""
+    cells: int = 8
+    """Cells of the supernet."""
+    epochs: int = 50
+    """Epochs of the search, each over half of the training images."""
+    steps: int | None = None
+    """End the search after this many steps."""
+    batch_size: int = 64
+    """Images a step, for the weights and again for arch."""
+    learning_rate: float = 0.025
+    """SGD's for the weights at the start; falls along a cosine."""
+    min_learning_rate: float = 0.001
+    """SGD's at the end."""
+    arch_learning_rate: float = 3e-4
+    """Adam's for arch."""
+    arch_weight_decay: float = 1e-3
+    """Of arch, added to its gradient."""
+    random_cells: int = 3
+    """How many random cells to retrain for comparison."""
+
+
+# What differs from the published settings for CIFAR-10, which are the defaults above. The digits are small and few: the
+# networks are small, digits are not flipped, and arch learns faster, since it has some 300 steps instead of 20,000.
+PRESETS = {
+    "digits": {
+        "channels": 8,
+        "cells": 4,
+        "epochs": 25,
+        "arch_learning_rate": 3e-3,
+        "learning_rate": 0.05,
+        "retrain_channels": 16,
+        "retrain_cells": 4,
+        "retrain_epochs": 25,
+        "retrain_batch_size": 64,
+        "retrain_learning_rate": 0.05,
+        "drop_path": 0.1,
+        "auxiliary": 0.0,
+        "cutout": 0,
+        "crop_padding": 1,
+        "flip": False,
+        "evaluate_every": 1,
+    },
+    "cifar10": {},
+    "cifar100": {},
+}
+
+Config = TypeVar("Config", bound=RetrainConfig)
+
+
+def preset(kind: type[Config], dataset: str) -> Config:
+    """Returns the defaults of a data set, or raises ValueError for an unknown one.
+
+    Example:
+      >>> preset(SearchConfig, "digits").cells
+      4
+    """
+    if dataset not in PRESETS:
+        raise ValueError(f"data set {dataset!r} is not known; choose from: {', '.join(PRESETS)}, or use dnas.run_search with arrays")
+    names = {field.name for field in dataclasses.fields(kind)}
+    return kind(dataset=dataset, **{name: value for name, value in PRESETS[dataset].items() if name in names})
+
+
+def parse(kind: type[Config], args: Sequence[str], default: Config | None = None) -> Config:
+    """Returns the settings of a command line, on top of `default`, or of the data set's own unless it is given.
+
+    Yes-or-no settings may be given as --resume, --resume=1 or --resume=True.
+    """
+    if default is None:
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--dataset", default="digits")
+        default = preset(kind, first.parse_known_args(list(args))[0].dataset)
+    return tyro.cli(kind, args=_spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
+
+
+def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
+    words = {"1": "True", "true": "True", "yes": "True", "0": "False", "false": "False", "no": "False"}
+    flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(kind) if field.type is bool}
+    spelled, rest = [], list(args)
+    while rest:
+        flag, given, value = rest.pop(0).partition("=")
+        if flag.replace("_", "-") in flags:
+            if not given:
+                value = rest.pop(0) if rest and not rest[0].startswith("-") else "True"
+            spelled.append(f"{flag}={words.get(value.lower(), value)}")
+        else:
+            spelled.append(flag + given + value)
+    return spelled
+
+
+def check(config: RetrainConfig) -> None:
+    """Raises ValueError for a number that no run can have, before any work."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        whole_from_one = field.type in (int, int | None) and field.name not in _FROM_ZERO
+        if whole_from_one and value is not None and value < 1:
+            raise ValueError(f"{field.name} must be at least 1, got {value}")
+        if (field.type is float or field.name in _FROM_ZERO) and not value >= 0:
+            raise ValueError(f"{field.name} cannot be negative, got {value}")
+    if config.resume and config.overwrite:
+        raise ValueError("resume continues a run and overwrite deletes it: give one of them")
+
+
+_FROM_ZERO = ("seed", "cutout", "crop_padding", "random_cells")

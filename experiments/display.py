@@ -1,0 +1,50 @@
+"""What a person sees while a run works: a progress line, and the genotype as it changes."""
+
+import math
+import sys
+
+from tqdm.auto import tqdm
+
+from dnas.loop import Progress
+
+
+class Display:
+    """A progress line with loss, accuracies, step time and time left. Its call is a report function of the library."""
+
+    def __init__(self, title: str):
+        self._title = title
+        self._line = None
+        self._genotype = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self._line is None:
+            started = progress.step - len(next(iter(progress.metrics.values())))
+            self._line = tqdm(
+                desc=self._title,
+                total=progress.total_steps,
+                initial=started,
+                unit="step",
+                dynamic_ncols=True,
+                mininterval=0.2 if sys.stderr.isatty() else 10.0,
+            )
+        numbers = {name: float(values[-1]) for name, values in progress.metrics.items()}
+        words = [f"epoch {math.ceil(progress.step / progress.steps_per_epoch)}"]
+        words += [f"{_SHORT.get(name, name)} {value:.3f}" for name, value in numbers.items()]
+        words.append(f"{progress.seconds * 1000:.0f} ms/step")
+        self._line.set_postfix_str(", ".join(words), refresh=False)
+        self._line.update(progress.step - self._line.n)
+        row = progress.row or {}
+        if "genotype" in row and row["genotype"] != self._genotype:
+            self._genotype = row["genotype"]
+            tqdm.write(f"epoch {row['epoch']}: {skips(row['genotype'])}; {self._genotype.to_text()}")
+        if progress.step == progress.total_steps:
+            self._line.close()
+
+
+_SHORT = {"accuracy": "acc", "valid_accuracy": "valid acc", "valid_loss": "valid loss"}
+
+
+def skips(genotype) -> str:
+    """Returns the skip count of each cell in words: a cell of skips has collapsed (DARTS+, arXiv 1909.06035)."""
+    counts = genotype.count("skip_connect")
+    return "skips " + ", ".join(f"{kind} {count} of {len(genotype.cells[kind])}" for kind, count in counts.items())

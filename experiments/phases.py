@@ -1,0 +1,242 @@
+"""The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is done once."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+import dnas
+from dnas.data import Augmentation, statistics
+from dnas.loop import Progress
+from experiments.checkpoints import Checkpoints
+from experiments.config import RetrainConfig, SearchConfig
+from experiments.datasets import Dataset, load
+from experiments.display import Display
+from experiments.runs import Run
+
+_STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
+
+
+class Job(NamedTuple):
+    """What all phases of a run share."""
+
+    config: RetrainConfig
+    run: Run
+    dataset: Dataset
+    space: dnas.SearchSpace
+    augmentation: Augmentation
+
+
+def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
+    """Returns the job of the settings: names become objects here. The run's folder is opened last, once all else is valid.
+
+    Raises:
+      ValueError: for names that do not exist, data that is not there, and sizes that do not fit, before any work.
+    """
+    if config.space not in dnas.SPACES:
+        raise ValueError(f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
+    relax = getattr(config, "relax", "softmax")
+    if relax not in dnas.RELAXATIONS:
+        raise ValueError(f"relaxation {relax!r} is not known; choose from: {', '.join(dnas.RELAXATIONS)}")
+    if not config.drop_path < 1:
+        raise ValueError(f"drop_path is a rate below 1, got {config.drop_path}")
+    space = dnas.SPACES[config.space]
+    dataset = shrink(load(config.dataset, config.data_dir), config)
+    size = dataset.train_images.shape[1:3]
+    auxiliary = config.auxiliary > 0
+    dnas.count_network(space, dnas.random_genotype(jax.random.key(0), space), **_sizes(config, dataset), auxiliary=auxiliary)
+    batches = {"retrain_batch_size": (config.retrain_batch_size, len(dataset.train_labels))}
+    if isinstance(config, SearchConfig):
+        space.layers(channels=config.channels, num_cells=config.cells, image_size=size)
+        batches["batch_size"] = config.batch_size, len(dataset.train_labels) // 2
+    for name, (batch_size, available) in batches.items():
+        if batch_size > available:
+            raise ValueError(f"{name} is {batch_size}, but there are {available} images for it; lower it or use more images")
+    mean, std = statistics(dataset.train_images)
+    augmentation = Augmentation(mean, std, config.crop_padding, config.flip)
+    return Job(config, run_of(), dataset, space, augmentation)
+
+
+def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
+    """Returns the data set with only the first `images` and `test_images`, which are in random order in all data sets."""
+    train, test = config.images, config.test_images
+    return dataset._replace(
+        train_images=dataset.train_images[:train],
+        train_labels=dataset.train_labels[:train],
+        test_images=dataset.test_images[:test],
+        test_labels=dataset.test_labels[:test],
+    )
+
+
+def _sizes(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "channels": config.retrain_channels,
+        "num_cells": config.retrain_cells,
+        "num_classes": dataset.num_classes,
+        "image_size": dataset.train_images.shape[1:3],
+        "image_channels": dataset.train_images.shape[-1],
+    }
+
+
+def search(job: Job) -> dict[str, Any]:
+    """Runs the search, or reads its result if it is done: the genotype's JSON and the seconds it took."""
+    config, dataset, space = job.config, job.dataset, job.space
+    done = job.run.read("phases/search.json")
+    if done:
+        return done
+    phase = _Phase(job, "search", "search")
+    result = dnas.run_search(
+        space,
+        dataset.train_images,
+        dataset.train_labels,
+        num_classes=dataset.num_classes,
+        channels=config.channels,
+        num_cells=config.cells,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        max_steps=config.steps,
+        relaxation=dnas.RELAXATIONS[config.relax](),
+        optimizer=partial(
+            dnas.darts_optimizer,
+            learning_rate=config.learning_rate,
+            min_learning_rate=config.min_learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            clip=config.clip,
+            arch_learning_rate=config.arch_learning_rate,
+            arch_weight_decay=config.arch_weight_decay,
+        ),
+        augmentation=job.augmentation,
+        seed=config.seed,
+        resume=phase.resume,
+        report=phase.report,
+    )
+    job.run.write("genotype.json", result.genotype.to_json() + "\n")
+    job.run.write("genotype.txt", result.genotype.to_text() + "\n")
+    return phase.finish({"genotype": result.genotype.to_json()})
+
+
+def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Network:
+    """Returns the final network of a genotype at the size of the settings."""
+    config = job.config
+    return job.space.network(
+        genotype,
+        channels=config.retrain_channels,
+        num_cells=config.retrain_cells,
+        num_classes=job.dataset.num_classes,
+        auxiliary=config.auxiliary > 0,
+    )
+
+
+def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
+    """Trains the network of a genotype, or reads the result if that is done: test accuracy, counts, seconds."""
+    config, dataset = job.config, job.dataset
+    done = job.run.read(f"phases/{name}.json")
+    if done:
+        return done
+    phase = _Phase(job, name, title)
+    train, test = (dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)
+    result = dnas.retrain(
+        network_of(job, genotype),
+        train,
+        test,
+        epochs=config.retrain_epochs,
+        batch_size=config.retrain_batch_size,
+        max_steps=config.retrain_steps,
+        optimizer=partial(_final_optimizer, config),
+        drop_path=config.drop_path,
+        auxiliary_weight=config.auxiliary,
+        augmentation=job.augmentation._replace(cutout=config.cutout),
+        evaluate_every=config.evaluate_every,
+        seed=config.seed,
+        resume=phase.resume,
+        report=phase.report,
+    )
+    counts = dnas.count_network(job.space, genotype, **_sizes(config, dataset))
+    return phase.finish(
+        {"genotype": genotype.to_json(), "test_accuracy": result.test_accuracy, "params": counts.params, "macs": counts.macs}
+    )
+
+
+def _final_optimizer(config: RetrainConfig, epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:
+    return dnas.final_sgd(
+        epochs,
+        steps_per_epoch,
+        learning_rate=config.retrain_learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+    )
+
+
+def evaluate(job: Job, name: str) -> float:
+    """Returns the test accuracy of a network that was trained in this run and is read back from its checkpoint."""
+    done = job.run.read(f"phases/{name}.json")
+    if not done:
+        raise ValueError(f"{job.run.folder} has no trained network {name!r}; finish the run with RESUME=1 first")
+    config, dataset = job.config, job.dataset
+    network = network_of(job, dnas.Genotype.from_text(done["genotype"]))
+    variables = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), float))
+    optimizer = _final_optimizer(config, config.retrain_epochs, 1)
+    state = dnas.RetrainState(
+        jax.ShapeDtypeStruct((), np.int32),
+        jax.eval_shape(lambda: jax.random.key(0)),
+        variables,
+        jax.eval_shape(optimizer.init, variables["params"]),
+    )
+    checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
+    if checkpoints.latest() is None:
+        raise ValueError(f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again")
+    score = dnas.make_evaluation(network, (dataset.test_images, dataset.test_labels), job.augmentation)
+    return score(checkpoints.restore(state).variables)
+
+
+class _Phase:
+    """Resumes a phase, and keeps its checkpoints, rows and clock."""
+
+    def __init__(self, job: Job, name: str, title: str):
+        self._job, self._name = job, name
+        self._checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
+        self._display = Display(title)
+        self._started = self._saved = time.monotonic()
+
+    def resume(self, state):
+        state = self._checkpoints.restore(state)
+        self._job.run.rewind(self._name, int(state.step))
+        rows = self._job.run.rows(self._name)
+        self._started -= rows[-1]["elapsed"] if rows else 0.0
+        return state
+
+    def report(self, progress: Progress) -> None:
+        self._display(progress)
+        if progress.row is not None:
+            elapsed = time.monotonic() - self._started
+            row = {"phase": self._name, **_as_json(progress.row), "seconds_per_step": progress.seconds, "elapsed": elapsed}
+            if self._name == "search":
+                row["arch"] = {kind: np.asarray(rows).tolist() for kind, rows in progress.state.arch.items()}
+            self._job.run.append(row)
+        # The row goes first: after a crash in between, the row is taken back and written again.
+        age = time.monotonic() - self._saved
+        due = age >= self._job.config.checkpoint_seconds and (progress.row is not None or age >= _STATE_SECONDS)
+        if due or progress.step == progress.total_steps:
+            self._checkpoints.save(progress.step, progress.state)
+            self._saved = time.monotonic()
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        result["seconds"] = time.monotonic() - self._started
+        self._job.run.write(f"phases/{self._name}.json", result)
+        return result
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    row = dict(row)
+    if "genotype" in row:
+        row["skips"] = row["genotype"].count("skip_connect")
+        row["genotype"] = row["genotype"].to_json()
+    if "mix" in row:
+        row["mix"] = {kind: rows.tolist() for kind, rows in row["mix"].items()}
+    return row

@@ -1,0 +1,61 @@
+"""The pictures of a report, with matplotlib."""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import dnas
+
+
+def picture(figure: Figure) -> bytes:
+    """Returns the figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def draw_curves(search_rows: list[dict[str, Any]], retrain_rows: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Returns loss and accuracy of the search, and test accuracy of every retrained network, over the epochs."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3) if search_rows else [None, None, figure.subplots()]
+    if search_rows:
+        epochs = [row["epoch"] for row in search_rows]
+        for axis, name in zip(axes, ("loss", "accuracy"), strict=False):
+            axis.plot(epochs, [row[name] for row in search_rows], label="half that trains the weights")
+            axis.plot(epochs, [row[f"valid_{name}"] for row in search_rows], label="half that trains arch")
+            axis.set(title=f"search: {name}", xlabel="epoch")
+            axis.legend(frameon=False)
+    for name, rows in retrain_rows.items():
+        scored = [row for row in rows if "test_accuracy" in row]
+        style = {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
+        x, y = [row["epoch"] for row in scored], [row["test_accuracy"] for row in scored]
+        axes[2].plot(x, y, marker="o" if len(x) == 1 else None, label=name.replace("_", " "), **style)
+    axes[2].set(title="retraining: test accuracy", xlabel="epoch")
+    axes[2].legend(frameon=False)
+    return figure
+
+
+def draw_logits(space: dnas.SearchSpace, rows: list[dict[str, Any]]) -> Figure:
+    """Returns the logits of every edge over the epochs of the search: a panel an edge, a line an op."""
+    kinds = list(space.cells)
+    columns = max(len(space.cells[kind].edges) for kind in kinds)
+    columns = math.ceil(columns / 2)
+    figure = Figure(figsize=(2.0 * columns, 3.6 * len(kinds) + 0.6), layout="constrained")
+    parts = figure.subfigures(len(kinds), 1, squeeze=False)[:, 0]
+    epochs = [row["epoch"] for row in rows]
+    for part, kind in zip(parts, kinds, strict=True):
+        spec = space.cells[kind]
+        logits = np.array([row["arch"][kind] for row in rows])  # [epochs, E, O]
+        panels = part.subplots(2, columns, sharex=True, sharey=True).ravel()
+        part.suptitle(kind)
+        for edge, panel in enumerate(panels):
+            if edge >= len(spec.edges):
+                panel.set_axis_off()
+                continue
+            lines = panel.plot(epochs, logits[:, edge], linewidth=1.1, marker="o" if len(epochs) == 1 else None)
+            panel.set_title("{} → {}".format(*spec.edges[edge]), fontsize=9)
+    figure.legend(lines, spec.ops, loc="outside lower center", ncols=min(len(spec.ops), 8), frameon=False)
+    return figure

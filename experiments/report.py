@@ -1,0 +1,58 @@
+"""The end of a run: summary.json, pictures, and a report that is one file."""
+
+import base64
+import pathlib
+from typing import Any
+
+import jinja2
+
+import dnas
+from experiments.display import skips
+from experiments.phases import Job
+from experiments.plots import draw_curves, draw_logits, picture
+
+
+def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str, Any]]) -> None:
+    """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished; prints the result."""
+    run = job.run
+    genotype = dnas.Genotype.from_text(summary["genotype"])
+    search_rows = run.rows("search")
+    pictures = {"curves.png": picture(draw_curves(search_rows, {name: run.rows(name) for name in trained}))}
+    if search_rows:
+        pictures["logits.png"] = picture(draw_logits(job.space, search_rows))
+    for name, content in pictures.items():
+        run.write(name, content)
+    run.write("cells.svg", genotype._repr_svg_())
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    cells = {name: dnas.Genotype.from_text(result["genotype"]) for name, result in trained.items()}
+    html = environment.get_template("report.html.jinja").render(
+        name=run.folder.name,
+        summary=summary,
+        verdict=verdict(summary),
+        trained=trained,
+        skips={name: skips(cell) for name, cell in cells.items()},
+        cells=genotype._repr_svg_(),
+        pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
+        config=run.read("config.json"),
+    )
+    run.write("report.html", html)
+    run.write("summary.json", {"name": run.folder.name, **summary})
+    print(f"\n{genotype.to_text()}\n\n{verdict(summary)}\nreport: {run.folder / 'report.html'}")
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """Returns the result in words, beside the random cells where there are some."""
+    accuracy, count = summary["test_accuracy"], summary["test_images"]
+    text = f"test accuracy {accuracy:.2%} on {count:,} images, {summary['params']:,} parameters, {summary['macs']:,} multiply-adds"
+    random = summary.get("random_accuracies")
+    if not random:
+        return text + "."
+    spread = f" +- {summary['random_std']:.2%}" if summary["random_std"] is not None else ""
+    text += f"; {len(random)} random cells, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
+    image = 1 / count
+    difference = accuracy - summary["random_mean"]
+    if abs(difference) <= max(summary["random_std"] or 0.0, image):
+        text += " The searched cell does not differ from random ones by more than their spread, or by one image."
+    return text

@@ -1,0 +1,66 @@
+"""Trains the network of a genotype from scratch and scores it. `make retrain GENOTYPE=file` runs it."""
+
+import pathlib
+import sys
+
+import dnas
+from experiments import phases
+from experiments.command import run_command
+from experiments.config import RetrainCommand
+from experiments.report import write_report
+
+
+def main(args: list[str]) -> None:
+    """Runs the job with the settings of the command line."""
+    run_command(RetrainCommand, "retrain", args, retrain, check)
+
+
+def check(config: RetrainCommand) -> None:
+    """Raises ValueError unless the settings name a genotype of their space."""
+    if config.space in dnas.SPACES:
+        dnas.check_genotype(dnas.SPACES[config.space], read_genotype(config.genotype))
+
+
+def retrain(job: phases.Job) -> None:
+    """Retrains the genotype of the settings and writes summary.json and report.html."""
+    genotype = read_genotype(job.config.genotype)
+    trained = phases.retrain(job, "searched", "retrain", genotype)
+    job.run.write("genotype.json", genotype.to_json() + "\n")
+    summary = {
+        "test_accuracy": trained["test_accuracy"],
+        "genotype": genotype.to_text(),
+        "params": trained["params"],
+        "macs": trained["macs"],
+        "seconds": {"retrain": trained["seconds"]},
+        "seed": job.config.seed,
+        "dataset": job.config.dataset,
+        "train_images": len(job.dataset.train_labels),
+        "test_images": len(job.dataset.test_labels),
+    }
+    write_report(job, summary, {"searched": trained})
+
+
+def read_genotype(given: str) -> dnas.Genotype:
+    """Returns the genotype that a file holds, that was published under a name, or that the text is.
+
+    Raises:
+      ValueError: if it is none of these.
+    """
+    if given in dnas.PUBLISHED:
+        return dnas.PUBLISHED[given]
+    if given.lstrip().startswith(("Genotype", "|", "{")):
+        return dnas.Genotype.from_text(given)
+    path = pathlib.Path(given)
+    if not given or not path.is_file():
+        raise ValueError(
+            f"genotype {given!r} is neither a file nor published; give a file such as runs/NAME/genotype.json, or one of: "
+            f"{', '.join(dnas.PUBLISHED)}"
+        )
+    try:
+        return dnas.Genotype.from_text(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,59 @@
+"""The main job: search -> genotype -> retrain -> compare with random cells -> report. `make search` runs it."""
+
+import statistics
+import sys
+
+import jax
+
+import dnas
+from experiments import phases
+from experiments.command import run_command
+from experiments.config import SearchConfig
+from experiments.report import write_report
+
+
+def main(args: list[str]) -> None:
+    """Runs the job with the settings of the command line."""
+    run_command(SearchConfig, "search", args, search)
+
+
+def search(job: phases.Job) -> None:
+    """Runs all phases that are not done yet and writes summary.json and report.html."""
+    found = phases.search(job)
+    genotype = dnas.Genotype.from_text(found["genotype"])
+    trained = phases.retrain(job, "searched", "retrain searched cell", genotype)
+    random = [
+        phases.retrain(job, f"random_{number}", f"retrain random cell {number + 1}", cell)
+        for number, cell in enumerate(random_cells(job))
+    ]
+    accuracies = [result["test_accuracy"] for result in random]
+    summary = {
+        "test_accuracy": trained["test_accuracy"],
+        "random_accuracies": accuracies,
+        "random_mean": statistics.fmean(accuracies) if accuracies else None,
+        "random_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "genotype": genotype.to_text(),
+        "skips": genotype.count("skip_connect"),
+        "params": trained["params"],
+        "macs": trained["macs"],
+        "seconds": {
+            "search": found["seconds"],
+            "retrain": trained["seconds"],
+            "random": sum(result["seconds"] for result in random),
+        },
+        "seed": job.config.seed,
+        "dataset": job.config.dataset,
+        "train_images": len(job.dataset.train_labels),
+        "test_images": len(job.dataset.test_labels),
+    }
+    write_report(job, summary, {"searched": trained} | {f"random_{number}": result for number, result in enumerate(random)})
+
+
+def random_cells(job: phases.Job) -> list[dnas.Genotype]:
+    """Returns the random cells of the baseline, which the seed decides."""
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(job.config.seed), 1), max(job.config.random_cells, 1))
+    return [dnas.random_genotype(key, job.space) for key in keys[: job.config.random_cells]]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

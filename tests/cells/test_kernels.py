@@ -1,0 +1,183 @@
+"""The hand-written kernels against those of XLA: values, gradients, and gradients of gradients, in float64."""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from dnas.cells.kernels import avg_pool, depthwise_conv, max_pool
+
+CHANNELS = 2
+CONVS = list(itertools.product((3, 5), (1, 2), (1, 2)))  # side, stride, dilation
+SIZES = [(6, 4), (5, 7)]
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def conv_by_xla(x, kernel, stride, dilation):
+    sides = [(dilation * (kernel.shape[0] // 2),) * 2] * 2
+    names = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), sides, rhs_dilation=(dilation,) * 2, dimension_numbers=names, feature_group_count=x.shape[-1]
+    )
+
+
+def max_pool_by_flax(x, stride):
+    return nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
+
+
+def avg_pool_by_flax(x, stride):
+    return nn.avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)), count_include_pad=False)
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
+
+
+def gradients(function, *args):
+    """(value, gradients, gradients of <gradients, directions>): reverse mode twice."""
+    y = function(*args)
+    cotangent = normal(90, *y.shape)
+    directions = [normal(91 + number, *arg.shape) for number, arg in enumerate(args)]
+    places = tuple(range(len(args)))
+
+    def first(cotangent, *args):
+        # A nonlinear function of y, so that the second order sees the cotangent change as well.
+        return jax.grad(lambda *args: jnp.vdot(jnp.tanh(function(*args)), cotangent), places)(*args)
+
+    def inner(cotangent, *args):
+        return sum(jnp.vdot(g, d) for g, d in zip(first(cotangent, *args), directions, strict=True))
+
+    return y, first(cotangent, *args), jax.grad(inner, (0, *(1 + place for place in places)))(cotangent, *args)
+
+
+def assert_equal(ours, theirs):
+    assert jax.tree.leaves(ours)[0].dtype == jnp.float64
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8), ours, theirs)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("side", "stride", "dilation"), CONVS)
+def test_depthwise_conv_equals_xla_to_second_order(side, stride, dilation, size):
+    x, kernel = normal(0, 2, *size, CHANNELS), normal(1, side, side, 1, CHANNELS)
+    ours = jax.jit(lambda *args: gradients(lambda x, kernel: depthwise_conv(x, kernel, stride, dilation), *args))
+    theirs = jax.jit(lambda *args: gradients(lambda x, kernel: conv_by_xla(x, kernel, stride, dilation), *args))
+    assert_equal(ours(x, kernel), theirs(x, kernel))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("ours", "theirs"), [(max_pool, max_pool_by_flax), (avg_pool, avg_pool_by_flax)])
+def test_pool_equals_flax_to_second_order(ours, theirs, stride, size):
+    x = normal(0, 2, *size, CHANNELS)
+    found = [jax.jit(lambda x, f=f: gradients(lambda x: f(x, stride), x))(x) for f in (ours, theirs)]
+    assert_equal(*found)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("function", [max_pool, avg_pool, lambda x, s: depthwise_conv(x, jnp.ones((3, 3, 1, CHANNELS)), s)])
+def test_kernel_without_jit_equals_itself_under_jit(function, stride):
+    x = normal(0, 2, 6, 4, CHANNELS)
+    np.testing.assert_allclose(function(x, stride), jax.jit(lambda x: function(x, stride))(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None)], ids=str)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 2)])
+def test_depthwise_conv_under_vmap_equals_one_by_one(axes, stride, dilation):
+    x, kernel = normal(0, 3, 2, 6, 4, CHANNELS), normal(1, 3, 3, 3, 1, CHANNELS)
+    args = [array if axis == 0 else array[0] for array, axis in zip((x, kernel), axes, strict=True)]
+
+    def one(x, kernel):
+        return gradients(lambda x, kernel: depthwise_conv(x, kernel, stride, dilation), x, kernel)
+
+    mapped = jax.jit(jax.vmap(one, axes))(*args)
+    alone = jax.jit(one)
+    picked = [[arg[n] if axis == 0 else arg for arg, axis in zip(args, axes, strict=True)] for n in range(3)]
+    assert_equal(mapped, jax.tree.map(lambda *arrays: jnp.stack(arrays), *(alone(*pair) for pair in picked)))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("function", [max_pool, avg_pool])
+def test_pool_under_vmap_equals_one_by_one(function, stride):
+    x = normal(0, 3, 2, 6, 4, CHANNELS)
+
+    def one(x):
+        return gradients(lambda x: function(x, stride), x)
+
+    alone = jax.jit(one)
+    assert_equal(jax.jit(jax.vmap(one))(x), jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(alone, x)))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradient_of_max_pool_with_only_the_cotangent_mapped(stride):
+    x = normal(0, 2, 6, 4, CHANNELS)
+    y, pullback = jax.vjp(lambda x: max_pool(x, stride), x)
+    cotangents = normal(1, 3, *y.shape)
+    mapped = jax.vmap(pullback)(cotangents)[0]
+    np.testing.assert_allclose(mapped, jnp.stack([pullback(g)[0] for g in cotangents]), atol=1e-12)
+
+
+@pytest.mark.parametrize(("side", "stride", "dilation"), [(3, 1, 2), (5, 2, 1)])
+def test_depthwise_gradient_equals_finite_differences(side, stride, dilation):
+    x, kernel = normal(0, 1, 5, 6, CHANNELS), normal(1, side, side, 1, CHANNELS)
+    cotangent = normal(2, *depthwise_conv(x, kernel, stride, dilation).shape)
+    value = jax.jit(lambda *args: jnp.vdot(depthwise_conv(*args, stride, dilation), cotangent))
+    found = jax.grad(value, (0, 1))(x, kernel)
+    for gradient, direction, moved in [
+        (found[0], normal(3, *x.shape), lambda t, d: value(x + t * d, kernel)),
+        (found[1], normal(4, *kernel.shape), lambda t, d: value(x, kernel + t * d)),
+    ]:
+        difference = (moved(1e-4, direction) - moved(-1e-4, direction)) / 2e-4
+        np.testing.assert_allclose(jnp.vdot(gradient, direction), difference, rtol=1e-8)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("function", [max_pool, avg_pool])
+def test_pool_gradient_equals_finite_differences(function, stride):
+    x = normal(0, 1, 5, 6, CHANNELS)
+    cotangent, direction = normal(1, *function(x, stride).shape), normal(2, *x.shape)
+    value = jax.jit(lambda x: jnp.vdot(function(x, stride), cotangent))
+    difference = (value(x + 1e-6 * direction) - value(x - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose(jnp.vdot(jax.grad(value)(x), direction), difference, rtol=1e-7)
+
+
+def test_max_pool_gradient_goes_to_the_first_of_equal_maxima():
+    gradient = jax.grad(lambda x: max_pool(x, 2).sum())(jnp.ones((1, 4, 4, 1)))
+    # Windows start at row and column -1, whose padding never wins: the first pixel inside takes all.
+    assert gradient[0, :, :, 0].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_max_pool_breaks_ties_as_a_loop_that_takes_the_first(stride):
+    x = np.asarray(jax.random.randint(jax.random.key(0), (5, 6), 0, 2), np.float64)
+    expected = np.zeros_like(x)
+    for i in range(0, 5, stride):
+        for j in range(0, 6, stride):
+            window = [(r, c) for r in (i - 1, i, i + 1) for c in (j - 1, j, j + 1) if 0 <= r < 5 and 0 <= c < 6]
+            expected[max(window, key=lambda place: x[place])] += 1  # max keeps the first
+    gradient = jax.grad(lambda x: max_pool(x, stride).sum())(jnp.asarray(x)[None, :, :, None])
+    np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
+
+
+def test_avg_pool_does_not_count_the_padding():
+    np.testing.assert_allclose(avg_pool(jnp.ones((1, 5, 4, 1)), 2), jnp.ones((1, 3, 2, 1)), atol=1e-12)
+
+
+def test_max_pool_of_negative_numbers_ignores_the_padding():
+    np.testing.assert_array_equal(max_pool(-jnp.ones((1, 4, 4, 1)), 2), -jnp.ones((1, 2, 2, 1)))
+
+
+def test_kernels_keep_float32():
+    x, kernel = jnp.ones((1, 4, 4, 2), jnp.float32), jnp.ones((3, 3, 1, 2), jnp.float32)
+    for y in (depthwise_conv(x, kernel), max_pool(x, 2), avg_pool(x, 2)):
+        assert y.dtype == jnp.float32
+    assert {g.dtype for g in jax.grad(lambda *args: depthwise_conv(*args).sum(), (0, 1))(x, kernel)} == {x.dtype}
+    assert jax.grad(lambda x: max_pool(x, 2).sum())(x).dtype == jnp.float32

@@ -46,7 +46,7 @@ evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RU
 	$(BIN)python -m experiments.evaluate $(FLAGS)
 
 notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them
-	$(BIN)python -m experiments.notebooks
+	$(BIN)python -m experiments.run_notebooks
 
 test: $(INSTALLED_DEV)  ## run the tests (minutes)
 	$(BIN)python -m pytest $(PYTEST)

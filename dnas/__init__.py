@@ -11,7 +11,7 @@ from dnas.loop import Progress
 from dnas.published import PUBLISHED
 from dnas.relax import RELAXATIONS, Relaxation, softmax
 from dnas.retrain import RetrainResult, RetrainState, final_sgd, make_evaluation, retrain
-from dnas.search import Search, SearchResult, SearchState, make_search, run_search
+from dnas.search import Search, SearchResult, SearchState, make_search, plain_augmentation, run_search
 from dnas.selection import Selection, random_genotype, top_edges
 from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype, one_hot_mix
 
@@ -55,6 +55,7 @@ __all__ = [
     "make_evaluation",
     "make_search",
     "one_hot_mix",
+    "plain_augmentation",
     "random_genotype",
     "relax",
     "retrain",

@@ -88,6 +88,9 @@ def retrain(
         )
     if not 0.0 <= drop_path < 1.0:
         raise ValueError(f"drop_path is a rate from 0 up to but not 1, got {drop_path}")
+    if evaluate_every < 1:
+        raise ValueError(f"evaluate_every is a number of epochs from 1 on, got {evaluate_every}")
+    largest_label = max(train.labels.max(), test.labels.max())
     augmentation = plain_augmentation(train.images) if augmentation is None else augmentation
     check_augmentation(augmentation, train.images)
     steps_per_epoch = check_steps(len(train.labels), batch_size, epochs)
@@ -106,6 +109,11 @@ def retrain(
 
         def objective(params):
             logits, variables = network.apply({**state.variables, "params": params}, batch.images, True, path_key, rate)
+            if largest_label >= logits.shape[-1]:
+                raise ValueError(
+                    f"labels go up to {largest_label}, but the network has {logits.shape[-1]} classes; build it with "
+                    f"num_classes={largest_label + 1}"
+                )
             auxiliary = variables.pop("auxiliary", None)
             loss, metrics = classification_loss(logits, batch.labels)
             if auxiliary is not None:

@@ -3,7 +3,7 @@
 import math
 import sys
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from dnas.loop import Progress
 
@@ -12,6 +12,7 @@ class Display:
     """A progress line with loss, accuracies, step time and time left. Its call is a report function of the library."""
 
     def __init__(self, title: str):
+        tqdm.write(f"{title}: compiling (programs are kept for later runs)", file=sys.stderr)
         self._title = title
         self._line = None
         self._genotype = None
@@ -37,6 +38,8 @@ class Display:
         if "genotype" in row and row["genotype"] != self._genotype:
             self._genotype = row["genotype"]
             tqdm.write(f"epoch {row['epoch']}: {skips(row['genotype'])}; {self._genotype.to_text()}")
+        if "test_accuracy" in row and progress.step == progress.total_steps:
+            tqdm.write(f"{self._title}: test accuracy {row['test_accuracy']:.2%}")
         if progress.step == progress.total_steps:
             self._line.close()
 

@@ -50,7 +50,8 @@ def verdict(summary: dict[str, Any]) -> str:
     if not random:
         return text + "."
     spread = f" +- {summary['random_std']:.2%}" if summary["random_std"] is not None else ""
-    text += f"; {len(random)} random cells, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
+    cells = f"{len(random)} random cells" if len(random) > 1 else "1 random cell"
+    text += f"; {cells}, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
     image = 1 / count
     difference = accuracy - summary["random_mean"]
     if abs(difference) <= max(summary["random_std"] or 0.0, image):

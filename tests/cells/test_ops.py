@@ -1,5 +1,6 @@
 """Every op against loops in numpy, written from the papers and not from the code."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,8 +191,6 @@ def test_final_norms_add_a_scale_and_a_shift_a_norm_and_no_bias(name):
 
 @pytest.mark.parametrize(("shape", "fan_in"), [((3, 3, 1, 2000), 9), ((5, 5, 1, 2000), 25), ((3, 3, 8, 300), 72), ((16, 500), 16)])
 def test_kernels_are_uniform_within_one_over_root_fan_in(shape, fan_in):
-    import flax.linen as nn
-
     class OneKernel(nn.Module):
         @nn.compact
         def __call__(self, x):

@@ -1,0 +1,169 @@
+"""The house stands: every import in dnas points strictly down the ladder, and the checker can tell when one does not."""
+
+import ast
+import configparser
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted(path.relative_to(ROOT / "dnas").as_posix() for path in (ROOT / "dnas").rglob("*.py"))
+
+LEVELS = {
+    "base": 0,
+    "notation": 0,
+    "drawing": 0,
+    "genotype": 1,
+    "space": 2,
+    "published": 2,
+    "cells": 3,
+    "relax": 3,
+    "hw_loss": 3,
+    "bilevel": 3.5,
+    "selection": 3.5,
+    "data": 3.5,
+    "loop": 3.5,
+    "search": 4,
+    "retrain": 5,
+    "contracts": 5,
+    "__init__": 6,
+}
+# Those that stand high, since search uses them, yet need little themselves.
+ONLY = {
+    "bilevel": {"base"},
+    "data": {"base"},
+    "loop": {"base"},
+    "selection": {"base", "genotype", "space"},
+    "published": {"genotype"},
+}
+PACKAGES = {"cells", "relax", "hw_loss"}
+STDLIB_ONLY = {"genotype", "notation", "drawing"}
+# Kernels are jitted to keep them apart, and contracts check that what they are given works under jit.
+MAY_JIT = {"loop.py", "search.py", "retrain.py", "cells/kernels.py", "contracts.py"}
+MAY_PRINT = {"loop.py"}
+
+
+def installed_with_dnas():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return {line.split(">")[0] for line in config["options"]["install_requires"].split()}
+
+
+def unit_of(path):
+    return path.split("/")[0].removesuffix(".py")
+
+
+def imported_modules(path, tree):
+    """Full names of what the file imports, wherever in it: 'dnas.base', 'jax', 'dnas.loop' for `from dnas import loop`."""
+    package = ["dnas", *path.split("/")[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*up, *([node.module] if node.module else [])])
+            if module == "dnas":
+                yield from (f"dnas.{alias.name}" for alias in node.names)
+            else:
+                yield module
+
+
+def violations(path, source):
+    """What is wrong with a file of dnas, one sentence each."""
+    unit, tree, found = unit_of(path), ast.parse(source), []
+    if unit not in LEVELS:
+        return [f"{path} has no place on the ladder"]
+    for module in imported_modules(path, tree):
+        top, _, rest = module.partition(".")
+        if top == "experiments" or top == "tests":
+            found.append(f"{path} imports {module} from outside the library")
+        elif top == "dnas":
+            other = rest.split(".")[0]
+            if unit == other and unit in PACKAGES:
+                continue
+            if other not in LEVELS:
+                found.append(f"{path} imports {module}, which is the public face of the library")
+            elif not LEVELS[other] < LEVELS[unit]:
+                found.append(f"{path} imports {module}, which is not below it")
+            elif other not in ONLY.get(unit, {other}):
+                found.append(f"{path} imports {module}, but needs no more than {sorted(ONLY[unit])}")
+        elif top not in sys.stdlib_module_names:
+            if unit in STDLIB_ONLY:
+                found.append(f"{path} imports {module}, but uses the standard library only")
+            if top == "flax" and unit != "cells":
+                found.append(f"{path} imports {module}; only cells may")
+            if top not in installed_with_dnas():
+                found.append(f"{path} imports {module}, which is not among the requirements of setup.cfg")
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            if name in ("import_module", "__import__"):
+                found.append(f"{path} imports by a name that cannot be read here")
+            if name == "jit" and path not in MAY_JIT:
+                found.append(f"{path} calls jit on line {node.lineno}")
+            if isinstance(node, ast.Name) and name == "print" and path not in MAY_PRINT:
+                found.append(f"{path} prints on line {node.lineno}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_imports_point_strictly_down(path):
+    assert violations(path, (ROOT / "dnas" / path).read_text()) == []
+
+
+def test_every_unit_of_the_ladder_but_none_else_exists():
+    assert {unit_of(path) for path in FILES} <= set(LEVELS)
+    assert set(LEVELS) - {unit_of(path) for path in FILES} <= {"contracts"}
+
+
+BAD = {
+    "up": ("genotype.py", "from dnas.space import CellSpec"),
+    "up, plain import": ("space.py", "import dnas.search"),
+    "up, from the package": ("space.py", "from dnas import search"),
+    "up, relative": ("space.py", "from . import search"),
+    "up, relative in a package": ("cells/ops.py", "from ..search import run_search"),
+    "up, within a function": ("space.py", "def f():\n    from dnas.retrain import retrain"),
+    "siblings at the bottom": ("notation.py", "from dnas import drawing"),
+    "siblings": ("space.py", "from dnas.published import PUBLISHED"),
+    "siblings above": ("bilevel.py", "from dnas.loop import run_steps"),
+    "packages": ("relax/softmax.py", "from dnas.cells.ops import OPS"),
+    "packages, other way": ("hw_loss/table.py", "import dnas.relax"),
+    "itself": ("search.py", "from dnas.search import run_search"),
+    "more than it needs": ("selection.py", "from dnas.cells import SPACES"),
+    "more than base": ("data.py", "from dnas.genotype import Genotype"),
+    "search imports retrain": ("search.py", "from dnas.retrain import retrain"),
+    "the public face": ("retrain.py", "from dnas import Genotype"),
+    "the public face, whole": ("retrain.py", "import dnas"),
+    "experiments": ("search.py", "from experiments import datasets"),
+    "no place": ("zoo.py", ""),
+    "array library at the bottom": ("genotype.py", "import numpy as np"),
+    "jax at the bottom": ("drawing.py", "from jax import numpy"),
+    "flax outside cells": ("search.py", "import flax.linen as nn"),
+    "not required": ("data.py", "import torch"),
+    "hidden import": ("data.py", "import importlib\nimportlib.import_module('dnas.search')"),
+    "jit": ("bilevel.py", "import jax\nf = jax.jit(abs)"),
+    "jit as a decorator": ("cells/ops.py", "import jax\n@jax.jit\ndef f(x): return x"),
+    "jit by name": ("space.py", "from jax import jit\nf = jit(abs)"),
+    "print": ("search.py", "print(1)"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_checker_sees_the_bad_source(name):
+    assert len(violations(*BAD[name])) >= 1
+
+
+GOOD = {
+    "down": ("search.py", "from dnas.bilevel import sgd\nfrom dnas import selection\nimport jax"),
+    "within a package": ("cells/cell.py", "from dnas.cells.ops import OPS\nfrom .mixed import MixedOp\nimport flax"),
+    "standard library": ("genotype.py", "import json\nfrom dnas import drawing, notation"),
+    "fences": ("cells/kernels.py", "import jax\nf = jax.jit(abs)"),
+    "the top": ("__init__.py", "from dnas.search import run_search\nfrom dnas import cells"),
+    "words in a docstring": ("space.py", '"""import dnas; jax.jit; print(1)"""'),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_checker_accepts_the_good_source(name):
+    assert violations(*GOOD[name]) == []

@@ -1,0 +1,65 @@
+"""The two text notations, as plain data: what one writes, it reads."""
+
+import itertools
+import random
+
+import pytest
+
+from dnas import notation
+
+
+def cell(draw, num_nodes, per_node):
+    return [
+        (source, target, draw.choice("abc"))
+        for target in range(2, 2 + num_nodes)
+        for source in draw.sample(range(target), per_node)
+    ]
+
+
+@pytest.mark.parametrize("num_nodes, per_node", [*itertools.product((1, 2, 3, 4, 6), (1, 2))])
+def test_original_reads_what_it_writes(num_nodes, per_node):
+    draw = random.Random(num_nodes)
+    cells = {"normal": cell(draw, num_nodes, per_node), "reduce": cell(draw, num_nodes, per_node)}
+    concat = {kind: tuple(range(2, 2 + num_nodes)) for kind in cells}
+    assert notation.parse_original(notation.write_original(cells, concat)) == (cells, concat)
+
+
+@pytest.mark.parametrize("last_only", [False, True])
+def test_two_pairs_a_node_are_read_whatever_is_concatenated(last_only):
+    cells = {"normal": cell(random.Random(0), 4, 2)}
+    concat = {"normal": (5,) if last_only else (3, 5)}
+    assert notation.parse_original(notation.write_original(cells, concat)) == (cells, concat)
+
+
+def test_place_is_line_and_column_counted_from_one():
+    text = "Genotype(\n normal=[('a', 0),\n  oops], normal_concat=[2])"
+    with pytest.raises(ValueError, match="line 3, column 3.*not oops"):
+        notation.parse_original(text)
+
+
+def test_shown_expression_is_cut_short():
+    text = f"Genotype(normal=[('a', 0), ('a', 1)], normal_concat=[{', '.join(['x'] * 500)}])"
+    with pytest.raises(ValueError, match="x, x") as caught:
+        notation.parse_original(text)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("num_nodes", [1, 2, 3, 5])
+def test_nasbench201_reads_what_it_writes(num_nodes):
+    draw = random.Random(num_nodes)
+    edges = [(s, t, draw.choice("abc")) for t in range(1, num_nodes + 1) for s in range(t)]
+    cells, concat = {"cell": edges}, {"cell": (num_nodes,)}
+    text = notation.write_nasbench201(cells, concat)
+    assert text.count("+") == num_nodes - 1
+    assert notation.parse_nasbench201(text) == (cells, concat)
+
+
+def test_all_nasbench201_strings_of_two_ops_are_different_and_return():
+    places = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
+    texts = set()
+    for ops in itertools.product(("none", "skip_connect"), repeat=6):
+        edges = [(*place, op) for place, op in zip(places, ops, strict=True)]
+        text = notation.write_nasbench201({"cell": edges}, {"cell": (3,)})
+        assert notation.parse_nasbench201(text) == ({"cell": edges}, {"cell": (3,)})
+        texts.add(text)
+    assert len(texts) == 2**6

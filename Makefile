@@ -6,10 +6,10 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
-# Where the commands run. BIN= (empty) takes the programs on PATH and installs nothing.
+# Where the commands run. With BIN= (empty: the programs on PATH) or another folder nothing is installed.
 BIN ?= $(VENV)/bin/
-INSTALLED := $(if $(BIN),$(VENV)/installed-experiments)
-INSTALLED_DEV := $(if $(BIN),$(VENV)/installed-dev)
+INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-experiments)
+INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
 # Variables of the command line other than the Makefile's own become flags.
 OWN := SHELL PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS

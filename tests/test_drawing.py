@@ -1,5 +1,6 @@
 """A drawn genotype is a valid picture that shows every edge, with labels that can be read."""
 
+import itertools
 import random
 import re
 from xml.etree import ElementTree
@@ -68,7 +69,7 @@ def test_labels_on_one_height_do_not_meet(name):
                 rows.setdefault(element.get("y"), []).append((float(element.get("x")), len(element.text)))
         for labels in rows.values():
             labels.sort()
-            for (x, length), (after, _) in zip(labels, labels[1:], strict=False):
+            for (x, length), (after, _) in itertools.pairwise(labels):
                 assert x + 7 * length < after  # 12 px type is under 7 px a letter
 
 

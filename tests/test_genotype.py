@@ -93,7 +93,7 @@ def test_text_round_trip_returns_an_equal_genotype(name):
 def test_text_reads_back_equal_or_is_refused(seed):
     draw = random.Random(seed)
     genotype = random_graph(seed)
-    kind = draw.choice(["normal", "class", "None", "a_concat", "ﬁ", "cell"])  # noqa: RUF001
+    kind = draw.choice(["normal", "class", "None", "a_concat", "ﬁ", "cell"])
     space = draw.choice(["darts", "nasbench201"])
     concat = {kind: genotype.concat["only"]} if "only" in genotype.concat and draw.random() < 0.5 else {}
     genotype = Genotype(space, {kind: genotype.cells["only"]}, concat)
@@ -111,7 +111,7 @@ UNWRITABLE = {
     "not node by node": Genotype("darts", {"normal": [(0, 3, "a"), (1, 3, "a"), (0, 2, "a"), (1, 2, "a")]}),
     "a keyword as kind": Genotype("darts", {"class": [(0, 2, "a"), (1, 2, "a")]}),
     "a kind that reads as a concat": Genotype("darts", {"a_concat": [(0, 2, "a"), (1, 2, "a")]}),
-    "a kind that python spells otherwise": Genotype("darts", {"ﬁ": [(0, 2, "a"), (1, 2, "a")]}),  # noqa: RUF001
+    "a kind that python spells otherwise": Genotype("darts", {"ﬁ": [(0, 2, "a"), (1, 2, "a")]}),
     "two cells": Genotype("nasbench201", {"cell": [(0, 1, "a")], "more": [(0, 1, "a")]}),
     "another name": Genotype("nasbench201", {"normal": [(0, 1, "a")]}),
     "a node without an edge": Genotype("nasbench201", {"cell": [(0, 2, "a")]}, {"cell": (2,)}),
@@ -335,7 +335,10 @@ MALFORMED = {
     "json with a list of cells": ('{"space": "darts", "cells": [[0, 1, "x"]]}', "cells"),
     "json with more": ('{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "extra": 1}', "extra"),
     "json with a short edge": ('{"space": "darts", "cells": {"a": [[0, 1]]}}', "edge 0 of cell 'a'"),
-    "json with a loop": ('{"space": "darts", "cells": {"a": [[0, 1, "x"], [1, 1, "x"]]}}', "edge 1 of cell 'a'.*1 -> 1"),
+    "json with a loop": (
+        '{"space": "darts", "cells": {"a": [[0, 1, "x"], [1, 1, "x"]]}}',
+        "edge 1 of cell 'a'.*1 -> 1",
+    ),
     "json with an arrow back": ('{"space": "darts", "cells": {"a": [[2, 1, "x"]]}}', "2 -> 1"),
     "json with a float": ('{"space": "darts", "cells": {"a": [[0, 1.0, "x"]]}}', "1.0"),
     "json with NaN": ('{"space": "darts", "cells": {"a": [[0, NaN, "x"]]}}', "nan"),
@@ -399,8 +402,9 @@ def mutated(draw, text):
         start = draw.randrange(len(text) + 1)
         end = min(len(text), start + draw.choice((0, 1, 1, 3, 20)))
         piece = draw.choice(
-            ["", chr(draw.randrange(1, 0x2FFF)), draw.choice("()[]{}|~+,='\"\\\n\0*:-0123456789")]
-            + ["range(", "lambda:", "Genotype(", "_concat=", "('x', 0)", "null", "1e9", text[end : end + 30]]
+            ["", "range(", "lambda:", "Genotype(", "_concat=", "('x', 0)", "null", "1e9", text[end : end + 30]]
+            + list("()[]{}|~+,='\"\\\n\0*:-0123456789")
+            + [chr(draw.randrange(1, 0x2FFF))]
         )
         text = text[:start] + piece + text[end:]
     return text

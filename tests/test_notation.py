@@ -33,7 +33,7 @@ def test_two_pairs_a_node_are_read_whatever_is_concatenated(last_only):
 
 def test_place_is_line_and_column_counted_from_one():
     text = "Genotype(\n normal=[('a', 0),\n  oops], normal_concat=[2])"
-    with pytest.raises(ValueError, match="line 3, column 3.*not oops"):
+    with pytest.raises(ValueError, match=r"line 3, column 3.*not oops"):
         notation.parse_original(text)
 
 

@@ -135,7 +135,7 @@ def test_mix_that_does_not_fit_is_refused(name):
 
 
 def test_more_edges_than_there_are_is_refused():
-    with pytest.raises(ValueError, match="node 2 .*2 incoming edges.*k = 3"):
+    with pytest.raises(ValueError, match=r"node 2 .*2 incoming edges.*k = 3"):
         top_edges(3)(DARTS, random_mix(0))
 
 

@@ -142,10 +142,12 @@ def _network(
     def apply(
         variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0
     ) -> tuple[Array, PyTree]:
+        # "auxiliary" holds the logits of the step before, where these variables came back from one.
+        collections = {name: tree for name, tree in variables.items() if name != "auxiliary"}
         if not train:
-            return stack(False, 0.0, False).apply(variables, images)[0], variables
+            return stack(False, 0.0, False).apply(collections, images)[0], variables
         (logits, auxiliary_logits), averages = stack(True, drop_path, auxiliary).apply(
-            variables, images, rngs={"drop_path": key}, mutable=["batch_stats"]
+            collections, images, rngs={"drop_path": key}, mutable=["batch_stats"]
         )
         variables = {**variables, **averages}
         if auxiliary:

@@ -14,16 +14,16 @@ from dnas.selection import random_genotype
 SPACE = dnas.SPACES["darts"]
 SIZES = dict(channels=4, num_cells=3, num_classes=5)
 RANDOM = {f"random_{seed}": random_genotype(jax.random.key(seed), SPACE) for seed in range(3)}
-ONE_EDGE = {
-    "unequal": dnas.Genotype(
-        "darts",
-        {
-            "normal": [(0, 2, "sep_conv_3x3"), (1, 2, "dil_conv_5x5"), (2, 3, "skip_connect")],
-            "reduce": [(1, 2, "skip_connect"), (0, 3, "skip_connect"), (2, 3, "avg_pool_3x3"), (1, 3, "none")],
-        },
-        {"normal": (2, 3), "reduce": (3,)},
-    )
-}
+# Nodes with one edge and with two, and an edge that is chosen to be none.
+UNEQUAL = dnas.Genotype(
+    "darts",
+    {
+        "normal": [(0, 2, "sep_conv_3x3"), (2, 3, "skip_connect"), (0, 4, "none"), (1, 4, "max_pool_3x3"), (2, 5, "dil_conv_5x5")],
+        "reduce": [(1, 2, "skip_connect"), (0, 3, "skip_connect"), (2, 4, "avg_pool_3x3"), (3, 5, "sep_conv_5x5")],
+    },
+)
+
+GENOTYPES = {**dnas.PUBLISHED, **RANDOM, "unequal": UNEQUAL}
 
 
 def images(seed=0, size=(8, 8)):
@@ -34,13 +34,18 @@ def count(tree):
     return sum(array.size for array in jax.tree.leaves(tree))
 
 
+def compiled(function):
+    """jit, compiled in a hurry."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
 class Supernet:
     """One supernet for the module: its weights, and one compiled function of mix and images."""
 
     def __init__(self):
         supernet = SPACE.supernet(**SIZES)
-        self.weights = jax.jit(supernet.init)(jax.random.key(0), images())
-        self.apply = jax.jit(supernet.apply)
+        self.weights = compiled(supernet.init)(jax.random.key(0), images())
+        self.apply = compiled(supernet.apply)
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +59,20 @@ def small_network():
     network = SPACE.network(dnas.PUBLISHED["PDARTS"], **SIZES, auxiliary=True)
     pictures = images(size=(32, 32))
     variables = network.init(jax.random.key(0), pictures)
-    train = jax.jit(lambda variables, key, rate: network.apply(variables, pictures, True, key, rate))
+    train = compiled(lambda variables, key, rate: network.apply(variables, pictures, True, key, rate))
     return network, pictures, variables, train
 
 
-@pytest.mark.parametrize("name", [*dnas.PUBLISHED, *RANDOM])
+@pytest.mark.parametrize("name", [*GENOTYPES])
 def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(supernet, name):
-    genotype = {**dnas.PUBLISHED, **RANDOM}[name]
+    genotype = GENOTYPES[name]
     network = SPACE.network(genotype, **SIZES, norms=search_norms)
     variables = jax.eval_shape(network.init, jax.random.key(1), images())
     variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)  # every array must be inherited
     variables = inherit_weights(SPACE, genotype, supernet.weights, variables)
     expected = supernet.apply(supernet.weights, dnas.one_hot_mix(SPACE, genotype), images())
-    for train in (True, False):
-        logits, _ = network.apply(variables, images(), train, jax.random.key(2))
+    both = compiled(lambda variables: [network.apply(variables, images(), train, None)[0] for train in (True, False)])
+    for logits in both(variables):
         np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -77,34 +82,22 @@ def test_different_genotypes_give_different_logits(supernet):
     assert abs(first - second).max() > 1e-2
 
 
-def test_a_smaller_space_and_unequal_nodes_keep_the_equality():
-    space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5", "avg_pool_3x3"), num_nodes=2)
-    genotype = dnas.Genotype(
-        "darts",
-        {
-            "normal": [(0, 2, "sep_conv_3x3"), (1, 2, "dil_conv_5x5"), (2, 3, "skip_connect")],
-            "reduce": [(1, 2, "skip_connect"), (0, 3, "skip_connect"), (2, 3, "avg_pool_3x3"), (1, 3, "none")],
-        },
-    )
-    supernet = space.supernet(**SIZES)
-    weights = supernet.init(jax.random.key(0), images())
-    network = space.network(genotype, **SIZES, norms=search_norms)
-    variables = inherit_weights(space, genotype, weights, network.init(jax.random.key(1), images()))
-    expected = supernet.apply(weights, dnas.one_hot_mix(space, genotype), images())
-    np.testing.assert_allclose(network.apply(variables, images(), False, None)[0], expected, atol=1e-5, rtol=1e-5)
-
-
-def test_supernet_is_blind_to_the_values_of_edges_at_none(supernet):
+def test_supernet_at_none_everywhere_gives_the_bias_of_the_classifier(supernet):
     mix = {kind: jnp.zeros((14, 8)).at[:, 0].set(1.0) for kind in SPACE.cells}
     logits = supernet.apply(supernet.weights, mix, images())
     bias = supernet.weights["classifier"]["dense"]["bias"]
     np.testing.assert_allclose(logits, jnp.tile(bias, (4, 1)), atol=1e-5)
 
 
-def test_supernet_draws_the_same_weights_from_the_same_key():
-    supernet = SPACE.supernet(**SIZES)
-    shapes = jax.eval_shape(supernet.init, jax.random.key(0), images())
-    assert {array.dtype for array in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+@pytest.mark.parametrize("num_nodes", [1, 3])
+def test_a_space_of_other_ops_and_nodes_has_networks_of_its_shape(num_nodes):
+    space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3"), num_nodes=num_nodes)
+    supernet = space.supernet(**SIZES)
+    weights = jax.eval_shape(supernet.init, jax.random.key(0), images())
+    mix = dnas.one_hot_mix(space, random_genotype(jax.random.key(0), space))
+    assert mix["normal"].shape == (2 + 3 + 4 if num_nodes == 3 else 2, 3)
+    assert jax.eval_shape(supernet.apply, weights, mix, images()).shape == (4, 5)
+    assert weights["classifier"]["dense"]["kernel"].shape == (16 * num_nodes, 5)
 
 
 def test_inherit_weights_leaves_what_the_supernet_lacks():

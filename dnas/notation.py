@@ -124,8 +124,8 @@ def write_original(cells: Cells, concat: Concat) -> str:
     text = f"Genotype({', '.join(fields)})"
     if not _reads_back(parse_original, text, cells, concat):
         raise ValueError(
-            f"cells {list(cells)} do not fit the original notation, in which edges are listed node by node and all nodes from "
-            "2 on have the same number of them; use to_json()"
+            f"cells {list(cells)} do not fit the original notation, in which edges are listed node by node and all nodes "
+            "from 2 on have the same number of them; use to_json()"
         )
     return text
 

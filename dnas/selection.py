@@ -20,8 +20,8 @@ def top_edges(k: int = 2) -> Selection:
     falling strength. DARTS, section 2.4, https://arxiv.org/abs/1806.09055.
 
     Raises:
-      ValueError: if k is below 1; on selection if the mix does not fit the space, holds a NaN, or a node has fewer than k
-        incoming edges.
+      ValueError: if k is below 1; on selection if the mix does not fit the space, holds a NaN, or a node has fewer
+        than k incoming edges.
 
     Example:
       >>> import dnas, numpy as np

@@ -401,11 +401,9 @@ def mutated(draw, text):
     for _ in range(draw.randint(1, 4)):
         start = draw.randrange(len(text) + 1)
         end = min(len(text), start + draw.choice((0, 1, 1, 3, 20)))
-        piece = draw.choice(
-            ["", "range(", "lambda:", "Genotype(", "_concat=", "('x', 0)", "null", "1e9", text[end : end + 30]]
-            + list("()[]{}|~+,='\"\\\n\0*:-0123456789")
-            + [chr(draw.randrange(1, 0x2FFF))]
-        )
+        words = ["", "range(", "lambda:", "Genotype(", "_concat=", "('x', 0)", "null", "1e9", text[end : end + 30]]
+        signs = draw.choice("()[]{}|~+,='\"\\\n\0*:-0123456789"), chr(draw.randrange(1, 0x2FFF))
+        piece = draw.choice([*words, *signs])
         text = text[:start] + piece + text[end:]
     return text
 

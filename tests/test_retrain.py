@@ -123,6 +123,18 @@ def test_saved_variables_score_what_they_scored():
     assert evaluate(saved) == evaluate(result.variables) == result.test_accuracy
 
 
+def test_score_of_the_darts_network_is_that_of_one_image_at_a_time():
+    result, _ = trained_darts()
+    augmentation = plain_augmentation(separable(20, 0)[0])
+    network = Network(None, jax.jit(darts_network().apply, static_argnums=2))
+    images, labels = separable(14, 1)
+    dark = images // 3, labels  # beside bright ones these would not be told apart as they are by the running averages
+    for data in (dark, TEST):
+        expected = plain_accuracy(network, result.variables, data, augmentation)
+        assert make_evaluation(darts_network(), data, augmentation)(result.variables) == expected
+    assert make_evaluation(darts_network(), dark, augmentation)(result.variables) < 1.0
+
+
 def test_accuracy_on_images_that_are_easy_to_tell_apart_rises_to_one():
     result, reports = trained_darts()
     assert result.test_accuracy == 1.0

@@ -91,9 +91,8 @@ def cosine_by_epoch(
       >>> [round(float(schedule(step)), 6) for step in (0, 9, 10, 499)]
       [0.025, 0.025, 0.024976, 0.001024]
     """
-    alpha = min_learning_rate / learning_rate
-    decay = optax.cosine_decay_schedule(learning_rate, epochs, alpha)
-    return lambda step: decay(step // steps_per_epoch)
+    fall = optax.cosine_decay_schedule(1.0, epochs)
+    return lambda step: min_learning_rate + (learning_rate - min_learning_rate) * fall(step // steps_per_epoch)
 
 
 def sgd(
@@ -131,9 +130,7 @@ def darts_optimizer(
       epochs, steps_per_epoch: of the search, for the cosine schedule of the weights.
       arch_gradient: `first_order()` unless given.
     """
-    schedule = cosine_by_epoch(
-        epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=min_learning_rate
-    )
+    schedule = cosine_by_epoch(epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=min_learning_rate)
     return alternating(
         first_order() if arch_gradient is None else arch_gradient,
         sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip),

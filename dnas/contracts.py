@@ -233,8 +233,7 @@ def _check_supernet(space):
     sizes = dict(channels=_CHANNELS, num_cells=3, num_classes=_CLASSES)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
     mix = {
-        kind: jax.ShapeDtypeStruct((_SEEDS, len(spec.edges), len(spec.ops)), jnp.float32)
-        for kind, spec in space.cells.items()
+        kind: jax.ShapeDtypeStruct((_SEEDS, len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()
     }
     with _law("supernet.init(key, images) returns float32 weights and works under vmap"):
         supernet = space.supernet(**sizes)

@@ -42,9 +42,7 @@ def check_data(images, labels, num_classes: int | None = None) -> Data:
             "give grey images a last axis of 1"
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels must be {len(images)} whole numbers, one an image, got {labels.dtype} {list(labels.shape)}"
-        )
+        raise ValueError(f"labels must be {len(images)} whole numbers, one an image, got {labels.dtype} {list(labels.shape)}")
     if labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes):
         raise ValueError(
             f"labels must lie in 0..{'' if num_classes is None else num_classes - 1}, got {labels.min()}..{labels.max()}; "

@@ -58,13 +58,11 @@ def _draw_cell(kind, edges, concat, colours):
         )
         if node in concat:
             parts.append(
-                f'<rect x="{left[node] + 2.5}" y="{row + 2.5}" width="{_NODE - 5}" height="21" rx="3" fill="none" stroke="#444"/>'
+                f'<rect x="{left[node] + 2.5}" y="{row + 2.5}" width="{_NODE - 5}" height="21" rx="3" fill="none" '
+                'stroke="#444"/>'
             )
-    legend = (
-        f"output: concatenation of nodes {', '.join(map(str, concat))}"
-        if len(concat) > 1
-        else f"output: node {concat[0]}"
-    )
+    outputs = ", ".join(map(str, concat))
+    legend = f"output: concatenation of nodes {outputs}" if len(concat) > 1 else f"output: node {outputs}"
     parts.append(f'<text x="{_MARGIN}" y="{row + 44}" fill="#666">{legend}</text>')
     return "".join(parts), left[nodes[-1]] + _NODE + _MARGIN, row + 56
 

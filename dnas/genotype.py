@@ -130,13 +130,11 @@ class Genotype:
           ValueError: if the text is not JSON or does not describe a genotype.
         """
         try:
-            tree = json.loads(text)
+            tree = json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the genotype is not valid JSON: {error}") from None
         if not isinstance(tree, dict) or not isinstance(tree.get("cells"), dict):
-            raise ValueError(
-                'a JSON genotype is an object with "space" and "cells": {kind: [[source, target, op], ...]}'
-            )
+            raise ValueError('a JSON genotype is an object with "space" and "cells": {kind: [[source, target, op], ...]}')
         extra = sorted(set(tree) - {"space", "cells", "concat"})
         if extra:
             raise ValueError(f"a JSON genotype has no {extra}; it has space, cells and concat")
@@ -166,6 +164,13 @@ class _FrozenDict(dict):
 
     def __reduce__(self):
         return _FrozenDict, (dict(self),)
+
+
+def _unique(pairs) -> dict:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"a name is given twice among {sorted(names)}")
+    return dict(pairs)
 
 
 def _is_node(value) -> bool:
@@ -199,9 +204,7 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
 
 def _checked_concat(kind, nodes, edges) -> tuple[int, ...]:
     if not isinstance(nodes, (list, tuple, range)) or not nodes or not all(_is_node(node) for node in nodes):
-        raise ValueError(
-            f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not {nodes!r:.80}"
-        )
+        raise ValueError(f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not {nodes!r:.80}")
     nodes = tuple(nodes)
     if len(set(nodes)) != len(nodes):
         raise ValueError(f"concat of cell {kind!r} names a node twice: {list(nodes)}")

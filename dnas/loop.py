@@ -11,9 +11,7 @@ import numpy as np
 
 from dnas.base import Metrics, PyTree
 
-_MAX_STEPS = (
-    64  # steps a call at the most: the length of the index arrays, which is fixed so that one program serves all
-)
+_MAX_STEPS = 64  # steps a call at the most: the length of the index arrays, which is fixed so that one program serves all
 _SECONDS = 1.0  # how long a call should take
 
 
@@ -81,7 +79,7 @@ def run_steps(
             indices, indices_epoch = epoch_indices(epoch), epoch
         count = min(length, steps_per_epoch - offset, total_steps - done)
         started = time.perf_counter()
-        state, metrics = run_call(state, data, jax.tree.map(lambda array: _rows(array, offset, count), indices), count)
+        state, metrics = run_call(state, data, _rows(indices, offset, count), count)
         metrics = {name: np.asarray(values)[:count] for name, values in metrics.items()}  # waits for the call
         seconds = (time.perf_counter() - started) / count
         _check_finite(metrics, done)
@@ -117,10 +115,15 @@ def _make_call(step):
     return call
 
 
-def _rows(array: np.ndarray, first: int, count: int) -> np.ndarray:
-    padded = np.zeros((_MAX_STEPS, *array.shape[1:]), array.dtype)
-    padded[:count] = array[first : first + count]
-    return padded
+def _rows(indices: PyTree, first: int, count: int) -> PyTree:
+    """The indices of `count` steps, padded to the fixed length."""
+
+    def of_array(array: np.ndarray) -> np.ndarray:
+        padded = np.zeros((_MAX_STEPS, *array.shape[1:]), array.dtype)
+        padded[:count] = array[first : first + count]
+        return padded
+
+    return jax.tree.map(of_array, indices)
 
 
 def _check_finite(metrics: dict[str, np.ndarray], first: int) -> None:

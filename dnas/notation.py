@@ -22,15 +22,11 @@ def parse_original(text: str) -> tuple[Cells, Concat]:
         where = f" at line {error.lineno}, column {error.offset}" if getattr(error, "lineno", None) else ""
         raise ValueError(f"the genotype is not well-formed{where}: {error}") from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype" or call.args:
-        raise ValueError(
-            "a genotype in the original notation is one call 'Genotype(normal=..., normal_concat=..., ...)'"
-        )
+        raise ValueError("a genotype in the original notation is one call 'Genotype(normal=..., normal_concat=..., ...)'")
     fields = {}
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg in fields:
-            raise ValueError(
-                f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a plain field"
-            )
+            raise ValueError(f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a plain field")
         fields[keyword.arg] = keyword.value
     kinds = [name for name in fields if not name.endswith("_concat")]
     if not kinds:
@@ -71,12 +67,7 @@ def _read_pairs(kind, node) -> list[tuple[str, int]]:
 def _read_nodes(name, node) -> tuple[int, ...]:
     problem = ValueError(f"{name}{_at(node)} must be a list of node numbers or range(first, end), not {_shown(node)}")
     if isinstance(node, ast.Call):
-        if (
-            not isinstance(node.func, ast.Name)
-            or node.func.id != "range"
-            or node.keywords
-            or len(node.args) not in (1, 2)
-        ):
+        if not isinstance(node.func, ast.Name) or node.func.id != "range" or node.keywords or len(node.args) not in (1, 2):
             raise problem
         elements = node.args
     elif isinstance(node, (ast.List, ast.Tuple)):
@@ -135,9 +126,7 @@ def parse_nasbench201(text: str) -> tuple[Cells, Concat]:
     edges = []
     for target, group in enumerate(text.split("+"), start=1):
         if not re.fullmatch(r"\|(\w+~\d{1,3}\|)+", group):
-            raise ValueError(
-                f"node {target} of the NAS-Bench-201 string is {group[:80]!r}; write it like '|nor_conv_3x3~0|'"
-            )
+            raise ValueError(f"node {target} of the NAS-Bench-201 string is {group[:80]!r}; write it like '|nor_conv_3x3~0|'")
         entries = [entry.split("~") for entry in group.strip("|").split("|")]
         edges += [(int(source), target, op) for op, source in entries]
     return {"cell": edges}, {"cell": (target,)}
@@ -148,16 +137,12 @@ def write_nasbench201(cells: Cells, concat: Concat) -> str:
     if set(cells) != {"cell"}:
         raise ValueError(f"a NAS-Bench-201 string holds one cell named 'cell', not {sorted(cells)}; use to_json()")
     last = max(target for _, target, _ in cells["cell"])
-    groups = [
-        [f"{op}~{source}|" for source, target, op in cells["cell"] if target == node] for node in range(1, last + 1)
-    ]
+    groups = [[f"{op}~{source}|" for source, target, op in cells["cell"] if target == node] for node in range(1, last + 1)]
     if not all(groups):
         raise ValueError("a NAS-Bench-201 string needs an edge into every node; use to_json()")
     text = "+".join("|" + "".join(group) for group in groups)
     if not _reads_back(parse_nasbench201, text, cells, concat):
-        raise ValueError(
-            "a NAS-Bench-201 string lists edges node by node, and its last node is the output; use to_json()"
-        )
+        raise ValueError("a NAS-Bench-201 string lists edges node by node, and its last node is the output; use to_json()")
     return text
 
 

@@ -83,9 +83,7 @@ def retrain(
     """
     train, test = check_data(*train), check_data(*test)
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(
-            f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; they must agree"
-        )
+        raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; they must agree")
     if not 0.0 <= drop_path < 1.0:
         raise ValueError(f"drop_path is a rate from 0 up to but not 1, got {drop_path}")
     if evaluate_every < 1:

@@ -82,9 +82,7 @@ def make_search(
         weights_key, arch_key, key = jax.random.split(key, 3)
         weights = supernet.init(weights_key, jnp.zeros((1, *image_shape)))
         parts = jax.random.split(arch_key, len(space.cells))
-        arch = {
-            kind: relaxation.init(part, spec) for (kind, spec), part in zip(space.cells.items(), parts, strict=True)
-        }
+        arch = {kind: relaxation.init(part, spec) for (kind, spec), part in zip(space.cells.items(), parts, strict=True)}
         return SearchState(jnp.zeros((), jnp.int32), key, weights, arch, optimizer.init(weights, arch))
 
     def sample(key: Key, arch: Arch, step: Array) -> Mix:
@@ -115,7 +113,7 @@ def make_search(
         return SearchState(state.step + 1, key, weights, arch, optimizer_state), metrics
 
     def mix(state: SearchState) -> Mix:
-        return sample(state.key, state.arch, state.step)
+        return sample(jax.random.fold_in(state.key, 0), state.arch, state.step)  # a key that no step uses
 
     return Search(init, step, mix)
 
@@ -211,6 +209,7 @@ def run_search(
         return {"mix": mix, "genotype": select(space, mix)}
 
     state = resume(jax.jit(search.init)(jax.random.key(seed)))
+    at_epoch_end(state)  # a selection that does not fit the space fails here and not after an epoch
     state, history = run_steps(
         step,
         state,

@@ -45,9 +45,7 @@ def top_edges(k: int = 2) -> Selection:
             for node in spec.nodes:
                 incoming = spec.incoming(node)
                 if len(incoming) < k:
-                    raise ValueError(
-                        f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k = {k}"
-                    )
+                    raise ValueError(f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k = {k}")
                 kept = sorted(incoming, key=lambda edge: -strength[edge])[:k]
                 cells[kind] += [Edge(*spec.edges[edge], spec.ops[best[edge]]) for edge in kept]
         return Genotype(space.name, cells, {kind: spec.concat for kind, spec in space.cells.items()})
@@ -63,9 +61,7 @@ def _checked_rows(space: SearchSpace, kind: str, mix: Mix) -> list[list[float]]:
         )
     rows = np.asarray(mix[kind])
     if rows.shape != (len(spec.edges), len(spec.ops)):
-        raise ValueError(
-            f"the mix of cell {kind!r} has shape {rows.shape}, expected {(len(spec.edges), len(spec.ops))}"
-        )
+        raise ValueError(f"the mix of cell {kind!r} has shape {rows.shape}, expected {(len(spec.edges), len(spec.ops))}")
     if np.isnan(rows).any():
         raise ValueError(f"the mix of cell {kind!r} holds NaN: the search has diverged; lower its learning rates")
     return rows.tolist()

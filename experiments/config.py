@@ -146,7 +146,9 @@ def preset(kind: type[Config], dataset: str) -> Config:
       4
     """
     if dataset not in PRESETS:
-        raise ValueError(f"data set {dataset!r} is not known; choose from: {', '.join(PRESETS)}, or use dnas.run_search with arrays")
+        raise ValueError(
+            f"data set {dataset!r} is not known; choose from: {', '.join(PRESETS)}, or use dnas.run_search with arrays"
+        )
     names = {field.name for field in dataclasses.fields(kind)}
     return kind(dataset=dataset, **{name: value for name, value in PRESETS[dataset].items() if name in names})
 

@@ -142,7 +142,7 @@ def _read(path: Path, keys: tuple[bytes, ...], parse: Callable[..., Any]) -> Any
     except Exception as fault:
         raise ValueError(
             f"{path} is truncated, damaged or not from the original archive "
-            f"({type(fault).__name__}: {str(fault):.300}); delete {path.parent} and fetch the archive again"
+            f"({type(fault).__name__}: {fault!s:.300}); delete {path.parent} and fetch the archive again"
         ) from fault
 
 
@@ -178,12 +178,10 @@ def _parse_batch(data: Any, labels: Any, *, num_classes: int) -> tuple[np.ndarra
 
 def _download(archive: _Archive, root: Path) -> None:
     try:
-        pooch.retrieve(
-            archive.url, known_hash=f"md5:{archive.md5}", fname=archive.tar_name, path=root, progressbar=True
-        )
+        pooch.retrieve(archive.url, known_hash=f"md5:{archive.md5}", fname=archive.tar_name, path=root, progressbar=True)
     except (OSError, ValueError) as fault:  # no network or an HTTP error; a wrong checksum
         raise ConnectionError(
-            f"could not download {archive.url} to {root} ({type(fault).__name__}: {str(fault):.300}); "
+            f"could not download {archive.url} to {root} ({type(fault).__name__}: {fault!s:.300}); "
             f"try again, or put {archive.tar_name} into DATA_DIR by hand and pass that folder as data_dir"
         ) from fault
 
@@ -276,7 +274,6 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """
     if name not in DATASETS:
         raise ValueError(
-            f"data set {name!r} is not in DATASETS; "
-            f"add it to experiments/datasets.py or choose from: {', '.join(DATASETS)}"
+            f"data set {name!r} is not in DATASETS; add it to experiments/datasets.py or choose from: {', '.join(DATASETS)}"
         )
     return DATASETS[name](data_dir)

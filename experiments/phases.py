@@ -158,7 +158,12 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
     )
     counts = dnas.count_network(job.space, genotype, **_sizes(config, dataset))
     return phase.finish(
-        {"genotype": genotype.to_json(), "test_accuracy": result.test_accuracy, "params": counts.params, "macs": counts.macs}
+        {
+            "genotype": genotype.to_json(),
+            "test_accuracy": result.test_accuracy,
+            "params": counts.params,
+            "macs": counts.macs,
+        }
     )
 
 
@@ -180,7 +185,9 @@ def evaluate(job: Job, name: str) -> float:
         raise ValueError(f"{job.run.folder} has no trained network {name!r}; finish the run with RESUME=1 first")
     config, dataset = job.config, job.dataset
     network = network_of(job, dnas.Genotype.from_text(done["genotype"]))
-    variables = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), float))
+    variables = jax.eval_shape(
+        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), float)
+    )
     optimizer = _final_optimizer(config, config.retrain_epochs, 1)
     state = dnas.RetrainState(
         jax.ShapeDtypeStruct((), np.int32),
@@ -215,7 +222,12 @@ class _Phase:
         self._display(progress)
         if progress.row is not None:
             elapsed = time.monotonic() - self._started
-            row = {"phase": self._name, **_as_json(progress.row), "seconds_per_step": progress.seconds, "elapsed": elapsed}
+            row = {
+                "phase": self._name,
+                **_as_json(progress.row),
+                "seconds_per_step": progress.seconds,
+                "elapsed": elapsed,
+            }
             if self._name == "search":
                 row["arch"] = {kind: np.asarray(rows).tolist() for kind, rows in progress.state.arch.items()}
             self._job.run.append(row)

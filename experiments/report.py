@@ -45,7 +45,9 @@ def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str,
 def verdict(summary: dict[str, Any]) -> str:
     """Returns the result in words, beside the random cells where there are some."""
     accuracy, count = summary["test_accuracy"], summary["test_images"]
-    text = f"test accuracy {accuracy:.2%} on {count:,} images, {summary['params']:,} parameters, {summary['macs']:,} multiply-adds"
+    text = (
+        f"test accuracy {accuracy:.2%} on {count:,} images, {summary['params']:,} parameters, {summary['macs']:,} multiply-adds"
+    )
     random = summary.get("random_accuracies")
     if not random:
         return text + "."

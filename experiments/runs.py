@@ -79,7 +79,9 @@ def open_run(config, command: str, *, argv=()) -> Run:
     run = Run(pathlib.Path(config.runs) / run_name(config, command))
     if config.overwrite and run.folder.exists():
         if run.read("config.json") is None:
-            raise ValueError(f"{run.folder} has no config.json, so it is not a run of dnas; it is not deleted. Choose another name")
+            raise ValueError(
+                f"{run.folder} has no config.json, so it is not a run of dnas; it is not deleted. Choose another name"
+            )
         shutil.rmtree(run.folder)
     before = run.read("config.json")
     if before is None:
@@ -101,7 +103,9 @@ def open_run(config, command: str, *, argv=()) -> Run:
     }
     if changed:
         listed = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items())
-        raise ValueError(f"{run.folder} cannot be continued with other settings: {listed}. Leave them out, or give another name")
+        raise ValueError(
+            f"{run.folder} cannot be continued with other settings: {listed}. Leave them out, or give another name"
+        )
     return run
 
 

@@ -113,9 +113,7 @@ def test_cutout_is_a_square_around_a_pixel_clipped_at_the_border(side):
 def test_cutout_comes_last():
     augmentation = Augmentation(mean=(0.3,), std=(0.2,), crop_padding=2, cutout=3)
     images = np.asarray(batch_of(augmentation, random_data(size=64)).images)
-    assert (
-        (images == 0.0).all(-1).sum((1, 2)) >= 4
-    ).all()  # a corner of a 3x3 square at the least; no pixel is at the mean
+    assert ((images == 0.0).all(-1).sum((1, 2)) >= 4).all()  # a corner of a 3x3 square at the least; no pixel is at the mean
 
 
 def test_black_comes_in_before_normalising():

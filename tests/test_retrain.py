@@ -214,9 +214,7 @@ def test_first_step_is_the_gradient_of_loss_plus_weighted_auxiliary_loss():
 
     def loss(params):
         logits, updated = network.apply({**variables, "params": params}, pixels, True, None)
-        losses = [
-            optax.softmax_cross_entropy(x, jax.nn.one_hot(LABELS, 2)).mean() for x in (logits, updated["auxiliary"])
-        ]
+        losses = [optax.softmax_cross_entropy(x, jax.nn.one_hot(LABELS, 2)).mean() for x in (logits, updated["auxiliary"])]
         return losses[0] + 0.4 * losses[1]
 
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, variables["params"], jax.grad(loss)(variables["params"]))

@@ -139,9 +139,7 @@ def _network(
     def init(key: Key, images: Array) -> PyTree:
         return init_variables(stack(True, 0.0, auxiliary), key, images)
 
-    def apply(
-        variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0
-    ) -> tuple[Array, PyTree]:
+    def apply(variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0) -> tuple[Array, PyTree]:
         # "auxiliary" holds the logits of the step before, where these variables came back from one.
         collections = {name: tree for name, tree in variables.items() if name != "auxiliary"}
         if not train:

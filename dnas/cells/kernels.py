@@ -41,8 +41,7 @@ def _slices(padded: Array, kernel: int, stride: int, dilation: int, size: tuple[
     height, width = (size[0] - 1) * stride + 1, (size[1] - 1) * stride + 1
     starts = [(i * dilation, j * dilation) for i in range(kernel) for j in range(kernel)]
     return [
-        lax.slice(padded, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1))
-        for i, j in starts
+        lax.slice(padded, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1)) for i, j in starts
     ]
 
 

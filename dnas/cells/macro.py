@@ -38,9 +38,7 @@ def stack_layers(
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
     if num_cells < 1 or channels < 1:
-        raise ValueError(
-            f"a network needs at least one cell and one channel, got {num_cells} cells and {channels} channels"
-        )
+        raise ValueError(f"a network needs at least one cell and one channel, got {num_cells} cells and {channels} channels")
     if stem == "imagenet" and channels % 2:
         raise ValueError(f"the imagenet stem starts with half of {channels} channels; choose an even number")
     reductions = {num_cells // 3, 2 * num_cells // 3}
@@ -88,9 +86,7 @@ class CellStack(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array | None]:
         """Returns (logits [B, num_classes], auxiliary logits or None) for images [B, H, W, C]."""
-        layers = stack_layers(
-            channels=self.channels, num_cells=self.num_cells, image_size=images.shape[1:3], stem=self.stem
-        )
+        layers = stack_layers(channels=self.channels, num_cells=self.num_cells, image_size=images.shape[1:3], stem=self.stem)
         before, last = self._stem(images)
         halve = self.stem == "imagenet"  # there the second stem has halved what the first cell reads as the older input
         auxiliary_logits = None

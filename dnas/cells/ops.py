@@ -72,9 +72,7 @@ class FactorizedReduce(nn.Module):
                 "height and width (32x32 has five halvings, 28x28 two)"
             )
         if self.channels % 2:
-            raise ValueError(
-                f"{self.channels} channels cannot be split in two halves; choose an even number of channels"
-            )
+            raise ValueError(f"{self.channels} channels cannot be split in two halves; choose an even number of channels")
         x = nn.relu(x)
         half = partial(pointwise, self.channels // 2)
         both = [half()(x[:, ::2, ::2]), half()(x[:, 1::2, 1::2])]

@@ -85,9 +85,7 @@ def count_supernet(
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))
     weights = jax.eval_shape(supernet.init, key, image)
-    mix = {
-        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()
-    }
+    mix = {kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()}
     return Counts(_count_params(weights), _count_macs(supernet.apply, weights, mix, image))
 
 
@@ -140,8 +138,7 @@ def _conv(equation) -> int:
 
 
 def _depthwise(equation) -> int:
-    x, kernel = (variable.aval.shape for variable in equation.invars)
-    side = kernel[-4]  # [..., k, k, 1, C], the axes in front are edges
+    side = equation.invars[1].aval.shape[-4]  # of the kernel [..., k, k, 1, C]; the axes in front are edges
     return prod(equation.outvars[0].aval.shape) * side * side
 
 

@@ -18,7 +18,13 @@ RANDOM = {f"random_{seed}": random_genotype(jax.random.key(seed), SPACE) for see
 UNEQUAL = dnas.Genotype(
     "darts",
     {
-        "normal": [(0, 2, "sep_conv_3x3"), (2, 3, "skip_connect"), (0, 4, "none"), (1, 4, "max_pool_3x3"), (2, 5, "dil_conv_5x5")],
+        "normal": [
+            (0, 2, "sep_conv_3x3"),
+            (2, 3, "skip_connect"),
+            (0, 4, "none"),
+            (1, 4, "max_pool_3x3"),
+            (2, 5, "dil_conv_5x5"),
+        ],
         "reduce": [(1, 2, "skip_connect"), (0, 3, "skip_connect"), (2, 4, "avg_pool_3x3"), (3, 5, "sep_conv_5x5")],
     },
 )
@@ -155,8 +161,7 @@ def test_network_refuses_an_unknown_stem():
 def test_drop_path_changes_training_and_depends_on_the_key():
     _, _, variables, train = small_network()
     plain, dropped, same, other = (
-        train(variables, jax.random.key(seed), jnp.float32(rate))[0]
-        for seed, rate in [(0, 0.0), (0, 0.5), (0, 0.5), (1, 0.5)]
+        train(variables, jax.random.key(seed), jnp.float32(rate))[0] for seed, rate in [(0, 0.0), (0, 0.5), (0, 0.5), (1, 0.5)]
     )
     np.testing.assert_array_equal(dropped, same)
     assert abs(dropped - plain).max() > 1e-3

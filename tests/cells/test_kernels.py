@@ -27,7 +27,13 @@ def conv_by_xla(x, kernel, stride, dilation):
     sides = [(dilation * (kernel.shape[0] // 2),) * 2] * 2
     names = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), sides, rhs_dilation=(dilation,) * 2, dimension_numbers=names, feature_group_count=x.shape[-1]
+        x,
+        kernel,
+        (stride, stride),
+        sides,
+        rhs_dilation=(dilation,) * 2,
+        dimension_numbers=names,
+        feature_group_count=x.shape[-1],
     )
 
 

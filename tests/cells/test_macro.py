@@ -104,7 +104,9 @@ def test_each_cell_gets_two_inputs_of_its_size_and_channels(stem, size, num_cell
 
 def test_cifar_stem_is_one_convolution_to_three_times_the_channels():
     _, variables = shapes(stack(), images(8, 8))
-    convolutions = {name: child["kernel"].shape for name, child in variables["params"].items() if "Conv_" in name and "ReLU" not in name}
+    convolutions = {
+        name: child["kernel"].shape for name, child in variables["params"].items() if "Conv_" in name and "ReLU" not in name
+    }
     assert convolutions == {"Conv_0": (3, 3, 3, 12)}
 
 

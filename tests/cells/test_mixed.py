@@ -146,7 +146,10 @@ def test_chosen_ops_never_drop_an_identity():
         np.testing.assert_array_equal(y, images())
 
 
-@pytest.mark.parametrize(("name", "stride"), [(name, 1) for name in DARTS_OPS if name not in ("none", "skip_connect")] + [("skip_connect", 2)])
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [(name, 1) for name in DARTS_OPS if name not in ("none", "skip_connect")] + [("skip_connect", 2)],
+)
 def test_chosen_ops_drop_all_other_ops(name, stride):
     chosen = ChosenOps((name,), CHANNELS, stride, search_norms())
     variables = filled(chosen, images(), 0.0)

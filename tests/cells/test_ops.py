@@ -189,7 +189,9 @@ def test_final_norms_add_a_scale_and_a_shift_a_norm_and_no_bias(name):
     assert len(jax.tree.leaves(variables.get("batch_stats", {}))) == 2 * norms
 
 
-@pytest.mark.parametrize(("shape", "fan_in"), [((3, 3, 1, 2000), 9), ((5, 5, 1, 2000), 25), ((3, 3, 8, 300), 72), ((16, 500), 16)])
+@pytest.mark.parametrize(
+    ("shape", "fan_in"), [((3, 3, 1, 2000), 9), ((5, 5, 1, 2000), 25), ((3, 3, 8, 300), 72), ((16, 500), 16)]
+)
 def test_kernels_are_uniform_within_one_over_root_fan_in(shape, fan_in):
     class OneKernel(nn.Module):
         @nn.compact

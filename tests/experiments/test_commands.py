@@ -41,9 +41,7 @@ def test_summary_holds_what_a_reader_needs(finished):
     assert set(summary["seconds"]) == {"search", "retrain", "random"} and min(summary["seconds"].values()) > 0
     assert summary["test_images"] == 70 and summary["seed"] == 0
     genotype = dnas.Genotype.from_text(summary["genotype"])
-    counts = dnas.count_network(
-        dnas.SPACES["darts"], genotype, channels=2, num_cells=1, image_size=8, image_channels=1
-    )
+    counts = dnas.count_network(dnas.SPACES["darts"], genotype, channels=2, num_cells=1, image_size=8, image_channels=1)
     assert (summary["params"], summary["macs"]) == counts
 
 

@@ -25,7 +25,12 @@ def test_the_defaults_for_cifar10_are_those_of_the_paper():
     assert (published.learning_rate, published.min_learning_rate, published.weight_decay) == (0.025, 0.001, 3e-4)
     assert (published.arch_learning_rate, published.arch_weight_decay, published.clip) == (3e-4, 1e-3, 5.0)
     assert (published.retrain_channels, published.retrain_cells, published.retrain_epochs) == (36, 20, 600)
-    assert (published.retrain_batch_size, published.auxiliary, published.drop_path, published.cutout) == (96, 0.4, 0.2, 16)
+    assert (published.retrain_batch_size, published.auxiliary, published.drop_path, published.cutout) == (
+        96,
+        0.4,
+        0.2,
+        16,
+    )
 
 
 def test_flags_change_the_defaults_of_the_data_set():
@@ -55,7 +60,8 @@ def test_help_explains_every_setting(capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch_size": -1}, {"random_cells": -1}, {"weight_decay": -0.1}, {"steps": 0}, {"seed": -1}]
+    "wrong",
+    [{"epochs": 0}, {"batch_size": -1}, {"random_cells": -1}, {"weight_decay": -0.1}, {"steps": 0}, {"seed": -1}],
 )
 def test_numbers_that_no_run_can_have_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -8,9 +8,7 @@ import pytest
 from dnas.relax import RELAXATIONS, softmax
 from dnas.space import CellSpec
 
-SPEC = CellSpec(
-    num_inputs=2, num_nodes=2, edges=((0, 2), (1, 2), (0, 3), (2, 3)), ops=("none", "a", "b"), concat=(2, 3)
-)
+SPEC = CellSpec(num_inputs=2, num_nodes=2, edges=((0, 2), (1, 2), (0, 3), (2, 3)), ops=("none", "a", "b"), concat=(2, 3))
 SHAPE = (4, 3)
 KEY = jax.random.key(0)
 
@@ -88,9 +86,7 @@ def test_softmax_gradient_is_the_one_of_the_paper():
     upstream = np.random.default_rng(1).normal(size=SHAPE)
     gradient = jax.grad(lambda arch: (upstream * mix_of(arch)).sum())(jnp.asarray(ARCH, jnp.float32))
     mix = np.asarray(mix_of(ARCH))
-    np.testing.assert_allclose(
-        gradient, mix * (upstream - (mix * upstream).sum(1, keepdims=True)), rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(gradient, mix * (upstream - (mix * upstream).sum(1, keepdims=True)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(gradient.sum(1), 0.0, atol=1e-6)
 
 

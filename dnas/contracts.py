@@ -1,7 +1,8 @@
-"""The laws that an op, a relaxation and a search space must keep. Run the check on your own; our tests run it on all of ours."""
+"""The laws of an op, a relaxation and a search space. Run a check on your own; our tests run it on all of ours."""
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 
 import chex
@@ -58,13 +59,14 @@ def check_op(factory: Callable) -> None:
 
 def _check_in_search(factory, keys, images, stride, shape):
     where = f"with search_norms() and stride {stride}"
-    with _law(f"an op can be built and run {where}"):
+    with _law(f"an op can be built {where}"):
         op = factory(channels=_CHANNELS, stride=stride, norms=search_norms(), name="op")
         variables = [init_variables(op, key, x) for key, x in zip(keys, images, strict=True)]
-        eager = [op.apply(own, x) for own, x in zip(variables, images, strict=True)]
     with _law(f"an op keeps nothing but weights {where}"):
         if set(variables[0]) - {"params"}:
             raise ValueError(f"it also has variables in {sorted(set(variables[0]) - {'params'})}")
+    with _law(f"an op runs on its weights alone {where}"):
+        eager = [op.apply(own, x) for own, x in zip(variables, images, strict=True)]
     with _law(f"the output of an op is [B, ceil(H/s), ceil(W/s), C] {where}"):
         chex.assert_shape(eager[0], shape)
     with _law(f"an op keeps float32 {where}"):
@@ -194,7 +196,7 @@ def _check_layers(space):
         if unknown := {layer.kind for layer in layers} - set(space.cells):
             raise ValueError(f"{sorted(unknown)} are not among {sorted(space.cells)}")
     with _law("each layer reads what the one before leaves: size / stride"):
-        for before, layer in zip(layers, layers[1:], strict=False):
+        for before, layer in itertools.pairwise(layers):
             left = tuple(side // before.stride for side in before.size)
             if layer.size != left:
                 raise ValueError(f"{layer} follows {before}, which leaves {left}")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array
+from dnas.cells.kernels import fence
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -22,21 +23,31 @@ def normalize(x: Array, eps: float) -> tuple[Array, Array, Array]:
     return _normalize_fwd(x, eps)[0]
 
 
-def _normalize_fwd(x, eps):
+def norm_forward(x, eps):
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes)
     var = jnp.square(x - mean).mean(axes)
     scale = lax.rsqrt(var + eps)
-    y = (x - mean) * scale
+    return (x - mean) * scale, mean, var, scale
+
+
+def norm_gradient(y, scale, dy):
+    axes = tuple(range(y.ndim - 1))
+    return scale * (dy - dy.mean(axes) - y * (dy * y).mean(axes))
+
+
+_forward = fence(norm_forward, (1,))
+_gradient = fence(norm_gradient, ())
+
+
+def _normalize_fwd(x, eps):
+    y, mean, var, scale = _forward(x, eps)
     return (y, mean, var), (y, scale)
 
 
 def _normalize_bwd(eps, saved, cotangents):
     del eps
-    y, scale = saved
-    dy = cotangents[0]
-    axes = tuple(range(y.ndim - 1))
-    return (scale * (dy - dy.mean(axes) - y * (dy * y).mean(axes)),)
+    return (_gradient(*saved, cotangents[0]),)
 
 
 normalize.defvjp(_normalize_fwd, _normalize_bwd)

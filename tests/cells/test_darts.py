@@ -13,6 +13,7 @@ from dnas.selection import random_genotype
 
 SPACE = dnas.SPACES["darts"]
 SIZES = dict(channels=4, num_cells=3, num_classes=5)
+KEY = jax.random.key(2)
 RANDOM = {f"random_{seed}": random_genotype(jax.random.key(seed), SPACE) for seed in range(3)}
 # Nodes with one edge and with two, and an edge that is chosen to be none.
 UNEQUAL = dnas.Genotype(
@@ -77,7 +78,7 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(supernet, 
     variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)  # every array must be inherited
     variables = inherit_weights(SPACE, genotype, supernet.weights, variables)
     expected = supernet.apply(supernet.weights, dnas.one_hot_mix(SPACE, genotype), images())
-    both = compiled(lambda variables: [network.apply(variables, images(), train, None)[0] for train in (True, False)])
+    both = compiled(lambda variables: [network.apply(variables, images(), train, KEY)[0] for train in (True, False)])
     for logits in both(variables):
         np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
 

@@ -1,0 +1,333 @@
+"""The contracts hold for all that dnas offers, and each fails on something that breaks its law."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+import dnas
+from dnas.cells import OPS, SPACES, darts_space
+from dnas.contracts import check_op, check_relaxation, check_space
+from dnas.relax import RELAXATIONS, Relaxation
+
+SPEC = SPACES["darts"].cells["normal"]
+TINY = darts_space(name="tiny", ops=("none", "skip_connect", "avg_pool_3x3"), num_nodes=2)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_op_keeps_its_contract(name):
+    check_op(OPS[name])
+
+
+@pytest.mark.parametrize("kind", SPACES["darts"].cells)
+@pytest.mark.parametrize("name", RELAXATIONS)
+def test_relaxation_keeps_its_contract(name, kind):
+    check_relaxation(RELAXATIONS[name](), SPACES["darts"].cells[kind])
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_space_keeps_its_contract(name):
+    check_space(SPACES[name])
+
+
+def test_a_variant_of_a_space_keeps_its_contract():
+    check_space(TINY)
+
+
+def op_of(function):
+    """A factory of an op that applies `function(x, norms)` to the images, every other pixel of them at stride 2."""
+
+    class Op(nn.Module):
+        channels: int
+        stride: int
+        norms: dnas.cells.Norms
+
+        @nn.compact
+        def __call__(self, x):
+            return function(self, x[:, :: self.stride, :: self.stride])
+
+    return Op
+
+
+def count_calls(self, x):
+    calls = self.variable("counter", "calls", jnp.zeros, ())
+    return x + calls.value
+
+
+def adds_one_when_traced(self, x):
+    if isinstance(x, jax.core.Tracer):
+        return x + 1.0
+    return x
+
+
+@jax.custom_vjp
+def with_a_nan_gradient(x):
+    return x
+
+
+with_a_nan_gradient.defvjp(lambda x: (x, x), lambda x, g: (g * jnp.nan,))
+
+
+@jax.custom_vjp
+def with_a_nan_gradient_at_zero(x):
+    return x
+
+
+with_a_nan_gradient_at_zero.defvjp(lambda x: (x, x), lambda x, g: (g * x / x,))
+
+BROKEN_OPS = {
+    "crashes": ("can be built", lambda self, x: 1 / 0),
+    "keeps a counter": ("keeps nothing but weights", count_calls),
+    "wrong channels": ("output of an op is", lambda self, x: x[..., :2]),
+    "float16": ("keeps float32", lambda self, x: x.astype(jnp.float16)),
+    "nan": ("an op is finite", lambda self, x: x / 0.0),
+    "leaves jax": ("works under jit", lambda self, x: x * float(x.sum())),
+    "differs under jit": ("computes the same under jit", adds_one_when_traced),
+    "nan gradient": ("gradients of an op for images and weights are finite", lambda self, x: with_a_nan_gradient(x)),
+    "nan gradient at zero": (
+        "gradients of an op for images and weights are finite",
+        lambda self, x: with_a_nan_gradient_at_zero(x),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_OPS)
+def test_check_op_names_the_law_that_an_op_breaks(name):
+    message, function = BROKEN_OPS[name]
+    with pytest.raises(AssertionError, match=f"law broken: .*{message}"):
+        check_op(op_of(function))
+
+
+def test_check_op_refuses_an_op_that_ignores_its_stride():
+    with pytest.raises(AssertionError, match=r"output of an op is \[B, ceil.*with search_norms\(\) and stride 2"):
+        check_op(lambda channels, stride, norms, name=None: OPS["max_pool_3x3"](channels=channels, stride=1, norms=norms))
+
+
+def test_check_op_refuses_an_op_that_keeps_averages_in_search():
+    def factory(channels, stride, norms, name=None):
+        return OPS["dil_conv_3x3"](channels=channels, stride=stride, norms=dnas.cells.final_norms(True), name=name)
+
+    with pytest.raises(AssertionError, match=r"keeps nothing but weights.*batch_stats"):
+        check_op(factory)
+
+
+def test_check_op_refuses_an_op_that_vmap_changes():
+    @jax.custom_batching.custom_vmap
+    def double(x):
+        return 2 * x
+
+    @double.def_vmap
+    def _(axis_size, in_batched, x):
+        return 3 * x, in_batched[0]
+
+    class Op(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return double(x)
+
+    # custom_vmap is not differentiable in reverse mode: the gradient goes around it.
+    @jax.custom_vjp
+    def doubled(x):
+        return double(x)
+
+    doubled.defvjp(lambda x: (double(x), None), lambda _, g: (2 * g,))
+    with pytest.raises(AssertionError, match="vmap of an op over weights and images equals one by one"):
+        check_op(op_of(lambda self, x: doubled(x)))
+
+
+def only_in_the_final_network(broken):
+    def function(self, x):
+        in_search = "BatchNorm" in type(self.norms.pool()).__name__
+        return x if in_search else broken(self, x)
+
+    return op_of(function)
+
+
+@pytest.mark.parametrize(
+    ("message", "broken"),
+    [
+        ("can be built and run", lambda self, x: 1 / 0),
+        ("no variables but params and batch_stats", count_calls),
+        (r"output of an op is float32 \[B", lambda self, x: x[..., :2]),
+        ("an op is finite", lambda self, x: x / 0.0),
+    ],
+)
+def test_check_op_looks_at_the_final_network_too(message, broken):
+    with pytest.raises(AssertionError, match=rf"law broken: .*{message}.*with final_norms\(train\)"):
+        check_op(only_in_the_final_network(broken))
+
+
+def test_check_op_refuses_averages_that_change_their_shape():
+    def broken(self, x):
+        average = self.variable("batch_stats", "mean", jnp.zeros, (4,))
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            average.value = jnp.zeros((5,))
+        return x
+
+    with pytest.raises(AssertionError, match="training keeps the shapes of the running averages"):
+        check_op(only_in_the_final_network(broken))
+
+
+def softmax_but(**changes):
+    return dnas.softmax()._replace(**changes)
+
+
+def init_of(function):
+    return softmax_but(init=lambda key, spec: function(jax.random.normal(key, (14, 8))))
+
+
+def sample_of(function):
+    return softmax_but(sample=lambda key, arch, spec, step: function(key, jax.nn.softmax(arch), step))
+
+
+def forgetful() -> Relaxation:
+    calls = []
+
+    def sample(key, arch, spec, step):
+        calls.append(1)
+        return jax.nn.softmax(arch + len(calls))[:, ::-1] * len(calls)
+
+    return softmax_but(sample=sample)
+
+
+BROKEN_RELAXATIONS = {
+    "init of another shape": ("init returns arch", init_of(lambda arch: arch.T)),
+    "init of nan": ("init returns arch", init_of(lambda arch: arch * jnp.nan)),
+    "sample of another shape": ("sample returns a mix", sample_of(lambda key, mix, step: mix[0])),
+    "sample of nan": ("sample returns a mix", sample_of(lambda key, mix, step: mix / 0)),
+    "sample of float16": ("sample returns a mix", sample_of(lambda key, mix, step: mix.astype(jnp.float16))),
+    "negative": ("no weight of a mix is negative", sample_of(lambda key, mix, step: mix - 0.5)),
+    "remembers": ("same key gives the same mix", forgetful()),
+    "leaves jax": ("works under jit", sample_of(lambda key, mix, step: mix * float(mix.sum()))),
+    "reads the step": ("works under jit", sample_of(lambda key, mix, step: mix if step < 1 else mix / 2)),
+    "reads the key": (
+        "works under jit",
+        sample_of(lambda key, mix, step: mix * float(1 + jax.random.uniform(key))),
+    ),
+    "no gradient": ("not zero everywhere", sample_of(lambda key, mix, step: jax.lax.stop_gradient(mix))),
+    "nan gradient": ("gradient of arch is finite", sample_of(lambda key, mix, step: with_a_nan_gradient(mix))),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_RELAXATIONS)
+def test_check_relaxation_names_the_law_that_a_relaxation_breaks(name):
+    message, relaxation = BROKEN_RELAXATIONS[name]
+    with pytest.raises(AssertionError, match=f"law broken: .*{message}"):
+        check_relaxation(relaxation, SPEC)
+
+
+def test_check_relaxation_refuses_a_sample_that_vmap_changes():
+    @jax.custom_batching.custom_vmap
+    def one(key_data):
+        return jnp.ones(())
+
+    @one.def_vmap
+    def _(axis_size, in_batched, key_data):
+        return jnp.full((axis_size,), 2.0), True
+
+    def sample(key, arch, spec, step):
+        return jax.nn.softmax(arch) * one(jax.random.key_data(key))
+
+    with pytest.raises(AssertionError, match="vmap of a relaxation over keys equals one by one"):
+        check_relaxation(softmax_but(sample=sample), SPEC)
+
+
+def cells_but(**changes):
+    return TINY._replace(cells={kind: dataclasses.replace(spec, **changes) for kind, spec in TINY.cells.items()})
+
+
+def layers_of(function):
+    return TINY._replace(layers=lambda **sizes: function(TINY.layers(**sizes)))
+
+
+def supernet_of(init=lambda weights: weights, apply=lambda logits: logits):
+    def supernet(**sizes):
+        true = TINY.supernet(**sizes)
+        return dnas.Supernet(lambda *args: init(true.init(*args)), lambda *args: apply(true.apply(*args)))
+
+    return TINY._replace(supernet=supernet)
+
+
+def network_of(init=lambda variables: variables, apply=lambda result, train: result):
+    def network(genotype, **sizes):
+        true = TINY.network(genotype, **sizes)
+        return dnas.Network(
+            lambda *args: init(true.init(*args)),
+            lambda variables, images, train, key: apply(true.apply(variables, images, train, key), train),
+        )
+
+    return TINY._replace(network=network)
+
+
+BROKEN_SPACES = {
+    "node without edge": ("an edge enters every node", cells_but(edges=((0, 2),))),
+    "concat of an input": ("concatenates intermediate nodes", cells_but(concat=(1, 2))),
+    "concat twice": ("concatenates intermediate nodes", cells_but(concat=(2, 2, 3))),
+    "concat of nothing": ("concatenates intermediate nodes", cells_but(concat=())),
+    "only none": ("has an op that can be chosen", cells_but(ops=("none",))),
+    "layers of another kind": (
+        "whose kinds are cells of the space",
+        layers_of(lambda layers: [layer._replace(kind="other") for layer in layers]),
+    ),
+    "layers that do not halve": (
+        "each layer reads what the one before leaves",
+        layers_of(lambda layers: [layer._replace(size=(32, 32)) for layer in layers]),
+    ),
+    "integer weights": (
+        "supernet.init.* returns float32 weights",
+        supernet_of(init=lambda weights: jax.tree.map(lambda array: array.astype(int), weights)),
+    ),
+    "probabilities of one class": (
+        r"supernet.apply.* returns float32 logits \[B, num_classes\]",
+        supernet_of(apply=lambda logits: logits[:, :1]),
+    ),
+    "supernet leaves jax": ("supernet.apply", supernet_of(apply=lambda logits: logits * float(logits.sum()))),
+    "network without params": ("with the weights under params", network_of(init=lambda variables: variables["params"])),
+    "network of one class": (
+        r"network.apply with train=True returns float32 logits",
+        network_of(apply=lambda result, train: (result[0][:, :1], result[1])),
+    ),
+    "network that loses variables": (
+        "network.apply with train=True .* variables as they came",
+        network_of(apply=lambda result, train: (result[0], {"params": result[1]["params"]})),
+    ),
+    "network that is wrong in evaluation": (
+        "network.apply with train=False",
+        network_of(apply=lambda result, train: result if train else (result[0].T, result[1])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_SPACES)
+def test_check_space_names_the_law_that_a_space_breaks(name):
+    message, space = BROKEN_SPACES[name]
+    with pytest.raises(AssertionError, match=f"law broken: .*{message}"):
+        check_space(space)
+
+
+def test_check_space_refuses_genotypes_that_do_not_survive_json(monkeypatch):
+    monkeypatch.setattr(dnas.Genotype, "to_json", lambda self: dnas.PUBLISHED["DARTS_V1"].__class__.__name__)
+    with pytest.raises(AssertionError, match="law broken: .*round trip through JSON"):
+        check_space(TINY)
+
+
+def test_check_space_refuses_genotypes_that_do_not_survive_text(monkeypatch):
+    text = dnas.PUBLISHED["DARTS_V1"].to_text()
+    monkeypatch.setattr(dnas.Genotype, "to_text", lambda self: text)
+    with pytest.raises(AssertionError, match="law broken: .*round trip through text"):
+        check_space(TINY)
+
+
+def test_check_space_refuses_a_one_hot_mix_that_selection_does_not_read_back(monkeypatch):
+    true = dnas.one_hot_mix
+    monkeypatch.setattr("dnas.contracts.one_hot_mix", lambda *args: {kind: 1 - rows for kind, rows in true(*args).items()})
+    with pytest.raises(AssertionError, match="law broken: .*selection reads a genotype back"):
+        check_space(TINY)
+
+
+def test_check_space_refuses_a_selection_outside_the_space(monkeypatch):
+    monkeypatch.setattr("dnas.contracts.top_edges", lambda k: lambda space, mix: dnas.PUBLISHED["DARTS_V1"])
+    with pytest.raises(AssertionError, match="law broken: the strongest edges of a mix form a genotype"):
+        check_space(TINY)

@@ -14,8 +14,9 @@ INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 # Variables of the command line other than the Makefile's own become flags.
 OWN := SHELL PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
 GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
-FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$($(v))')$(if $(HELP), --help)
+FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\'',$($(v)))')$(if $(HELP), --help)
 
+.DELETE_ON_ERROR:
 .PHONY: help install search retrain evaluate notebook test test-slow test-minimum lint check format clean
 
 help:  ## print this list

@@ -4,14 +4,14 @@ from dnas import cells, hw_loss, relax
 from dnas.base import Batch
 from dnas.bilevel import BilevelOptimizer, alternating, arch_adam, cosine_by_epoch, darts_optimizer, first_order, sgd
 from dnas.cells import OPS, SPACES, darts_space, inherit_weights
-from dnas.data import Augmentation
+from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hw_loss import Counts, count_network, count_supernet
 from dnas.loop import Progress
 from dnas.published import PUBLISHED
 from dnas.relax import RELAXATIONS, Relaxation, softmax
 from dnas.retrain import RetrainResult, RetrainState, final_sgd, make_evaluation, retrain
-from dnas.search import Search, SearchResult, SearchState, make_search, plain_augmentation, run_search
+from dnas.search import Search, SearchResult, SearchState, make_search, run_search
 from dnas.selection import Selection, random_genotype, top_edges
 from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype, one_hot_mix
 

@@ -57,7 +57,10 @@ def check_augmentation(augmentation: Augmentation, images) -> None:
     for name in ("mean", "std"):
         values = getattr(augmentation, name)
         if len(values) not in (1, channels):
-            raise ValueError(f"{name} of the augmentation has {len(values)} channels, but the images have {channels}")
+            raise ValueError(
+                f"{name} of the augmentation has {len(values)} channels, but the images have {channels}; "
+                "take that of the images themselves: dnas.plain_augmentation(images)"
+            )
     if min(augmentation.std) <= 0:
         raise ValueError(f"std of the augmentation must be positive, got {augmentation.std}")
     if min(augmentation.crop_padding, augmentation.cutout) < 0:
@@ -68,6 +71,12 @@ def statistics(images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns (mean, std) of each channel of uint8 images [N, H, W, C], pixels in 0..1, as `Augmentation` takes them."""
     flat = np.asarray(images).reshape(-1, images.shape[-1]) / 255.0
     return tuple(flat.mean(0).tolist()), tuple(np.maximum(flat.std(0), 1e-3).tolist())
+
+
+def plain_augmentation(images) -> Augmentation:
+    """Returns the augmentation that only normalises images by their own statistics."""
+    mean, std = statistics(images)
+    return Augmentation(mean, std, crop_padding=0, flip=False)
 
 
 def split_half(data: Data, seed: int) -> tuple[Data, Data]:

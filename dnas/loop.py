@@ -99,6 +99,16 @@ def run_steps(
     return state, rows
 
 
+def check_steps(num_images: int, batch_size: int, epochs: int) -> int:
+    """Returns the steps of an epoch, or raises ValueError if there is no full batch."""
+    if batch_size < 1 or epochs < 1 or num_images < batch_size:
+        raise ValueError(
+            f"{num_images} images, a batch size of {batch_size} and {epochs} epochs were given; a run needs at least one full "
+            "batch and one epoch: lower the batch size or give more images"
+        )
+    return num_images // batch_size
+
+
 def _make_call(step):
     def call(state, data, indices, count):
         pick = lambda number: jax.tree.map(lambda array: array[number], indices)  # noqa: E731
@@ -131,6 +141,6 @@ def _check_finite(metrics: dict[str, np.ndarray], first: int) -> None:
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise FloatingPointError(
-                f"{name} became {values[bad[0]]} at step {first + int(bad[0]) + 1}: the run has diverged. Lower the learning "
-                "rate and start from the last checkpoint or anew"
+                f"{name} became {values[bad[0]]} at step {first + int(bad[0]) + 1}: the run has diverged. Start anew with a "
+                "lower learning rate"
             )

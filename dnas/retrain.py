@@ -10,9 +10,18 @@ import optax
 
 from dnas.base import Array, Key, PyTree
 from dnas.bilevel import cosine_by_epoch, sgd
-from dnas.data import Augmentation, Data, augmented_batch, check_augmentation, check_data, epoch_batches, normalize
-from dnas.loop import Progress, print_epochs, run_steps
-from dnas.search import check_steps, classification_loss, plain_augmentation
+from dnas.data import (
+    Augmentation,
+    Data,
+    augmented_batch,
+    check_augmentation,
+    check_data,
+    epoch_batches,
+    normalize,
+    plain_augmentation,
+)
+from dnas.loop import Progress, check_steps, print_epochs, run_steps
+from dnas.objective import classification_loss
 from dnas.space import Network
 
 
@@ -29,7 +38,7 @@ class RetrainResult(NamedTuple):
     test_accuracy: float  # of the last epoch, in 0..1
     variables: PyTree
     state: RetrainState
-    history: list[dict[str, Any]]  # a row an epoch
+    history: list[dict[str, Any]]  # a row an epoch that this call has run
 
 
 def final_sgd(

@@ -18,14 +18,17 @@ from dnas.data import (
     check_data,
     epoch_batches,
     independent_batches,
+    plain_augmentation,
     split_half,
-    statistics,
 )
 from dnas.genotype import Genotype
-from dnas.loop import Progress, print_epochs, run_steps
+from dnas.loop import Progress, check_steps, print_epochs, run_steps
+from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
 from dnas.selection import Selection, top_edges
 from dnas.space import SearchSpace, Supernet
+
+_SELECTION = 2**31
 
 
 class SearchState(NamedTuple):
@@ -54,7 +57,7 @@ class SearchResult(NamedTuple):
     genotype: Genotype
     mix: Mix  # {kind: [E, O]}
     state: SearchState
-    history: list[dict[str, Any]]  # a row an epoch
+    history: list[dict[str, Any]]  # a row an epoch that this call has run
 
 
 def make_search(
@@ -113,21 +116,15 @@ def make_search(
         return SearchState(state.step + 1, key, weights, arch, optimizer_state), metrics
 
     def mix(state: SearchState) -> Mix:
-        return sample(jax.random.fold_in(state.key, 0), state.arch, state.step)  # a key that no step uses
+        # A key that no step uses: the steps split the key, and the parts of a split are its first few folds.
+        return sample(jax.random.fold_in(state.key, _SELECTION), state.arch, state.step)
 
     return Search(init, step, mix)
 
 
-def classification_loss(logits: Array, labels: Array) -> tuple[Array, Metrics]:
-    """Returns the mean cross entropy of logits [B, num_classes] and labels [B], and the metrics loss and accuracy."""
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    return loss, {"loss": loss, "accuracy": (logits.argmax(-1) == labels).mean()}
-
-
 def run_search(
     space: SearchSpace,
-    images,
-    labels,
+    data: tuple[Any, Any],
     *,
     num_classes: int | None = None,
     channels: int = 16,
@@ -149,7 +146,7 @@ def run_search(
     A random half of the images trains the weights, the other half arch. The same seed gives the same result.
 
     Args:
-      images: uint8 [N, H, W, C]; labels: [N] from 0.
+      data: (images uint8 [N, H, W, C], labels [N] from 0).
       num_classes: the largest label plus one unless given.
       channels, num_cells, epochs, batch_size: of the supernet and its training, the published ones by default.
       max_steps: ends the search early.
@@ -165,17 +162,19 @@ def run_search(
     Example:
       >>> import dnas, numpy as np
       >>> images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
-      >>> result = run_search(dnas.SPACES["darts"], images, np.arange(32) % 2, channels=2, num_cells=1, epochs=1,
+      >>> result = run_search(dnas.SPACES["darts"], (images, np.arange(32) % 2), channels=2, num_cells=1, epochs=1,
       ...                     batch_size=8, max_steps=1, report=lambda progress: None)
       >>> len(result.genotype.cells["reduce"])
       8
     """
     select = top_edges() if select is None else select
-    data = check_data(images, labels, num_classes)
+    data = check_data(*data, num_classes)
     num_classes = int(data.labels.max()) + 1 if num_classes is None else num_classes
     augmentation = plain_augmentation(data.images) if augmentation is None else augmentation
     check_augmentation(augmentation, data.images)
     space.layers(channels=channels, num_cells=num_cells, image_size=data.images.shape[1:3])
+    if seed < 0:
+        raise ValueError(f"seed must be a whole number from 0 on, got {seed}")
     train, valid = split_half(data, seed)
     steps_per_epoch = check_steps(len(train.labels), batch_size, epochs)
     total_steps = epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
@@ -223,19 +222,3 @@ def run_search(
     )
     last = at_epoch_end(state)
     return SearchResult(last["genotype"], last["mix"], state, history)
-
-
-def plain_augmentation(images) -> Augmentation:
-    """Returns the augmentation that only normalises images by their own statistics."""
-    mean, std = statistics(images)
-    return Augmentation(mean, std, crop_padding=0, flip=False)
-
-
-def check_steps(num_images: int, batch_size: int, epochs: int) -> int:
-    """Returns the steps of an epoch, or raises ValueError if there is no full batch."""
-    if batch_size < 1 or epochs < 1 or num_images < batch_size:
-        raise ValueError(
-            f"{num_images} images, a batch size of {batch_size} and {epochs} epochs were given; a run needs at least one full "
-            "batch and one epoch: lower the batch size or give more images"
-        )
-    return num_images // batch_size

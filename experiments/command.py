@@ -40,7 +40,11 @@ def read_config(kind: type[settings.Config], command: str, args: list[str]) -> s
     config = settings.parse(kind, args)
     if config.resume:
         before = Run(pathlib.Path(config.runs) / run_name(config, command)).read("config.json")
-        if before:
+        if before is None:
+            print(
+                f"there is no run {run_name(config, command)!r} in {config.runs} to resume; a new one begins", file=sys.stderr
+            )
+        elif before["command"] == command:
             config = settings.parse(kind, args, default=_before(config, before))
     settings.check(config)
     return config
@@ -48,6 +52,12 @@ def read_config(kind: type[settings.Config], command: str, args: list[str]) -> s
 
 def _before(config: settings.Config, before: dict) -> settings.Config:
     data_dir = config.data_dir or (before["data_dir"] and pathlib.Path(before["data_dir"]))
+    known = {field.name for field in dataclasses.fields(config)}
+    lost = sorted(set(before["settings"]) - known)
+    if lost:
+        raise ValueError(
+            f"the run was begun by another version of dnas, with settings that do not exist now: {', '.join(lost)}"
+        )
     return dataclasses.replace(config, **before["settings"], data_dir=data_dir)
 
 

@@ -34,7 +34,7 @@ class RetrainConfig:
     overwrite: bool = False
     """Delete a run of the same name first."""
     checkpoint_seconds: float = 20.0
-    """Time between checkpoints."""
+    """Least time between checkpoints, which are written at the end of an epoch, and within long ones every five minutes."""
 
     retrain_channels: int = 36
     """Channels of the first cells of the final network."""
@@ -162,7 +162,10 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--dataset", default="digits")
         default = preset(kind, first.parse_known_args(list(args))[0].dataset)
-    return tyro.cli(kind, args=_spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
+    config = tyro.cli(kind, args=_spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
+    # make passes ~ on as it is.
+    data_dir = config.data_dir and config.data_dir.expanduser()
+    return dataclasses.replace(config, data_dir=data_dir, runs=config.runs.expanduser())
 
 
 def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
@@ -187,8 +190,12 @@ def check(config: RetrainConfig) -> None:
         whole_from_one = field.type in (int, int | None) and field.name not in _FROM_ZERO
         if whole_from_one and value is not None and value < 1:
             raise ValueError(f"{field.name} must be at least 1, got {value}")
-        if (field.type is float or field.name in _FROM_ZERO) and not value >= 0:
-            raise ValueError(f"{field.name} cannot be negative, got {value}")
+        if (field.type is float or field.name in _FROM_ZERO) and not 0 <= value < 2**31:
+            raise ValueError(f"{field.name} must be a number from 0 on, and not a huge one, got {value}")
+    if not config.clip > 0:
+        raise ValueError(f"clip must be greater than 0, got {config.clip}; give a large number to clip nothing")
+    if not config.momentum < 1:
+        raise ValueError(f"momentum must be less than 1, got {config.momentum}")
     if config.resume and config.overwrite:
         raise ValueError("resume continues a run and overwrite deletes it: give one of them")
 

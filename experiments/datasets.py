@@ -194,7 +194,10 @@ def _unpack(archive: _Archive, root: Path) -> None:
         with tarfile.open(tar_path) as tar, tempfile.TemporaryDirectory(dir=root) as scratch:
             members = [member for member in tar if member.isreg() and member.name in wanted]
             tar.fileobj.read()  # gzip compares its checksum at the very end, past the last member
-            tar.extractall(scratch, members, filter="data")
+            for member in members:
+                target = Path(scratch, member.name)  # one of the wanted names, so inside the scratch folder
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(tar.extractfile(member).read())
             (Path(scratch) / archive.folder).rename(root / archive.folder)
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as fault:
         raise ValueError(
@@ -213,7 +216,7 @@ def _find_folder(archive: _Archive, data_dir: str | os.PathLike | None) -> Path:
         )
     if (root / archive.folder).is_dir():
         return root / archive.folder
-    if root.name == archive.folder or any((root / name).is_file() for name in archive.files):
+    if root.name == archive.folder or all((root / name).is_file() for name in archive.files):
         return root
     if not (root / archive.tar_name).is_file():
         _download(archive, root)

@@ -5,6 +5,7 @@ import sys
 
 from tqdm import tqdm
 
+from dnas.genotype import Genotype
 from dnas.loop import Progress
 
 
@@ -35,9 +36,9 @@ class Display:
         self._line.set_postfix_str(", ".join(words), refresh=False)
         self._line.update(progress.step - self._line.n)
         row = progress.row or {}
-        if "genotype" in row and row["genotype"] != self._genotype:
+        if "genotype" in row and _choices(row["genotype"]) != _choices(self._genotype):
             self._genotype = row["genotype"]
-            tqdm.write(f"epoch {row['epoch']}: {skips(row['genotype'])}; {self._genotype.to_text()}")
+            tqdm.write(f"epoch {row['epoch']}: {skips(row['genotype'])}; {text_of(self._genotype)}")
         if "test_accuracy" in row and progress.step == progress.total_steps:
             tqdm.write(f"{self._title}: test accuracy {row['test_accuracy']:.2%}")
         if progress.step == progress.total_steps:
@@ -45,6 +46,20 @@ class Display:
 
 
 _SHORT = {"accuracy": "acc", "valid_accuracy": "valid acc", "valid_loss": "valid loss"}
+
+
+def text_of(genotype: Genotype) -> str:
+    """Returns the original notation if that reads back to the same genotype, and JSON otherwise."""
+    try:
+        text = genotype.to_text()
+    except ValueError:
+        return genotype.to_json()
+    return text if Genotype.from_text(text) == genotype else genotype.to_json()
+
+
+def _choices(genotype: Genotype | None):
+    """What is chosen, whatever the order in which the edges are listed."""
+    return genotype and {kind: frozenset(edges) for kind, edges in genotype.cells.items()}
 
 
 def skips(genotype) -> str:

@@ -15,7 +15,7 @@ from dnas.loop import Progress
 from experiments.checkpoints import Checkpoints
 from experiments.config import RetrainConfig, SearchConfig
 from experiments.datasets import Dataset, load
-from experiments.display import Display
+from experiments.display import Display, text_of
 from experiments.runs import Run
 
 _STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
@@ -91,8 +91,7 @@ def search(job: Job) -> dict[str, Any]:
     phase = _Phase(job, "search", "search")
     result = dnas.run_search(
         space,
-        dataset.train_images,
-        dataset.train_labels,
+        (dataset.train_images, dataset.train_labels),
         num_classes=dataset.num_classes,
         channels=config.channels,
         num_cells=config.cells,
@@ -115,9 +114,14 @@ def search(job: Job) -> dict[str, Any]:
         resume=phase.resume,
         report=phase.report,
     )
-    job.run.write("genotype.json", result.genotype.to_json() + "\n")
-    job.run.write("genotype.txt", result.genotype.to_text() + "\n")
+    write_genotype(job.run, result.genotype)
     return phase.finish({"genotype": result.genotype.to_json()})
+
+
+def write_genotype(run: Run, genotype: dnas.Genotype) -> None:
+    """Writes the genotype as JSON and as text."""
+    run.write("genotype.json", genotype.to_json() + "\n")
+    run.write("genotype.txt", text_of(genotype) + "\n")
 
 
 def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Network:

@@ -39,7 +39,7 @@ def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str,
     )
     run.write("report.html", html)
     run.write("summary.json", {"name": run.folder.name, **summary})
-    print(f"\n{genotype.to_text()}\n\n{verdict(summary)}\nreport: {run.folder / 'report.html'}")
+    print(f"\n{summary['genotype']}\n\n{verdict(summary)}\nreport: {run.folder / 'report.html'}")
 
 
 def verdict(summary: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Trains the network of a genotype from scratch and scores it. `make retrain GENOTYPE=file` runs it."""
 
+import json
 import pathlib
 import sys
 
@@ -24,11 +25,14 @@ def check(config: RetrainCommand) -> None:
 def retrain(job: phases.Job) -> None:
     """Retrains the genotype of the settings and writes summary.json and report.html."""
     genotype = read_genotype(job.config.genotype)
+    before = job.run.read("genotype.json")
+    if before and dnas.Genotype.from_json(json.dumps(before)) != genotype:
+        raise ValueError(f"{job.config.genotype} has changed since the run in {job.run.folder} began; give another name")
+    phases.write_genotype(job.run, genotype)
     trained = phases.retrain(job, "searched", "retrain", genotype)
-    job.run.write("genotype.json", genotype.to_json() + "\n")
     summary = {
         "test_accuracy": trained["test_accuracy"],
-        "genotype": genotype.to_text(),
+        "genotype": phases.text_of(genotype),
         "params": trained["params"],
         "macs": trained["macs"],
         "seconds": {"retrain": trained["seconds"]},

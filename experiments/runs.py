@@ -82,20 +82,30 @@ def open_run(config, command: str, *, argv=()) -> Run:
             raise ValueError(
                 f"{run.folder} has no config.json, so it is not a run of dnas; it is not deleted. Choose another name"
             )
-        shutil.rmtree(run.folder)
+        # Renamed first: a crash while files are deleted leaves no half of a run behind under its name.
+        doomed = run.folder.with_name(f".{run.folder.name}.deleted")
+        shutil.rmtree(doomed, ignore_errors=True)
+        run.folder.rename(doomed)
+        shutil.rmtree(doomed)
     before = run.read("config.json")
     if before is None:
-        if run.folder.exists() and any(run.folder.iterdir()):
+        if run.folder.exists() and {path.name for path in run.folder.iterdir()} - {"config.json.part"}:
             raise ValueError(f"{run.folder} exists and is not a run of dnas; choose another name or another folder of runs")
         data_dir = config.data_dir and str(pathlib.Path(config.data_dir).absolute())
         run.write("config.json", {"command": command, "settings": settings(config), "data_dir": data_dir, **environment(argv)})
         return run
+    if before["command"] != command:
+        raise ValueError(f"{run.folder} is a run of `make {before['command']}`; continue it with that, or choose another name")
     if not config.resume:
         done = "is finished" if run.read("summary.json") else "was interrupted"
         raise ValueError(
             f"{run.folder} {done}. Give RESUME=1 (--resume) to continue it, OVERWRITE=1 (--overwrite) to delete it and start "
             "anew, or NAME=... or SEED=... for another run"
         )
+    now = environment(argv)
+    different = [f"{name} {before[name]}" for name in ("versions", "device") if before[name] != now[name]]
+    if different:
+        print(f"warning: {run.folder} was begun with other {' and '.join(different)}; bits may differ", file=sys.stderr)
     changed = {
         name: (before["settings"].get(name), value)
         for name, value in settings(config).items()
@@ -122,11 +132,18 @@ def settings(config) -> dict[str, Any]:
 def environment(argv) -> dict[str, Any]:
     """Returns what a reader needs to repeat the run: versions, device, state of the git repository, command."""
     return {
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "device": f"{jax.default_backend()}: {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores",
         "git": git_state(),
         "argv": [pathlib.Path(sys.argv[0]).name, *argv],
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def git_state() -> dict[str, Any]:

@@ -32,7 +32,7 @@ def search(job: phases.Job) -> None:
         "random_accuracies": accuracies,
         "random_mean": statistics.fmean(accuracies) if accuracies else None,
         "random_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "genotype": genotype.to_text(),
+        "genotype": phases.text_of(genotype),
         "skips": genotype.count("skip_connect"),
         "params": trained["params"],
         "macs": trained["macs"],
@@ -51,7 +51,7 @@ def search(job: phases.Job) -> None:
 
 def random_cells(job: phases.Job) -> list[dnas.Genotype]:
     """Returns the random cells of the baseline, which the seed decides."""
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(job.config.seed), 1), max(job.config.random_cells, 1))
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 1), max(job.config.random_cells, 1))
     return [dnas.random_genotype(key, job.space) for key in keys[: job.config.random_cells]]
 
 

@@ -1,4 +1,4 @@
-"""Settings of all tests: two CPU devices' worth of patience, and a compilation cache that repeated runs share."""
+"""Settings of all tests: a compilation cache that repeated runs share."""
 
 import os
 import pathlib

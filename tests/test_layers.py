@@ -24,16 +24,18 @@ LEVELS = {
     "selection": 3.5,
     "data": 3.5,
     "loop": 3.5,
+    "objective": 3.5,
     "search": 4,
-    "retrain": 5,
-    "contracts": 5,
-    "__init__": 6,
+    "retrain": 4,
+    "contracts": 4,
+    "__init__": 5,
 }
 # Those that stand high, since search uses them, yet need little themselves.
 ONLY = {
     "bilevel": {"base"},
     "data": {"base"},
     "loop": {"base"},
+    "objective": {"base"},
     "selection": {"base", "genotype", "space"},
     "published": {"genotype"},
 }

@@ -11,9 +11,8 @@ import pytest
 
 import dnas
 from dnas.bilevel import sgd
-from dnas.data import normalize
+from dnas.data import normalize, plain_augmentation
 from dnas.retrain import final_sgd, make_evaluation, retrain
-from dnas.search import plain_augmentation
 from dnas.space import Network
 
 RANDOM = np.random.default_rng(0)

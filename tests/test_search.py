@@ -53,7 +53,7 @@ LINEAR = SearchSpace(
 def search(space=LINEAR, images=IMAGES, labels=LABELS, **changes):
     # 20 images a half and batches of 4: five steps an epoch.
     settings = dict(channels=2, num_cells=3, epochs=4, batch_size=4, report=lambda progress: None)
-    return run_search(space, images, labels, **settings | changes)
+    return run_search(space, (images, labels), **settings | changes)
 
 
 def data_of(state):
@@ -71,7 +71,7 @@ _PROGRAM = """
 import hashlib, jax, numpy as np, dnas
 space = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=1)
 images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
-result = dnas.run_search(space, images, np.arange(40) % 3, channels=2, num_cells=1, epochs=4, batch_size=4, seed=SEED,
+result = dnas.run_search(space, (images, np.arange(40) % 3), channels=2, num_cells=1, epochs=4, batch_size=4, seed=SEED,
                          augmentation=dnas.Augmentation((0.5,), (0.25,), cutout=2), report=lambda progress: None)
 assert result.state.step == 20
 hashes = [hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for tree in (result.state.arch, result.state.weights)

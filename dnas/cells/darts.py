@@ -50,6 +50,10 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
     for op in ops:
         if op not in OPS:
             raise ValueError(f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}")
+    if not set(ops) - {"none"}:
+        raise ValueError(f"a space needs an op besides none, got {ops}; choose from: {', '.join(OPS)}")
+    if num_nodes < 1:
+        raise ValueError(f"a cell needs at least one intermediate node, got num_nodes={num_nodes}")
     nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
     spec = CellSpec(num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)

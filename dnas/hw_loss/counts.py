@@ -108,6 +108,10 @@ def _macs_of(jaxpr) -> int:
         name = equation.params.get("name", equation.primitive.name)
         if name in _RULES:
             total += _RULES[name](equation)
+        elif equation.primitive.name in ("cond", "while"):
+            raise ValueError(
+                f"the multiply-adds of `lax.{equation.primitive.name}` depend on its data; count what one path runs"
+            )
         else:
             inner = sum(_macs_of(sub) for sub in _inner_jaxprs(equation))
             total += inner * equation.params.get("length", 1)  # of a scan

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 from experiments.runs import Run
 
 ROOT = pathlib.Path(__file__).parents[2]
-SETTINGS = ["--epochs=5", "--retrain-epochs=2", "--random-cells=1", "--checkpoint-seconds=0"]
+EPOCHS = 5
+SETTINGS = [f"--epochs={EPOCHS}", "--retrain-epochs=3", "--random-cells=1", "--checkpoint-seconds=0"]
 
 
 def start(folder: pathlib.Path, *flags: str) -> subprocess.Popen:
@@ -50,25 +52,29 @@ def results(folder: pathlib.Path):
     return summary, rows, run.read("genotype.json")
 
 
+def kill_after_rows(process: subprocess.Popen, folder: pathlib.Path, rows: int) -> None:
+    """Kills the process a random moment after it has written so many rows, each of which a checkpoint follows."""
+    while len(Run(folder / "run").rows()) < rows:
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.01)
+    time.sleep(random.uniform(0.0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run had ended before it was killed"
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_three_random_moments_ends_bit_identical(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(whole))  # also fills the compilation cache, so that the kills below fall into the work and not before it
-    duration = sum(Run(whole / "run").read("summary.json")["seconds"].values()) / 2
-    moments = [random.uniform(0.2, 0.8) * duration for _ in range(3)]
-    print("killed after", moments, "of", duration, "seconds")
-    kills, flags = 0, []
+    finish(start(whole))
+    num_rows = len(Run(whole / "run").rows())
+    # The first kill falls into the search, the others anywhere after it.
+    first = random.randint(1, EPOCHS - 1)
+    moments = [first, *sorted(random.sample(range(first + 1, num_rows - 1), 2))]
+    print("killed after rows", moments, "of", num_rows)
     for moment in moments:
-        process = start(killed, *flags)
-        try:
-            process.communicate(timeout=moment)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-        flags = ["--resume"]
-    finish(start(killed, *flags))
-    assert kills > 0
+        kill_after_rows(start(killed, "--resume"), killed, moment)
+    finish(start(killed, "--resume"))
     expected, found = final_states(whole), final_states(killed)
     assert expected.keys() == found.keys() and any("arch" in name for name in expected)
     for name, array in expected.items():

@@ -34,8 +34,8 @@ class CellSpec:
                 raise ValueError(
                     f"edge {(source, target)} does not lead to a later node among {self.num_inputs} to {last} of the cell"
                 )
-        if not self.concat or not set(self.concat) <= set(self.nodes):
-            raise ValueError(f"concat names intermediate nodes, {self.num_inputs} to {last}, got {self.concat}")
+        if not self.concat or not set(self.concat) <= set(self.nodes) or len(set(self.concat)) < len(self.concat):
+            raise ValueError(f"concat names intermediate nodes, {self.num_inputs} to {last}, each once; got {self.concat}")
         if len(set(self.edges)) != len(self.edges) or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"edges and ops of a cell are unique, got {self.edges} and {self.ops}")
 

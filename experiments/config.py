@@ -111,17 +111,17 @@ class SearchConfig(RetrainConfig):
 
 
 # What differs from the published settings for CIFAR-10, which are the defaults above. The digits are small and few: the
-# networks are small, digits are not flipped, and arch learns faster, since it has some 300 steps instead of 20,000.
+# networks are small, digits are not flipped, and arch learns faster, since it has some 200 steps instead of 20,000.
 PRESETS = {
     "digits": {
         "channels": 8,
         "cells": 4,
-        "epochs": 25,
+        "epochs": 20,
         "arch_learning_rate": 3e-3,
         "learning_rate": 0.05,
         "retrain_channels": 16,
         "retrain_cells": 4,
-        "retrain_epochs": 25,
+        "retrain_epochs": 20,
         "retrain_batch_size": 64,
         "retrain_learning_rate": 0.05,
         "drop_path": 0.1,

@@ -54,8 +54,7 @@ def verdict(summary: dict[str, Any]) -> str:
     spread = f" +- {summary['random_std']:.2%}" if summary["random_std"] is not None else ""
     cells = f"{len(random)} random cells" if len(random) > 1 else "1 random cell"
     text += f"; {cells}, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
-    image = 1 / count
     difference = accuracy - summary["random_mean"]
-    if abs(difference) <= max(summary["random_std"] or 0.0, image):
-        text += " The searched cell does not differ from random ones by more than their spread, or by one image."
-    return text
+    if abs(difference) <= max(summary["random_std"] or 0.0, 1 / count):
+        return text + " The searched cell does not differ from random ones by more than their spread, or by one image."
+    return text + f" The searched cell is {'better' if difference > 0 else 'worse'} than their mean by {abs(difference):.2%}."

@@ -263,9 +263,6 @@ def network_of(init=lambda variables: variables, apply=lambda result, train: res
 
 BROKEN_SPACES = {
     "node without edge": ("an edge enters every node", cells_but(edges=((0, 2),))),
-    "concat of an input": ("concatenates intermediate nodes", cells_but(concat=(1, 2))),
-    "concat twice": ("concatenates intermediate nodes", cells_but(concat=(2, 2, 3))),
-    "concat of nothing": ("concatenates intermediate nodes", cells_but(concat=())),
     "only none": ("has an op that can be chosen", cells_but(ops=("none",))),
     "layers of another kind": (
         "whose kinds are cells of the space",

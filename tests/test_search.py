@@ -69,7 +69,7 @@ def assert_same(one, other):
 
 _PROGRAM = """
 import hashlib, jax, numpy as np, dnas
-space = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=1)
+space = dnas.darts_space(num_nodes=1)
 images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 result = dnas.run_search(space, (images, np.arange(40) % 3), channels=2, num_cells=1, epochs=4, batch_size=4, seed=SEED,
                          augmentation=dnas.Augmentation((0.5,), (0.25,), cutout=2), report=lambda progress: None)

@@ -96,3 +96,9 @@ def test_one_hot_mix_holds_a_one_for_each_edge_of_the_genotype(name):
 def test_two_ops_on_one_edge_are_two_ones():
     genotype = with_normal([(0, 2, "skip_connect"), (0, 2, "max_pool_3x3")])
     assert float(one_hot_mix(DARTS, genotype)["normal"][0].sum()) == 2.0
+
+
+@pytest.mark.parametrize("concat", [(1, 2), (2, 2, 3), (), (4,)])
+def test_a_cell_concatenates_intermediate_nodes_each_once(concat):
+    with pytest.raises(ValueError, match="concat names intermediate nodes, 2 to 3, each once"):
+        CellSpec(num_inputs=2, num_nodes=2, edges=((0, 2), (2, 3)), ops=("skip_connect",), concat=concat)

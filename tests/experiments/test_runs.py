@@ -37,7 +37,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(tmp_path):
 
 def test_a_run_is_not_continued_with_other_settings(tmp_path):
     open_run(config_in(tmp_path, name="a"), "search")
-    with pytest.raises(ValueError, match="epochs was 25, now 3"):
+    with pytest.raises(ValueError, match="epochs was 20, now 3"):
         open_run(config_in(tmp_path, name="a", epochs=3, resume=True), "search")
 
 

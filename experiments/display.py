@@ -20,11 +20,10 @@ class Display:
 
     def __call__(self, progress: Progress) -> None:
         if self._line is None:
-            started = progress.step - len(next(iter(progress.metrics.values())))
             self._line = tqdm(
                 desc=self._title,
                 total=progress.total_steps,
-                initial=started,
+                initial=progress.step,  # the first call compiles: left out of the rate, it does not spoil the time left
                 unit="step",
                 dynamic_ncols=True,
                 mininterval=0.2 if sys.stderr.isatty() else 10.0,

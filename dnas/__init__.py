@@ -1,6 +1,6 @@
 """dnas: differentiable architecture search (the DARTS family) in JAX."""
 
-from dnas import cells, hw_loss, relax
+from dnas import cells, contracts, hw_loss, relax
 from dnas.base import Batch
 from dnas.bilevel import BilevelOptimizer, alternating, arch_adam, cosine_by_epoch, darts_optimizer, first_order, sgd
 from dnas.cells import OPS, SPACES, darts_space, inherit_weights
@@ -43,6 +43,7 @@ __all__ = [
     "arch_adam",
     "cells",
     "check_genotype",
+    "contracts",
     "cosine_by_epoch",
     "count_network",
     "count_supernet",

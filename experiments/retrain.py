@@ -54,8 +54,12 @@ def read_genotype(given: str) -> dnas.Genotype:
         return dnas.PUBLISHED[given]
     if given.lstrip().startswith(("Genotype", "|", "{")):
         return dnas.Genotype.from_text(given)
+    if not given:
+        raise ValueError(
+            "no genotype was given; for instance: make retrain GENOTYPE=DARTS_V2, or GENOTYPE=runs/NAME/genotype.json"
+        )
     path = pathlib.Path(given)
-    if not given or not path.is_file():
+    if not path.is_file():
         raise ValueError(
             f"genotype {given!r} is neither a file nor published; give a file such as runs/NAME/genotype.json, or one of: "
             f"{', '.join(dnas.PUBLISHED)}"

@@ -35,7 +35,7 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
     concatenation of the intermediate nodes. Edges are numbered by target, then by source.
 
     Args:
-      name: the name that genotypes of the space carry.
+      name: the name that genotypes of the space carry; give a variant its own.
       ops: names in `OPS`, in the order of the columns of arch.
       num_nodes: intermediate nodes of a cell.
 
@@ -47,6 +47,8 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
       >>> len(space.cells["normal"].edges)
       14
     """
+    if isinstance(ops, str):
+        raise ValueError(f"ops is a tuple of names, such as ({ops!r},), not one name")
     for op in ops:
         if op not in OPS:
             raise ValueError(f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}")

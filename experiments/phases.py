@@ -195,7 +195,7 @@ def evaluate(job: Job, name: str) -> float:
     optimizer = _final_optimizer(config, config.retrain_epochs, 1)
     state = dnas.RetrainState(
         jax.ShapeDtypeStruct((), np.int32),
-        jax.eval_shape(lambda: jax.random.key(0)),
+        jax.random.key(0),
         variables,
         jax.eval_shape(optimizer.init, variables["params"]),
     )

@@ -11,6 +11,11 @@ from jax import lax
 
 from dnas.cells.kernels import avg_pool, depthwise_conv, max_pool
 
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
 CHANNELS = 2
 SIZES = [(6, 4), (5, 7)]
 CONVS = [(3, *rest) for rest in itertools.product((1, 2), (1, 2), SIZES)]  # side, stride, dilation, size
@@ -19,7 +24,7 @@ CONVS += [(5, 1, 1, (5, 7)), (5, 1, 2, (6, 4)), (5, 2, 1, (6, 4)), (5, 2, 2, (5,
 
 @pytest.fixture(autouse=True)
 def float64():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

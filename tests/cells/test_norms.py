@@ -7,6 +7,11 @@ import pytest
 
 from dnas.cells.norms import BatchNorm, final_norms, normalize, search_norms
 
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
 EPS = 1e-5
 
 
@@ -100,7 +105,7 @@ def test_final_norms_evaluate_with_the_averages():
 
 
 def test_normalize_returns_mean_and_biased_variance():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         x = np.random.default_rng(0).normal(size=(2, 3, 2, 4))
         y, mean, var = normalize(jnp.asarray(x), EPS)
         np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-12)
@@ -110,7 +115,7 @@ def test_normalize_returns_mean_and_biased_variance():
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_gradients_of_normalize_equal_the_automatic_ones_to_second_order(mapped):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         x, cotangent, direction = np.random.default_rng(0).normal(size=(3, 3, 2, 3, 2, 4))
 
         def both(function):
@@ -133,7 +138,7 @@ def test_gradients_of_normalize_equal_the_automatic_ones_to_second_order(mapped)
 
 
 def test_gradient_of_normalize_equals_finite_differences():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         x, cotangent, direction = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 3, 2, 4)))
 
         def value(x):

@@ -1,7 +1,7 @@
 """Initial weights, all drawn at once.
 
-A supernet has hundreds of arrays. Where each draws its own random numbers, XLA compiles a generator for each, which takes
-longer than everything else that compiling a small search takes. So the initializers here only note from which distribution an
+A supernet has hundreds of arrays. Where each draws its own random numbers, XLA compiles a generator for each, which on
+a CPU takes about as long as compiling the search itself. So the initializers here only note from which distribution an
 array comes, and `init_variables` fills all of them from one draw. An op may use any other flax initializer beside them.
 """
 

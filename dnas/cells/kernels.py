@@ -21,7 +21,7 @@ from dnas.base import Array
 def fence(function: Callable, static: tuple[int, ...]) -> Callable:
     """Returns the function as a call that XLA does not inline.
 
-    Otherwise XLA:CPU merges the taps of several ops into one loop that it cannot vectorise, some hundred times slower;
+    Otherwise XLA:CPU merges the taps of several ops into one loop that it cannot vectorise;
     `lax.optimization_barrier` is dropped before fusion and does not prevent it. The call keeps the function's name, by
     which `dnas.hw_loss.counts` recognises it.
     """

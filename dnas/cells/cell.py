@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from dnas.base import Array
@@ -34,26 +33,27 @@ def waves(edges: Sequence[tuple[int, int]], num_inputs: int) -> tuple[Wave, ...]
     return tuple(Wave(tuple(group), targets[group[0]]) for group in groups)
 
 
-class Cell(nn.Module):
-    """Sums into each node what its incoming edges make of earlier nodes; its output is a concatenation of nodes.
+def run_cell(
+    waves: Sequence[Wave],
+    concat: Sequence[int],
+    run_wave: Callable[[Wave, Sequence[Array]], Sequence[Array]],
+    inputs: Sequence[Array],
+) -> Array:
+    """Sums into each node what its incoming edges make of earlier nodes, and returns the concatenation of some nodes.
 
     Args:
       waves: the edges, see `waves`.
       concat: the nodes that form the output.
-      run_wave: (wave, xs) -> ys, called inside the cell, so that modules it makes belong to the cell. xs are the states
-        [B, H, W, C] of the sources; ys are for each target [B, h, w, C] the sum over the sources.
+      run_wave: (wave, xs) -> ys; xs are the states [B, H, W, C] of the sources; ys are for each target [B, h, w, C] the
+        sum over the sources.
+      inputs: [B, H, W, C] each.
+
+    Returns:
+      [B, H/s, W/s, C * len(concat)].
     """
-
-    waves: Sequence[Wave]
-    concat: Sequence[int]
-    run_wave: Callable[[Wave, Sequence[Array]], Sequence[Array]]
-
-    @nn.compact
-    def __call__(self, inputs: Sequence[Array]) -> Array:
-        """Returns [B, H/s, W/s, C * len(concat)] for inputs that are [B, H, W, C] each."""
-        states = dict(enumerate(inputs))
-        for wave in self.waves:
-            ys = self.run_wave(wave, [states[source] for source in wave.sources])
-            for target, y in zip(wave.targets, ys, strict=True):
-                states[target] = states[target] + y if target in states else y
-        return jnp.concatenate([states[node] for node in self.concat], axis=-1)
+    states = dict(enumerate(inputs))
+    for wave in waves:
+        ys = run_wave(wave, [states[source] for source in wave.sources])
+        for target, y in zip(wave.targets, ys, strict=True):
+            states[target] = states[target] + y if target in states else y
+    return jnp.concatenate([states[node] for node in concat], axis=-1)

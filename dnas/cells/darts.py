@@ -1,17 +1,17 @@
 """The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1, https://arxiv.org/abs/1806.09055."""
 
+import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dnas.base import Array, Key, Mix, PyTree
-from dnas.cells.cell import Cell, Wave, waves
-from dnas.cells.init import init_variables
+from dnas.cells.init import in_dtype, init_variables
 from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import ChosenOps, MixedWave, edge_weights
+from dnas.cells.mixed import SCHEDULES, ChosenCell, MixedCell, default_schedule, stacked_edges
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype
+from dnas.space import CellSpec, Network, SearchSpace, Supernet, check_genotype
 
 # The order matters for ties and for the columns of arch.
 DARTS_OPS = (
@@ -61,8 +61,28 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
     spec = CellSpec(num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)
     cells = {"normal": spec, "reduce": spec}
 
-    def supernet(*, channels: int = 16, num_cells: int = 8, num_classes: int = 10) -> Supernet:
-        return _supernet(cells, channels=channels, num_cells=num_cells, num_classes=num_classes)
+    def supernet(
+        *,
+        channels: int = 16,
+        num_cells: int = 8,
+        num_classes: int = 10,
+        partial_channels: int = 1,
+        sampled: bool = False,
+        schedule: str | None = None,
+        remat: bool = True,
+        dtype=None,
+    ) -> Supernet:
+        return _supernet(
+            cells,
+            channels=channels,
+            num_cells=num_cells,
+            num_classes=num_classes,
+            partial_channels=partial_channels,
+            sampled=sampled,
+            schedule=schedule,
+            remat=remat,
+            dtype=dtype,
+        )
 
     def network(genotype: Genotype, **sizes) -> Network:
         check_genotype(space, genotype)
@@ -72,36 +92,48 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
     return space
 
 
-def _stride(layer: LayerSpec, wave: Wave) -> int:
-    """Of the edges: in a reduction cell those that leave its two inputs stride, the others do not."""
-    return layer.stride if max(wave.sources) < NUM_INPUTS else 1
-
-
-def _wave_name(wave: Wave) -> str:
-    return "edges_from_" + "_".join(map(str, wave.sources))
-
-
-def _supernet(cells, *, channels: int, num_cells: int, num_classes: int) -> Supernet:
+def _supernet(
+    cells,
+    *,
+    channels: int,
+    num_cells: int,
+    num_classes: int,
+    partial_channels: int,
+    sampled: bool,
+    schedule: str | None,
+    remat: bool,
+    dtype,
+) -> Supernet:
+    if partial_channels < 1 or channels % partial_channels:
+        raise ValueError(
+            f"{channels} channels cannot be split in {partial_channels} parts; choose channels that are a multiple of "
+            "partial_channels"
+        )
+    if schedule not in (None, *SCHEDULES):
+        raise ValueError(f"schedule {schedule!r} does not exist; choose from: {', '.join(SCHEDULES)}, or None for the default")
+    if sampled and schedule == "waves":
+        raise ValueError(
+            "a sampled path runs one op an edge, but the schedule 'waves' runs all of them at once; use schedule='edges'"
+        )
+    schedule = schedule or ("edges" if sampled else default_schedule())
     norms = search_norms()
 
     def stack(mix: Mix) -> CellStack:
-        def run_cell(number, layer, inputs):
-            spec, rows = cells[layer.kind], mix[layer.kind]
+        def make_cell(layer):
+            return MixedCell(
+                cells[layer.kind], layer.channels, layer.stride, norms, partial_channels, sampled, schedule, remat, parent=None
+            )
 
-            def run_wave(wave, xs):
-                numbers = [[spec.edges.index((source, target)) for target in wave.targets] for source in wave.sources]
-                op = MixedWave(spec.ops, layer.channels, _stride(layer, wave), norms, name=_wave_name(wave))
-                return tuple(op(jnp.stack(xs), rows[jnp.asarray(numbers)]).sum(0))
-
-            return Cell(waves(spec.edges, spec.num_inputs), spec.concat, run_wave, name=f"cell_{number}")(inputs)
-
-        return CellStack(channels, num_cells, num_classes, "cifar", norms, run_cell)
+        return CellStack(
+            channels, num_cells, num_classes, "cifar", norms, make_cell, cell_args=lambda layer: (mix[layer.kind],)
+        )
 
     def init(key: Key, images: Array) -> PyTree:
         mix = {kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype) for kind, spec in cells.items()}
         return init_variables(stack(mix), key, images)["params"]
 
     def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
+        weights, images = in_dtype(dtype, (weights, images))
         return stack(mix).apply({"params": weights}, images)[0]
 
     return Supernet(init, apply)
@@ -116,42 +148,35 @@ def _network(
     stem: str = "cifar",
     auxiliary: bool = False,
     norms=final_norms,
+    remat: bool = False,
+    dtype=None,
 ) -> Network:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot mix."""
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
 
-    def stack(train: bool, drop_path: Array | float, auxiliary: bool) -> CellStack:
+    def stack(train: bool, drop_path: Array | None, auxiliary: bool) -> CellStack:
         places = norms(train)
 
-        def run_cell(number, layer, inputs):
-            ops = {}
-            for source, target, op in genotype.cells[layer.kind]:
-                ops.setdefault((source, target), []).append(op)
+        def make_cell(layer):
+            edges, concat = tuple(genotype.cells[layer.kind]), tuple(genotype.concat_of(layer.kind))
+            return ChosenCell(edges, NUM_INPUTS, concat, layer.channels, layer.stride, places, parent=None)
 
-            def run_wave(wave, xs):
-                def run_edge(source, target, x):
-                    name = f"edge_{source}_{target}"
-                    edge = ChosenOps(ops[source, target], layer.channels, _stride(layer, wave), places, name=name)
-                    return edge(x, drop_path)
-
-                states = dict(zip(wave.sources, xs, strict=True))
-                return [sum(run_edge(source, target, x) for source, x in states.items()) for target in wave.targets]
-
-            return Cell(waves(ops, NUM_INPUTS), genotype.concat_of(layer.kind), run_wave, name=f"cell_{number}")(inputs)
-
-        return CellStack(channels, num_cells, num_classes, stem, places, run_cell, auxiliary)
+        args = () if drop_path is None else (drop_path,)
+        return CellStack(channels, num_cells, num_classes, stem, places, make_cell, lambda layer: args, auxiliary, remat)
 
     def init(key: Key, images: Array) -> PyTree:
-        return init_variables(stack(True, 0.0, auxiliary), key, images)
+        return init_variables(stack(True, None, auxiliary), key, images)
 
     def apply(variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0) -> tuple[Array, PyTree]:
         # "auxiliary" holds the logits of the step before, where these variables came back from one.
         collections = {name: tree for name, tree in variables.items() if name != "auxiliary"}
+        collections["params"], images = in_dtype(dtype, (collections["params"], images))
         if not train:
-            return stack(False, 0.0, False).apply(collections, images)[0], variables
-        (logits, auxiliary_logits), averages = stack(True, drop_path, auxiliary).apply(
-            collections, images, rngs={"drop_path": key}, mutable=["batch_stats"]
+            return stack(False, None, False).apply(collections, images)[0], variables
+        drops = not isinstance(drop_path, (int, float)) or drop_path > 0
+        (logits, auxiliary_logits), averages = stack(True, jnp.asarray(drop_path) if drops else None, auxiliary).apply(
+            collections, images, rngs={"drop_path": key} if drops else {}, mutable=["batch_stats"]
         )
         variables = {**variables, **averages}
         if auxiliary:
@@ -186,17 +211,18 @@ def inherit_weights(space: SearchSpace, genotype: Genotype, weights: PyTree, var
 
 
 def _weights_by_edge(space: SearchSpace, weights: PyTree) -> PyTree:
-    """The supernet's weights under the names of the network's: one entry an edge in place of one a wave."""
+    """The supernet's weights under the names of the network's: one entry an edge in place of one a stride."""
     (spec,) = set(space.cells.values())
     renamed = {}
     for name, child in weights.items():
         if not name.startswith("cell_"):
             renamed[name] = child
             continue
-        renamed[name] = {
-            f"edge_{source}_{target}": edge_weights(child.get(_wave_name(wave), {}), wave, source, target)
-            for wave in waves(spec.edges, NUM_INPUTS)
-            for source in wave.sources
-            for target in wave.targets
-        }
+        stacks = {int(key.removeprefix("edges_stride_")): stacked for key, stacked in child.get("cell", {}).items()}
+        cell = {}
+        for stride, edges in stacked_edges(spec, max(stacks, default=1)).items():
+            for place, (source, target) in enumerate(edges):
+                own = jax.tree.map(lambda array, place=place: array[place], stacks.get(stride, {}))
+                cell[f"edge_{source}_{target}"] = own
+        renamed[name] = {**child, "cell": cell}
     return renamed

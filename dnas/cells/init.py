@@ -3,9 +3,16 @@
 A supernet has hundreds of arrays. Where each draws its own random numbers, XLA compiles a generator for each, which on
 a CPU takes about as long as compiling the search itself. So the initializers here only note from which distribution an
 array comes, and `init_variables` fills all of them from one draw. An op may use any other flax initializer beside them.
+
+A supernet also has many cells of the same shapes. Python traces a flax module slowly, so `TracedOnce` does it once for all
+places where the same module meets the same shapes.
 """
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -54,6 +61,61 @@ def bias_init(fan_in: int) -> nn.initializers.Initializer:
     return init
 
 
+@partial(jax.jit, static_argnums=(0, 2))
+def _init(module: nn.Module, key: Key, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> PyTree:
+    return module.lazy_init(key, *shapes)
+
+
+@partial(jax.jit, static_argnums=0)
+def apply_once(module: nn.Module, variables: PyTree, rngs: Mapping[str, Key], *args: Array) -> tuple[Any, PyTree]:
+    """Returns (output, what changed in "batch_stats") of a module; traced once for equal modules and shapes."""
+    return module.apply(variables, *args, rngs=rngs, mutable=["batch_stats"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Unbound:
+    """A module that flax does not bind to the module whose field it is."""
+
+    module: nn.Module
+
+
+class TracedOnce(nn.Module):
+    """Runs a module as a pure function of its variables, which lie under the name of this one.
+
+    Args:
+      unbound: holds the module, built with `parent=None` and of hashable fields; its call takes arrays.
+    """
+
+    unbound: Unbound
+
+    @nn.compact
+    def __call__(self, *args):
+        if self.is_initializing():
+            leaves, tree = jax.tree.flatten(args)
+            shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+            self.keep(_init(self.unbound.module, self.make_rng("params"), tree.unflatten(shapes)))
+            output, _ = jax.eval_shape(partial(apply_once, self.unbound.module), self.own(), self.rngs(), *args)
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), output)
+        output, changed = apply_once(self.unbound.module, self.own(), self.rngs(), *args)
+        self.keep(changed)
+        return output
+
+    def own(self) -> PyTree:
+        """The variables of the module."""
+        return nn.meta.unbox({name: dict(values) for name, values in self.variables.items()})
+
+    def rngs(self) -> Mapping[str, Key]:
+        """A new key for each random stream that is on."""
+        return {"drop_path": self.make_rng("drop_path")} if self.has_rng("drop_path") else {}
+
+    def keep(self, variables: PyTree) -> None:
+        """Stores new values of the collections that may change."""
+        for collection, values in variables.items():
+            for name, value in values.items():
+                if self.is_mutable_collection(collection):
+                    self.put_variable(collection, name, value)
+
+
 def init_variables(module: nn.Module, key: Key, images: Array) -> PyTree:
     """Returns the variables of the module for images [B, H, W, C], with every marked array drawn."""
     module_key, draw_key = jax.random.split(key)
@@ -72,3 +134,10 @@ def init_variables(module: nn.Module, key: Key, images: Array) -> PyTree:
             leaf, start = leaf.bound * numbers[start:end].reshape(leaf.value.shape), end
         drawn.append(leaf)
     return jax.tree.unflatten(tree, drawn)
+
+
+def in_dtype(dtype, tree: PyTree) -> PyTree:
+    """Returns the tree with its floating-point arrays in the type a network computes in; None leaves them alone."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda array: array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array, tree)

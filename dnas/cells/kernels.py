@@ -1,9 +1,12 @@
-"""Depthwise convolution and pooling as sums over shifted slices, with their own gradients.
+"""Depthwise convolution, pooling and channel sums as XLA compiles them well, with their own gradients.
 
 On a CPU, XLA runs grouped convolutions and window reductions many times slower than a plain loop over the taps of the
 filter, and its automatic gradient of such a loop pads every tap to full size. Here each gradient is again one loop over
 taps. Each is differentiable as often as needed in reverse mode: the convolution is bilinear, so that the gradients of its
 gradients are the same three functions.
+
+Inside a fence only `lax` is used: a `jnp` function that is itself jitted, such as `jnp.pad` or `jnp.where`, would inherit
+the fence and become a call of its own, which nothing fuses with.
 """
 
 from collections.abc import Callable
@@ -18,14 +21,20 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from dnas.base import Array
 
 
-def fence(function: Callable, static: tuple[int, ...]) -> Callable:
+def fence(function: Callable, static: tuple[int, ...] = ()) -> Callable:
     """Returns the function as a call that XLA does not inline.
 
     Otherwise XLA:CPU merges the taps of several ops into one loop that it cannot vectorise;
     `lax.optimization_barrier` is dropped before fusion and does not prevent it. The call keeps the function's name, by
     which `dnas.hw_loss.counts` recognises it.
     """
-    jitted = jax.jit(function, static_argnums=static)
+
+    @wraps(function)
+    def inside(*args):
+        with set_xla_metadata(inlineable="true"):  # what is called in here is not fenced again
+            return function(*args)
+
+    jitted = jax.jit(inside, static_argnums=static)
 
     @wraps(function)
     def call(*args):
@@ -33,6 +42,25 @@ def fence(function: Callable, static: tuple[int, ...]) -> Callable:
             return jitted(*args)
 
     return call
+
+
+def wide(dtype) -> jnp.dtype:
+    """The type in which sums over many numbers are kept: float32, or the type itself if it is wider."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def channel_sum(x: Array) -> Array:
+    """Returns the sums [C] of x [..., C] over all axes but the last, in float32 or wider.
+
+    On a CPU as a product with a row of ones: XLA's own reduction over the leading axes is one thread that does not
+    vectorise, four times slower and more. Elsewhere reductions are fast, and a product might round to fewer bits.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    if jax.default_backend() != "cpu":
+        return rows.sum(0, dtype=wide(x.dtype))
+    return lax.dot_general(
+        jnp.ones((1, len(rows)), x.dtype), rows, (((1,), (0,)), ((), ())), preferred_element_type=wide(x.dtype)
+    )[0]
 
 
 def _slices(padded: Array, kernel: int, stride: int, dilation: int, size: tuple[int, int]) -> list[Array]:
@@ -46,7 +74,7 @@ def _slices(padded: Array, kernel: int, stride: int, dilation: int, size: tuple[
 
 
 def _pad(x: Array, sides: int, value: float = 0.0) -> Array:
-    return jnp.pad(x, ((0, 0), (sides, sides), (sides, sides), (0, 0)), constant_values=value)
+    return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), (sides, sides, 0), (sides, sides, 0), (0, 0, 0)))
 
 
 def _out_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -61,102 +89,130 @@ def _dilate(g: Array, size: tuple[int, int], stride: int, value: float = 0.0) ->
     return lax.pad(g, jnp.asarray(value, g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
 
 
+def _relu(x: Array, relu: bool) -> Array:
+    return lax.max(x, jnp.zeros((), x.dtype)) if relu else x
+
+
+def _where_positive(x: Array, y: Array, relu: bool) -> Array:
+    return lax.select(x > 0, y, jnp.zeros_like(y)) if relu else y
+
+
 def _taps(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
-    side = kernel.shape[0]
+    side, kind = kernel.shape[0], wide(x.dtype)
     views = _slices(_pad(x, dilation * (side // 2)), side, stride, dilation, _out_size(x.shape[1:3], stride))
-    return sum(view * tap for view, tap in zip(views, kernel.reshape(side * side, -1), strict=True))
+    weights = kernel.astype(kind).reshape(side * side, -1)
+    return sum(view.astype(kind) * weight for view, weight in zip(views, weights, strict=True)).astype(x.dtype)
 
 
-def depthwise_forward(x, kernel, stride, dilation):
-    return _taps(x, kernel, stride, dilation)
+def depthwise_forward(x, kernel, stride, dilation, relu):
+    return _taps(_relu(x, relu), kernel, stride, dilation)
 
 
-def depthwise_input_gradient(g, kernel, stride, dilation, size):
-    return _taps(_dilate(g, size, stride), kernel[::-1, ::-1], 1, dilation)
+def depthwise_input_gradient(x, g, kernel, stride, dilation, relu):
+    return _where_positive(x, _taps(_dilate(g, x.shape[1:3], stride), kernel[::-1, ::-1], 1, dilation), relu)
 
 
-def depthwise_kernel_gradient(x, g, side, stride, dilation):
+def depthwise_kernel_gradient(x, g, side, stride, dilation, relu):
     # One variadic reduction reads x and g once; separate sums, one a tap, read them once each and take twice as long.
-    views = _slices(_pad(x, dilation * (side // 2)), side, stride, dilation, g.shape[1:3])
-    products = tuple(view * g for view in views)
-    zeros = tuple(jnp.zeros((), g.dtype) for _ in products)
+    kind = wide(x.dtype)
+    views = _slices(_pad(_relu(x, relu), dilation * (side // 2)), side, stride, dilation, g.shape[1:3])
+    products = tuple(view.astype(kind) * g.astype(kind) for view in views)
+    zeros = tuple(jnp.zeros((), kind) for _ in products)
     sums = lax.reduce(products, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), (0, 1, 2))
-    return jnp.stack(sums).reshape(side, side, 1, -1)
+    return lax.concatenate([row[None] for row in sums], 0).reshape(side, side, 1, -1).astype(x.dtype)
 
 
-_forward = fence(depthwise_forward, (2, 3))
-_input_gradient = fence(depthwise_input_gradient, (2, 3, 4))
-_kernel_gradient = fence(depthwise_kernel_gradient, (2, 3, 4))
+_forward = fence(depthwise_forward, (2, 3, 4))
+_input_gradient = fence(depthwise_input_gradient, (3, 4, 5))
+_kernel_gradient = fence(depthwise_kernel_gradient, (2, 3, 4, 5))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def depthwise_conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def depthwise_conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, relu: bool = False) -> Array:
     """Returns the depthwise convolution [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C] with kernel [k, k, 1, C].
 
-    k is odd; x is padded with zeros by dilation * (k // 2) on every side.
+    k is odd; x is padded with zeros by dilation * (k // 2) on every side. With `relu` negative numbers of x count as
+    zero: the ReLU in front of every depthwise convolution of the family costs nothing where the image is padded anyway.
     """
-    return _forward(x, kernel, stride, dilation)
+    return _forward(x, kernel, stride, dilation, relu)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv_input(g, kernel, stride, dilation, size):
-    return _input_gradient(g, kernel, stride, dilation, size)
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _conv_input(x, g, kernel, stride, dilation, relu):
+    """The gradient of x; of x itself only the size counts, and with `relu` the signs."""
+    return _input_gradient(x, g, kernel, stride, dilation, relu)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv_kernel(x, g, side, stride, dilation):
-    return _kernel_gradient(x, g, side, stride, dilation)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _conv_kernel(x, g, side, stride, dilation, relu):
+    return _kernel_gradient(x, g, side, stride, dilation, relu)
 
 
 depthwise_conv.defvjp(
-    lambda x, kernel, stride, dilation: (_forward(x, kernel, stride, dilation), (x, kernel)),
-    lambda stride, dilation, saved, g: (
-        _conv_input(g, saved[1], stride, dilation, saved[0].shape[1:3]),
-        _conv_kernel(saved[0], g, saved[1].shape[0], stride, dilation),
+    lambda x, kernel, *static: (_forward(x, kernel, *static), (x, kernel)),
+    lambda stride, dilation, relu, saved, g: (
+        _conv_input(saved[0], g, saved[1], stride, dilation, relu),
+        _conv_kernel(saved[0], g, saved[1].shape[0], stride, dilation, relu),
     ),
 )
-_conv_input.defvjp(
-    lambda g, kernel, stride, dilation, size: (_input_gradient(g, kernel, stride, dilation, size), (g, kernel)),
-    lambda stride, dilation, size, saved, h: (
-        depthwise_conv(h, saved[1], stride, dilation),
-        _conv_kernel(h, saved[0], saved[1].shape[0], stride, dilation),
-    ),
-)
+
+
+def _conv_input_bwd(stride, dilation, relu, saved, h):
+    x, g, kernel = saved
+    h = _where_positive(x, h, relu)
+    return (
+        jnp.zeros_like(x),
+        depthwise_conv(h, kernel, stride, dilation, False),
+        _conv_kernel(h, g, kernel.shape[0], stride, dilation, False),
+    )
+
+
+_conv_input.defvjp(lambda x, g, kernel, *static: (_input_gradient(x, g, kernel, *static), (x, g, kernel)), _conv_input_bwd)
 _conv_kernel.defvjp(
-    lambda x, g, side, stride, dilation: (_kernel_gradient(x, g, side, stride, dilation), (x, g)),
-    lambda side, stride, dilation, saved, k: (
-        _conv_input(saved[1], k, stride, dilation, saved[0].shape[1:3]),
-        depthwise_conv(saved[0], k, stride, dilation),
+    lambda x, g, *static: (_kernel_gradient(x, g, *static), (x, g)),
+    lambda side, stride, dilation, relu, saved, k: (
+        _conv_input(saved[0], saved[1], k, stride, dilation, relu),
+        depthwise_conv(saved[0], k, stride, dilation, relu),
     ),
 )
 
 
 def max_pool_forward(x, stride):
-    """The maximum and the number 0..8 of the tap that holds it; the first of equal ones, as PyTorch takes it."""
     views = _slices(_pad(x, 1, -jnp.inf), 3, stride, 1, _out_size(x.shape[1:3], stride))
-    best, winner = views[0], jnp.zeros(views[0].shape, jnp.int8)
-    for number, view in enumerate(views[1:], start=1):
-        winner = jnp.where(view > best, jnp.int8(number), winner)
-        best = jnp.maximum(best, view)
-    return best, winner
+    best = views[0]
+    for view in views[1:]:
+        best = lax.max(best, view)
+    return best
+
+
+def max_pool_winner(x, best, stride):
+    """The number 0..8 of the tap that holds the maximum; the first of equal ones, as PyTorch takes it.
+
+    A loop of its own that reads the maxima: XLA does not fuse one that carries the best and its number from tap to tap.
+    """
+    no_tap = jnp.full(best.shape, 9, jnp.int8)
+    winner = no_tap
+    for number, view in enumerate(_slices(_pad(x, 1, -jnp.inf), 3, stride, 1, best.shape[1:3])):
+        winner = lax.min(winner, lax.select(view == best, jnp.full(best.shape, number, jnp.int8), no_tap))
+    return winner
 
 
 def max_pool_gradient(winner, g, stride, size):
     """Sends g back to the winners: position p gets g from the output whose tap t looked at p and won."""
     g = _pad(_dilate(g, size, stride), 1)
-    # A gap of the dilation, or the padding, holds no winner: 9 is no tap.
-    winner = jnp.pad(_dilate(winner, size, stride, 9), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=9)
+    winner = _pad(_dilate(winner, size, stride, 9), 1, 9)  # gaps and padding hold no winner: 9 is no tap
     pairs = zip(_slices(winner, 3, 1, 1, size), _slices(g, 3, 1, 1, size), strict=True)
-    return sum(jnp.where(tap == 8 - number, view, 0.0) for number, (tap, view) in enumerate(pairs))
+    return sum(lax.select(tap == 8 - number, view, jnp.zeros_like(view)) for number, (tap, view) in enumerate(pairs))
 
 
 def max_pool_pick(winner, x, stride):
     """Reads x [B, H, W, C] at the winners."""
     views = _slices(_pad(x, 1), 3, stride, 1, winner.shape[1:3])
-    return sum(jnp.where(winner == number, view, 0.0) for number, view in enumerate(views))
+    return sum(lax.select(winner == number, view, jnp.zeros_like(view)) for number, view in enumerate(views))
 
 
 _pool_forward = fence(max_pool_forward, (1,))
+_pool_winner = fence(max_pool_winner, (2,))
 _pool_gradient = fence(max_pool_gradient, (2, 3))
 _pool_pick = fence(max_pool_pick, (2,))
 
@@ -164,7 +220,7 @@ _pool_pick = fence(max_pool_pick, (2,))
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: Array, stride: int = 1) -> Array:
     """Returns the 3x3 maxima [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C]; the gradient goes to the first maximum."""
-    return _pool_forward(x, stride)[0]
+    return _pool_forward(x, stride)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -178,8 +234,8 @@ def _pick(winner, x, stride):
 
 
 def _max_pool_fwd(x, stride):
-    best, winner = _pool_forward(x, stride)
-    return best, (winner, jnp.zeros((0, *x.shape[1:3])))  # the empty array carries the size
+    best = _pool_forward(x, stride)
+    return best, (_pool_winner(x, best, stride), jnp.zeros((0, *x.shape[1:3])))  # the empty array carries the size
 
 
 max_pool.defvjp(_max_pool_fwd, lambda stride, saved, g: (_unpool(saved[0], g, stride, saved[1].shape[1:]),))

@@ -1,19 +1,291 @@
 """What runs on the edges of a cell: every candidate, weighted, in the supernet; the chosen ones in a final network."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from dnas.base import Array
-from dnas.cells.cell import Wave
+from dnas.base import Array, PyTree
+from dnas.cells.cell import run_cell, waves
+from dnas.cells.edges import scan_edges
 from dnas.cells.norms import Norms
-from dnas.cells.ops import OPS, Identity
+from dnas.cells.ops import OPS, Identity, Zero
+from dnas.space import CellSpec
+
+SCHEDULES = ("edges", "waves")
+
+
+def default_schedule() -> str:
+    """Returns how the edges of a cell run on the device at hand, see `MixedCell`."""
+    return "edges" if jax.default_backend() == "cpu" else "waves"
+
+
+@jax.custom_vjp
+def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
+    """Returns sum_n weights[n] * arrays[n], for weights [N] and N arrays of one shape.
+
+    Its gradient of the weights is one inner product an array, which XLA runs as a product of matrices; the automatic one is
+    a reduction to a scalar that does not vectorise.
+    """
+    return sum(weight * array for weight, array in zip(weights.astype(arrays[0].dtype), arrays, strict=True))
+
+
+def _weighted_sum_bwd(saved, g):
+    weights, arrays = saved
+    # Float32 products: on some accelerators the default has fewer bits.
+    of_weights = [jnp.vdot(g, array, precision="highest", preferred_element_type=weights.dtype) for array in arrays]
+    return jnp.stack(of_weights), [weight * g for weight in weights.astype(g.dtype)]
+
+
+weighted_sum.defvjp(lambda weights, arrays: (weighted_sum(weights, arrays), (weights, list(arrays))), _weighted_sum_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run_sampled(ops, number, weights, mix, x):
+    """mix[number] * ops[number](weights, x): only this one runs, forward and backward.
+
+    The automatic gradient of `lax.switch` keeps what the gradient of any branch might need, filled with zeros for those
+    that have not run; here the backward pass is a switch of its own, over branches that run their op again.
+    """
+    return lax.switch(number, [partial(_scaled, op, place) for place, op in enumerate(ops)], weights, mix, x)
+
+
+def _scaled(op, place, weights, mix, x):
+    return mix[place].astype(x.dtype) * op(weights, x)
+
+
+def _run_sampled_bwd(ops, saved, g):
+    def branch(place):
+        return lambda weights, mix, x, g: jax.vjp(partial(_scaled, ops[place], place), weights, mix, x)[1](g)
+
+    number, *args = saved
+    gradients = lax.switch(number, [branch(place) for place in range(len(ops))], *args, g)
+    return np.zeros((), jax.dtypes.float0), *gradients
+
+
+_run_sampled.defvjp(lambda ops, *args: (_run_sampled(ops, *args), args), _run_sampled_bwd)
+
+
+def shuffle(x: Array, groups: int) -> Array:
+    """Returns x [B, H, W, C] with its channels regrouped: channel (g, c) of `groups` groups goes to place (c, g).
+
+    PC-DARTS, section 3.1 and released code; ShuffleNet, https://arxiv.org/abs/1707.01083. With C / groups for groups it
+    is its own inverse.
+    """
+    return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
 
 
 class MixedOp(nn.Module):
-    """The weighted sum of all candidates: sum_o mix[o] * op_o(x). DARTS, eq. 2, https://arxiv.org/abs/1806.09055."""
+    """The weighted sum of all candidates: sum_o mix[o] * op_o(x). DARTS, eq. 2, https://arxiv.org/abs/1806.09055.
+
+    Args:
+      ops: names in `OPS`, one a column of the mix.
+      channels, stride, norms: of the candidates.
+      partial_channels: K of PC-DARTS, https://arxiv.org/abs/1907.05737, section 3.1: the candidates see the first 1/K of
+        the channels and are built for C/K; the others pass by, through a 2x2 max pooling where the edge strides; at the end
+        the channels are shuffled in K groups.
+      sampled: run only the op that has the largest weight, as GDAS does, https://arxiv.org/abs/1910.04465: for a mix of
+        one-hot rows, whose value it equals. Gradients reach that op and its entry of the mix; the others are zero.
+    """
+
+    ops: tuple[str, ...]
+    channels: int
+    stride: int
+    norms: Norms
+    partial_channels: int = 1
+    sampled: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, mix: Array) -> Array:
+        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O]."""
+        width = self.channels // self.partial_channels
+        # Candidates get the slice itself, not x: what follows depends on the chosen part only.
+        part = x if self.partial_channels == 1 else x[..., :width]
+        candidates = self._candidates(width, name=True)
+        if self.sampled and not self.is_initializing():
+            y = self._sample(width, mix, part)
+        else:
+            # `none` adds nothing, so it is neither computed nor summed; its entry of the mix gets a gradient of zero.
+            kept = [number for number, op in enumerate(candidates) if not isinstance(op, Zero)]
+            if not kept:
+                return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
+            y = weighted_sum(mix[np.asarray(kept)], [candidates[number](part) for number in kept])
+        if self.partial_channels == 1:
+            return y
+        rest = x[..., width:]
+        if self.stride > 1:
+            window = (self.stride, self.stride)
+            rest = nn.max_pool(rest, window, window)
+        return shuffle(jnp.concatenate([y, rest], axis=-1), self.partial_channels)
+
+    def _candidates(self, channels: int, name: bool) -> list[nn.Module]:
+        sizes = dict(channels=channels, stride=self.stride, norms=self.norms)
+        if name:
+            return [OPS[op](**sizes, name=op) for op in self.ops]
+        return [OPS[op](**sizes).clone(parent=None) for op in self.ops]
+
+    def _sample(self, channels: int, mix: Array, x: Array) -> Array:
+        def pure(module, name):
+            return lambda weights, x: module.apply({"params": weights.get(name, {})}, x)
+
+        weights = dict(self.variables.get("params", {}))
+        detached = self._candidates(channels, name=False)
+        branches = tuple(pure(module, name) for module, name in zip(detached, self.ops, strict=True))
+        return _run_sampled(branches, jnp.argmax(mix), weights, mix, x)
+
+
+class MixedCell(nn.Module):
+    """A cell of the supernet: a mixed op on every edge.
+
+    Its weights are stacked: "edges_stride_s" holds those of all edges of stride s, arrays [E', ...] in the order of
+    `stacked_edges`.
+
+    Args:
+      spec: the graph; channels: of each node; stride: of the edges that leave the inputs, the others have 1.
+      norms, partial_channels, sampled: as in `MixedOp`.
+      schedule: "edges" runs the edges one after the other, see `scan_edges`: what a CPU does best, compiled in seconds.
+        "waves" runs all edges that leave a node as one op with more axes: fewer and larger kernels.
+      remat: compute what an edge, or with "waves" the whole cell, computed on the way again for the gradient and keep
+        nothing of it. It saves memory, and on a CPU time.
+    """
+
+    spec: CellSpec
+    channels: int
+    stride: int
+    norms: Norms
+    partial_channels: int = 1
+    sampled: bool = False
+    schedule: str = "edges"
+    remat: bool = True
+
+    @nn.compact
+    def __call__(self, inputs: Sequence[Array], mix: Array) -> Array:
+        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each and mix [E, O]."""
+        ops = {
+            stride: MixedOp(
+                self.spec.ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None
+            )
+            for stride in stacked_edges(self.spec, self.stride)
+        }
+        weights = {stride: self._weights(stride, op, inputs[0]) for stride, op in ops.items()}
+        if self.is_initializing():
+            batch, height, width, channels = inputs[0].shape
+            shape = (batch, height // self.stride, width // self.stride, channels * len(self.spec.concat))
+            return jnp.zeros(shape, inputs[0].dtype)
+        run = self._scan if self.schedule == "edges" else self._run_waves
+        if self.schedule == "waves" and self.remat:
+            run = jax.checkpoint(run, static_argnums=0)
+        return run(_Pure(ops), weights, tuple(inputs), mix)
+
+    def _weights(self, stride: int, op: MixedOp, x: Array) -> PyTree:
+        name = f"edges_stride_{stride}"
+        if self.has_variable("params", name):
+            return self.get_variable("params", name)
+        if not self.is_initializing():
+            return {}  # no op of these edges has weights
+        edges = stacked_edges(self.spec, self.stride)[stride]
+        keys = jax.random.split(self.make_rng("params"), len(edges))
+        boxes = jax.vmap(lambda key: op.init(key, x, jnp.zeros(len(self.spec.ops), x.dtype)))(keys).get("params", {})
+        if boxes:
+            self.put_variable("params", name, boxes)
+        return nn.meta.unbox(boxes)
+
+    def _scan(self, ops, weights, inputs, mix):
+        first = self.spec.num_inputs
+        batch, height, width, channels = inputs[0].shape
+        nodes = jnp.zeros((self.spec.num_nodes, batch, height // self.stride, width // self.stride, channels), inputs[0].dtype)
+        for stride, edges in stacked_edges(self.spec, self.stride).items():
+            rows = mix[np.asarray([self.spec.edges.index(edge) for edge in edges])]
+            scan = partial(scan_edges, ops.of(stride), remat=self.remat)
+            if self.stride == 1:  # inputs and nodes have one shape and share a buffer
+                nodes = scan(edges, weights[stride], rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[first:]
+            else:
+                reads_inputs = stride > 1
+                links = [(source if reads_inputs else source - first, target - first) for source, target in edges]
+                nodes = scan(links, weights[stride], rows, jnp.stack(inputs) if reads_inputs else None, nodes)
+        return jnp.concatenate([nodes[node - first] for node in self.spec.concat], axis=-1)
+
+    def _run_waves(self, ops, weights, inputs, mix):
+        def run_wave(wave, xs):
+            stride = self.stride if max(wave.sources) < self.spec.num_inputs else 1
+            stacked, grid = stacked_edges(self.spec, self.stride)[stride], (len(wave.sources), len(wave.targets))
+            pairs = [(source, target) for source in wave.sources for target in wave.targets]
+            own = jax.tree.map(
+                lambda array: array[np.asarray([stacked.index(pair) for pair in pairs])].reshape(*grid, *array.shape[1:]),
+                weights[stride],
+            )
+            rows = mix[np.asarray([self.spec.edges.index(pair) for pair in pairs])].reshape(*grid, -1)
+            # The inner map leaves x alone: what has no weights (ReLU, pooling, its norm) runs once a source, not once an edge.
+            per_target = jax.vmap(ops.of(stride), (0, 0, None))
+            return tuple(jax.vmap(per_target)(own, rows, jnp.stack(xs)).sum(0))
+
+        return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
+
+
+class _Pure:
+    """Mixed ops by their stride, as functions of their weights."""
+
+    def __init__(self, ops: Mapping[int, MixedOp]):
+        self._ops = ops
+
+    def of(self, stride: int):
+        return lambda weights, mix, x: self._ops[stride].apply({"params": weights}, x, mix)
+
+
+def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]]]:
+    """Returns {stride: edges} of a cell, by source, then target: the order of the weights of a `MixedCell`.
+
+    Example:
+      >>> import dnas
+      >>> {s: len(edges) for s, edges in stacked_edges(dnas.SPACES["darts"].cells["reduce"], 2).items()}
+      {2: 8, 1: 6}
+    """
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for source, target in sorted(spec.edges):
+        groups.setdefault(stride if source < spec.num_inputs else 1, []).append((source, target))
+    return groups
+
+
+class ChosenCell(nn.Module):
+    """A cell of a final network: the chosen ops on the chosen edges.
+
+    Args:
+      edges: (source, target, op); several of one pair are summed.
+      num_inputs, concat: of the graph; channels: of each node; stride: of the edges that leave the inputs.
+    """
+
+    edges: tuple[tuple[int, int, str], ...]
+    num_inputs: int
+    concat: tuple[int, ...]
+    channels: int
+    stride: int
+    norms: Norms
+
+    @nn.compact
+    def __call__(self, inputs: Sequence[Array], drop_path: Array | None = None) -> Array:
+        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each; drop_path is a rate, None for none."""
+        ops: dict[tuple[int, int], list[str]] = {}
+        for source, target, op in self.edges:
+            ops.setdefault((source, target), []).append(op)
+
+        def run_edge(source, target, x):
+            stride = self.stride if source < self.num_inputs else 1
+            name = f"edge_{source}_{target}"
+            return ChosenOps(tuple(ops[source, target]), self.channels, stride, self.norms, name=name)(x, drop_path)
+
+        def run_wave(wave, xs):
+            states = dict(zip(wave.sources, xs, strict=True))
+            return [sum(run_edge(source, target, x) for source, x in states.items()) for target in wave.targets]
+
+        return run_cell(waves(tuple(ops), self.num_inputs), self.concat, run_wave, inputs)
+
+
+class ChosenOps(nn.Module):
+    """The sum of the chosen ops, one as a rule, with drop path on each that is not an identity."""
 
     ops: tuple[str, ...]
     channels: int
@@ -21,41 +293,13 @@ class MixedOp(nn.Module):
     norms: Norms
 
     @nn.compact
-    def __call__(self, x: Array, mix: Array) -> Array:
-        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O]."""
-        outputs = (OPS[op](channels=self.channels, stride=self.stride, norms=self.norms, name=op)(x) for op in self.ops)
-        return sum(weight * output for weight, output in zip(mix, outputs, strict=True))
-
-
-# Mixed ops on all edges of a wave: an axis for the sources, then one for the targets. The inner map leaves x alone, so that
-# what has no weights of its own (ReLU, pooling, its norm) runs once a source and not once an edge; the edges that leave a
-# node become one larger op, which XLA compiles once.
-_per_target = nn.vmap(MixedOp, in_axes=(None, 0), variable_axes={"params": 0}, split_rngs={"params": True})
-MixedWave = nn.vmap(_per_target, in_axes=(0, 0), variable_axes={"params": 0}, split_rngs={"params": True})
-
-
-def edge_weights(weights: Mapping, wave: Wave, source: int, target: int) -> Mapping:
-    """Returns the weights of one edge's `MixedOp` out of those of a `MixedWave`."""
-    place = wave.sources.index(source), wave.targets.index(target)
-    return jax.tree.map(lambda array: array[place], weights)
-
-
-class ChosenOps(nn.Module):
-    """The sum of the chosen ops, one as a rule, with drop path on each that is not an identity."""
-
-    ops: Sequence[str]
-    channels: int
-    stride: int
-    norms: Norms
-
-    @nn.compact
-    def __call__(self, x: Array, drop_path: Array | float) -> Array:
-        """Returns [B, H/s, W/s, C]; drop_path is a rate, or the float 0.0 where there is none."""
+    def __call__(self, x: Array, drop_path: Array | float | None = None) -> Array:
+        """Returns [B, H/s, W/s, C]; drop_path is a rate, None for none."""
         outputs = []
         for name in self.ops:
             op = OPS[name](channels=self.channels, stride=self.stride, norms=self.norms, name=name)
             y = op(x)
-            if not isinstance(op, Identity) and not (isinstance(drop_path, float) and drop_path == 0.0):
+            if not isinstance(op, Identity) and drop_path is not None:
                 y = drop_samples(self.make_rng("drop_path"), y, drop_path)
             outputs.append(y)
         return sum(outputs)
@@ -67,4 +311,4 @@ def drop_samples(key: Array, x: Array, rate: Array | float) -> Array:
     Drop path as in FractalNet, https://arxiv.org/abs/1605.07648, and in the evaluation network of DARTS, appendix A.1.1.
     """
     kept = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
-    return jnp.where(kept, x / (1.0 - rate), 0.0)
+    return jnp.where(kept, x / (1.0 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)

@@ -1,5 +1,6 @@
 """Batch norm with PyTorch's conventions, with or without state, and which norm goes where in a network."""
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -10,44 +11,69 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array
-from dnas.cells.kernels import fence
+from dnas.cells.kernels import channel_sum, fence
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def normalize(x: Array, eps: float) -> tuple[Array, Array, Array]:
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalize(x: Array, scale: Array | None, shift: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """Returns (y, mean, var) with y = (x - mean) / sqrt(var + eps), mean and biased var [C] over all axes but the last.
 
-    The gradient is that of y alone: dx = (dy - mean(dy) - y * mean(dy * y)) / sqrt(var + eps), which needs y only, where
-    the automatic one keeps the steps in between.
+    With `scale` and `shift` [C] y is multiplied and shifted in the same pass; either both are given or neither. Statistics
+    are float32 or wider. The gradient is that of y alone: with n = (x - mean) / sqrt(var + eps), dshift = sum(dy),
+    dscale = sum(dy * n) and dx = scale * (dy - dshift / N - n * dscale / N) / sqrt(var + eps). What it keeps is one array,
+    n where it is y anyway, otherwise x; the automatic gradient keeps the steps in between.
     """
-    return _normalize_fwd(x, eps)[0]
+    return _normalize_fwd(x, scale, shift, eps)[0]
+
+
+def _moments(x, eps):
+    size = x.size // x.shape[-1]
+    mean = channel_sum(x) / size
+    var = channel_sum(lax.square(x - mean)) / size
+    return mean, var, lax.rsqrt(var + eps)
 
 
 def norm_forward(x, eps):
-    axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axes)
-    var = jnp.square(x - mean).mean(axes)
-    scale = lax.rsqrt(var + eps)
-    return (x - mean) * scale, mean, var, scale
+    mean, var, rate = _moments(x, eps)
+    return ((x - mean) * rate).astype(x.dtype), mean, var, rate
 
 
-def norm_gradient(y, scale, dy):
-    axes = tuple(range(y.ndim - 1))
-    return scale * (dy - dy.mean(axes) - y * (dy * y).mean(axes))
+def affine_norm_forward(x, scale, shift, eps):
+    mean, var, rate = _moments(x, eps)
+    gain = scale * rate
+    return (x * gain + (shift - mean * gain)).astype(x.dtype), mean, var, rate
 
 
-_forward = fence(norm_forward, (1,))
-_gradient = fence(norm_gradient, ())
+def norm_gradient(y, rate, dy):
+    size = y.size // y.shape[-1]
+    return (rate * (dy - channel_sum(dy) / size - y * (channel_sum(dy * y) / size))).astype(y.dtype)
 
 
-def _normalize_fwd(x, eps):
-    y, mean, var, scale = _forward(x, eps)
-    return (y, mean, var), (y, scale)
+def affine_norm_gradient(x, mean, rate, scale, dy):
+    size = x.size // x.shape[-1]
+    dshift, dscale = channel_sum(dy), channel_sum(dy * ((x - mean) * rate))
+    dx = (scale * rate) * (dy - dshift / size - (x - mean) * (rate * dscale / size))
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dshift.astype(scale.dtype)
+
+
+_forward, _affine_forward = fence(norm_forward, (1,)), fence(affine_norm_forward, (3,))
+_gradient, _affine_gradient = fence(norm_gradient), fence(affine_norm_gradient)
+
+
+def _normalize_fwd(x, scale, shift, eps):
+    if scale is None:
+        y, mean, var, rate = _forward(x, eps)
+        return (y, mean, var), (y, None, rate, None)
+    y, mean, var, rate = _affine_forward(x, scale, shift, eps)
+    return (y, mean, var), (x, mean, rate, scale)
 
 
 def _normalize_bwd(eps, saved, cotangents):
     del eps
-    return (_gradient(*saved, cotangents[0]),)
+    x, mean, rate, scale = saved
+    if scale is None:
+        return _gradient(x, rate, cotangents[0]), None, None
+    return _affine_gradient(x, mean, rate, scale, cotangents[0])
 
 
 normalize.defvjp(_normalize_fwd, _normalize_bwd)
@@ -78,18 +104,20 @@ class BatchNorm(nn.Module):
         if self.running:
             average_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, x.dtype)
             average_var = self.variable("batch_stats", "var", jnp.ones, channels, x.dtype)
+        scale = shift = None
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones, channels, x.dtype)
+            shift = self.param("bias", nn.initializers.zeros, channels, x.dtype)
         if self.running and not self.train:
             y = (x - average_mean.value) * lax.rsqrt(average_var.value + self.eps)
+            y = y * scale + shift if self.affine else y
         else:
-            y, mean, var = normalize(x, self.eps)
+            y, mean, var = normalize(x, scale, shift, self.eps)
             if self.running and not self.is_initializing():
                 count = x.size // x.shape[-1]
                 unbiased = var * (count / max(count - 1, 1))
                 average_mean.value = (1 - self.momentum) * average_mean.value + self.momentum * mean
                 average_var.value = (1 - self.momentum) * average_var.value + self.momentum * unbiased
-        if self.affine:
-            y = y * self.param("scale", nn.initializers.ones, channels, x.dtype)
-            y = y + self.param("bias", nn.initializers.zeros, channels, x.dtype)
         return y
 
 
@@ -106,6 +134,7 @@ class Norms(NamedTuple):
     pool: Callable[[], Callable[[Array], Array]]  # after pooling in cells
 
 
+@functools.cache  # the same object again, so that modules built with it are equal and are traced once
 def search_norms(train: bool = True) -> Norms:
     """Returns the norms of a supernet: batch statistics always; scale and shift in the stem only.
 
@@ -117,6 +146,7 @@ def search_norms(train: bool = True) -> Norms:
     return Norms(stem=partial(BatchNorm, running=False), conv=plain, pool=plain)
 
 
+@functools.cache
 def final_norms(train: bool) -> Norms:
     """Returns the norms of a final network: scale, shift and running averages; none after pooling."""
     full = partial(BatchNorm, train=train)

@@ -35,11 +35,12 @@ class DepthwiseConv(nn.Module):
     kernel: int
     stride: int = 1
     dilation: int = 1
+    relu: bool = False  # whether a ReLU comes first, see `depthwise_conv`
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", conv_init, (self.kernel, self.kernel, 1, x.shape[-1]), x.dtype)
-        return depthwise_conv(x, kernel, self.stride, self.dilation)
+        return depthwise_conv(x, kernel, self.stride, self.dilation, self.relu)
 
 
 class ReLUConvBN(nn.Module):
@@ -126,7 +127,7 @@ class SepConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         for stride in (self.stride, 1):
-            x = DepthwiseConv(self.kernel, stride)(nn.relu(x))
+            x = DepthwiseConv(self.kernel, stride, relu=True)(x)
             x = self.norms.conv()(pointwise(self.channels)(x))
         return x
 
@@ -141,7 +142,7 @@ class DilConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = DepthwiseConv(self.kernel, self.stride, dilation=2)(nn.relu(x))
+        x = DepthwiseConv(self.kernel, self.stride, dilation=2, relu=True)(x)
         return self.norms.conv()(pointwise(self.channels)(x))
 
 

@@ -17,7 +17,7 @@ GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command lin
 FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\'',$($(v)))')$(if $(HELP), --help)
 
 .DELETE_ON_ERROR:
-.PHONY: help install search retrain evaluate notebook test test-slow test-minimum lint check format clean
+.PHONY: help install search retrain evaluate bench notebook test test-slow test-minimum lint check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ retrain: $(INSTALLED)  ## train the network of GENOTYPE (a file or a published n
 
 evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RUN=runs/NAME
 	$(BIN)python -m experiments.evaluate $(FLAGS)
+
+bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER=command in turn with a peer
+	$(BIN)python -m experiments.bench $(FLAGS)
 
 notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them
 	$(BIN)python -m experiments.run_notebooks

@@ -1,14 +1,12 @@
 """What all commands do around their work: settings, compilation cache, the run's folder, errors a person can read."""
 
 import dataclasses
-import os
 import pathlib
 import sys
 from collections.abc import Callable
 
-import jax
-
 from experiments import config as settings
+from experiments.cache import use_compilation_cache
 from experiments.phases import Job, make_job
 from experiments.runs import Run, open_run, run_name
 
@@ -59,11 +57,3 @@ def _before(config: settings.Config, before: dict) -> settings.Config:
             f"the run was begun by another version of dnas, with settings that do not exist now: {', '.join(lost)}"
         )
     return dataclasses.replace(config, **before["settings"], data_dir=data_dir)
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR if set and in the user's cache otherwise."""
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(home / "dnas" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -7,7 +7,7 @@ import sys
 import tyro
 
 from experiments import phases
-from experiments.command import use_compilation_cache
+from experiments.cache import use_compilation_cache
 from experiments.config import RetrainCommand, SearchConfig
 from experiments.runs import Run
 

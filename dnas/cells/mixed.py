@@ -1,6 +1,6 @@
 """What runs on the edges of a cell: every candidate, weighted, in the supernet; the chosen ones in a final network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -177,9 +177,10 @@ class MixedCell(nn.Module):
             shape = (batch, height // self.stride, width // self.stride, channels * len(self.spec.concat))
             return jnp.zeros(shape, inputs[0].dtype)
         run = self._scan if self.schedule == "edges" else self._run_waves
+        run = partial(run, ops)
         if self.schedule == "waves" and self.remat:
-            run = jax.checkpoint(run, static_argnums=0)
-        return run(_Pure(ops), weights, tuple(inputs), mix)
+            run = jax.checkpoint(run)
+        return run(weights, tuple(inputs), mix)
 
     def _weights(self, stride: int, op: MixedOp, x: Array) -> PyTree:
         name = f"edges_stride_{stride}"
@@ -200,7 +201,7 @@ class MixedCell(nn.Module):
         nodes = jnp.zeros((self.spec.num_nodes, batch, height // self.stride, width // self.stride, channels), inputs[0].dtype)
         for stride, edges in stacked_edges(self.spec, self.stride).items():
             rows = mix[np.asarray([self.spec.edges.index(edge) for edge in edges])]
-            scan = partial(scan_edges, ops.of(stride), remat=self.remat)
+            scan = partial(scan_edges, partial(_run_op, ops[stride]), remat=self.remat)
             if self.stride == 1:  # inputs and nodes have one shape and share a buffer
                 nodes = scan(edges, weights[stride], rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[first:]
             else:
@@ -220,20 +221,16 @@ class MixedCell(nn.Module):
             )
             rows = mix[np.asarray([self.spec.edges.index(pair) for pair in pairs])].reshape(*grid, -1)
             # The inner map leaves x alone: what has no weights (ReLU, pooling, its norm) runs once a source, not once an edge.
-            per_target = jax.vmap(ops.of(stride), (0, 0, None))
+            per_target = jax.vmap(partial(_run_op, ops[stride]), (0, 0, None))
             return tuple(jax.vmap(per_target)(own, rows, jnp.stack(xs)).sum(0))
 
         return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
 
 
-class _Pure:
-    """Mixed ops by their stride, as functions of their weights."""
-
-    def __init__(self, ops: Mapping[int, MixedOp]):
-        self._ops = ops
-
-    def of(self, stride: int):
-        return lambda weights, mix, x: self._ops[stride].apply({"params": weights}, x, mix)
+@partial(jax.jit, static_argnums=0)
+def _run_op(op: MixedOp, weights: PyTree, mix: Array, x: Array) -> Array:
+    """One edge as a function of its weights; traced once for all edges that have the same op and shapes."""
+    return op.apply({"params": weights}, x, mix)
 
 
 def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]]]:

@@ -1,0 +1,183 @@
+"""Times the project, a process a case, and prints a table; with a peer's command, in turn with it. `make bench` runs it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import tyro
+
+from experiments.bench_step import Case
+
+# What grows, and through which sizes; the first is what the others are compared with.
+GROWTH = {
+    "batch_size": (8, 16, 32, 64),
+    "cells": (4, 8, 12),
+    "channels": (8, 16, 32),
+    "ops": (2, 4, 8),
+    "nodes": (2, 3, 4),
+}
+EDGES = {2: 5, 3: 9, 4: 14}  # by nodes
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchCommand(Case):
+    """Times a step: cold, warm, apart, as its sizes grow, and in turn with a peer's command.
+
+    Example: make bench CASE=evaluation BATCH_SIZE=8 PEER="python experiments/peers/torch_search_step.py --json"
+    """
+
+    grow: tuple[str, ...] = ()
+    """Sizes to grow one by one, of: batch_size, cells, channels, ops, nodes; or all."""
+    json: pathlib.Path | None = None
+    """Write all rows to this file as well."""
+    peer: str = ""
+    """A command to run in turn with ours (ours, peer, ours, peer, ...). Its last line is JSON with median_s, and peak_mb."""
+    rounds: int = 2
+    """How often each of the two runs."""
+    roofline: bool = False
+    """Measure what the machine can do, and compare the step with it."""
+
+
+def main(args: list[str]) -> None:
+    """Prints the tables and writes the file, after every measurement anew."""
+    command = tyro.cli(BenchCommand, args=args, config=(tyro.conf.FlagConversionOff,))
+    try:
+        _check(command)
+        rows: dict[str, Any] = {"command": shlex.join(["python", "-m", "experiments.bench", *args])}
+        for name, found in _measurements(command):
+            rows[name] = found
+            if command.json:
+                command.json.write_text(json.dumps(rows, indent=2) + "\n")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def _check(command: BenchCommand) -> None:
+    if unknown := set(command.grow) - {*GROWTH, "all"}:
+        raise ValueError(f"{', '.join(sorted(unknown))} cannot grow; choose from: {', '.join(GROWTH)}, or all")
+    if command.grow and command.case == "evaluation":
+        raise ValueError("GROW is for search steps; the sizes of a final network are given one at a time: BATCH_SIZE=16")
+    if not 1 <= command.ops <= 8 or command.nodes not in EDGES:
+        raise ValueError(f"ops is 1 to 8 and nodes 2 to 4, got ops={command.ops} and nodes={command.nodes}")
+    if command.rounds < 1 or command.steps < 1:
+        raise ValueError(f"rounds and steps are 1 or more, got rounds={command.rounds} and steps={command.steps}")
+    if command.json and not command.json.parent.is_dir():
+        raise ValueError(f"{command.json.parent} is not a folder; make it, or give another JSON=file")
+
+
+def _measurements(command: BenchCommand):
+    case = Case(**{field.name: getattr(command, field.name) for field in dataclasses.fields(Case)})
+    with tempfile.TemporaryDirectory() as cache:
+        # An empty cache first: what a user meets on a new machine. Then the same again.
+        cold = run_case(dataclasses.replace(case, apart=False), cache)
+        warm = run_case(case, cache)
+        _table([_row("cold", cold), _row("warm", warm)])
+        yield "cold", cold
+        yield "warm", warm
+        if command.peer:
+            yield "peer", _in_turn(case, command, cache)
+        if command.roofline:
+            yield "roofline", _roofline(case, warm)
+        names = GROWTH if "all" in command.grow else command.grow
+        for name in names:
+            found = []
+            for size in GROWTH[name]:
+                found.append({name: size} | run_case(dataclasses.replace(case, apart=False, **{name: size}), cache))
+            print()
+            _table([_growth_row(name, row, found[0]) for row in found])
+            yield f"growth of {name}", found
+
+
+def run_case(case: Case, cache: str) -> dict[str, Any]:
+    """Returns the row of `bench_step` for a case, run in a process of its own.
+
+    Raises:
+      ValueError: with the end of what the process said, if it failed.
+    """
+    flags = {field.name: getattr(case, field.name) for field in dataclasses.fields(case)}
+    args = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items() if value is not None]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache, "DNAS_BENCH_STARTED": str(time.time())}
+    return _last_json([sys.executable, "-m", "experiments.bench_step", *args], environment)
+
+
+def _last_json(command: list[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    try:
+        row = json.loads(done.stdout.strip().splitlines()[-1])
+        if done.returncode == 0 and isinstance(row, dict):
+            return row
+    except (IndexError, ValueError):
+        pass
+    tail = (done.stderr or done.stdout)[-2000:]
+    raise ValueError(f"`{shlex.join(command)}` (exit {done.returncode}) did not end with a line of JSON; it said:\n{tail}")
+
+
+def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
+    ours, theirs = [], []
+    for _ in range(command.rounds):
+        ours.append(run_case(dataclasses.replace(case, apart=False), cache))
+        theirs.append(_last_json(shlex.split(command.peer)))
+        if not isinstance(theirs[-1].get("median_s"), (int, float)):
+            raise ValueError(f"the peer's line has no number median_s: {theirs[-1]}")
+    step = [statistics.median(row["median_s"] for row in rows) for rows in (ours, theirs)]
+    print(f"\nin turn with: {command.peer}")
+    for number, (a, b) in enumerate(zip(ours, theirs, strict=True), start=1):
+        print(f"round {number}: ours {a['median_s']:.3f} s, peer {b['median_s']:.3f} s, ratio {b['median_s'] / a['median_s']:.2f}")
+    result = {"ours": ours, "theirs": theirs, "times_as_fast": step[1] / step[0]}
+    print(f"a step is {result['times_as_fast']:.2f} times as fast as the peer's")
+    if all("peak_mb" in row for row in theirs):
+        peaks = [max(row["peak_mb"] for row in rows) for rows in (ours, theirs)]
+        result["memory_ratio"] = peaks[0] / peaks[1]
+        print(f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB, {peaks[1]:.0f} MB)")
+    return result
+
+
+def _roofline(case: Case, row: dict[str, Any]) -> dict[str, Any]:
+    from experiments import roofline
+
+    found = roofline.compare(case, row)
+    print()
+    for line in roofline.describe(found):
+        print(line)
+    return found
+
+
+def _row(name: str, row: dict[str, Any]) -> dict[str, str]:
+    words = {"": name, "first step s": f"{row['first_step_s']:.1f}", "step s": f"{row['median_s']:.3f}"}
+    for key, title in (("arch_gradient_s", "arch s"), ("weight_gradient_s", "weights s")):
+        words[title] = f"{row[key]:.3f}" if key in row else "-"
+    return words | {"peak MB": f"{row['peak_mb']:.0f}", "temporaries MB": f"{row['temporaries_mb']:.0f}"}
+
+
+def _growth_row(name: str, row: dict[str, Any], first: dict[str, Any]) -> dict[str, str]:
+    def size(row):
+        return EDGES[row[name]] if name == "nodes" else row[name]
+
+    larger, slower = size(row) / size(first), row["median_s"] / first["median_s"]
+    title = "edges" if name == "nodes" else name
+    return {
+        title: str(size(row)),
+        "step s": f"{row['median_s']:.3f}",
+        "size": f"x{larger:.2f}",
+        "time": f"x{slower:.2f}",
+        "first step s": f"{row['first_step_s']:.1f}",
+        "peak MB": f"{row['peak_mb']:.0f}",
+    }
+
+
+def _table(rows: list[dict[str, str]]) -> None:
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in [{name: name for name in widths}, *rows]:
+        print("  ".join(row[name].rjust(width) for name, width in widths.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

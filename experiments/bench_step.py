@@ -1,0 +1,206 @@
+"""Times the first step and the steps after it of one case, in a process of its own. `make bench` starts it, often.
+
+Prints one line of JSON: seconds and bytes, see `measure`.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from typing import Any, Literal
+
+STARTED = float(os.environ.get("DNAS_BENCH_STARTED", time.time()))  # when the process was started, imports included
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import optax  # noqa: E402
+import tyro  # noqa: E402
+
+import dnas  # noqa: E402
+from dnas.cells import DARTS_OPS, darts_space  # noqa: E402
+from dnas.objective import classification_loss  # noqa: E402
+from experiments.cache import use_compilation_cache  # noqa: E402
+
+CASES = ("darts", "pcdarts", "sampled", "evaluation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What to time."""
+
+    case: Literal["darts", "pcdarts", "sampled", "evaluation"] = "darts"
+    """A search step of DARTS (first order), of partial channels, of one sampled op an edge; or a step of the final network."""
+    batch_size: int = 16
+    """Images a batch; a search step takes two batches."""
+    channels: int | None = None
+    """Of the first cells; 16, evaluation 36."""
+    cells: int | None = None
+    """8, evaluation 20."""
+    ops: int = 8
+    """Candidates an edge: the last so many of DARTS's eight."""
+    nodes: int = 4
+    """Intermediate nodes of a cell: 2 have 5 edges, 3 have 9, 4 have 14."""
+    image_size: int = 32
+    """Pixels."""
+    partial_channels: int = 4
+    """K of pcdarts."""
+    schedule: str | None = None
+    """How the edges of a cell run, edges or waves; the default depends on the device."""
+    remat: bool | None = None
+    """Compute again for the gradient instead of keeping; search has it unless told otherwise, evaluation has not."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in."""
+    steps: int = 5
+    """Steps to time after the first."""
+    apart: bool = False
+    """Time the arch gradient and the weight gradient apart as well; each is compiled on its own."""
+
+
+def genotype_network(case: Case) -> dnas.Network:
+    """Returns the final network of DARTS_V2 at the size of the case."""
+    return dnas.SPACES["darts"].network(
+        dnas.PUBLISHED["DARTS_V2"],
+        channels=case.channels or 36,
+        num_cells=case.cells or 20,
+        auxiliary=True,
+        remat=bool(case.remat),
+        dtype=_dtype(case),
+    )
+
+
+def _dtype(case: Case):
+    return None if case.dtype == "float32" else jnp.dtype(case.dtype)
+
+
+def _supernet(case: Case):
+    space = darts_space(name="bench", ops=DARTS_OPS[8 - case.ops :], num_nodes=case.nodes)
+    supernet = space.supernet(
+        channels=case.channels or 16,
+        num_cells=case.cells or 8,
+        partial_channels=case.partial_channels if case.case == "pcdarts" else 1,
+        sampled=case.case == "sampled",
+        schedule=case.schedule,
+        remat=case.remat is not False,
+        dtype=_dtype(case),
+    )
+    return space, supernet
+
+
+def _hard_sample() -> dnas.Relaxation:
+    """A one-hot sample of softmax(arch) on every edge, with the gradient of the softmax: what a sampled path needs."""
+    soft = dnas.softmax()
+
+    def sample(key, arch, spec, step):
+        mix = soft.sample(key, arch, spec, step)
+        hard = jax.nn.one_hot(jax.random.categorical(key, arch), arch.shape[-1], dtype=arch.dtype)
+        return hard + mix - jax.lax.stop_gradient(mix)
+
+    return dnas.Relaxation(soft.init, sample)
+
+
+def _batches(case: Case, count: int):
+    keys = jax.random.split(jax.random.key(0), count)
+    shape = (case.batch_size, case.image_size, case.image_size, 3)
+    labels = jnp.arange(case.batch_size, dtype=jnp.int32) % 10
+    return [dnas.Batch(jax.random.normal(key, shape), labels) for key in keys]
+
+
+def search_step(case: Case):
+    """Returns (state, step, the two gradients apart): step is jitted and maps a state to (state, metrics)."""
+    space, supernet = _supernet(case)
+    relaxation = _hard_sample() if case.case == "sampled" else dnas.softmax()
+    search = dnas.make_search(
+        space,
+        supernet,
+        dnas.darts_optimizer(50, 390),
+        image_shape=(case.image_size, case.image_size, 3),
+        relaxation=relaxation,
+    )
+    train, valid = _batches(case, 2)
+    state = jax.jit(search.init)(jax.random.key(0))
+
+    def loss(weights, arch, batch, key):
+        rows = {kind: relaxation.sample(key, arch[kind], spec, 0) for kind, spec in space.cells.items()}
+        return classification_loss(supernet.apply(weights, rows, batch.images), batch.labels)[0]
+
+    def gradient(argument):
+        take = jax.jit(jax.grad(loss, argument)).lower(state.weights, state.arch, train, state.key).compile()
+        return lambda: take(state.weights, state.arch, train, state.key)
+
+    compiled = jax.jit(search.step, donate_argnums=0).lower(state, train, valid).compile()
+    return state, lambda state: compiled(state, train, valid), compiled, gradient
+
+
+def evaluation_step(case: Case):
+    """The same for a training step of the final network, with drop path and the auxiliary head."""
+    network = genotype_network(case)
+    (batch,) = _batches(case, 1)
+    optimizer = dnas.final_sgd(600, 520)
+
+    def init(key):
+        variables = network.init(key, batch.images[:1])
+        return key, variables, optimizer.init(variables["params"])
+
+    def step(state, batch):
+        key, variables, optimizer_state = state
+        key, path_key = jax.random.split(key)
+
+        def objective(params):
+            logits, changed = network.apply({**variables, "params": params}, batch.images, True, path_key, jnp.float32(0.2))
+            auxiliary = changed.pop("auxiliary")
+            loss = classification_loss(logits, batch.labels)[0]
+            return loss + 0.4 * classification_loss(auxiliary, batch.labels)[0], changed
+
+        gradient, changed = jax.grad(objective, has_aux=True)(variables["params"])
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state, variables["params"])
+        return (key, {**changed, "params": optax.apply_updates(variables["params"], updates)}, optimizer_state), {}
+
+    state = jax.jit(init)(jax.random.key(0))
+    compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+    return state, lambda state: compiled(state, batch), compiled, None
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """Returns a row: seconds to the end of the first step and of a later one, and the peak of the process's memory."""
+    make = evaluation_step if case.case == "evaluation" else search_step
+    state, step, compiled, gradient = make(case)
+    state, _ = jax.block_until_ready(step(state))
+    row: dict[str, Any] = {"first_step_s": time.time() - STARTED}
+    seconds = []
+    for _ in range(case.steps):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state))
+        seconds.append(time.perf_counter() - start)
+    row |= {"median_s": statistics.median(seconds), "min_s": min(seconds)}
+    row["peak_mb"] = _peak_mb()
+    memory = compiled.memory_analysis()
+    row["temporaries_mb"] = memory.temp_size_in_bytes / 1e6
+    weights = state.weights if hasattr(state, "weights") else state[1]["params"]
+    row["weights"] = sum(array.size for array in jax.tree.leaves(weights))
+    if case.apart and gradient is not None:
+        for name, argument in (("arch_gradient_s", 1), ("weight_gradient_s", 0)):
+            take = gradient(argument)
+            jax.block_until_ready(take())
+            times = []
+            for _ in range(case.steps):
+                start = time.perf_counter()
+                jax.block_until_ready(take())
+                times.append(time.perf_counter() - start)
+            row[name] = statistics.median(times)
+    return row
+
+
+def _peak_mb() -> float:
+    stats = jax.devices()[0].memory_stats()
+    if stats:  # of an accelerator
+        return stats["peak_bytes_in_use"] / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # kilobytes on Linux
+
+
+if __name__ == "__main__":
+    use_compilation_cache()
+    given = tyro.cli(Case, args=sys.argv[1:], config=(tyro.conf.FlagConversionOff,))
+    print(json.dumps({**dataclasses.asdict(given), **measure(given), "jax": jax.__version__, "backend": jax.default_backend()}))

@@ -130,7 +130,9 @@ def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
     step = [statistics.median(row["median_s"] for row in rows) for rows in (ours, theirs)]
     print(f"\nin turn with: {command.peer}")
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True), start=1):
-        print(f"round {number}: ours {a['median_s']:.3f} s, peer {b['median_s']:.3f} s, ratio {b['median_s'] / a['median_s']:.2f}")
+        print(
+            f"round {number}: ours {a['median_s']:.3f} s, peer {b['median_s']:.3f} s, ratio {b['median_s'] / a['median_s']:.2f}"
+        )
     result = {"ours": ours, "theirs": theirs, "times_as_fast": step[1] / step[0]}
     print(f"a step is {result['times_as_fast']:.2f} times as fast as the peer's")
     if all("peak_mb" in row for row in theirs):

@@ -41,8 +41,8 @@ ONLY = {
 }
 PACKAGES = {"cells", "relax", "hw_loss"}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
-# Kernels are jitted to keep them apart, and contracts check that what they are given works under jit.
-MAY_JIT = {"loop.py", "search.py", "retrain.py", "cells/kernels.py", "contracts.py"}
+# Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
+MAY_JIT = {"loop.py", "search.py", "retrain.py", "cells/kernels.py", "cells/init.py", "cells/mixed.py", "contracts.py"}
 MAY_PRINT = {"loop.py"}
 
 

@@ -7,9 +7,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import in_dtype, init_variables
 from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import SCHEDULES, ChosenCell, MixedCell, default_schedule, stacked_edges
+from dnas.cells.mixed import SCHEDULES, ChosenCell, MixedCell, default_schedule, stacked_edges, stage_ops
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import OPS
+from dnas.cells.stages import run_stage
 from dnas.genotype import Genotype
 from dnas.space import CellSpec, Network, SearchSpace, Supernet, check_genotype
 
@@ -117,6 +118,7 @@ def _supernet(
         )
     schedule = schedule or ("edges" if sampled else default_schedule())
     norms = search_norms()
+    ops = stage_ops(cells["normal"].ops, norms, partial_channels, sampled)
 
     def stack(mix: Mix) -> CellStack:
         def make_cell(layer):
@@ -124,8 +126,20 @@ def _supernet(
                 cells[layer.kind], layer.channels, layer.stride, norms, partial_channels, sampled, schedule, remat, parent=None
             )
 
+        def run_one_stage(layers, halves, weights, before, last):
+            rows = [mix[layer.kind] for layer in layers]
+            spec = cells[layers[0].kind]
+            return run_stage(spec, layers, ops, weights, rows, before, last, halves=halves, remat=remat)
+
         return CellStack(
-            channels, num_cells, num_classes, "cifar", norms, make_cell, cell_args=lambda layer: (mix[layer.kind],)
+            channels,
+            num_cells,
+            num_classes,
+            "cifar",
+            norms,
+            make_cell,
+            cell_args=lambda layer: (mix[layer.kind],),
+            run_stage=run_one_stage if schedule == "edges" else None,
         )
 
     def init(key: Key, images: Array) -> PyTree:

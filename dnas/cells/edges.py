@@ -26,6 +26,7 @@ def scan_edges(
     states: Array | None,
     nodes: Array,
     *,
+    skip: Array | None = None,
     remat: bool = True,
 ) -> Array:
     """Returns `nodes` with the output of every edge added to its target.
@@ -37,9 +38,17 @@ def scan_edges(
       states: [S, B, H, W, C], what the edges read. None if they read `nodes` itself; then the links are in an order in which
         all edges into a node come before those that leave it.
       nodes: [N, B, h, w, C].
+      skip: [E] bool, edges that do not run and add nothing; None to run all.
       remat: whether the backward pass computes each edge again; otherwise it keeps all that the gradient of each needs.
     """
+    if skip is not None:
+        run_edge, weights = partial(_run_unless, run_edge), (skip, weights)
     return _scan(run_edge, tuple(links), remat, weights, mix, states, nodes)
+
+
+def _run_unless(run_edge, weights, row, x):
+    skip, weights = weights
+    return lax.cond(skip, lambda weights, row, x: jnp.zeros_like(x), run_edge, weights, row, x)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

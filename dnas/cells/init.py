@@ -61,9 +61,9 @@ def bias_init(fan_in: int) -> nn.initializers.Initializer:
     return init
 
 
-@partial(jax.jit, static_argnums=(0, 2))
-def _init(module: nn.Module, key: Key, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> PyTree:
-    return module.lazy_init(key, *shapes)
+@partial(jax.jit, static_argnums=0)
+def _init(module: nn.Module, key: Key, args: PyTree) -> tuple[PyTree, PyTree]:
+    return module.init_with_output(key, *args)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -91,11 +91,9 @@ class TracedOnce(nn.Module):
     @nn.compact
     def __call__(self, *args):
         if self.is_initializing():
-            leaves, tree = jax.tree.flatten(args)
-            shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-            self.keep(_init(self.unbound.module, self.make_rng("params"), tree.unflatten(shapes)))
-            output, _ = jax.eval_shape(partial(apply_once, self.unbound.module), self.own(), self.rngs(), *args)
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), output)
+            output, variables = _init(self.unbound.module, self.make_rng("params"), args)
+            self.keep(variables)
+            return output
         output, changed = apply_once(self.unbound.module, self.own(), self.rngs(), *args)
         self.keep(changed)
         return output

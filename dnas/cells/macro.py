@@ -11,6 +11,7 @@ from dnas.base import Array, PyTree
 from dnas.cells.init import TracedOnce, Unbound, apply_once, bias_init, conv_init
 from dnas.cells.norms import Norms
 from dnas.cells.ops import FactorizedReduce, ReLUConvBN, conv
+from dnas.cells.stages import stage_lengths
 from dnas.space import LayerSpec
 
 STEMS = ("cifar", "imagenet")
@@ -102,6 +103,8 @@ class CellStack(nn.Module):
       cell_args: layer -> arrays.
       auxiliary: whether to return the auxiliary logits as well.
       remat: compute each cell again for the gradient instead of keeping what it computed: less memory, more time.
+      run_stage: (layers, halves, their weights, before, last) -> the outputs of its last two cells.
+        Unless it is None it replaces what the cells compute, but not their weights.
     """
 
     channels: int
@@ -113,6 +116,7 @@ class CellStack(nn.Module):
     cell_args: Callable[[LayerSpec], tuple[Array, ...]] = lambda layer: ()
     auxiliary: bool = False
     remat: bool = False
+    run_stage: Callable | None = None
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array | None]:
@@ -122,6 +126,9 @@ class CellStack(nn.Module):
         # With the imagenet stem, its second half has halved what the first cell reads as the older input.
         halves = [self.stem == "imagenet"] + [layer.stride == 2 for layer in layers[:-1]]
         steps = [self._step(number, layer, halve) for number, (layer, halve) in enumerate(zip(layers, halves, strict=True))]
+        if self.run_stage is not None and not self.is_initializing():
+            last = self._run_stages(layers, halves, steps, before, last)
+            return Classifier(self.num_classes, name="classifier")(last.mean((1, 2))), None
         auxiliary_logits, number = None, 0
         while number < len(layers):
             length = 1 if self.is_initializing() else _alike(layers, halves, number)
@@ -137,6 +144,15 @@ class CellStack(nn.Module):
                 auxiliary_logits = head(last)
             number += 1
         return Classifier(self.num_classes, name="classifier")(last.mean((1, 2))), auxiliary_logits
+
+    def _run_stages(self, layers, halves, steps, before, last) -> Array:
+        start = 0
+        for length in stage_lengths(layers):
+            place = slice(start, start + length)
+            weights = [step.own()["params"] for step in steps[place]]
+            before, last = self.run_stage(layers[place], halves[place], weights, before, last)
+            start += length
+        return last
 
     def _step(self, number: int, layer: LayerSpec, halve: bool) -> TracedOnce:
         module = Layer(layer.channels, halve, self.norms, Unbound(self.make_cell(layer)), parent=None)

@@ -13,7 +13,8 @@ from dnas.base import Array, PyTree
 from dnas.cells.cell import run_cell, waves
 from dnas.cells.edges import scan_edges
 from dnas.cells.norms import Norms
-from dnas.cells.ops import OPS, Identity, Zero
+from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero
+from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
 
 SCHEDULES = ("edges", "waves")
@@ -166,9 +167,7 @@ class MixedCell(nn.Module):
     def __call__(self, inputs: Sequence[Array], mix: Array) -> Array:
         """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each and mix [E, O]."""
         ops = {
-            stride: MixedOp(
-                self.spec.ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None
-            )
+            stride: MixedOp(self.spec.ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
             for stride in stacked_edges(self.spec, self.stride)
         }
         weights = {stride: self._weights(stride, op, inputs[0]) for stride, op in ops.items()}
@@ -231,6 +230,27 @@ class MixedCell(nn.Module):
 def _run_op(op: MixedOp, weights: PyTree, mix: Array, x: Array) -> Array:
     """One edge as a function of its weights; traced once for all edges that have the same op and shapes."""
     return op.apply({"params": weights}, x, mix)
+
+
+def stage_ops(ops: tuple[str, ...], norms: Norms, partial_channels: int, sampled: bool) -> StageOps:
+    """Returns what `run_stage` runs for a supernet of these candidates."""
+
+    def edge(channels, stride):
+        return partial(_run_op, MixedOp(ops, channels, stride, norms, partial_channels, sampled, parent=None))
+
+    def older(channels, halve, weights, x):
+        module = (FactorizedReduce if halve else ReLUConvBN)(channels, norms, parent=None)
+        return _run_module(module, weights, x)
+
+    def newer(channels, weights, x):
+        return older(channels, False, weights, x)
+
+    return StageOps(edge, older, newer)
+
+
+@partial(jax.jit, static_argnums=0)
+def _run_module(module: nn.Module, weights: PyTree, x: Array) -> Array:
+    return module.apply({"params": weights}, x)
 
 
 def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]]]:

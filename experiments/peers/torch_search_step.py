@@ -17,6 +17,7 @@ Prints the median and minimum seconds per step, the weight count, and the peak r
 (of the device on CUDA). The weight counts to expect at 16 channels, 8 cells, 10 classes:
 darts 1,930,618 and pcdarts 299,578; evaluation at 36 channels and 20 cells 3,825,768 with its auxiliary head. Needs torch (2.x) and nothing else.
 """
+
 import argparse, json, resource, statistics, time
 import torch
 import torch.nn.functional as F
@@ -57,8 +58,7 @@ class Zero(nn.Module):
 
 def separable(c, k, stride, dilation=1):
     pad = dilation * (k // 2)
-    return [nn.ReLU(), nn.Conv2d(c, c, k, stride, pad, dilation, groups=c, bias=False),
-            nn.Conv2d(c, c, 1, bias=False), bn(c)]
+    return [nn.ReLU(), nn.Conv2d(c, c, k, stride, pad, dilation, groups=c, bias=False), nn.Conv2d(c, c, 1, bias=False), bn(c)]
 
 
 def darts_ops(c, stride):
@@ -68,7 +68,8 @@ def darts_ops(c, stride):
         + [nn.Sequential(pool, bn(c)) for pool in pools]
         + [nn.Identity() if stride == 1 else FactorizedReduce(c, c)]
         + [nn.Sequential(*separable(c, k, stride), *separable(c, k, 1)) for k in (3, 5)]
-        + [nn.Sequential(*separable(c, k, stride, 2)) for k in (3, 5)])
+        + [nn.Sequential(*separable(c, k, stride, 2)) for k in (3, 5)]
+    )
 
 
 class MixedOp(nn.Module):
@@ -162,9 +163,12 @@ class EvaluationCell(nn.Module):
         self.pre0 = FactorizedReduce(c_pp, c) if reduce_prev else relu_conv_bn(c_pp, c)
         self.pre1 = relu_conv_bn(c_p, c)
         self.edges = DARTS_V2["reduce" if reduce else "normal"]
-        make = {"sep3": lambda s: nn.Sequential(*separable(c, 3, s), *separable(c, 3, 1)),
-                "dil3": lambda s: nn.Sequential(*separable(c, 3, s, 2)),
-                "skip": lambda s: nn.Identity() if s == 1 else FactorizedReduce(c, c), "max": lambda s: nn.MaxPool2d(3, s, 1)}
+        make = {
+            "sep3": lambda s: nn.Sequential(*separable(c, 3, s), *separable(c, 3, 1)),
+            "dil3": lambda s: nn.Sequential(*separable(c, 3, s, 2)),
+            "skip": lambda s: nn.Identity() if s == 1 else FactorizedReduce(c, c),
+            "max": lambda s: nn.MaxPool2d(3, s, 1),
+        }
         self.ops = nn.ModuleList(make[name](2 if reduce and j < 2 else 1) for name, j in self.edges)
 
     def drop(self, x, op):
@@ -193,8 +197,18 @@ class EvaluationNetwork(nn.Module):
             c *= 1 + reduce
             self.cells.append(EvaluationCell(c_pp, c_p, c, reduce, reduce_prev))
             c_pp, c_p, reduce_prev = c_p, 4 * c, reduce
-        self.aux = nn.Sequential(nn.ReLU(), nn.AvgPool2d(5, 3, 0, count_include_pad=False), nn.Conv2d(c_p, 128, 1, bias=False), bn(128),
-                                 nn.ReLU(), nn.Conv2d(128, 768, 2, bias=False), bn(768), nn.ReLU(), nn.Flatten(), nn.Linear(768, 10))
+        self.aux = nn.Sequential(
+            nn.ReLU(),
+            nn.AvgPool2d(5, 3, 0, count_include_pad=False),
+            nn.Conv2d(c_p, 128, 1, bias=False),
+            bn(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            bn(768),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(768, 10),
+        )
         self.head = nn.Linear(c_p, 10)
 
     def arch(self):
@@ -215,7 +229,8 @@ class Bench201Cell(nn.Module):
         conv = lambda k: nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, k, padding=k // 2, bias=False), bn(c))
         self.edges = nn.ModuleList(
             nn.ModuleList([Zero(1), nn.Identity(), conv(1), conv(3), nn.AvgPool2d(3, 1, 1, count_include_pad=False)])
-            for _ in range(6))
+            for _ in range(6)
+        )
 
     def forward(self, x, mix, index):
         nodes, e = [x], 0
@@ -276,7 +291,7 @@ def second_order_grads(net, opt, train, valid, lr=0.025):
             buf = opt.state[w].get("momentum_buffer")
             w.sub_(lr * (g + 3e-4 * w + (0.9 * buf if buf is not None else 0)))
     out = torch.autograd.grad(F.cross_entropy(net(valid[0]), valid[1]), net.arch() + weights)
-    direct, vector = out[: len(net.arch())], out[len(net.arch()):]
+    direct, vector = out[: len(net.arch())], out[len(net.arch()) :]
     eps = 0.01 / torch.sqrt(sum((v * v).sum() for v in vector))
     sides = []
     for sign in (1, -1):
@@ -300,8 +315,13 @@ def main():
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
     torch.manual_seed(0)
-    make = {"darts": lambda: DartsSupernet(a.channels, a.cells, 1), "pcdarts": lambda: DartsSupernet(a.channels, a.cells, 4),
-            "sampled": lambda: DartsSupernet(a.channels, a.cells, 1, True), "gdas": lambda: GdasSupernet(a.channels, a.cells), "evaluation": lambda: EvaluationNetwork(a.channels, a.cells)}[a.method]
+    make = {
+        "darts": lambda: DartsSupernet(a.channels, a.cells, 1),
+        "pcdarts": lambda: DartsSupernet(a.channels, a.cells, 4),
+        "sampled": lambda: DartsSupernet(a.channels, a.cells, 1, True),
+        "gdas": lambda: GdasSupernet(a.channels, a.cells),
+        "evaluation": lambda: EvaluationNetwork(a.channels, a.cells),
+    }[a.method]
     net = make().to(a.device)
     for group in ("alpha", "beta"):
         if hasattr(net, group):
@@ -309,7 +329,10 @@ def main():
     weight_opt = torch.optim.SGD(net.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
     arch_opt = torch.optim.Adam(net.arch(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3) if net.arch() else None
     loss = getattr(net, "loss", lambda x, y: F.cross_entropy(net(x), y))
-    batch = lambda: (torch.randn(a.batch, 3, a.size, a.size, device=a.device), torch.randint(0, 10, (a.batch,), device=a.device))
+    batch = lambda: (
+        torch.randn(a.batch, 3, a.size, a.size, device=a.device),
+        torch.randint(0, 10, (a.batch,), device=a.device),
+    )
     train, valid = batch(), batch()
 
     def arch_step():
@@ -339,10 +362,25 @@ def main():
         sync()
         if i:
             seconds.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated() / 1e6 if a.device.startswith("cuda") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    record = {"method": a.method, "order": a.order, "batch": a.batch, "channels": a.channels, "cells": a.cells, "size": a.size,
-              "weights": sum(w.numel() for w in net.parameters()), "median_s": round(statistics.median(seconds), 4),
-              "min_s": round(min(seconds), 4), "peak_mb": round(peak), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    peak = (
+        torch.cuda.max_memory_allocated() / 1e6
+        if a.device.startswith("cuda")
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    )
+    record = {
+        "method": a.method,
+        "order": a.order,
+        "batch": a.batch,
+        "channels": a.channels,
+        "cells": a.cells,
+        "size": a.size,
+        "weights": sum(w.numel() for w in net.parameters()),
+        "median_s": round(statistics.median(seconds), 4),
+        "min_s": round(min(seconds), 4),
+        "peak_mb": round(peak),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
     print(json.dumps(record) if a.json else "  ".join(f"{k}={v}" for k, v in record.items()))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dnas.cells import SPACES
-from dnas.cells.cell import Cell, Wave, waves
+from dnas.cells.cell import Wave, run_cell, waves
 
 
 def random_graph(seed):
@@ -75,7 +75,7 @@ def test_cell_sums_edges_and_concatenates_nodes(seed):
         return [sum(gain[s, t] * x for s, x in zip(wave.sources, xs, strict=True)) for t in wave.targets]
 
     concat = tuple(range(num_inputs, num_inputs + num_nodes))
-    y = Cell(waves(edges, num_inputs), concat, run_wave).apply({}, inputs)
+    y = run_cell(waves(edges, num_inputs), concat, run_wave, inputs)
     states = [1.0 + number for number in range(num_inputs)]
     for node in concat:
         states.append(sum(gain[edge] * states[edge[0]] for edge in edges if edge[1] == node))
@@ -87,5 +87,5 @@ def test_cell_concatenates_in_the_order_given():
     def run_wave(wave, xs):
         return [xs[0] * target for target in wave.targets]
 
-    y = Cell(waves([(0, 1), (0, 2)], 1), (2, 1), run_wave).apply({}, [jnp.ones((1, 1, 1, 1))])
+    y = run_cell(waves([(0, 1), (0, 2)], 1), (2, 1), run_wave, [jnp.ones((1, 1, 1, 1))])
     assert y.ravel().tolist() == [2.0, 1.0]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from dnas.cells.kernels import avg_pool, depthwise_conv, max_pool
+from dnas.cells.kernels import avg_pool, channel_sum, depthwise_conv, max_pool
 
 try:
     from jax import enable_x64
@@ -87,6 +87,32 @@ def test_depthwise_conv_equals_xla_to_second_order(side, stride, dilation, size)
     ours = compiled(lambda *args: gradients(lambda x, kernel: depthwise_conv(x, kernel, stride, dilation), *args))
     theirs = compiled(lambda *args: gradients(lambda x, kernel: conv_by_xla(x, kernel, stride, dilation), *args))
     assert_equal(ours(x, kernel), theirs(x, kernel))
+
+
+@pytest.mark.parametrize(("side", "stride", "dilation"), [(3, 1, 1), (3, 2, 2), (5, 2, 1)])
+def test_relu_in_the_convolution_equals_the_relu_before_it_to_second_order(side, stride, dilation):
+    x, kernel = normal(0, 2, 6, 4, CHANNELS), normal(1, side, side, 1, CHANNELS)
+    ours = compiled(lambda *args: gradients(lambda x, kernel: depthwise_conv(x, kernel, stride, dilation, True), *args))
+    theirs = compiled(lambda *args: gradients(lambda x, k: depthwise_conv(nn.relu(x), k, stride, dilation), *args))
+    assert_equal(ours(x, kernel), theirs(x, kernel))
+
+
+def test_channel_sum_equals_a_sum_over_all_axes_but_the_last():
+    x = normal(0, 2, 3, 4, 5)
+    np.testing.assert_allclose(channel_sum(x), x.sum((0, 1, 2)), atol=1e-12)
+    np.testing.assert_allclose(jax.vmap(channel_sum)(x), x.sum((1, 2)), atol=1e-12)
+
+
+def test_low_precision_is_summed_in_float32():
+    x = jnp.ones((1, 32, 32, 1), jnp.bfloat16)  # in bfloat16 a sum of ones stays at 256
+    assert channel_sum(x).dtype == jnp.float32
+    assert channel_sum(x).tolist() == [1024.0]
+    y = depthwise_conv(x, jnp.ones((3, 3, 1, 1), jnp.bfloat16))
+    assert y.dtype == jnp.bfloat16
+    kernel_gradient = jax.grad(lambda kernel: depthwise_conv(x, kernel).astype(jnp.float32).sum())(
+        jnp.ones((3, 3, 1, 1), jnp.bfloat16)
+    )
+    assert kernel_gradient[1, 1, 0, 0] == 1024.0
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -1,5 +1,8 @@
 """The macro network: where reductions are, what the stems and the auxiliary head look like, and what is refused."""
 
+import functools
+
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ import pytest
 from dnas.cells import final_norms, search_norms
 from dnas.cells.init import init_variables
 from dnas.cells.macro import AuxiliaryHead, CellStack, Classifier, stack_layers
+from dnas.space import LayerSpec
 
 
 def images(*size, channels=3):
@@ -19,16 +23,38 @@ def shapes(module, *args):
     return jax.eval_shape(lambda *args: nn.meta.unbox(module.init_with_output(jax.random.key(0), *args)), *args)
 
 
-def plain_cell(number, layer, inputs):
+class PlainCell(nn.Module):
     """A cell without weights: four copies of the mean of its inputs, subsampled where the layer strides."""
-    for x in inputs:
-        assert x.shape[1:] == (*layer.size, layer.channels)
-    x = sum(inputs)[:, :: layer.stride, :: layer.stride] / len(inputs)
-    return jnp.concatenate([x] * 4, axis=-1)
+
+    layer: LayerSpec
+
+    @nn.compact
+    def __call__(self, inputs):
+        for x in inputs:
+            assert x.shape[1:] == (*self.layer.size, self.layer.channels)
+        x = sum(inputs)[:, :: self.layer.stride, :: self.layer.stride] / len(inputs)
+        return jnp.concatenate([x] * 4, axis=-1)
 
 
-def stack(channels=4, num_cells=3, stem="cifar", norms=None, auxiliary=False, num_classes=5, run_cell=plain_cell):
-    return CellStack(channels, num_cells, num_classes, stem, norms or search_norms(), run_cell, auxiliary)
+class Ramp(nn.Module):
+    """A cell that ignores its inputs."""
+
+    layer: LayerSpec
+
+    @nn.compact
+    def __call__(self, inputs):
+        height, width = (side // self.layer.stride for side in self.layer.size)
+        shape = len(inputs[0]), height, width, 4 * self.layer.channels
+        return jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape) / np.prod(shape)
+
+
+def plain_cell(layer):
+    return PlainCell(layer, parent=None)
+
+
+def stack(channels=4, num_cells=3, stem="cifar", norms=None, auxiliary=False, num_classes=5, make_cell=plain_cell, **more):
+    norms = norms or search_norms()
+    return CellStack(channels, num_cells, num_classes, stem, norms, make_cell, auxiliary=auxiliary, **more)
 
 
 @pytest.mark.parametrize("num_cells", range(1, 22))
@@ -125,38 +151,73 @@ def test_stems_are_affine_in_search_and_cells_are_not():
 
 
 def test_imagenet_input_is_halved_three_times_before_the_second_input_of_the_first_cell():
-    seen = []
-
-    def run_cell(number, layer, inputs):
-        seen.append([x.shape for x in inputs])
-        return plain_cell(number, layer, inputs)
-
-    _, variables = shapes(stack(stem="imagenet", run_cell=run_cell), images(64, 64))
-    assert seen[0] == [(2, 8, 8, 4)] * 2
-    assert variables["params"]["preprocess_0_0"]["Dense_0"]["kernel"].shape == (4, 2)  # FactorizedReduce
-    assert variables["params"]["preprocess_0_1"]["Dense_0"]["kernel"].shape == (4, 4)
+    _, variables = shapes(stack(stem="imagenet"), images(64, 64))  # PlainCell asserts the size of both inputs
+    layer = variables["params"]["cell_0"]
+    assert stack_layers(channels=4, num_cells=3, image_size=64, stem="imagenet")[0].size == (8, 8)
+    assert layer["preprocess_0"]["Dense_0"]["kernel"].shape == (4, 2)  # FactorizedReduce
+    assert layer["preprocess_1"]["Dense_0"]["kernel"].shape == (4, 4)
 
 
 def test_a_cell_after_a_reduction_halves_its_older_input():
     _, variables = shapes(stack(num_cells=6), images(8, 8))  # reductions at 2 and 4
-    halved = {number for number in range(6) if "Dense_1" in variables["params"][f"preprocess_{number}_0"]}
+    halved = {number for number in range(6) if "Dense_1" in variables["params"][f"cell_{number}"]["preprocess_0"]}
     assert halved == {3, 5}
-    assert not any("Dense_1" in variables["params"][f"preprocess_{number}_1"] for number in range(6))
+    assert not any("Dense_1" in variables["params"][f"cell_{number}"]["preprocess_1"] for number in range(6))
 
 
 def test_classifier_reads_the_mean_over_positions():
-    module = stack(num_cells=1)
+    module = stack(num_cells=1, make_cell=lambda layer: Ramp(layer, parent=None))
     x = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     variables = init_variables(module, jax.random.key(1), x)
-    last = []
-
-    def run_cell(number, layer, inputs):
-        last.append(plain_cell(number, layer, inputs))
-        return last[-1]
-
-    logits, _ = stack(num_cells=1, run_cell=run_cell).apply(variables, x)
+    logits, _ = module.apply(variables, x)
+    last = np.arange(2 * 2 * 2 * 32).reshape(2, 2, 2, 32) / (2 * 2 * 2 * 32)
     dense = variables["params"]["classifier"]["dense"]
-    np.testing.assert_allclose(logits, last[0].mean((1, 2)) @ dense["kernel"] + dense["bias"], atol=1e-5)
+    np.testing.assert_allclose(logits, last.mean((1, 2)) @ dense["kernel"] + dense["bias"], atol=1e-5)
+
+
+@functools.cache
+def long_stack(**more):
+    """Seven cells, of which the last three of the first stage are alike; with running averages."""
+    sizes = dict(channels=2, num_cells=14, norms=final_norms(True))
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    module = stack(**sizes, **more)
+    return module, init_variables(module, jax.random.key(1), x), x
+
+
+def run_one_by_one(module, variables, x):
+    """The stack without any loop: every layer on its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dnas.cells.macro._alike", lambda *args: 1)
+        return module.apply(variables, x, mutable=["batch_stats"])
+
+
+def test_neighbours_in_one_loop_equal_one_by_one_with_averages_and_gradients():
+    module, variables, x = long_stack()
+
+    def value(params, run):
+        (logits, _), averages = run(module, {**variables, "params": params}, x)
+        return (logits**2).sum(), averages
+
+    def loop(module, variables, x):
+        return module.apply(variables, x, mutable=["batch_stats"])
+
+    found, expected = (jax.value_and_grad(value, has_aux=True)(variables["params"], run) for run in (loop, run_one_by_one))
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+    text = str(jax.make_jaxpr(lambda v: loop(module, v, x)[0])(variables))
+    assert "scan[" in text
+
+
+def test_remat_changes_no_gradient():
+    module, variables, x = long_stack()
+    again, _, _ = long_stack(remat=True)
+
+    def value(params, module):
+        (logits, _), averages = module.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return (logits**2).sum(), averages
+
+    found, expected = (jax.value_and_grad(value, has_aux=True)(variables["params"], m) for m in (again, module))
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert "remat" in str(jax.make_jaxpr(lambda p: jax.grad(value, has_aux=True)(p, again)[0])(variables["params"]))
 
 
 @pytest.mark.parametrize(("num_cells", "width"), [(3, 16 * 4), (6, 16 * 4)])

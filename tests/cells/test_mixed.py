@@ -1,5 +1,6 @@
 """What runs on an edge: laws of the weighted sum, of waves of edges, and of drop path."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,9 +8,16 @@ import numpy as np
 import pytest
 
 from dnas.cells import DARTS_OPS, OPS, final_norms, search_norms
-from dnas.cells.cell import Wave
 from dnas.cells.init import init_variables
-from dnas.cells.mixed import ChosenOps, MixedOp, MixedWave, drop_samples, edge_weights
+from dnas.cells.mixed import ChosenOps, MixedCell, MixedOp, drop_samples, shuffle, stacked_edges, weighted_sum
+from dnas.space import CellSpec
+
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
+HURRY = {"xla_backend_optimization_level": 0}
 
 CHANNELS, BATCH, SIZE = 4, 2, 6
 NAMES = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
@@ -82,36 +90,171 @@ def test_identity_and_zero_at_equal_logits_give_half_and_a_quarter():
     def output(logits):
         return mixed.apply({}, x, jax.nn.softmax(logits))
 
-    jacobian = jax.jacfwd(output)(jnp.zeros(2))
+    jacobian = jax.jacrev(output)(jnp.zeros(2))
     np.testing.assert_allclose(output(jnp.zeros(2)), x / 2, atol=1e-6)
     np.testing.assert_allclose(jacobian[..., 0], x / 4, atol=1e-6)
     np.testing.assert_allclose(jacobian[..., 1], -x / 4, atol=1e-6)
 
 
+SPEC = CellSpec(2, 3, ((0, 2), (1, 2), (1, 3), (2, 3), (0, 4), (2, 4), (3, 4)), NAMES, (4, 2, 3))
+
+
+def cell(stride, **more):
+    return MixedCell(SPEC, CHANNELS, stride, search_norms(), **more)
+
+
+def inputs(seed=1):
+    return tuple(images(seed, 2))
+
+
+MIX = jax.random.uniform(jax.random.key(2), (len(SPEC.edges), len(NAMES)))
+
+
+def by_hand(weights, inputs, mix, stride):
+    """The cell as the paper writes it: a mixed op on every edge, with automatic gradients of the sum."""
+    states = dict(enumerate(inputs))
+    for node in SPEC.nodes:
+        total = 0.0
+        for group, edges in stacked_edges(SPEC, stride).items():
+            for place, (source, target) in enumerate(edges):
+                if target == node:
+                    own = jax.tree.map(lambda array, place=place: array[place], weights[f"edges_stride_{group}"])
+                    row = mix[SPEC.edges.index((source, target))]
+                    for number, name in enumerate(NAMES):
+                        op = OPS[name](channels=CHANNELS, stride=group, norms=search_norms())
+                        total += row[number] * op.apply({"params": own.get(name, {})}, states[source])
+        states[node] = total
+    return jnp.concatenate([states[node] for node in SPEC.concat], axis=-1)
+
+
+def value_and_gradients(function, *args):
+    direction = jax.random.normal(jax.random.key(7), jax.eval_shape(function, *args).shape)
+
+    def value(*args):
+        y = function(*args)
+        return jnp.vdot(y, direction), y
+
+    return jax.jit(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(*args)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
-def test_mixed_wave_equals_a_mixed_op_on_every_edge_with_its_own_weights(stride):
-    wave = Wave((0, 1), (2, 3, 4))
-    xs, mix = images(1, 2), jax.random.uniform(jax.random.key(2), (2, 3, len(NAMES)))
-    module = MixedWave(NAMES, CHANNELS, stride, search_norms())
-    weights = filled(module, xs, mix)["params"]
-    ys = module.apply({"params": weights}, xs, mix)
-    assert ys.shape[:2] == (2, 3)
-    one = MixedOp(NAMES, CHANNELS, stride, search_norms())
-    for i, source in enumerate(wave.sources):
-        for j, target in enumerate(wave.targets):
-            own = edge_weights(weights, wave, source, target)
-            np.testing.assert_allclose(ys[i, j], one.apply({"params": own}, xs[i], mix[i, j]), atol=1e-4)
+@pytest.mark.parametrize("how", [("edges", True), ("edges", False), ("waves", True), ("waves", False)], ids=str)
+def test_cell_equals_a_mixed_op_on_every_edge_gradients_included(stride, how):
+    module = cell(stride, schedule=how[0], remat=how[1])
+    weights = filled(module, inputs(), MIX)["params"]
+    ours = value_and_gradients(lambda w, xs, m: module.apply({"params": w}, xs, m), weights, inputs(), MIX)
+    theirs = value_and_gradients(lambda w, xs, m: by_hand(w, xs, m, stride), weights, inputs(), MIX)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
-def test_edges_of_a_wave_start_with_different_weights():
-    class OneWave(nn.Module):
+def test_float64_gradients_of_a_cell_equal_those_by_hand_to_1e_8_and_so_do_second_ones():
+    with enable_x64(True):
+        module = cell(2)
+        wide = jax.tree.map(
+            lambda array: jnp.asarray(array, jnp.float64), (filled(module, inputs(), MIX)["params"], inputs(), MIX)
+        )
+
+        def second(function):
+            def first(weights, xs, mix):
+                return jax.grad(lambda w: jnp.sin(function(w, xs, mix)).sum())(weights)
+
+            def along(weights, xs, mix):
+                return sum(
+                    jnp.vdot(g, jnp.cos(3.0 * w))
+                    for g, w in zip(*map(jax.tree.leaves, (first(weights, xs, mix), weights)), strict=True)
+                )
+
+            return jax.jit(lambda *args: (first(*args), jax.grad(along, 2)(*args)), compiler_options=HURRY)(*wide)
+
+        ours = second(lambda w, xs, m: module.apply({"params": w}, xs, m))
+        theirs = second(lambda w, xs, m: by_hand(w, xs, m, 2))
+        assert jax.tree.leaves(ours)[0].dtype == jnp.float64
+        chex.assert_trees_all_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+def test_edges_of_a_cell_start_with_different_weights():
+    class Fixed(MixedCell):
         @nn.compact
         def __call__(self, xs):
-            return MixedWave(NAMES, CHANNELS, 1, search_norms())(xs, jnp.ones((2, 3, len(NAMES))))
+            return super().__call__((xs, xs), MIX)
 
-    for kernel in jax.tree.leaves(init_variables(OneWave(), jax.random.key(0), images(1, 2))):
-        rows = kernel.reshape(6, -1)
-        assert len({row.tobytes() for row in np.asarray(rows)}) == 6
+    for kernel in jax.tree.leaves(init_variables(Fixed(SPEC, CHANNELS, 1, search_norms()), jax.random.key(0), images())):
+        rows = kernel.reshape(len(SPEC.edges), -1)
+        assert len({row.tobytes() for row in np.asarray(rows)}) == len(SPEC.edges)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("number", range(len(NAMES)))
+def test_sampled_op_equals_the_weighted_sum_at_one_hot_and_its_gradients_reach_that_op_alone(stride, number):
+    row = jnp.eye(len(NAMES))[number]
+    sampled, mixed = (MixedOp(NAMES, CHANNELS, stride, search_norms(), sampled=s) for s in (True, False))
+    weights = filled(mixed, images(), row)["params"]
+    ours, theirs = (
+        value_and_gradients(lambda w, x, m, op=op: op.apply({"params": w}, x, m), weights, images(), row)
+        for op in (sampled, mixed)
+    )
+    (value, y), (of_weights, of_x, of_mix) = ours
+    (expected, expected_y), (their_weights, their_x, their_mix) = theirs
+    chex.assert_trees_all_close((value, y, of_weights, of_x), (expected, expected_y, their_weights, their_x), atol=1e-4)
+    np.testing.assert_allclose(of_mix, their_mix * row, atol=1e-3)
+
+
+def test_sampled_op_runs_one_op():
+    sampled = MixedOp(NAMES, CHANNELS, 1, search_norms(), sampled=True)
+    weights = filled(MixedOp(NAMES, CHANNELS, 1, search_norms()), images(), jnp.ones(4))["params"]
+    poisoned = jax.tree.map(lambda array: array * jnp.nan, weights)  # those of sep_conv_3x3, the only ones
+    pool = jnp.eye(4)[1]
+    y = jax.jit(lambda w, m: sampled.apply({"params": w}, images(), m))(poisoned, pool)
+    assert jnp.isfinite(y).all()
+    text = str(jax.make_jaxpr(lambda w, m: sampled.apply({"params": w}, images(), m))(weights, pool))
+    assert "cond[" in text
+
+
+def test_partial_channels_send_a_part_through_the_candidates_and_the_rest_past_them():
+    parts, width = 2, 8
+    x = jax.random.normal(jax.random.key(3), (BATCH, SIZE, SIZE, width))
+    mix = jnp.array([0.1, 0.2, 0.3, 0.4])
+    for stride in (1, 2):
+        whole = MixedOp(NAMES, width, stride, search_norms(), partial_channels=parts)
+        inner = MixedOp(NAMES, width // parts, stride, search_norms())
+        variables = filled(inner, x[..., :4], mix)
+        rest = x[..., 4:]
+        if stride == 2:
+            rest = rest.reshape(BATCH, 3, 2, 3, 2, 4).max((2, 4))
+        expected = np.concatenate([inner.apply(variables, x[..., :4], mix), rest], -1)
+        # Shuffled in K groups, the channels of the two parts alternate.
+        expected = expected[..., [0, 4, 1, 5, 2, 6, 3, 7]]
+        np.testing.assert_allclose(whole.apply(variables, x, mix), expected, atol=1e-5)
+        assert jax.tree.map(jnp.shape, whole.init(jax.random.key(0), x, mix)) == jax.tree.map(jnp.shape, variables)
+
+
+def test_one_part_of_the_channels_is_the_plain_mixed_op():
+    mix = jnp.array([0.1, 0.2, 0.3, 0.4])
+    plain, parted = MixedOp(NAMES, CHANNELS, 1, search_norms()), MixedOp(NAMES, CHANNELS, 1, search_norms(), 1)
+    variables = filled(plain, images(), mix)
+    np.testing.assert_array_equal(plain.apply(variables, images(), mix), parted.apply(variables, images(), mix))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, 6])
+def test_shuffle_is_a_permutation_that_the_other_number_of_groups_undoes(groups):
+    x = jnp.arange(12.0)[None, None, None]
+    y = shuffle(x, groups)
+    assert sorted(y.ravel().tolist()) == list(range(12))
+    np.testing.assert_array_equal(shuffle(y, 12 // groups), x)
+
+
+def test_weighted_sum_equals_einsum_with_its_gradients():
+    arrays, weights = images(5, 3), jnp.array([0.5, -1.0, 2.0])
+    direction = images(6)
+
+    def ours(weights, arrays):
+        return jnp.vdot(jnp.tanh(weighted_sum(weights, list(arrays))), direction)
+
+    def theirs(weights, arrays):
+        return jnp.vdot(jnp.tanh(jnp.einsum("n,nbhwc->bhwc", weights, arrays)), direction)
+
+    found, expected = (jax.value_and_grad(f, (0, 1))(weights, arrays) for f in (ours, theirs))
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_drop_samples_zeroes_whole_samples_and_scales_the_rest():
@@ -141,7 +284,7 @@ def test_drop_samples_works_under_jit_and_vmap_with_a_traced_rate():
 
 def test_chosen_ops_never_drop_an_identity():
     chosen = ChosenOps(("skip_connect",), CHANNELS, 1, final_norms(True))
-    for rate in (0.0, 0.99, jnp.float32(0.99)):
+    for rate in (None, 0.99, jnp.float32(0.99)):
         y = chosen.apply({}, images(), rate, rngs={"drop_path": jax.random.key(0)})
         np.testing.assert_array_equal(y, images())
 
@@ -152,8 +295,8 @@ def test_chosen_ops_never_drop_an_identity():
 )
 def test_chosen_ops_drop_all_other_ops(name, stride):
     chosen = ChosenOps((name,), CHANNELS, stride, search_norms())
-    variables = filled(chosen, images(), 0.0)
-    whole = chosen.apply(variables, images(), 0.0)
+    variables = filled(chosen, images())
+    whole = chosen.apply(variables, images())
     seen = set()
     for seed in range(12):
         y = chosen.apply(variables, images(), 0.5, rngs={"drop_path": jax.random.key(seed)})
@@ -164,12 +307,12 @@ def test_chosen_ops_drop_all_other_ops(name, stride):
     assert seen == {True, False}
 
 
-def test_chosen_ops_draw_no_key_at_rate_zero():
+def test_chosen_ops_draw_no_key_without_a_rate():
     chosen = ChosenOps(("max_pool_3x3",), CHANNELS, 1, search_norms())
-    chosen.apply({}, images(), 0.0)  # flax raises where a key is drawn that was not given
+    chosen.apply({}, images())  # flax raises where a key is drawn that was not given
 
 
 def test_chosen_ops_sum_over_several_ops():
     chosen = ChosenOps(("max_pool_3x3", "skip_connect"), CHANNELS, 1, final_norms(True))
-    alone = [ChosenOps((name,), CHANNELS, 1, final_norms(True)).apply({}, images(), 0.0) for name in chosen.ops]
-    np.testing.assert_allclose(chosen.apply({}, images(), 0.0), sum(alone), atol=1e-6)
+    alone = [ChosenOps((name,), CHANNELS, 1, final_norms(True)).apply({}, images()) for name in chosen.ops]
+    np.testing.assert_allclose(chosen.apply({}, images()), sum(alone), atol=1e-6)

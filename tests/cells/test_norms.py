@@ -107,7 +107,7 @@ def test_final_norms_evaluate_with_the_averages():
 def test_normalize_returns_mean_and_biased_variance():
     with enable_x64(True):
         x = np.random.default_rng(0).normal(size=(2, 3, 2, 4))
-        y, mean, var = normalize(jnp.asarray(x), EPS)
+        y, mean, var = normalize(jnp.asarray(x), None, None, EPS)
         np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-12)
         np.testing.assert_allclose(var, x.var((0, 1, 2)), atol=1e-12)
         np.testing.assert_allclose(y, (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + EPS), atol=1e-12)
@@ -132,7 +132,9 @@ def test_gradients_of_normalize_equal_the_automatic_ones_to_second_order(mapped)
                 return jax.vmap(gradients)(x, cotangent, direction)
             return gradients(x[0], cotangent[0], direction[0])
 
-        pairs = zip(jax.tree.leaves(both(lambda x: normalize(x, EPS)[0])), jax.tree.leaves(both(naive)), strict=True)
+        pairs = zip(
+            jax.tree.leaves(both(lambda x: normalize(x, None, None, EPS)[0])), jax.tree.leaves(both(naive)), strict=True
+        )
         for ours, theirs in pairs:
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
@@ -142,18 +144,51 @@ def test_gradient_of_normalize_equals_finite_differences():
         x, cotangent, direction = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 3, 2, 4)))
 
         def value(x):
-            return jnp.vdot(normalize(x, EPS)[0], cotangent)
+            return jnp.vdot(normalize(x, None, None, EPS)[0], cotangent)
 
         difference = (value(x + 1e-5 * direction) - value(x - 1e-5 * direction)) / 2e-5
         np.testing.assert_allclose(jnp.vdot(jax.grad(value)(x), direction), difference, rtol=1e-8)
 
 
 def test_gradient_of_normalize_is_blind_to_shifts_and_sums_to_zero():
-    gradient = jax.grad(lambda x: jnp.vdot(normalize(x, EPS)[0], images(1)))(images(0))
+    gradient = jax.grad(lambda x: jnp.vdot(normalize(x, None, None, EPS)[0], images(1)))(images(0))
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), np.zeros(4), atol=1e-4)
 
 
 def test_channels_that_do_not_vary_give_zero_and_a_finite_gradient():
     x = jnp.ones((2, 3, 2, 4))
-    np.testing.assert_array_equal(normalize(x, EPS)[0], jnp.zeros_like(x))
-    assert jnp.isfinite(jax.grad(lambda x: jnp.vdot(normalize(x, EPS)[0], images(1)))(x)).all()
+    np.testing.assert_array_equal(normalize(x, None, None, EPS)[0], jnp.zeros_like(x))
+    assert jnp.isfinite(jax.grad(lambda x: jnp.vdot(normalize(x, None, None, EPS)[0], images(1)))(x)).all()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_scale_and_shift_in_the_norm_equal_those_after_it_to_second_order(mapped):
+    with enable_x64(True):
+        draw = np.random.default_rng(0).normal
+        x, cotangent, direction = draw(size=(3, 3, 2, 3, 2, 4))
+        scale, shift, of_scale, of_shift = draw(size=(4, 3, 4))
+
+        def inside(x, scale, shift):
+            return normalize(x, scale, shift, EPS)[0]
+
+        def after(x, scale, shift):
+            return naive(x) * scale + shift
+
+        def both(function):
+            def value(args, cotangent):
+                return jnp.vdot(jnp.sin(function(*args)), cotangent)
+
+            def inner(args, cotangent, directions):
+                pairs = zip(jax.grad(value)(args, cotangent), directions, strict=True)
+                return sum(jnp.vdot(g, d) for g, d in pairs)
+
+            def gradients(args, cotangent, directions):
+                first = value(args, cotangent), jax.grad(value)(args, cotangent)
+                return first, jax.grad(inner, (0, 1))(args, cotangent, directions)
+
+            args = (x, scale, shift), cotangent, (direction, of_scale, of_shift)
+            return jax.vmap(gradients)(*args) if mapped else gradients(*jax.tree.map(lambda array: array[0], args))
+
+        pairs = zip(jax.tree.leaves(both(inside)), jax.tree.leaves(both(after)), strict=True)
+        for ours, theirs in pairs:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)

@@ -32,6 +32,26 @@ class Progress(NamedTuple):
         return self.step // self.steps_per_epoch
 
 
+class StepMemory(NamedTuple):
+    """What XLA says a compiled step needs on the device, in bytes; the compiler and Python itself need more beside it."""
+
+    arguments: int  # weights, arch, optimiser state, data
+    temporaries: int  # what a step computes on the way
+
+    @property
+    def total(self) -> int:
+        return self.arguments + self.temporaries
+
+    def __str__(self) -> str:
+        megabytes = [f"{size / 1e6:.0f} MB" for size in (self.total, self.temporaries, self.arguments)]
+        return f"a step needs about {megabytes[0]}: {megabytes[1]} on the way, {megabytes[2]} of weights, their state and data"
+
+
+def print_memory(memory: StepMemory) -> None:
+    """Prints the estimate: what `run_search` and `retrain` do with it before the first step unless told otherwise."""
+    print(memory, flush=True)
+
+
 def print_epochs(progress: Progress) -> None:
     """Prints one line an epoch: the report function of `run_search` and `retrain` unless another is given."""
     if progress.row is not None:
@@ -54,6 +74,7 @@ def run_steps(
     steps_per_epoch: int,
     at_epoch_end: Callable[[PyTree], dict[str, Any]],
     report: Callable[[Progress], None],
+    announce: Callable[[StepMemory], None],
 ) -> tuple[PyTree, list[dict[str, Any]]]:
     """Runs `step` from `first_step` to `total_steps` and returns the last state and a row for every epoch that ended.
 
@@ -66,6 +87,7 @@ def run_steps(
       epoch_indices: epoch -> indices, a tree of arrays whose first axis is the step within the epoch.
       at_epoch_end: state -> values for the row of the epoch. Also called at the end of the last, perhaps partial, epoch.
       report: called after each call.
+      announce: called once, after the compilation and before the first step, where the device gives an estimate.
 
     Raises:
       FloatingPointError: as soon as a loss is not finite; the states reported before are sound.
@@ -79,7 +101,13 @@ def run_steps(
             indices, indices_epoch = epoch_indices(epoch), epoch
         count = min(length, steps_per_epoch - offset, total_steps - done)
         started = time.perf_counter()
-        state, metrics = run_call(state, data, _rows(indices, offset, count), count)
+        rows_of_call = _rows(indices, offset, count)
+        if done == first_step:
+            run_call = run_call.lower(state, data, rows_of_call, count).compile()
+            memory = run_call.memory_analysis()
+            if memory is not None:
+                announce(StepMemory(memory.argument_size_in_bytes, memory.temp_size_in_bytes))
+        state, metrics = run_call(state, data, rows_of_call, count)
         metrics = {name: np.asarray(values)[:count] for name, values in metrics.items()}  # waits for the call
         seconds = (time.perf_counter() - started) / count
         _check_finite(metrics, done)

@@ -20,7 +20,7 @@ from dnas.data import (
     normalize,
     plain_augmentation,
 )
-from dnas.loop import Progress, check_steps, print_epochs, run_steps
+from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
 from dnas.space import Network
 
@@ -71,6 +71,7 @@ def retrain(
     seed: int = 0,
     resume: Callable[[RetrainState], RetrainState] = lambda state: state,
     report: Callable[[Progress], None] = print_epochs,
+    announce: Callable[[StepMemory], None] = print_memory,
 ) -> RetrainResult:
     """Trains a network from scratch with the recipe of DARTS, appendix A.1.1, and scores it on the test images.
 
@@ -85,7 +86,7 @@ def retrain(
       augmentation: of the training images; test images are only normalised. Unless given, so are the training images, by
         their own statistics. The published recipe on CIFAR-10 is `Augmentation(cutout=16)`.
       evaluate_every: epochs between scores on the test images; the last epoch is always scored.
-      resume, report: as in `run_search`; rows hold test_accuracy where it was measured.
+      resume, report, announce: as in `run_search`; rows hold test_accuracy where it was measured.
 
     Raises:
       ValueError: before any work, for data or rates that do not fit.
@@ -150,6 +151,7 @@ def retrain(
         steps_per_epoch=steps_per_epoch,
         at_epoch_end=at_epoch_end,
         report=report,
+        announce=announce,
     )
     accuracy = history[-1]["test_accuracy"] if history else score(state.variables)
     return RetrainResult(accuracy, state.variables, state, history)

@@ -1,6 +1,6 @@
 """The search: joint optimisation of the weights of a supernet and of its arch, down to a genotype."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ from dnas.data import (
     split_half,
 )
 from dnas.genotype import Genotype
-from dnas.loop import Progress, check_steps, print_epochs, run_steps
+from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
 from dnas.selection import Selection, top_edges
@@ -132,6 +132,7 @@ def run_search(
     epochs: int = 50,
     batch_size: int = 64,
     max_steps: int | None = None,
+    supernet_options: Mapping[str, Any] | None = None,
     relaxation: Relaxation | None = None,
     optimizer: Callable[[int, int], BilevelOptimizer] = darts_optimizer,
     arch_losses: Sequence[ArchLoss] = (),
@@ -140,6 +141,7 @@ def run_search(
     seed: int = 0,
     resume: Callable[[SearchState], SearchState] = lambda state: state,
     report: Callable[[Progress], None] = print_epochs,
+    announce: Callable[[StepMemory], None] = print_memory,
 ) -> SearchResult:
     """Searches an architecture for the images and returns its genotype, with all that led to it.
 
@@ -150,11 +152,13 @@ def run_search(
       num_classes: the largest label plus one unless given.
       channels, num_cells, epochs, batch_size: of the supernet and its training, the published ones by default.
       max_steps: ends the search early.
+      supernet_options: what else `space.supernet` takes, for instance {"partial_channels": 4} or {"dtype": "bfloat16"}.
       relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses: as in
         `make_search`; select: `top_edges()` unless given.
       augmentation: unless given, images are normalised by their own mean and deviation and nothing else.
       resume: is given the initial state and returns the state to go on from, for instance a checkpoint's.
       report: called with a `Progress` after every compiled call; rows at the end of an epoch hold mix and genotype.
+      announce: called with an estimate of the memory that a step needs, before the first one.
 
     Raises:
       ValueError: before any work, for images, labels or sizes that do not fit.
@@ -163,7 +167,7 @@ def run_search(
       >>> import dnas, numpy as np
       >>> images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
       >>> result = run_search(dnas.SPACES["darts"], (images, np.arange(32) % 2), channels=2, num_cells=1, epochs=1,
-      ...                     batch_size=8, max_steps=1, report=lambda progress: None)
+      ...                     batch_size=8, max_steps=1, report=lambda progress: None, announce=lambda memory: None)
       >>> len(result.genotype.cells["reduce"])
       8
     """
@@ -179,7 +183,8 @@ def run_search(
     steps_per_epoch = check_steps(len(train.labels), batch_size, epochs)
     total_steps = epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
 
-    supernet = space.supernet(channels=channels, num_cells=num_cells, num_classes=num_classes)
+    options = {} if supernet_options is None else supernet_options
+    supernet = space.supernet(channels=channels, num_cells=num_cells, num_classes=num_classes, **options)
     search = make_search(
         space,
         supernet,
@@ -219,6 +224,7 @@ def run_search(
         steps_per_epoch=steps_per_epoch,
         at_epoch_end=at_epoch_end,
         report=report,
+        announce=announce,
     )
     last = at_epoch_end(state)
     return SearchResult(last["genotype"], last["mix"], state, history)

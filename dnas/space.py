@@ -81,9 +81,10 @@ class Network(NamedTuple):
 class SearchSpace(NamedTuple):
     """A search space: cells and their ops, and factories of what is built from them.
 
-    `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`, `supernet(channels=, num_cells=,
-    num_classes=)` a `Supernet`, and `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a
-    `Network`; each has the published sizes as defaults.
+    `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`,
+    `supernet(channels=, num_cells=, num_classes=, schedule=None)` a `Supernet` (schedule says how its edges run, "edges"
+    or "waves"), and `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a `Network`; each has the
+    published sizes as defaults.
     """
 
     name: str

@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from experiments import roofline
 from experiments.bench_step import Case
 
 # What grows, and through which sizes; the first is what the others are compared with.
@@ -85,7 +86,9 @@ def _measurements(command: BenchCommand):
         if command.peer:
             yield "peer", _in_turn(case, command, cache)
         if command.roofline:
-            yield "roofline", _roofline(case, warm)
+            found = roofline.compare(warm)
+            print("", *roofline.describe(found), sep="\n")
+            yield "roofline", found
         names = GROWTH if "all" in command.grow else command.grow
         for name in names:
             found = []
@@ -140,16 +143,6 @@ def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
         result["memory_ratio"] = peaks[0] / peaks[1]
         print(f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB, {peaks[1]:.0f} MB)")
     return result
-
-
-def _roofline(case: Case, row: dict[str, Any]) -> dict[str, Any]:
-    from experiments import roofline
-
-    found = roofline.compare(case, row)
-    print()
-    for line in roofline.describe(found):
-        print(line)
-    return found
 
 
 def _row(name: str, row: dict[str, Any]) -> dict[str, str]:

@@ -21,8 +21,10 @@ import tyro  # noqa: E402
 
 import dnas  # noqa: E402
 from dnas.cells import DARTS_OPS, darts_space  # noqa: E402
+from dnas.hw_loss import count_supernet  # noqa: E402
 from dnas.objective import classification_loss  # noqa: E402
 from experiments.cache import use_compilation_cache  # noqa: E402
+from experiments.roofline import program_bytes  # noqa: E402
 
 CASES = ("darts", "pcdarts", "sampled", "evaluation")
 
@@ -178,6 +180,7 @@ def measure(case: Case) -> dict[str, Any]:
     row["peak_mb"] = _peak_mb()
     memory = compiled.memory_analysis()
     row["temporaries_mb"] = memory.temp_size_in_bytes / 1e6
+    row["program_bytes"], row["flop"] = program_bytes(compiled.as_text()), _flop(case)
     weights = state.weights if hasattr(state, "weights") else state[1]["params"]
     row["weights"] = sum(array.size for array in jax.tree.leaves(weights))
     if case.apart and gradient is not None:
@@ -191,6 +194,24 @@ def measure(case: Case) -> dict[str, Any]:
                 times.append(time.perf_counter() - start)
             row[name] = statistics.median(times)
     return row
+
+
+def _flop(case: Case) -> int:
+    """Twice the multiply-adds of a step. Passes, each about as many: a search step has two forward, two for the inputs'
+    gradients and one for the weights', and with remat two forward again; a training step has one of each."""
+    sizes = dict(channels=case.channels or 16, num_cells=case.cells or 8, image_size=case.image_size)
+    if case.case == "evaluation":
+        sizes |= dict(channels=case.channels or 36, num_cells=case.cells or 20)
+        macs = dnas.count_network(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"], **sizes, auxiliary=True).macs
+        return 2 * case.batch_size * macs * (4 if case.remat else 3)
+    space, _ = _supernet(case)
+    if case.case == "sampled":
+        macs = 0  # of a path that is drawn anew at each step
+    elif case.case == "pcdarts":
+        macs = count_supernet(space, **sizes, partial_channels=case.partial_channels).macs
+    else:
+        macs = count_supernet(space, **sizes).macs
+    return 2 * case.batch_size * macs * (5 if case.remat is False else 7)
 
 
 def _peak_mb() -> float:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import tyro
 
@@ -35,6 +35,11 @@ class RetrainConfig:
     """Delete a run of the same name first."""
     checkpoint_seconds: float = 20.0
     """Least time between checkpoints, which are written at the end of an epoch, and within long ones every five minutes."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What networks compute in. Weights, norms' statistics, losses and updates are float32 either way."""
+    retrain_remat: bool = False
+    """Whether retraining computes each cell again for the gradient instead of keeping what it computed: less memory."""
 
     retrain_channels: int = 36
     """Channels of the first cells of the final network."""
@@ -92,6 +97,12 @@ class SearchConfig(RetrainConfig):
     """Channels of the first cells of the supernet."""
     cells: int = 8
     """Cells of the supernet."""
+    partial_channels: int = 1
+    """K of PC-DARTS: candidates see 1/K of the channels; 1 for all of them."""
+    schedule: Literal["edges", "waves"] | None = None
+    """How the supernet's edges run, one by one or all that leave a node at once; the default depends on the device."""
+    remat: bool = True
+    """Whether the search computes each edge again for the gradient instead of keeping what it computed."""
     epochs: int = 50
     """Epochs of the search, each over half of the training images."""
     steps: int | None = None

@@ -6,7 +6,7 @@ import sys
 from tqdm import tqdm
 
 from dnas.genotype import Genotype
-from dnas.loop import Progress
+from dnas.loop import Progress, StepMemory
 
 
 class Display:
@@ -17,6 +17,10 @@ class Display:
         self._title = title
         self._line = None
         self._genotype = None
+
+    def announce(self, memory: StepMemory) -> None:
+        """Says how much memory a step needs, before the first one."""
+        tqdm.write(f"{self._title}: {memory}", file=sys.stderr)
 
     def __call__(self, progress: Progress) -> None:
         if self._line is None:

@@ -11,7 +11,7 @@ import optax
 
 import dnas
 from dnas.data import Augmentation, statistics
-from dnas.loop import Progress
+from dnas.loop import Progress, StepMemory
 from experiments.checkpoints import Checkpoints
 from experiments.config import RetrainConfig, SearchConfig
 from experiments.datasets import Dataset, load
@@ -52,6 +52,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     batches = {"retrain_batch_size": (config.retrain_batch_size, len(dataset.train_labels))}
     if isinstance(config, SearchConfig):
         space.layers(channels=config.channels, num_cells=config.cells, image_size=size)
+        space.supernet(channels=config.channels, num_cells=config.cells, **supernet_options(config))
         batches["batch_size"] = config.batch_size, len(dataset.train_labels) // 2
     for name, (batch_size, available) in batches.items():
         if batch_size > available:
@@ -98,6 +99,7 @@ def search(job: Job) -> dict[str, Any]:
         epochs=config.epochs,
         batch_size=config.batch_size,
         max_steps=config.steps,
+        supernet_options=supernet_options(config),
         relaxation=dnas.RELAXATIONS[config.relax](),
         optimizer=partial(
             dnas.darts_optimizer,
@@ -113,9 +115,25 @@ def search(job: Job) -> dict[str, Any]:
         seed=config.seed,
         resume=phase.resume,
         report=phase.report,
+        announce=phase.announce,
     )
     write_genotype(job.run, result.genotype)
     return phase.finish({"genotype": result.genotype.to_json()})
+
+
+def supernet_options(config: SearchConfig) -> dict[str, Any]:
+    """Returns what the settings say of how the supernet runs."""
+    return {
+        "partial_channels": config.partial_channels,
+        "schedule": config.schedule,
+        "remat": config.remat,
+        "dtype": dtype_of(config),
+    }
+
+
+def dtype_of(config: RetrainConfig) -> str | None:
+    """Returns the type that networks compute in; None where it is that of their weights."""
+    return None if config.dtype == "float32" else config.dtype
 
 
 def write_genotype(run: Run, genotype: dnas.Genotype) -> None:
@@ -133,6 +151,8 @@ def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Network:
         num_cells=config.retrain_cells,
         num_classes=job.dataset.num_classes,
         auxiliary=config.auxiliary > 0,
+        remat=config.retrain_remat,
+        dtype=dtype_of(config),
     )
 
 
@@ -159,6 +179,7 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
         seed=config.seed,
         resume=phase.resume,
         report=phase.report,
+        announce=phase.announce,
     )
     counts = dnas.count_network(job.space, genotype, **_sizes(config, dataset))
     return phase.finish(
@@ -241,6 +262,9 @@ class _Phase:
         if due or progress.step == progress.total_steps:
             self._checkpoints.save(progress.step, progress.state)
             self._saved = time.monotonic()
+
+    def announce(self, memory: StepMemory) -> None:
+        self._display.announce(memory)
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         result["seconds"] = time.monotonic() - self._started

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.loop import Progress, print_epochs, run_steps
+from dnas.loop import Progress, StepMemory, print_epochs, run_steps
 
 STEPS_PER_EPOCH, BATCH = 7, 3
 DATA = jnp.sin(jnp.arange(50.0))
@@ -27,7 +27,7 @@ def initial():
     return {"key": jax.random.key(0), "x": jnp.float32(0.3), "step": jnp.zeros((), jnp.int32)}
 
 
-def run(state=None, *, step=step, total_steps=30, report=lambda progress: None, at_epoch_end=lambda state: {}):
+def run(state=None, *, step=step, total_steps=30, report=lambda progress: None, at_epoch_end=lambda state: {}, **more):
     state = initial() if state is None else state
     return run_steps(
         step,
@@ -39,7 +39,19 @@ def run(state=None, *, step=step, total_steps=30, report=lambda progress: None, 
         steps_per_epoch=STEPS_PER_EPOCH,
         at_epoch_end=at_epoch_end,
         report=report,
+        **{"announce": lambda memory: None, **more},
     )
+
+
+def test_memory_is_announced_once_before_the_first_report():
+    heard = []
+    run(announce=heard.append, report=heard.append)
+    memory, *reports = heard
+    assert isinstance(memory, StepMemory)
+    assert not any(isinstance(report, StepMemory) for report in reports)
+    assert memory.total == memory.arguments + memory.temporaries
+    assert memory.arguments >= sum(array.nbytes for array in jax.tree.leaves((initial(), DATA)))
+    assert "a step needs about" in str(memory)
 
 
 def plain_loop(total_steps=30):
@@ -178,6 +190,7 @@ def test_indices_and_metrics_may_be_trees_and_whole_numbers():
         steps_per_epoch=4,
         at_epoch_end=lambda state: {},
         report=lambda progress: None,
+        announce=lambda memory: None,
     )
     assert [row["count"] for row in rows] == [1.5, 3.5]
     assert int(state["step"]) == 8

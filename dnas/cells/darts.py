@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dnas.base import Array, Key, Mix, PyTree
-from dnas.cells.init import in_dtype, init_variables
+from dnas.cells.init import check_dtype, in_dtype, init_variables
 from dnas.cells.macro import STEMS, CellStack, stack_layers
 from dnas.cells.mixed import SCHEDULES, ChosenCell, MixedCell, default_schedule, stacked_edges, stage_ops
 from dnas.cells.norms import final_norms, search_norms
@@ -116,6 +116,7 @@ def _supernet(
         raise ValueError(
             "a sampled path runs one op an edge, but the schedule 'waves' runs all of them at once; use schedule='edges'"
         )
+    check_dtype(dtype)
     schedule = schedule or ("edges" if sampled else default_schedule())
     norms = search_norms()
     ops = stage_ops(cells["normal"].ops, norms, partial_channels, sampled)
@@ -166,6 +167,7 @@ def _network(
     dtype=None,
 ) -> Network:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot mix."""
+    check_dtype(dtype)
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
 

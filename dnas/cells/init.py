@@ -134,6 +134,12 @@ def init_variables(module: nn.Module, key: Key, images: Array) -> PyTree:
     return jax.tree.unflatten(tree, drawn)
 
 
+def check_dtype(dtype) -> None:
+    """Raises ValueError unless networks can compute in the type."""
+    if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        raise ValueError(f"dtype {dtype!r} is not a floating-point type; choose from: float32, bfloat16, float16, float64")
+
+
 def in_dtype(dtype, tree: PyTree) -> PyTree:
     """Returns the tree with its floating-point arrays in the type a network computes in; None leaves them alone."""
     if dtype is None:

@@ -9,6 +9,7 @@ from jax import lax
 
 from dnas.base import Array, PyTree
 from dnas.cells.init import TracedOnce, Unbound, apply_once, bias_init, conv_init
+from dnas.cells.kernels import wide
 from dnas.cells.norms import Norms
 from dnas.cells.ops import FactorizedReduce, ReLUConvBN, conv
 from dnas.cells.stages import stage_lengths
@@ -128,7 +129,7 @@ class CellStack(nn.Module):
         steps = [self._step(number, layer, halve) for number, (layer, halve) in enumerate(zip(layers, halves, strict=True))]
         if self.run_stage is not None and not self.is_initializing():
             last = self._run_stages(layers, halves, steps, before, last)
-            return Classifier(self.num_classes, name="classifier")(last.mean((1, 2))), None
+            return Classifier(self.num_classes, name="classifier")(last.mean((1, 2), dtype=wide(last.dtype))), None
         auxiliary_logits, number = None, 0
         while number < len(layers):
             length = 1 if self.is_initializing() else _alike(layers, halves, number)
@@ -143,7 +144,7 @@ class CellStack(nn.Module):
                 head = AuxiliaryHead(self.num_classes, self.stem, self.norms, name="auxiliary")
                 auxiliary_logits = head(last)
             number += 1
-        return Classifier(self.num_classes, name="classifier")(last.mean((1, 2))), auxiliary_logits
+        return Classifier(self.num_classes, name="classifier")(last.mean((1, 2), dtype=wide(last.dtype))), auxiliary_logits
 
     def _run_stages(self, layers, halves, steps, before, last) -> Array:
         start = 0
@@ -252,4 +253,4 @@ class AuxiliaryHead(nn.Module):
         x = conv(768, 2)(x)
         if self.stem == "cifar":
             x = self.norms.stem()(x)
-        return Classifier(self.num_classes, name="classifier")(nn.relu(x).mean((1, 2)))
+        return Classifier(self.num_classes, name="classifier")(nn.relu(x).mean((1, 2), dtype=wide(x.dtype)))

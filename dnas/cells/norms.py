@@ -110,7 +110,7 @@ class BatchNorm(nn.Module):
             shift = self.param("bias", nn.initializers.zeros, channels, x.dtype)
         if self.running and not self.train:
             y = (x - average_mean.value) * lax.rsqrt(average_var.value + self.eps)
-            y = y * scale + shift if self.affine else y
+            y = (y * scale + shift if self.affine else y).astype(x.dtype)
         else:
             y, mean, var = normalize(x, scale, shift, self.eps)
             if self.running and not self.is_initializing():

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -229,3 +230,76 @@ def test_imagenet_network_has_logits_and_auxiliary_logits(auxiliary):
     assert logits.shape == (2, 5)
     assert updated["auxiliary"].shape == (2, 5) if auxiliary else "auxiliary" not in updated
     assert variables["params"]["Conv_0"]["kernel"].shape == (3, 3, 3, 2)
+
+
+@functools.cache
+def seven_cells(**more):
+    """Logits and gradients of a supernet whose stages have two and three cells."""
+    supernet = SPACE.supernet(channels=4, num_cells=7, num_classes=3, **more)
+    weights = compiled(SPACE.supernet(channels=4, num_cells=7, num_classes=3).init)(jax.random.key(0), images())
+    mix = {kind: jax.random.uniform(jax.random.key(number), (14, 8)) for number, kind in enumerate(SPACE.cells)}
+
+    def value(weights, mix, pictures):
+        logits = supernet.apply(weights, mix, pictures)
+        return jax.nn.log_softmax(logits)[:, 0].sum(), logits
+
+    return compiled(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(weights, mix, images())
+
+
+@pytest.mark.parametrize("more", [{"remat": False}, {"schedule": "waves"}], ids=str)
+def test_every_schedule_computes_the_same_supernet(more):
+    chex.assert_trees_all_close(seven_cells(**more), seven_cells(schedule="edges"), rtol=1e-3, atol=1e-4)
+
+
+def test_partial_channels_under_both_schedules_are_the_same_supernet():
+    sizes = dict(channels=4, num_cells=3, num_classes=3, partial_channels=2)
+    weights = compiled(SPACE.supernet(**sizes).init)(jax.random.key(0), images())
+    mix = {kind: jax.random.uniform(jax.random.key(1), (14, 8)) for kind in SPACE.cells}
+    logits = [compiled(SPACE.supernet(**sizes, schedule=s).apply)(weights, mix, images()) for s in ("edges", "waves")]
+    np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)
+
+
+def test_published_partial_supernet_has_299_578_weights():
+    pictures = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    supernet = SPACE.supernet(channels=16, num_cells=8, num_classes=10, partial_channels=4)
+    assert count(jax.eval_shape(supernet.init, jax.random.key(0), pictures)) == 299_578
+
+
+def test_sampled_supernet_equals_the_weighted_one_at_a_one_hot_mix(supernet):
+    genotype_like = {kind: jax.nn.one_hot(jax.random.randint(jax.random.key(3), (14,), 0, 8), 8) for kind in SPACE.cells}
+    sampled = compiled(SPACE.supernet(**SIZES, sampled=True).apply)
+    expected = supernet.apply(supernet.weights, genotype_like, images())
+    np.testing.assert_allclose(sampled(supernet.weights, genotype_like, images()), expected, atol=1e-4)
+
+
+def test_bfloat16_gives_float32_logits_and_gradients_near_those_of_float32():
+    (value, logits), gradients = seven_cells(dtype="bfloat16")
+    (expected, expected_logits), _ = seven_cells(schedule="edges")
+    assert {array.dtype for array in jax.tree.leaves((value, logits, gradients))} == {jnp.dtype("float32")}
+    assert jnp.linalg.norm(logits - expected_logits) < 0.05 * jnp.linalg.norm(expected_logits)
+    np.testing.assert_allclose(value, expected, rtol=0.05)
+
+
+def test_bfloat16_network_keeps_its_averages_in_float32():
+    network = SPACE.network(dnas.PUBLISHED["DARTS_V2"], **SIZES, dtype="bfloat16")
+    variables = compiled(network.init)(jax.random.key(0), images())
+    step = compiled(lambda variables: network.apply(variables, images(), True, KEY, 0.1))
+    logits, updated = step(variables)
+    again = compiled(lambda variables: network.apply(variables, images(), False, KEY)[0])(updated)
+    assert logits.dtype == again.dtype == jnp.float32
+    chex.assert_trees_all_equal_shapes_and_dtypes(updated, variables)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"partial_channels": 3}, "4 channels cannot be split in 3 parts; choose channels that are a multiple"),
+        ({"partial_channels": 0}, "4 channels cannot be split in 0 parts"),
+        ({"schedule": "nodes"}, "schedule 'nodes' does not exist; choose from: edges, waves"),
+        ({"sampled": True, "schedule": "waves"}, "use schedule='edges'"),
+        ({"dtype": "int8"}, "int8.*float32, bfloat16"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        SPACE.supernet(**SIZES, **given)

@@ -16,6 +16,7 @@ import tyro
 
 from experiments import roofline
 from experiments.bench_step import Case
+from experiments.config import spell_out
 
 # What grows, and through which sizes; the first is what the others are compared with.
 GROWTH = {
@@ -35,8 +36,8 @@ class BenchCommand(Case):
     Example: make bench CASE=evaluation BATCH_SIZE=8 PEER="python experiments/peers/torch_search_step.py --json"
     """
 
-    grow: tuple[str, ...] = ()
-    """Sizes to grow one by one, of: batch_size, cells, channels, ops, nodes; or all."""
+    grow: str = ""
+    """Sizes to grow one by one, with commas between: batch_size, cells, channels, ops, nodes; or all."""
     json: pathlib.Path | None = None
     """Write all rows to this file as well."""
     peer: str = ""
@@ -49,7 +50,7 @@ class BenchCommand(Case):
 
 def main(args: list[str]) -> None:
     """Prints the tables and writes the file, after every measurement anew."""
-    command = tyro.cli(BenchCommand, args=args, config=(tyro.conf.FlagConversionOff,))
+    command = tyro.cli(BenchCommand, args=spell_out(BenchCommand, args), config=(tyro.conf.FlagConversionOff,))
     try:
         _check(command)
         rows: dict[str, Any] = {"command": shlex.join(["python", "-m", "experiments.bench", *args])}
@@ -62,7 +63,7 @@ def main(args: list[str]) -> None:
 
 
 def _check(command: BenchCommand) -> None:
-    if unknown := set(command.grow) - {*GROWTH, "all"}:
+    if unknown := set(_grown(command)) - set(GROWTH):
         raise ValueError(f"{', '.join(sorted(unknown))} cannot grow; choose from: {', '.join(GROWTH)}, or all")
     if command.grow and command.case == "evaluation":
         raise ValueError("GROW is for search steps; the sizes of a final network are given one at a time: BATCH_SIZE=16")
@@ -72,6 +73,12 @@ def _check(command: BenchCommand) -> None:
         raise ValueError(f"rounds and steps are 1 or more, got rounds={command.rounds} and steps={command.steps}")
     if command.json and not command.json.parent.is_dir():
         raise ValueError(f"{command.json.parent} is not a folder; make it, or give another JSON=file")
+
+
+def _grown(command: BenchCommand) -> list[str]:
+    if command.grow == "all":
+        return list(GROWTH)
+    return [name.strip().replace("-", "_") for name in command.grow.split(",") if name.strip()]
 
 
 def _measurements(command: BenchCommand):
@@ -89,8 +96,7 @@ def _measurements(command: BenchCommand):
             found = roofline.compare(warm)
             print("", *roofline.describe(found), sep="\n")
             yield "roofline", found
-        names = GROWTH if "all" in command.grow else command.grow
-        for name in names:
+        for name in _grown(command):
             found = []
             for size in GROWTH[name]:
                 found.append({name: size} | run_case(dataclasses.replace(case, apart=False, **{name: size}), cache))

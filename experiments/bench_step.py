@@ -22,6 +22,7 @@ import tyro  # noqa: E402
 import dnas  # noqa: E402
 from dnas.cells import DARTS_OPS, darts_space  # noqa: E402
 from dnas.hw_loss import count_supernet  # noqa: E402
+from dnas.loop import compile_step  # noqa: E402
 from dnas.objective import classification_loss  # noqa: E402
 from experiments.cache import use_compilation_cache  # noqa: E402
 from experiments.roofline import program_bytes  # noqa: E402
@@ -53,6 +54,8 @@ class Case:
     """How the edges of a cell run, edges or waves; the default depends on the device."""
     remat: bool | None = None
     """Compute again for the gradient instead of keeping; search has it unless told otherwise, evaluation has not."""
+    scan: bool = False
+    """Run alike cells of the final network in one loop."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in."""
     steps: int = 5
@@ -69,6 +72,7 @@ def genotype_network(case: Case) -> dnas.Network:
         num_cells=case.cells or 20,
         auxiliary=True,
         remat=bool(case.remat),
+        scan=case.scan,
         dtype=_dtype(case),
     )
 
@@ -111,7 +115,8 @@ def _batches(case: Case, count: int):
 
 
 def search_step(case: Case):
-    """Returns (state, step, the two gradients apart): step is jitted and maps a state to (state, metrics)."""
+    """Returns (state, step, compiled, gradient): step maps a state to (state, metrics); gradient(0 or 1, state) compiles
+    the gradient of the weights or of arch alone and returns a function of nothing."""
     space, supernet = _supernet(case)
     relaxation = _hard_sample() if case.case == "sampled" else dnas.softmax()
     search = dnas.make_search(
@@ -128,11 +133,11 @@ def search_step(case: Case):
         rows = {kind: relaxation.sample(key, arch[kind], spec, 0) for kind, spec in space.cells.items()}
         return classification_loss(supernet.apply(weights, rows, batch.images), batch.labels)[0]
 
-    def gradient(argument):
-        take = jax.jit(jax.grad(loss, argument)).lower(state.weights, state.arch, train, state.key).compile()
+    def gradient(argument, state):
+        take = compile_step(jax.grad(loss, argument), state.weights, state.arch, train, state.key)
         return lambda: take(state.weights, state.arch, train, state.key)
 
-    compiled = jax.jit(search.step, donate_argnums=0).lower(state, train, valid).compile()
+    compiled = compile_step(search.step, state, train, valid, donate=True)
     return state, lambda state: compiled(state, train, valid), compiled, gradient
 
 
@@ -161,7 +166,7 @@ def evaluation_step(case: Case):
         return (key, {**changed, "params": optax.apply_updates(variables["params"], updates)}, optimizer_state), {}
 
     state = jax.jit(init)(jax.random.key(0))
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+    compiled = compile_step(step, state, batch, donate=True)
     return state, lambda state: compiled(state, batch), compiled, None
 
 
@@ -185,7 +190,7 @@ def measure(case: Case) -> dict[str, Any]:
     row["weights"] = sum(array.size for array in jax.tree.leaves(weights))
     if case.apart and gradient is not None:
         for name, argument in (("arch_gradient_s", 1), ("weight_gradient_s", 0)):
-            take = gradient(argument)
+            take = gradient(argument, state)
             jax.block_until_ready(take())
             times = []
             for _ in range(case.steps):

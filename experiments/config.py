@@ -173,13 +173,14 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--dataset", default="digits")
         default = preset(kind, first.parse_known_args(list(args))[0].dataset)
-    config = tyro.cli(kind, args=_spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
+    config = tyro.cli(kind, args=spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
     # make passes ~ on as it is.
     data_dir = config.data_dir and config.data_dir.expanduser()
     return dataclasses.replace(config, data_dir=data_dir, runs=config.runs.expanduser())
 
 
-def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
+def spell_out(kind: type, args: Sequence[str]) -> list[str]:
+    """Returns the arguments with yes-or-no settings spelt as tyro reads them."""
     words = {"1": "True", "true": "True", "yes": "True", "0": "False", "false": "False", "no": "False"}
     flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(kind) if field.type is bool}
     spelled, rest = [], list(args)

@@ -164,6 +164,7 @@ def _network(
     auxiliary: bool = False,
     norms=final_norms,
     remat: bool = False,
+    scan: bool = False,
     dtype=None,
 ) -> Network:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot mix."""
@@ -179,7 +180,7 @@ def _network(
             return ChosenCell(edges, NUM_INPUTS, concat, layer.channels, layer.stride, places, parent=None)
 
         args = () if drop_path is None else (drop_path,)
-        return CellStack(channels, num_cells, num_classes, stem, places, make_cell, lambda layer: args, auxiliary, remat)
+        return CellStack(channels, num_cells, num_classes, stem, places, make_cell, lambda layer: args, auxiliary, remat, scan)
 
     def init(key: Key, images: Array) -> PyTree:
         return init_variables(stack(True, None, auxiliary), key, images)

@@ -184,40 +184,30 @@ def long_stack(**more):
     return module, init_variables(module, jax.random.key(1), x), x
 
 
-def run_one_by_one(module, variables, x):
-    """The stack without any loop: every layer on its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dnas.cells.macro._alike", lambda *args: 1)
-        return module.apply(variables, x, mutable=["batch_stats"])
+def value_and_gradient(module, variables, x):
+    def value(params):
+        (logits, _), averages = module.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        return (logits**2).sum(), averages
+
+    return jax.value_and_grad(value, has_aux=True)(variables["params"])
 
 
 def test_neighbours_in_one_loop_equal_one_by_one_with_averages_and_gradients():
     module, variables, x = long_stack()
-
-    def value(params, run):
-        (logits, _), averages = run(module, {**variables, "params": params}, x)
-        return (logits**2).sum(), averages
-
-    def loop(module, variables, x):
-        return module.apply(variables, x, mutable=["batch_stats"])
-
-    found, expected = (jax.value_and_grad(value, has_aux=True)(variables["params"], run) for run in (loop, run_one_by_one))
+    loop, _, _ = long_stack(scan=True)
+    found, expected = (value_and_gradient(m, variables, x) for m in (loop, module))
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
-    text = str(jax.make_jaxpr(lambda v: loop(module, v, x)[0])(variables))
-    assert "scan[" in text
+    texts = [str(jax.make_jaxpr(lambda v, m=m: m.apply(v, x, mutable=["batch_stats"])[0])(variables)) for m in (loop, module)]
+    assert ["scan[" in text for text in texts] == [True, False]
 
 
 def test_remat_changes_no_gradient():
     module, variables, x = long_stack()
-    again, _, _ = long_stack(remat=True)
-
-    def value(params, module):
-        (logits, _), averages = module.apply({**variables, "params": params}, x, mutable=["batch_stats"])
-        return (logits**2).sum(), averages
-
-    found, expected = (jax.value_and_grad(value, has_aux=True)(variables["params"], m) for m in (again, module))
-    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert "remat" in str(jax.make_jaxpr(lambda p: jax.grad(value, has_aux=True)(p, again)[0])(variables["params"]))
+    expected = value_and_gradient(module, variables, x)
+    for more in ({"remat": True}, {"remat": True, "scan": True}):
+        again, _, _ = long_stack(**more)
+        chex.assert_trees_all_close(value_and_gradient(again, variables, x), expected, rtol=1e-4, atol=1e-5)
+        assert "remat" in str(jax.make_jaxpr(lambda v, m=again: value_and_gradient(m, v, x)[0][0])(variables))
 
 
 @pytest.mark.parametrize(("num_cells", "width"), [(3, 16 * 4), (6, 16 * 4)])

@@ -1,0 +1,87 @@
+"""The benchmark: what it refuses, what it makes of a peer's output, how it counts bytes, and a run at the smallest size."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import bench
+from experiments.roofline import program_bytes
+
+
+def text_of(function, *args):
+    return jax.jit(function).lower(*args).compile().as_text()
+
+
+def test_bytes_of_a_loop_are_those_of_its_body_times_its_length():
+    x = jnp.ones((64, 64))
+
+    def loop(length):
+        return program_bytes(text_of(lambda x: jax.lax.scan(lambda x, _: (jnp.sin(x @ x), None), x, None, length)[0], x))
+
+    assert loop(9) - loop(5) == 4 * (loop(6) - loop(5)) > 0
+
+
+def test_bytes_of_a_slice_are_not_those_of_the_array():
+    x = jnp.ones((1000, 10))
+    assert program_bytes(text_of(lambda x, n: jax.lax.dynamic_slice(x, (n, 0), (1, 10)) * 2, x, 3)) < 400
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--grow=batch_size,widths"], "widths cannot grow; choose from: batch_size, cells, channels, ops, nodes, or all"),
+        (["--case=evaluation", "--grow=all"], "GROW is for search steps"),
+        (["--ops=9"], "ops is 1 to 8"),
+        (["--nodes=7"], "nodes 2 to 4"),
+        (["--rounds=0"], "rounds and steps are 1 or more"),
+        (["--json=/nowhere/at/all.json"], "/nowhere/at is not a folder"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_timed(args, message, monkeypatch):
+    monkeypatch.setattr(bench, "run_case", lambda *args: pytest.fail("something was timed"))
+    with pytest.raises(SystemExit, match=message):
+        bench.main(args)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("print('hello')", "did not end with a line of JSON; it said:\nhello"),
+        ("raise SystemExit('no torch here')", r"exit 1\) did not end with a line of JSON; it said:\nno torch here"),
+        ("print(3)", "did not end with a line of JSON"),
+    ],
+)
+def test_a_peer_that_does_not_answer_in_json_is_quoted(program, message):
+    with pytest.raises(ValueError, match=message):
+        bench._last_json([sys.executable, "-c", program])
+
+
+def test_ratios_are_of_medians_and_of_the_largest_memory(monkeypatch, capsys):
+    rows = iter([{"median_s": 1.0, "peak_mb": 100}, {"median_s": 2.0, "peak_mb": 120}])
+    peers = iter([{"median_s": 6.0, "peak_mb": 400}, {"median_s": 3.0, "peak_mb": 200}])
+    monkeypatch.setattr(bench, "run_case", lambda case, cache: next(rows))
+    monkeypatch.setattr(bench, "_last_json", lambda command: next(peers))
+    found = bench._in_turn(bench.Case(), bench.BenchCommand(peer="other program", rounds=2), "")
+    assert found["times_as_fast"] == 4.5 / 1.5
+    assert found["memory_ratio"] == 120 / 400
+    assert "3.00 times as fast" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["darts", "pcdarts", "sampled", "evaluation"])
+def test_every_case_is_timed_cold_and_warm_and_written(case, tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    size = ["--channels=4", "--cells=3", "--nodes=2", "--batch-size=2", "--steps=1", "--partial-channels=2"]
+    if case == "evaluation":
+        size += ["--image-size=32"]
+    else:
+        size += ["--image-size=8", "--grow=ops"]
+    bench.main([f"--case={case}", *size, f"--json={file}"])
+    rows = json.loads(file.read_text())
+    assert rows["warm"]["first_step_s"] < rows["cold"]["first_step_s"]
+    for name in ("cold", "warm"):
+        assert rows[name]["median_s"] > 0 and rows[name]["peak_mb"] > 0 and rows[name]["weights"] > 0
+    assert "first step s" in capsys.readouterr().out

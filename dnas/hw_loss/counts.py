@@ -151,5 +151,16 @@ def _depthwise(equation) -> int:
     return prod(equation.outvars[0].aval.shape) * side * side
 
 
-# By primitive, or by the name of a fenced kernel of dnas.cells, in which a convolution is written as a sum over taps.
-_RULES = {"dot_general": _dot, "conv_general_dilated": _conv, "depthwise_forward": _depthwise}
+def _none(equation) -> int:
+    return 0
+
+
+# By primitive, or by the name of a fenced kernel of dnas.cells: a depthwise convolution is written there as a sum over taps,
+# and the sums of a norm, which do not count, as products with ones.
+_RULES = {
+    "dot_general": _dot,
+    "conv_general_dilated": _conv,
+    "depthwise_forward": _depthwise,
+    "norm_forward": _none,
+    "affine_norm_forward": _none,
+}

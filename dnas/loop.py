@@ -101,7 +101,6 @@ def _compiler_options() -> dict[str, str]:
 
 
 def _give_back_memory() -> None:
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:  # of glibc
         trim(0)

@@ -71,7 +71,7 @@ def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.st
     """Returns the jitted function compiled for arguments of these shapes; the first is donated on request.
 
     On a CPU without the library that newer versions of XLA hand reductions and products to: programs of as many small loops
-    as a supernet has run no slower without it, and load from the compilation cache in half the time. Before and after,
+    as a supernet has run no slower without it, and load from the compilation cache sooner. Before and after,
     memory that tracing and compiling have left is given back to the system, up to a gigabyte for a supernet.
     """
     _give_back_memory()

@@ -20,8 +20,12 @@ Array = jax.Array
 Key = jax.Array  # a typed key, jax.random.key(seed)
 PyTree = Any
 Metrics = dict[str, Array]  # scalars by name
-Arch = Mapping[str, Array]  # {kind: [E, O]}
-Mix = Mapping[str, Array]  # {kind: [E, O]}
+ArchRows = Array | Mapping[str, Array]  # [E, O], or {"ops": [E, O], ...} for a relaxation that has more than logits of ops
+Arch = Mapping[str, ArchRows]  # {kind: [E, O]}
+Mix = Mapping[str, Array]  # {kind: [E, O]}, or [E, O, B] where every sample of a batch has a mix of its own
+Candidates = Mapping[str, Array]  # {kind: bool [E, O]}: which ops are still in play on which edge
+
+ABSENT = -1e9  # the logit of an op that has been dropped from its edge
 
 # (weights, arch) -> (scalar loss, metrics): what the two levels of the search minimise.
 Objective = Callable[[PyTree, Arch], tuple[Array, Metrics]]

@@ -1,0 +1,38 @@
+"""What may happen between the epochs of a search."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dnas.base import Candidates, Mix, PyTree
+from dnas.space import SearchSpace
+
+
+class Observed(NamedTuple):
+    """What a rule sees at the end of an epoch. All arrays are numpy's."""
+
+    space: SearchSpace
+    epoch: int  # epochs done
+    mix: Mix  # {kind: [E, O]}: what a selection would read now, dropped candidates at zero
+    candidates: Candidates  # {kind: bool [E, O]}
+    accuracy: Callable[[Mix], float]  # of the supernet under a mix, on the images that train arch, between 0 and 1
+    sharpness: Callable[[], float]  # dominant eigenvalue of the Hessian of the outer loss with respect to arch
+
+
+class Verdict(NamedTuple):
+    """What a rule decides at the end of an epoch."""
+
+    candidates: Candidates | None = None  # those of the epochs to come; None: as they are
+    stop: bool = False  # end the search now
+    mix: Mix | None = None  # what the genotype is read from if the search ends here; None: the present one
+    metrics: dict[str, float] = {}  # added to the row of the epoch
+
+
+class Rule(NamedTuple):
+    """A pair of functions that runs between epochs, outside of jit.
+
+    `init(space, epochs)` returns a state, numpy arrays whose shapes never change: it is part of the checkpoint.
+    `update(state, observed)` returns (state, Verdict).
+    """
+
+    init: Callable[[SearchSpace, int], PyTree]
+    update: Callable[[PyTree, Observed], tuple[PyTree, Verdict]]

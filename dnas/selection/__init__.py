@@ -1,0 +1,5 @@
+"""How a discrete genotype is read off a mix. One rule a file."""
+
+from dnas.selection.top_edges import Selection, random_genotype, top_edges
+
+__all__ = ["Selection", "random_genotype", "top_edges"]

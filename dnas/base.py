@@ -33,6 +33,9 @@ Objective = Callable[[PyTree, Arch], tuple[Array, Metrics]]
 # (arch, mix) -> scalar: a term that is added to the outer objective.
 ArchLoss = Callable[[Arch, Mix], Array]
 
+# (key, step, loss of a mix, mix) -> mix: what the weights are trained under in place of the mix itself.
+Perturbation = Callable[[Key, Array, Callable[[Mix], Array], Mix], Mix]
+
 
 class Batch(NamedTuple):
     """Some labelled images."""

@@ -29,6 +29,7 @@ class Progress(NamedTuple):
     metrics: dict[str, np.ndarray]  # of the steps of this call, each [n]
     state: PyTree
     row: dict[str, Any] | None  # at the end of an epoch: means over its steps and what the run adds; otherwise None
+    stopped: bool = False  # the run ends here, before its last step
 
     @property
     def epoch(self) -> int:
@@ -115,7 +116,7 @@ def run_steps(
     first_step: int,
     total_steps: int,
     steps_per_epoch: int,
-    at_epoch_end: Callable[[PyTree], dict[str, Any]],
+    at_epoch_end: Callable[[PyTree], tuple[PyTree, dict[str, Any], bool]],
     report: Callable[[Progress], None],
     announce: Callable[[StepMemory], None],
 ) -> tuple[PyTree, list[dict[str, Any]]]:
@@ -128,7 +129,8 @@ def run_steps(
       step: (state, data, indices) -> (state, metrics), pure.
       data: arrays on the device, the same for all steps.
       epoch_indices: epoch -> indices, a tree of arrays whose first axis is the step within the epoch.
-      at_epoch_end: state -> values for the row of the epoch. Also called at the end of the last, perhaps partial, epoch.
+      at_epoch_end: state -> (state, values for the row of the epoch, whether to stop). Also called at the end of the last,
+        perhaps partial, epoch.
       report: called after each call.
       announce: called once, after the compilation and before the first step, where the device gives an estimate.
 
@@ -138,7 +140,8 @@ def run_steps(
     run_call = _make_call(step)
     rows, sums, steps_summed = [], {}, 0
     done, length, indices, indices_epoch = first_step, 1, None, None
-    while done < total_steps:
+    stopped = False
+    while done < total_steps and not stopped:
         epoch, offset = divmod(done, steps_per_epoch)
         if epoch != indices_epoch:
             indices, indices_epoch = epoch_indices(epoch), epoch
@@ -163,10 +166,11 @@ def run_steps(
         row = None
         if done % steps_per_epoch == 0 or done == total_steps:
             row = {"epoch": epoch + 1, "step": done, "steps": steps_summed}
-            row |= {name: total / steps_summed for name, total in sums.items()} | at_epoch_end(state)
+            state, values, stopped = at_epoch_end(state)
+            row |= {name: total / steps_summed for name, total in sums.items()} | values
             rows.append(row)
             sums, steps_summed = {}, 0
-        report(Progress(done, total_steps, steps_per_epoch, seconds, metrics, state, row))
+        report(Progress(done, total_steps, steps_per_epoch, seconds, metrics, state, row, stopped))
     return state, rows
 
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from dnas.base import Array, Key, PyTree
@@ -17,11 +16,11 @@ from dnas.data import (
     check_augmentation,
     check_data,
     epoch_batches,
-    normalize,
     plain_augmentation,
 )
 from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
+from dnas.scoring import make_accuracy
 from dnas.space import Network
 
 
@@ -135,10 +134,10 @@ def retrain(
 
     score = make_evaluation(network, test, augmentation)
 
-    def at_epoch_end(state: RetrainState) -> dict[str, Any]:
+    def at_epoch_end(state: RetrainState) -> tuple[RetrainState, dict[str, Any], bool]:
         done = int(state.step)
         due = done // steps_per_epoch % evaluate_every == 0 or done == total_steps
-        return {"test_accuracy": score(state.variables)} if due else {}
+        return state, {"test_accuracy": score(state.variables)} if due else {}, False
 
     state = resume(jax.jit(init)(jax.random.key(seed)))
     state, history = run_steps(
@@ -165,20 +164,8 @@ def make_evaluation(
     Args:
       data: (images uint8 [N, H, W, C], labels [N]); every image counts, also those of the last, smaller batch.
     """
-    data = check_data(*data)
-    size = len(data.labels)
-    batch_size = min(batch_size, size)
-    batches = -(-size // batch_size)
-    indices = np.arange(batches * batch_size, dtype=np.int32).reshape(batches, batch_size)
 
-    @jax.jit
-    def count_correct(variables, data, indices):
-        def of_batch(rows):
-            images = normalize(data.images[rows % size], augmentation)
-            logits, _ = network.apply(variables, images, False, jax.random.key(0))
-            return jnp.sum((logits.argmax(-1) == data.labels[rows % size]) & (rows < size))
+    def logits(variables, images):
+        return network.apply(variables, images, False, jax.random.key(0))[0]
 
-        return jax.lax.map(of_batch, indices).sum()
-
-    resident = jax.device_put(data)
-    return lambda variables: int(count_correct(variables, resident, indices)) / size
+    return make_accuracy(logits, check_data(*data), augmentation, batch_size=batch_size)

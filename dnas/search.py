@@ -1,5 +1,6 @@
 """The search: joint optimisation of the weights of a supernet and of its arch, down to a genotype."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import Arch, ArchLoss, Array, Batch, Key, Metrics, Mix, PyTree
+from dnas.base import ABSENT, Arch, ArchLoss, Array, Batch, Candidates, Key, Metrics, Mix, Perturbation, PyTree
 from dnas.bilevel import BilevelOptimizer, darts_optimizer
 from dnas.data import (
     Augmentation,
@@ -19,16 +20,25 @@ from dnas.data import (
     epoch_batches,
     independent_batches,
     plain_augmentation,
+    plain_batch,
     split_half,
 )
 from dnas.genotype import Genotype
+from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
+from dnas.relax.relaxation import op_logits
+from dnas.rules import Observed, Rule, Verdict
+from dnas.scoring import make_accuracy
 from dnas.selection import Selection, top_edges
 from dnas.space import SearchSpace, Supernet
 
-_SELECTION = 2**31
+# Parts of a key that no split makes: those are its first few folds.
+_PERTURBATION = 2**31
+
+# A term of the outer objective, or a pair of its weight (a number, or a schedule of the step) and the term.
+WeightedLoss = ArchLoss | tuple[optax.ScalarOrSchedule, ArchLoss]
 
 
 class SearchState(NamedTuple):
@@ -39,23 +49,27 @@ class SearchState(NamedTuple):
     weights: PyTree
     arch: Arch  # {kind: [E, O]}
     optimizer: PyTree
+    candidates: Candidates  # {kind: bool [E, O]}, the ops in play; what is not has a mix of zero
+    between: PyTree = ()  # of what runs between epochs, numpy arrays
 
 
 class Search(NamedTuple):
     """A search as pure functions.
 
     `init(key)` returns a `SearchState`; `step(state, train, valid)` takes a batch for the weights and one for arch and
-    returns (state, metrics); `mix(state)` returns the mix {kind: [E, O]} that a selection reads.
+    returns (state, metrics); `mix(state)` returns the mix {kind: [E, O]} that a selection reads, in which nothing is drawn at
+    random; `metrics(weights, mix, batch)` returns the loss and accuracy of the supernet under a mix.
     """
 
     init: Callable[[Key], SearchState]
     step: Callable[[SearchState, Batch, Batch], tuple[SearchState, Metrics]]
     mix: Callable[[SearchState], Mix]
+    metrics: Callable[[PyTree, Mix, Batch], Metrics]
 
 
 class SearchResult(NamedTuple):
     genotype: Genotype
-    mix: Mix  # {kind: [E, O]}
+    mix: Mix  # {kind: [E, O]}, what the genotype was read from
     state: SearchState
     history: list[dict[str, Any]]  # a row an epoch that this call has run
 
@@ -67,7 +81,9 @@ def make_search(
     *,
     image_shape: tuple[int, int, int],
     relaxation: Relaxation | None = None,
-    arch_losses: Sequence[ArchLoss] = (),
+    arch_losses: Sequence[WeightedLoss] = (),
+    perturbation: Perturbation | None = None,
+    candidates: Candidates | None = None,
 ) -> Search:
     """Returns the search over a supernet.
 
@@ -77,49 +93,112 @@ def make_search(
     Args:
       image_shape: (H, W, C) of the images.
       relaxation: `softmax()` unless given.
-      arch_losses: terms (arch, mix) -> scalar that add up.
+      arch_losses: terms (arch, mix) -> scalar that add up; or pairs of a weight, a number or an optax schedule, and a term.
+      perturbation: what the inner objective does to its mix, such as `random_perturbation()`; None for nothing.
+      candidates: {kind: bool [E, O]}, the ops in play at the start; all of them unless given.
+
+    Raises:
+      ValueError: for candidates that do not fit the space.
     """
     relaxation = softmax() if relaxation is None else relaxation
+    candidates = _checked_candidates(space, candidates)
+    arch_losses = [term if isinstance(term, tuple) else (1.0, term) for term in arch_losses]
 
     def init(key: Key) -> SearchState:
         weights_key, arch_key, key = jax.random.split(key, 3)
         weights = supernet.init(weights_key, jnp.zeros((1, *image_shape)))
         parts = jax.random.split(arch_key, len(space.cells))
         arch = {kind: relaxation.init(part, spec) for (kind, spec), part in zip(space.cells.items(), parts, strict=True)}
-        return SearchState(jnp.zeros((), jnp.int32), key, weights, arch, optimizer.init(weights, arch))
+        in_play = jax.tree.map(jnp.asarray, candidates)
+        return SearchState(jnp.zeros((), jnp.int32), key, weights, arch, optimizer.init(weights, arch), in_play)
 
-    def sample(key: Key, arch: Arch, step: Array) -> Mix:
+    def sample(key: Key, arch: Arch, candidates: Candidates, step: Array) -> Mix:
         parts = jax.random.split(key, len(space.cells))
         return {
-            kind: relaxation.sample(part, arch[kind], spec, step)
+            kind: keep_candidates(relaxation.sample(part, arch[kind], spec, step), candidates[kind])
             for (kind, spec), part in zip(space.cells.items(), parts, strict=True)
         }
 
-    def objective(key: Key, batch: Batch, step: Array, losses: Sequence[ArchLoss]):
+    def metrics(weights: PyTree, mix: Mix, batch: Batch) -> Metrics:
+        return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)[1]
+
+    def inner_objective(key: Key, batch: Batch, state: SearchState):
         def evaluate(weights: PyTree, arch: Arch) -> tuple[Array, Metrics]:
-            mix = sample(key, arch, step)
-            logits = supernet.apply(weights, mix, batch.images)
-            loss, metrics = classification_loss(logits, batch.labels)
-            return loss + sum(term(arch, mix) for term in losses), metrics
+            mix = sample(key, in_play(arch, state.candidates), state.candidates, state.step)
+            if perturbation is not None:
+                fixed = jax.lax.stop_gradient(weights)  # the perturbation is a constant of this step
+                own_key = jax.random.fold_in(key, _PERTURBATION)
+                mix = perturbation(own_key, state.step, lambda mix: metrics(fixed, mix, batch)["loss"], mix)
+            return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
+
+        return evaluate
+
+    def outer_objective(key: Key, batch: Batch, state: SearchState):
+        def evaluate(weights: PyTree, arch: Arch) -> tuple[Array, Metrics]:
+            arch = in_play(arch, state.candidates)
+            mix = sample(key, arch, state.candidates, state.step)
+            loss, found = classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
+            of_batch = jax.tree.map(lambda rows: rows.mean(-1) if rows.ndim == 3 else rows, mix)
+            for weight, term in arch_losses:
+                loss += (weight(state.step) if callable(weight) else weight) * term(arch, of_batch)
+            return loss, found
 
         return evaluate
 
     def step(state: SearchState, train: Batch, valid: Batch) -> tuple[SearchState, Metrics]:
         key, inner_key, outer_key = jax.random.split(state.key, 3)
-        inner = objective(inner_key, train, state.step, ())
-        outer = objective(outer_key, valid, state.step, arch_losses)
-        weight_updates, arch_updates, optimizer_state, metrics = optimizer.update(
+        inner, outer = inner_objective(inner_key, train, state), outer_objective(outer_key, valid, state)
+        weight_updates, arch_updates, optimizer_state, found = optimizer.update(
             inner, outer, state.optimizer, state.weights, state.arch
         )
         weights = optax.apply_updates(state.weights, weight_updates)
         arch = optax.apply_updates(state.arch, arch_updates)
-        return SearchState(state.step + 1, key, weights, arch, optimizer_state), metrics
+        return state._replace(step=state.step + 1, key=key, weights=weights, arch=arch, optimizer=optimizer_state), found
 
     def mix(state: SearchState) -> Mix:
-        # A key that no step uses: the steps split the key, and the parts of a split are its first few folds.
-        return sample(jax.random.fold_in(state.key, _SELECTION), state.arch, state.step)
+        return read_mix(space, relaxation, state.arch, state.candidates, state.step)
 
-    return Search(init, step, mix)
+    return Search(init, step, mix, metrics)
+
+
+def in_play(arch: Arch, candidates: Candidates) -> Arch:
+    """Returns arch with the logits of ops that are no candidates set to `ABSENT`, out of reach of gradients."""
+
+    def restrict(rows, allowed):
+        logits = jnp.where(allowed, op_logits(rows), ABSENT)
+        return {**rows, "ops": logits} if isinstance(rows, Mapping) else logits
+
+    return {kind: restrict(rows, candidates[kind]) for kind, rows in arch.items()}
+
+
+def keep_candidates(mix: Array, candidates: Array) -> Array:
+    """Returns the mix [E, O] or [E, O, B] with zeros for what is no candidate."""
+    return mix * candidates.reshape(candidates.shape + (1,) * (mix.ndim - 2))
+
+
+def read_mix(space: SearchSpace, relaxation: Relaxation, arch: Arch, candidates: Candidates, step: Array) -> Mix:
+    """Returns the mix {kind: [E, O]} that a selection reads: nothing in it is drawn at random."""
+
+    def read(rows, spec):
+        if relaxation.read is not None:
+            return relaxation.read(rows, spec)
+        return relaxation.sample(jax.random.key(0), rows, spec, step)
+
+    arch = in_play(arch, candidates)
+    return {kind: keep_candidates(read(arch[kind], spec), candidates[kind]) for kind, spec in space.cells.items()}
+
+
+def _checked_candidates(space: SearchSpace, candidates: Candidates | None) -> dict[str, np.ndarray]:
+    full = {kind: np.ones((len(spec.edges), len(spec.ops)), bool) for kind, spec in space.cells.items()}
+    if candidates is None:
+        return full
+    given = {kind: np.asarray(rows) for kind, rows in candidates.items()}
+    shapes, needed = ({kind: rows.shape for kind, rows in tree.items()} for tree in (given, full))
+    if shapes != needed:
+        raise ValueError(
+            f"candidates have the shapes {shapes}; the space {space.name!r} needs {needed}: an edge a row, an op a column"
+        )
+    return {kind: rows.astype(bool) for kind, rows in given.items()}
 
 
 def run_search(
@@ -135,7 +214,11 @@ def run_search(
     supernet_options: Mapping[str, Any] | None = None,
     relaxation: Relaxation | None = None,
     optimizer: Callable[[int, int], BilevelOptimizer] = darts_optimizer,
-    arch_losses: Sequence[ArchLoss] = (),
+    arch_losses: Sequence[WeightedLoss] = (),
+    perturbation: Perturbation | None = None,
+    single_level: bool = False,
+    candidates: Candidates | None = None,
+    rule: Rule | None = None,
     select: Selection | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
@@ -153,8 +236,10 @@ def run_search(
       channels, num_cells, epochs, batch_size: of the supernet and its training, the published ones by default.
       max_steps: ends the search early.
       supernet_options: what else `space.supernet` takes, for instance {"partial_channels": 4} or {"dtype": "bfloat16"}.
-      relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses: as in
-        `make_search`; select: `top_edges()` unless given.
+      relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses,
+        perturbation, candidates: as in `make_search`; select: `top_edges()` unless given.
+      single_level: train arch on the batches of the weights, which are then drawn from all images, as SNAS does.
+      rule: runs after every epoch; may stop the search, name the mix that the genotype is read from, and drop candidates.
       augmentation: unless given, images are normalised by their own mean and deviation and nothing else.
       resume: is given the initial state and returns the state to go on from, for instance a checkpoint's.
       report: called with a `Progress` after every compiled call; rows at the end of an epoch hold mix and genotype.
@@ -179,8 +264,8 @@ def run_search(
     space.layers(channels=channels, num_cells=num_cells, image_size=data.images.shape[1:3])
     if seed < 0:
         raise ValueError(f"seed must be a whole number from 0 on, got {seed}")
-    train, valid = split_half(data, seed)
-    steps_per_epoch = check_steps(len(train.labels), batch_size, epochs)
+    halves = (data,) if single_level else split_half(data, seed)
+    steps_per_epoch = check_steps(len(halves[0].labels), batch_size, epochs)
     total_steps = epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
 
     options = {} if supernet_options is None else supernet_options
@@ -192,39 +277,108 @@ def run_search(
         image_shape=data.images.shape[1:],
         relaxation=relaxation,
         arch_losses=arch_losses,
+        perturbation=perturbation,
+        candidates=candidates,
     )
 
-    def step(state: SearchState, data: tuple[Data, Data], indices: tuple[Array, Array]):
-        key, train_key, valid_key = jax.random.split(state.key, 3)
-        batches = (
+    def step(state: SearchState, halves: tuple[Data, ...], indices: tuple[Array, ...]):
+        key, *batch_keys = jax.random.split(state.key, 3)
+        batches = [
             augmented_batch(part, half, rows, augmentation)
-            for part, half, rows in zip((train_key, valid_key), data, indices, strict=True)
+            for part, half, rows in zip(batch_keys, halves, indices, strict=False)
+        ]
+        return search.step(state._replace(key=key), batches[0], batches[-1])
+
+    def epoch_indices(epoch: int) -> tuple[np.ndarray, ...]:
+        of_weights = epoch_batches(seed, epoch, len(halves[0].labels), batch_size)
+        if single_level:
+            return (of_weights,)
+        return of_weights, independent_batches(seed, epoch, len(halves[1].labels), batch_size, steps_per_epoch)
+
+    mix_of = jax.jit(search.mix)
+    observe = _observer(space, supernet, relaxation, halves[-1], augmentation, batch_size)
+
+    def at_epoch_end(state: SearchState) -> tuple[SearchState, dict[str, Any], bool]:
+        mix = _as_numpy(mix_of(state))
+        if rule is None:
+            return state, {"mix": mix, "genotype": select(space, mix)}, False
+        epoch = int(state.step) // steps_per_epoch
+        state, verdict = _follow(rule, state, observe(state, mix, epoch))
+        genotype = select(space, verdict.mix or mix)
+        return state, {"mix": mix, "genotype": genotype, **verdict.metrics}, verdict.stop
+
+    state = jax.jit(search.init)(jax.random.key(seed))
+    select(space, _as_numpy(mix_of(state)))  # a selection that does not fit the space fails here and not after an epoch
+    if rule is not None:
+        nothing = {kind: np.zeros(rows.shape, np.float32) for kind, rows in state.candidates.items()}
+        state = state._replace(between={"rule": rule.init(space, epochs), "stopped": np.asarray(False), "mix": nothing})
+    state, history = resume(state), []
+    if not _stopped(state):
+        state, history = run_steps(
+            step,
+            state,
+            jax.device_put(halves),
+            epoch_indices,
+            first_step=int(state.step),
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+            at_epoch_end=at_epoch_end,
+            report=report,
+            announce=announce,
         )
-        return search.step(state._replace(key=key), *batches)
+    mix = _as_numpy(state.between["mix"] if _stopped(state) else mix_of(state))
+    return SearchResult(select(space, mix), mix, state, history)
 
-    def epoch_indices(epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        return (
-            epoch_batches(seed, epoch, len(train.labels), batch_size),
-            independent_batches(seed, epoch, len(valid.labels), batch_size, steps_per_epoch),
+
+def _stopped(state: SearchState) -> bool:
+    return bool(state.between and state.between["stopped"])
+
+
+def _follow(rule: Rule, state: SearchState, observed: Observed) -> tuple[SearchState, Verdict]:
+    """Asks the rule, and keeps what it decides in the state, so that a checkpoint holds it."""
+    rule_state, verdict = rule.update(_as_numpy(state.between["rule"]), observed)
+    between = {
+        "rule": rule_state,
+        "stopped": np.asarray(verdict.stop),
+        "mix": observed.mix if verdict.mix is None else verdict.mix,
+    }
+    # Shapes and types stay as they are: the step is compiled for them.
+    between = jax.tree.map(lambda new, old: np.asarray(new, old.dtype).reshape(old.shape), between, state.between)
+    if verdict.candidates is not None:
+        state = state._replace(candidates=jax.tree.map(jnp.asarray, _checked_candidates(observed.space, verdict.candidates)))
+    return state._replace(between=between), verdict
+
+
+def _observer(space, supernet, relaxation, data, augmentation, batch_size):
+    """Returns (state, mix, epoch) -> Observed. What it offers to compute is compiled when it is first asked for."""
+    relaxation = softmax() if relaxation is None else relaxation
+
+    def logits(weights_and_mix, images):
+        return supernet.apply(*weights_and_mix, images)
+
+    accuracy = functools.cache(lambda: make_accuracy(logits, data, augmentation))
+    batch = functools.cache(lambda: plain_batch(data, np.arange(batch_size), augmentation))
+
+    @jax.jit
+    def largest_eigenvalue(state, batch):
+        def loss(arch):
+            mix = read_mix(space, relaxation, arch, state.candidates, state.step)
+            return classification_loss(supernet.apply(state.weights, mix, batch.images), batch.labels)[0]
+
+        return dominant_eigenvalue(hessian_vector_product(loss, state.arch), state.arch, jax.random.key(0))
+
+    def observe(state, mix, epoch):
+        return Observed(
+            space,
+            epoch,
+            mix,
+            _as_numpy(state.candidates),
+            lambda mix: accuracy()((state.weights, jax.tree.map(jnp.float32, mix))),
+            lambda: float(largest_eigenvalue(state, batch())),
         )
 
-    def at_epoch_end(state: SearchState) -> dict[str, Any]:
-        mix = {kind: np.asarray(rows) for kind, rows in search.mix(state).items()}
-        return {"mix": mix, "genotype": select(space, mix)}
+    return observe
 
-    state = resume(jax.jit(search.init)(jax.random.key(seed)))
-    at_epoch_end(state)  # a selection that does not fit the space fails here and not after an epoch
-    state, history = run_steps(
-        step,
-        state,
-        jax.device_put((train, valid)),
-        epoch_indices,
-        first_step=int(state.step),
-        total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch,
-        at_epoch_end=at_epoch_end,
-        report=report,
-        announce=announce,
-    )
-    last = at_epoch_end(state)
-    return SearchResult(last["genotype"], last["mix"], state, history)
+
+def _as_numpy(tree: PyTree) -> PyTree:
+    return jax.tree.map(np.asarray, tree)

@@ -27,19 +27,25 @@ def default_schedule() -> str:
 
 @jax.custom_vjp
 def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
-    """Returns sum_n weights[n] * arrays[n], for weights [N] and N arrays of one shape.
+    """Returns sum_n weights[n] * arrays[n], for N arrays [B, ...] and weights [N], or [N, B] for weights of each sample.
 
     Its gradient of the weights is one inner product an array, which XLA runs as a product of matrices; the automatic one is
     a reduction to a scalar that does not vectorise.
     """
-    return sum(weight * array for weight, array in zip(weights.astype(arrays[0].dtype), arrays, strict=True))
+    return sum(_scale(weight, array) for weight, array in zip(weights, arrays, strict=True))
+
+
+def _scale(weight: Array, array: Array) -> Array:
+    """weight is a number, or [B] for array [B, ...]."""
+    return weight.astype(array.dtype).reshape(weight.shape + (1,) * (array.ndim - 1) * weight.ndim) * array
 
 
 def _weighted_sum_bwd(saved, g):
     weights, arrays = saved
     # Float32 products: on some accelerators the default has fewer bits.
-    of_weights = [jnp.vdot(g, array, precision="highest", preferred_element_type=weights.dtype) for array in arrays]
-    return jnp.stack(of_weights), [weight * g for weight in weights.astype(g.dtype)]
+    product = partial(jnp.vdot, precision="highest", preferred_element_type=weights.dtype)
+    of_weights = [(product if weights.ndim == 1 else jax.vmap(product))(g, array) for array in arrays]
+    return jnp.stack(of_weights), [_scale(weight, g) for weight in weights]
 
 
 weighted_sum.defvjp(lambda weights, arrays: (weighted_sum(weights, arrays), (weights, list(arrays))), _weighted_sum_bwd)
@@ -88,7 +94,8 @@ class MixedOp(nn.Module):
       channels, stride, norms: of the candidates.
       partial_channels: K of PC-DARTS, https://arxiv.org/abs/1907.05737, section 3.1: the candidates see the first 1/K of
         the channels and are built for C/K; the others pass by, through a 2x2 max pooling where the edge strides; at the end
-        the channels are shuffled in K groups.
+        the channels are shuffled in K groups. What passes by is weighted by the sum of the row of the mix: by one as a
+        rule, by the edge's weight where edges have weights, and by zero where an edge has been dropped.
       sampled: run only the op that has the largest weight, as GDAS does, https://arxiv.org/abs/1910.04465: for a mix of
         one-hot rows, whose value it equals. Gradients reach that op and its entry of the mix; the others are zero.
     """
@@ -102,12 +109,14 @@ class MixedOp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mix: Array) -> Array:
-        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O]."""
+        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has its own."""
         width = self.channels // self.partial_channels
         # Candidates get the slice itself, not x: what follows depends on the chosen part only.
         part = x if self.partial_channels == 1 else x[..., :width]
         candidates = self._candidates(width, name=True)
         if self.sampled and not self.is_initializing():
+            if mix.ndim != 1:
+                raise ValueError("a sampled path is one for the whole batch; with a mix for each sample give sampled=False")
             y = self._sample(width, mix, part)
         else:
             # `none` adds nothing, so it is neither computed nor summed; its entry of the mix gets a gradient of zero.
@@ -121,7 +130,7 @@ class MixedOp(nn.Module):
         if self.stride > 1:
             window = (self.stride, self.stride)
             rest = nn.max_pool(rest, window, window)
-        return shuffle(jnp.concatenate([y, rest], axis=-1), self.partial_channels)
+        return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), self.partial_channels)
 
     def _candidates(self, channels: int, name: bool) -> list[nn.Module]:
         sizes = dict(channels=channels, stride=self.stride, norms=self.norms)
@@ -165,7 +174,7 @@ class MixedCell(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Sequence[Array], mix: Array) -> Array:
-        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each and mix [E, O]."""
+        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each and mix [E, O] or [E, O, B]."""
         ops = {
             stride: MixedOp(self.spec.ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
             for stride in stacked_edges(self.spec, self.stride)
@@ -218,7 +227,7 @@ class MixedCell(nn.Module):
                 lambda array: array[np.asarray([stacked.index(pair) for pair in pairs])].reshape(*grid, *array.shape[1:]),
                 weights[stride],
             )
-            rows = mix[np.asarray([self.spec.edges.index(pair) for pair in pairs])].reshape(*grid, -1)
+            rows = mix[np.asarray([self.spec.edges.index(pair) for pair in pairs])].reshape(*grid, *mix.shape[1:])
             # The inner map leaves x alone: what has no weights (ReLU, pooling, its norm) runs once a source, not once an edge.
             per_target = jax.vmap(partial(_run_op, ops[stride]), (0, 0, None))
             return tuple(jax.vmap(per_target)(own, rows, jnp.stack(xs)).sum(0))

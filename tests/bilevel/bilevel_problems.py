@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 try:
@@ -9,7 +10,18 @@ try:
 except ImportError:  # jax before 0.8
     from jax.experimental import enable_x64
 
-__all__ = ["TREE", "enable_x64", "quadratic", "run", "start", "step_of", "train_loss", "updates_of", "valid_loss"]
+__all__ = [
+    "TREE",
+    "enable_x64",
+    "quadratic",
+    "run",
+    "smooth_problem",
+    "start",
+    "step_of",
+    "train_loss",
+    "updates_of",
+    "valid_loss",
+]
 
 
 def train_loss(weights, arch):
@@ -64,3 +76,23 @@ def updates_of(optimizer, inner, outer):
     arch = {"cell": jnp.full((2, 3), 0.5)}
     weight_updates, arch_updates, _, metrics = optimizer.update(inner, outer, optimizer.init(TREE, arch), TREE, arch)
     return weight_updates, arch_updates, metrics
+
+
+def smooth_problem():
+    """(inner, outer, weights, arch): a float64 network of two mixed layers, smooth and far from quadratic."""
+    random = np.random.default_rng(0)
+    images, targets = jnp.asarray(random.normal(size=(2, 5, 3))), jnp.asarray(random.normal(size=(2, 5, 2)))
+    weights = {"first": jnp.asarray(random.normal(size=(3, 4))), "second": jnp.asarray(random.normal(size=(4, 2)))}
+    arch = {"cell": jnp.asarray(random.normal(size=(2, 3)))}
+
+    def objective(number):
+        def loss(weights, arch):
+            x = images[number]
+            for kernel, mix in zip(weights.values(), jax.nn.softmax(arch["cell"]), strict=True):
+                x = sum(part * op(x @ kernel) for part, op in zip(mix, (jnp.tanh, jnp.sin, jax.nn.softplus), strict=True))
+            loss = ((x - targets[number]) ** 2).mean()
+            return loss, {"loss": loss}
+
+        return loss
+
+    return objective(0), objective(1), weights, arch

@@ -55,7 +55,7 @@ def test_zero_matrix_has_eigenvalue_zero(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_fewer_steps_never_overestimate(method):
     matrix = symmetric(1, np.linspace(0, 1, 60))
-    found = [largest(matrix, steps=steps, method=method) for steps in (2, 4, 8, 16, 60)]
+    found = [largest(matrix, steps=steps, method=method) for steps in (2, 8, 60)]
     assert max(found) <= 1 + 1e-5
     assert found == sorted(found) and found[0] < found[-1]
 

@@ -1,23 +1,31 @@
 """How the two levels are optimised: pairs (init, update). One method a file."""
 
-from dnas.bilevel.alternating import (
-    ArchGradient,
-    BilevelOptimizer,
-    alternating,
-    arch_adam,
-    cosine_by_epoch,
-    darts_optimizer,
-    first_order,
-    sgd,
-)
+from dnas.bilevel.alternating import alternating
+from dnas.bilevel.first_order import first_order
+from dnas.bilevel.implicit import Solver, conjugate_gradient, implicit, neumann
+from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer
+from dnas.bilevel.optimizers import arch_adam, darts_optimizer, sgd
+from dnas.bilevel.rarts import rarts
+from dnas.bilevel.schedules import cosine_by_epoch, cosine_power_annealing
+from dnas.bilevel.single_level import single_level
+from dnas.bilevel.unrolled import finite_differences, unrolled
 
 __all__ = [
-    "ArchGradient",
-    "BilevelOptimizer",
     "alternating",
     "arch_adam",
+    "ArchGradient",
+    "BilevelOptimizer",
+    "conjugate_gradient",
     "cosine_by_epoch",
+    "cosine_power_annealing",
     "darts_optimizer",
+    "finite_differences",
     "first_order",
+    "implicit",
+    "neumann",
+    "rarts",
     "sgd",
+    "single_level",
+    "Solver",
+    "unrolled",
 ]

@@ -1,139 +1,111 @@
-"""How the two levels are optimised: min_arch L_valid(w*(arch), arch) with w*(arch) = argmin_w L_train(w, arch).
+"""A step of arch, a step of the weights, and so on."""
 
-DARTS, section 2.3, eqs. 3 and 4, https://arxiv.org/abs/1806.09055. Here "inner" is the loss on the training batch and
-"outer" the loss on the validation batch; both map (weights, arch) to (loss, metrics).
-"""
-
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from dnas.base import Arch, Array, Metrics, Objective, PyTree
+from dnas.base import Arch, Array, Objective, PyTree
+from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer, name_metrics
 
-# (inner, outer, weights, arch, learning_rate) -> (gradient of arch, metrics of outer)
-ArchGradient = Callable[[Objective, Objective, PyTree, Arch, Array], tuple[Arch, Metrics]]
-
-
-class BilevelOptimizer(NamedTuple):
-    """A pair of pure functions that optimises weights and arch together.
-
-    `init(weights, arch)` returns a state; `update(inner, outer, state, weights, arch)` returns (weight_updates,
-    arch_updates, state, metrics), the updates to be added by `optax.apply_updates`. Metrics come back because the loss and
-    accuracy of a step are known where its gradient is taken: without them each step would pay for another forward pass.
-    """
-
-    init: Callable[[PyTree, Arch], PyTree]
-    update: Callable[..., tuple[PyTree, Arch, PyTree, Metrics]]
+ORDERS = ("arch_first", "weights_first")
 
 
 class AlternatingState(NamedTuple):
-    step: Array  # []
+    step: Array  # [] int32
     weights: optax.OptState
     arch: optax.OptState
-
-
-def first_order() -> ArchGradient:
-    """Returns the gradient of the outer loss at the current weights, DARTS section 2.3 with xi = 0."""
-
-    def gradient(inner, outer, weights, arch, learning_rate):
-        del inner, learning_rate
-        return jax.grad(outer, argnums=1, has_aux=True)(weights, arch)
-
-    return gradient
 
 
 def alternating(
     arch_gradient: ArchGradient,
     weight_optimizer: optax.GradientTransformation,
     arch_optimizer: optax.GradientTransformation,
-    learning_rate: optax.ScalarOrSchedule,
+    *,
+    virtual_optimizer: optax.GradientTransformation | None = None,
+    warmup_steps: int = 0,
+    arch_every: int = 1,
+    order: str = "arch_first",
 ) -> BilevelOptimizer:
     """Returns DARTS's alternation: a step of arch on the outer loss, then a step of the weights at the new arch.
 
-    Algorithm 1 of DARTS. Metrics are those of the inner loss under their own names, and those of the outer loss under
-    "valid_" and the name.
+    Algorithm 1 of DARTS, https://arxiv.org/abs/1806.09055. Metrics of inner are taken where the gradient of the weights is,
+    metrics of outer where the gradient of arch is: see the arch gradient.
+
+    In a step that leaves arch alone its bits stay, and so does the state of its optimiser; metrics of outer are then those at
+    the present weights, from a forward pass only. Which steps these are is decided by the step counter inside one compiled
+    program, which holds both branches; under vmap each step computes both.
 
     Args:
-      arch_gradient: such as `first_order()`.
+      arch_gradient: such as `first_order()` or `unrolled()`.
       weight_optimizer, arch_optimizer: any optax transformation.
-      learning_rate: of the weights, a number or a schedule; what unrolled gradients take their virtual step with.
+      virtual_optimizer: takes the virtual step of unrolled gradients, from the present state of the weight optimiser: the
+        structure of its state must be the same. The weight optimiser itself unless given; DARTS leaves out the clipping.
+      warmup_steps: arch stays as it is for so many steps, as in PC-DARTS, https://arxiv.org/abs/1907.05737.
+      arch_every: after the warm-up arch moves in every n-th step, as in ProxylessNAS, https://arxiv.org/abs/1812.00332.
+      order: "arch_first", or "weights_first" as the code of NAS-Bench-201 and GDAS has it, https://arxiv.org/abs/2001.00326:
+        the step of the weights at the old arch, then the gradient of arch at the new weights.
+
+    Raises:
+      ValueError: if an option is out of its range; by `init`, if the state of virtual_optimizer has another structure.
     """
+    if warmup_steps < 0 or arch_every < 1:
+        raise ValueError(f"warmup_steps is 0 or more and arch_every 1 or more, got {warmup_steps} and {arch_every}")
+    if order not in ORDERS:
+        raise ValueError(f"order {order!r} does not exist; choose from: {', '.join(ORDERS)}")
+    virtual = weight_optimizer if virtual_optimizer is None else virtual_optimizer
 
     def init(weights: PyTree, arch: Arch) -> AlternatingState:
+        if virtual is not weight_optimizer:
+            _check_virtual(virtual, weight_optimizer, weights)
         return AlternatingState(jnp.zeros((), jnp.int32), weight_optimizer.init(weights), arch_optimizer.init(arch))
 
+    def move_arch(inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
+        gradient, metrics = arch_gradient(inner, outer, weights, arch, virtual, state.weights)
+        updates, arch_state = arch_optimizer.update(gradient, state.arch, arch)
+        return updates, state._replace(arch=arch_state), metrics
+
+    def leave_arch(outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
+        return jax.tree.map(jnp.zeros_like, arch), state, outer(weights, arch)[1]
+
+    def arch_step(inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
+        if warmup_steps == 0 and arch_every == 1:  # without a branch, whose other side would have to be compiled too
+            return move_arch(inner, outer, state, weights, arch)
+        since = state.step - warmup_steps
+        return jax.lax.cond(
+            (since >= 0) & ((since + 1) % arch_every == 0),
+            lambda *args: move_arch(inner, outer, *args),
+            lambda *args: leave_arch(outer, *args),
+            *(state, weights, arch),
+        )
+
+    def weight_step(inner: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
+        gradient, metrics = jax.grad(inner, has_aux=True)(weights, arch)
+        updates, weight_state = weight_optimizer.update(gradient, state.weights, weights)
+        return updates, state._replace(weights=weight_state), metrics
+
     def update(inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
-        rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
-        gradient, outer_metrics = arch_gradient(inner, outer, weights, arch, rate)
-        arch_updates, arch_state = arch_optimizer.update(gradient, state.arch, arch)
-        arch = optax.apply_updates(arch, arch_updates)
-
-        gradient, inner_metrics = jax.grad(inner, has_aux=True)(weights, arch)
-        weight_updates, weight_state = weight_optimizer.update(gradient, state.weights, weights)
-
-        metrics = inner_metrics | {f"valid_{name}": value for name, value in outer_metrics.items()}
-        return weight_updates, arch_updates, AlternatingState(state.step + 1, weight_state, arch_state), metrics
+        if order == "arch_first":
+            arch_updates, state, outer_metrics = arch_step(inner, outer, state, weights, arch)
+            arch = optax.apply_updates(arch, arch_updates)
+            weight_updates, state, inner_metrics = weight_step(inner, state, weights, arch)
+        else:
+            weight_updates, state, inner_metrics = weight_step(inner, state, weights, arch)
+            weights = optax.apply_updates(weights, weight_updates)
+            arch_updates, state, outer_metrics = arch_step(inner, outer, state, weights, arch)
+        metrics = name_metrics(inner_metrics, outer_metrics)
+        return weight_updates, arch_updates, state._replace(step=state.step + 1), metrics
 
     return BilevelOptimizer(init, update)
 
 
-def cosine_by_epoch(
-    epochs: int, steps_per_epoch: int, *, learning_rate: float = 0.025, min_learning_rate: float = 0.001
-) -> optax.Schedule:
-    """Returns the cosine schedule of DARTS, which changes once an epoch: epoch e of n has
-    min + (max - min) * (1 + cos(pi * e / n)) / 2, so that the whole first epoch runs at the maximum.
-
-    Example:
-      >>> schedule = cosine_by_epoch(50, 10)
-      >>> [round(float(schedule(step)), 6) for step in (0, 9, 10, 499)]
-      [0.025, 0.025, 0.024976, 0.001024]
-    """
-    fall = optax.cosine_decay_schedule(1.0, epochs)
-    return lambda step: min_learning_rate + (learning_rate - min_learning_rate) * fall(step // steps_per_epoch)
-
-
-def sgd(
-    learning_rate: optax.ScalarOrSchedule, *, momentum: float = 0.9, weight_decay: float = 3e-4, clip: float = 5.0
-) -> optax.GradientTransformation:
-    """Returns the weight optimiser of DARTS: the gradient clipped to a global norm, then weight decay, then momentum."""
-    return optax.chain(
-        optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum)
-    )
-
-
-def arch_adam(
-    learning_rate: optax.ScalarOrSchedule = 3e-4, *, b1: float = 0.5, b2: float = 0.999, weight_decay: float = 1e-3
-) -> optax.GradientTransformation:
-    """Returns the arch optimiser of DARTS: Adam with the decay added to the gradient, not decoupled from it."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1, b2))
-
-
-def darts_optimizer(
-    epochs: int,
-    steps_per_epoch: int,
-    *,
-    arch_gradient: ArchGradient | None = None,
-    learning_rate: float = 0.025,
-    min_learning_rate: float = 0.001,
-    momentum: float = 0.9,
-    weight_decay: float = 3e-4,
-    clip: float = 5.0,
-    arch_learning_rate: float = 3e-4,
-    arch_weight_decay: float = 1e-3,
-) -> BilevelOptimizer:
-    """Returns the optimiser of DARTS with its published settings for CIFAR-10 (section 3.1 and appendix A.1).
-
-    Args:
-      epochs, steps_per_epoch: of the search, for the cosine schedule of the weights.
-      arch_gradient: `first_order()` unless given.
-    """
-    schedule = cosine_by_epoch(epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=min_learning_rate)
-    return alternating(
-        first_order() if arch_gradient is None else arch_gradient,
-        sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip),
-        arch_adam(arch_learning_rate, weight_decay=arch_weight_decay),
-        schedule,
-    )
+def _check_virtual(
+    virtual: optax.GradientTransformation, weight_optimizer: optax.GradientTransformation, weights: PyTree
+) -> None:
+    found, expected = (jax.tree.structure(jax.eval_shape(one.init, weights)) for one in (virtual, weight_optimizer))
+    if found != expected:
+        raise ValueError(
+            f"virtual_optimizer starts from the state of weight_optimizer, but its own state is {found} and not {expected}; "
+            "build both from the same parts, with optax.identity() in the place of one that is left out"
+        )

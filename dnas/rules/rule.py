@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from dnas.base import Candidates, Mix, PyTree
 from dnas.space import SearchSpace
 
@@ -36,3 +38,8 @@ class Rule(NamedTuple):
 
     init: Callable[[SearchSpace, int], PyTree]
     update: Callable[[PyTree, Observed], tuple[PyTree, Verdict]]
+
+
+def zero_mix(space: SearchSpace) -> dict[str, np.ndarray]:
+    """Returns {kind: zeros [E, O]}: the place in a state for a mix to be remembered."""
+    return {kind: np.zeros((len(spec.edges), len(spec.ops)), np.float32) for kind, spec in space.cells.items()}

@@ -1,5 +1,29 @@
 """How a discrete genotype is read off a mix. One rule a file."""
 
-from dnas.selection.top_edges import Selection, random_genotype, top_edges
+from dnas.selection.argmax_edges import argmax_edges
+from dnas.selection.best_of_samples import best_of_samples, sample_genotype
+from dnas.selection.random import random_genotype
+from dnas.selection.selection import Selection
+from dnas.selection.skip_budget import skip_budget
+from dnas.selection.threshold import threshold
+from dnas.selection.top_edges import top_edges
 
-__all__ = ["Selection", "random_genotype", "top_edges"]
+# Each entry makes a selection with the paper's defaults.
+SELECTIONS = {
+    "argmax_edges": argmax_edges,
+    "skip_budget": skip_budget,
+    "threshold": threshold,
+    "top_edges": top_edges,
+}
+
+__all__ = [
+    "SELECTIONS",
+    "Selection",
+    "argmax_edges",
+    "best_of_samples",
+    "random_genotype",
+    "sample_genotype",
+    "skip_budget",
+    "threshold",
+    "top_edges",
+]

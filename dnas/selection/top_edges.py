@@ -1,15 +1,9 @@
-"""How a discrete genotype is read off a mix."""
+"""The rule of DARTS: the strongest edges of each node. Section 2.4, https://arxiv.org/abs/1806.09055."""
 
-from collections.abc import Callable
-
-import jax
-import numpy as np
-
-from dnas.base import Key, Mix
+from dnas.base import Mix
 from dnas.genotype import Edge, Genotype
+from dnas.selection.selection import Selection, best_ops, by_strength, checked_rows, genotype_of
 from dnas.space import SearchSpace
-
-Selection = Callable[[SearchSpace, Mix], Genotype]
 
 
 def top_edges(k: int = 2) -> Selection:
@@ -18,6 +12,9 @@ def top_edges(k: int = 2) -> Selection:
     The strength of an edge is the largest weight among its ops but `none`; `none` competes in the relaxation and so lowers
     the others, yet is never chosen. On ties the earlier source and the earlier op win. The edges of a node are listed by
     falling strength. DARTS, section 2.4, https://arxiv.org/abs/1806.09055.
+
+    It is PC-DARTS's rule as well, https://arxiv.org/abs/1907.05737: a mix with edge weights already is the product of its
+    alpha and beta, so that ops and edges are ranked by that product.
 
     Raises:
       ValueError: if k is below 1; on selection if the mix does not fit the space, holds a NaN, or a node has fewer
@@ -37,44 +34,13 @@ def top_edges(k: int = 2) -> Selection:
     def select(space: SearchSpace, mix: Mix) -> Genotype:
         cells = {}
         for kind, spec in space.cells.items():
-            rows = _checked_rows(space, kind, mix)
-            allowed = [column for column, op in enumerate(spec.ops) if op != "none"]
-            best = [max(allowed, key=row.__getitem__) for row in rows]
-            strength = [row[column] for row, column in zip(rows, best, strict=True)]
+            best = best_ops(spec, checked_rows(space, kind, mix))
             cells[kind] = []
             for node in spec.nodes:
-                incoming = spec.incoming(node)
+                incoming = by_strength(spec, node, best)
                 if len(incoming) < k:
                     raise ValueError(f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k = {k}")
-                kept = sorted(incoming, key=lambda edge: -strength[edge])[:k]
-                cells[kind] += [Edge(*spec.edges[edge], spec.ops[best[edge]]) for edge in kept]
-        return Genotype(space.name, cells, {kind: spec.concat for kind, spec in space.cells.items()})
+                cells[kind] += [Edge(*spec.edges[edge], best[edge][1]) for edge in incoming[:k]]
+        return genotype_of(space, cells)
 
     return select
-
-
-def _checked_rows(space: SearchSpace, kind: str, mix: Mix) -> list[list[float]]:
-    spec = space.cells[kind]
-    if kind not in mix:
-        raise ValueError(
-            f"the mix has no cell {kind!r}; it has {sorted(mix)}, and the space {space.name!r} has {sorted(space.cells)}"
-        )
-    rows = np.asarray(mix[kind])
-    if rows.shape != (len(spec.edges), len(spec.ops)):
-        raise ValueError(f"the mix of cell {kind!r} has shape {rows.shape}, expected {(len(spec.edges), len(spec.ops))}")
-    if np.isnan(rows).any():
-        raise ValueError(f"the mix of cell {kind!r} holds NaN: the search has diverged; lower its learning rates")
-    return rows.tolist()
-
-
-def random_genotype(key: Key, space: SearchSpace, select: Selection | None = None) -> Genotype:
-    """Returns a genotype drawn at random: what `select` (`top_edges()` unless given) makes of independent random weights.
-
-    With `top_edges` every pair of sources and every op but `none` is equally likely at each node: the random baseline of
-    the space, https://arxiv.org/abs/1902.07638.
-    """
-    mix = {}
-    for kind, part in zip(space.cells, jax.random.split(key, len(space.cells)), strict=True):
-        spec = space.cells[kind]
-        mix[kind] = jax.random.uniform(part, (len(spec.edges), len(spec.ops)))
-    return (top_edges() if select is None else select)(space, mix)

@@ -1,0 +1,125 @@
+"""Greedy decisions during the search: SGAS, section 3.2, https://arxiv.org/abs/1912.00195."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dnas.rules.decisions import decided_mix, drop_edge, keep_op
+from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
+from dnas.space import CellSpec, SearchSpace
+
+
+class GreedyState(NamedTuple):
+    decided: dict[str, np.ndarray]  # {kind: bool [E]}: edges that are kept, each with one op
+    history: dict[str, np.ndarray]  # {kind: [history, E, O]}: ops but `none` as a distribution, in past epochs, newest last
+    seen: np.ndarray  # []: how many epochs there have been
+    epochs: np.ndarray  # []: of the whole search
+
+
+def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: int = 4, k: int = 2) -> Rule:
+    """Returns the rule that decides one edge of each kind every few epochs, until each node has k inputs.
+
+    The edge with the highest score gets its strongest op but `none`. The score of an edge is the product of
+
+    * importance: what its ops but `none` weigh together;
+    * certainty: one minus the entropy of their distribution, over the logarithm of their number;
+    * stability (criterion 2 only): the mean intersection, sum of minima, of that distribution with those of past epochs;
+
+    each scaled from 0 to 1 over the edges of the kind that are undecided. Once a node has k decided inputs its others are
+    dropped. The search goes on after the last decision; its last epoch decides whatever is left.
+
+    The released code scales over decided edges as well, which here have left the relaxation. It also adds 8 to the batch
+    size with each decision, which a rule cannot.
+
+    Args:
+      criterion: 1 or 2.
+      warm_up: epochs, counted in full, before the one after which the first decision falls.
+      interval: epochs between decisions; see `greedy_epochs`.
+      history: past epochs for criterion 2.
+      k: inputs of a node.
+
+    Raises:
+      ValueError: for another criterion, or an interval, a history or k below 1; at the start of a search if a node of the
+        space has fewer than k edges.
+    """
+    if criterion not in (1, 2):
+        raise ValueError(f"criterion is 1 or 2, got {criterion}")
+    if min(interval, history, k) < 1:
+        raise ValueError(f"interval, history and k are at least 1, got {interval}, {history} and {k}")
+
+    def init(space: SearchSpace, epochs: int) -> GreedyState:
+        for kind, spec in space.cells.items():
+            if few := [node for node in spec.nodes if len(spec.incoming(node)) < k]:
+                raise ValueError(f"nodes {few} of cell {kind!r} have fewer than k = {k} incoming edges")
+        decided = {kind: np.zeros(len(spec.edges), bool) for kind, spec in space.cells.items()}
+        past = {kind: np.repeat(rows[None], history, axis=0) for kind, rows in zero_mix(space).items()}
+        return GreedyState(decided, past, np.asarray(0), np.asarray(epochs))
+
+    def update(state: GreedyState, observed: Observed) -> tuple[GreedyState, Verdict]:
+        last = observed.epoch >= state.epochs
+        due = observed.epoch > warm_up and (observed.epoch - 1 - warm_up) % interval == 0
+        decided, past, candidates = dict(state.decided), {}, dict(observed.candidates)
+        for kind, spec in observed.space.cells.items():
+            weights = _weights(spec, observed.mix[kind])
+            shares = weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+            recent = state.history[kind][history - min(int(state.seen), history) :]
+            past[kind] = np.concatenate([state.history[kind][1:], shares[None].astype(np.float32)])
+            while (due or last) and (undecided := np.flatnonzero(candidates[kind].any(1) & ~decided[kind])).size:
+                factors = [weights.sum(1), _certainty(shares)]
+                if criterion == 2 and len(recent):
+                    factors.append(np.minimum(recent, shares).sum(2).mean(0))
+                score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
+                edge = undecided[score.argmax()]
+                candidates[kind] = keep_op(candidates[kind], edge, weights[edge].argmax())
+                decided[kind] = decided[kind] | (np.arange(len(spec.edges)) == edge)
+                candidates[kind] = _drop_rest(spec, decided[kind], candidates[kind], spec.edges[edge][1], k)
+                if not last:
+                    break
+        changed = due or last
+        state = GreedyState(decided, past, np.asarray(state.seen + 1), state.epochs)
+        count = float(sum(rows.sum() for rows in decided.values()))
+        return state, Verdict(
+            candidates=candidates if changed else None,
+            mix=decided_mix(observed.mix, candidates) if changed else None,
+            metrics={"decided": count},
+        )
+
+    return Rule(init, update)
+
+
+def greedy_epochs(space: SearchSpace, *, warm_up: int = 9, interval: int = 5, after: int = 5, k: int = 2) -> int:
+    """Returns the length of a search in which `greedy` decides every edge in its turn, and `after` more epochs.
+
+    Example:
+      >>> import dnas
+      >>> greedy_epochs(dnas.SPACES["darts"])
+      50
+    """
+    decisions = max(k * spec.num_nodes for spec in space.cells.values())
+    return warm_up + 1 + interval * (decisions - 1) + after
+
+
+def _weights(spec: CellSpec, rows: np.ndarray) -> np.ndarray:
+    """The mix [E, O] without `none`."""
+    return np.where([op == "none" for op in spec.ops], 0.0, np.asarray(rows))
+
+
+def _certainty(shares: np.ndarray) -> np.ndarray:
+    """One minus the entropy of each row, over the largest entropy that as many ops can have."""
+    logarithms = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+    most = np.log(max((shares > 0).any(0).sum(), 2))
+    return 1 + (shares * logarithms).sum(1) / most
+
+
+def _scaled(factor: np.ndarray) -> np.ndarray:
+    """From 0 to 1; ones where all are equal, so that a factor which tells nothing decides nothing."""
+    spread = factor.max() - factor.min()
+    return (factor - factor.min()) / spread if spread > 0 else np.ones_like(factor)
+
+
+def _drop_rest(spec: CellSpec, decided: np.ndarray, candidates: np.ndarray, node: int, k: int) -> np.ndarray:
+    incoming = spec.incoming(node)
+    if decided[list(incoming)].sum() >= k:
+        for edge in incoming:
+            candidates = candidates if decided[edge] else drop_edge(candidates, edge)
+    return candidates

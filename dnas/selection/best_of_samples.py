@@ -1,0 +1,79 @@
+"""Sampled architectures, compared with the weights of the supernet: how SETN and random search with weight sharing end.
+
+SETN, https://arxiv.org/abs/1910.05733; RSPS, https://arxiv.org/abs/1902.07638.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from dnas.base import Key, Mix
+from dnas.genotype import Genotype
+from dnas.selection.selection import Selection, checked_rows
+from dnas.selection.top_edges import top_edges
+from dnas.space import SearchSpace, one_hot_mix
+
+
+def sample_genotype(key: Key, space: SearchSpace, mix: Mix, *, selection: Selection | None = None) -> Genotype:
+    """Returns a genotype drawn with the weights of the mix as probabilities: the selection of mix / (exponential noise).
+
+    The largest of weights divided by independent exponential variables is each with a probability in proportion to its
+    weight. So under `argmax_edges` every edge draws its op from its row, independently of the others. Under `top_edges` it
+    draws among the ops but `none`, and a node draws its k edges without replacement, in proportion to what their rows hold
+    besides `none`; edge and op are independent, and a uniform mix gives the distribution of `random_genotype`. What has no
+    weight is drawn only where a node has nothing else.
+
+    Args:
+      selection: a rule that depends on the order of weights only, `top_edges()` unless given.
+
+    Raises:
+      ValueError: if the mix does not fit the space, holds a NaN or a negative weight.
+    """
+    random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    noisy = {}
+    for kind in space.cells:
+        rows = np.array(checked_rows(space, kind, mix))
+        if rows.min() < 0:
+            raise ValueError(f"weights are read as probabilities, but the mix of cell {kind!r} holds {rows.min()}")
+        noisy[kind] = rows / np.maximum(random.exponential(size=rows.shape), np.finfo(float).tiny)
+    return (top_edges() if selection is None else selection)(space, noisy)
+
+
+def best_of_samples(
+    key: Key,
+    space: SearchSpace,
+    mix: Mix,
+    accuracy: Callable[[Mix], float],
+    *,
+    num_samples: int = 100,
+    selection: Selection | None = None,
+) -> tuple[Genotype, float]:
+    """Returns the best of sampled genotypes under the weights of the supernet, and its accuracy there.
+
+    With a uniform mix this is the end of random search with weight sharing (RSPS), with a learnt one that of SETN.
+
+    Args:
+      mix: {kind: [E, O]}, probabilities of the ops, see `sample_genotype`.
+      accuracy: of the supernet under a mix, which is a `one_hot_mix` here. A genotype that is drawn again is not run again.
+      num_samples: how many are drawn; the first of the best wins.
+      selection: `top_edges()` unless given.
+
+    Raises:
+      ValueError: if num_samples is below 1 or the mix cannot be sampled from.
+
+    Example:
+      >>> import dnas, jax, numpy as np
+      >>> space = dnas.SPACES["darts"]
+      >>> uniform = {kind: np.full((14, 8), 1 / 8) for kind in space.cells}
+      >>> skips = lambda mix: float(mix["normal"][:, 3].sum())
+      >>> genotype, most = best_of_samples(jax.random.key(0), space, uniform, skips)
+      >>> genotype.count("skip_connect")["normal"] == most > 2
+      True
+    """
+    if num_samples < 1:
+        raise ValueError(f"at least one genotype is sampled, got num_samples = {num_samples}")
+    drawn = [sample_genotype(part, space, mix, selection=selection) for part in jax.random.split(key, num_samples)]
+    scores = {genotype: float(accuracy(one_hot_mix(space, genotype))) for genotype in dict.fromkeys(drawn)}
+    best = max(scores, key=scores.__getitem__)
+    return best, scores[best]

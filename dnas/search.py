@@ -28,7 +28,7 @@ from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
-from dnas.relax.relaxation import op_logits
+from dnas.relax.relaxation import op_logits, read_mix, value_at
 from dnas.rules import Observed, Rule, Verdict
 from dnas.scoring import make_accuracy
 from dnas.selection import Selection, top_edges
@@ -140,7 +140,7 @@ def make_search(
             loss, found = classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
             of_batch = jax.tree.map(lambda rows: rows.mean(-1) if rows.ndim == 3 else rows, mix)
             for weight, term in arch_losses:
-                loss += (weight(state.step) if callable(weight) else weight) * term(arch, of_batch)
+                loss += value_at(state.step, weight) * term(arch, of_batch)
             return loss, found
 
         return evaluate
@@ -156,7 +156,7 @@ def make_search(
         return state._replace(step=state.step + 1, key=key, weights=weights, arch=arch, optimizer=optimizer_state), found
 
     def mix(state: SearchState) -> Mix:
-        return read_mix(space, relaxation, state.arch, state.candidates, state.step)
+        return _read(space, relaxation, state.arch, state.candidates)
 
     return Search(init, step, mix, metrics)
 
@@ -176,16 +176,12 @@ def keep_candidates(mix: Array, candidates: Array) -> Array:
     return mix * candidates.reshape(candidates.shape + (1,) * (mix.ndim - 2))
 
 
-def read_mix(space: SearchSpace, relaxation: Relaxation, arch: Arch, candidates: Candidates, step: Array) -> Mix:
-    """Returns the mix {kind: [E, O]} that a selection reads: nothing in it is drawn at random."""
-
-    def read(rows, spec):
-        if relaxation.read is not None:
-            return relaxation.read(rows, spec)
-        return relaxation.sample(jax.random.key(0), rows, spec, step)
-
+def _read(space: SearchSpace, relaxation: Relaxation, arch: Arch, candidates: Candidates) -> Mix:
+    """The mix {kind: [E, O]} that a selection reads."""
     arch = in_play(arch, candidates)
-    return {kind: keep_candidates(read(arch[kind], spec), candidates[kind]) for kind, spec in space.cells.items()}
+    return {
+        kind: keep_candidates(read_mix(relaxation, arch[kind], spec), candidates[kind]) for kind, spec in space.cells.items()
+    }
 
 
 def _checked_candidates(space: SearchSpace, candidates: Candidates | None) -> dict[str, np.ndarray]:
@@ -311,7 +307,8 @@ def run_search(
     select(space, _as_numpy(mix_of(state)))  # a selection that does not fit the space fails here and not after an epoch
     if rule is not None:
         nothing = {kind: np.zeros(rows.shape, np.float32) for kind, rows in state.candidates.items()}
-        state = state._replace(between={"rule": rule.init(space, epochs), "stopped": np.asarray(False), "mix": nothing})
+        between = {"rule": rule.init(space, epochs), "stopped": False, "mix": nothing}
+        state = state._replace(between=jax.tree.map(jnp.asarray, between))
     state, history = resume(state), []
     if not _stopped(state):
         state, history = run_steps(
@@ -343,7 +340,7 @@ def _follow(rule: Rule, state: SearchState, observed: Observed) -> tuple[SearchS
         "mix": observed.mix if verdict.mix is None else verdict.mix,
     }
     # Shapes and types stay as they are: the step is compiled for them.
-    between = jax.tree.map(lambda new, old: np.asarray(new, old.dtype).reshape(old.shape), between, state.between)
+    between = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype).reshape(old.shape), between, state.between)
     if verdict.candidates is not None:
         state = state._replace(candidates=jax.tree.map(jnp.asarray, _checked_candidates(observed.space, verdict.candidates)))
     return state._replace(between=between), verdict
@@ -362,7 +359,7 @@ def _observer(space, supernet, relaxation, data, augmentation, batch_size):
     @jax.jit
     def largest_eigenvalue(state, batch):
         def loss(arch):
-            mix = read_mix(space, relaxation, arch, state.candidates, state.step)
+            mix = _read(space, relaxation, arch, state.candidates)
             return classification_loss(supernet.apply(state.weights, mix, batch.images), batch.labels)[0]
 
         return dominant_eigenvalue(hessian_vector_product(loss, state.arch), state.arch, jax.random.key(0))

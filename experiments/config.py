@@ -8,6 +8,8 @@ from typing import Literal, TypeVar
 
 import tyro
 
+from experiments.methods import METHODS
+
 
 @dataclasses.dataclass(frozen=True)
 class RetrainConfig:
@@ -91,8 +93,62 @@ class SearchConfig(RetrainConfig):
     Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
     """
 
+    method: str = "darts1"
+    """Published method by name; its settings are the defaults of those below."""
     relax: str = "softmax"
     """Relaxation by name."""
+    arch_init_scale: float = 1e-3
+    """Standard deviation of the first logits."""
+    temperature: float | None = None
+    """Of a Gumbel sample, at the start; by default that of the relaxation."""
+    temperature_end: float | None = None
+    """At the end, reached along a line; the same throughout unless given."""
+    edge_weights: bool = False
+    """Whether edges into a node have weights of their own, as in PC-DARTS."""
+    per_sample: bool = False
+    """Whether every image of a batch has a draw of its own, where the relaxation draws."""
+    perturb: Literal["random", "adversarial"] | None = None
+    """Train the weights under a perturbed mix, as SmoothDARTS does."""
+    perturb_radius: float = 0.3
+    """Largest change of a weight of the mix at the end; it grows from a tenth of that."""
+    skip_dropout: float = 0.0
+    """Rate at which skip connections are dropped in the search; falls to zero."""
+    search_drop_path: float = 0.0
+    """Rate at which ops are dropped in the search; grows from zero."""
+    optimizer: Literal["first_order", "unrolled", "finite_differences", "implicit", "single_level", "rarts"] = "first_order"
+    """How the two levels are optimised."""
+    unrolled_steps: int = 1
+    """Virtual steps of the unrolled gradient."""
+    order: Literal["arch_first", "weights_first"] = "arch_first"
+    """Which of the two steps comes first."""
+    warmup: float = 0.0
+    """Part of the epochs, from 0 to 1, in which arch stays as it is."""
+    arch_every: int = 1
+    """Arch moves in every so many steps."""
+    arch_optimizer: Literal["adam", "exponentiated_gradient"] = "adam"
+    """What moves arch; the second is for the relaxation simplex."""
+    arch_b1: float = 0.5
+    """Adam's for arch."""
+    rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
+    """How the learning rate of the weights falls."""
+    entropy: float = 0.0
+    """Weight of the mix's entropy in the loss of arch."""
+    beta_decay: float = 0.0
+    """Weight of beta-DARTS's term at the end; grows from zero."""
+    zero_one: float = 0.0
+    """Weight of FairDARTS's zero-one loss."""
+    arch_l2: float = 0.0
+    """Weight of the logits' squares."""
+    dirichlet_kl: float = 0.0
+    """Weight of DrNAS's distance from the uniform distribution."""
+    select: str = "top_edges"
+    """How the genotype is read, by name."""
+    rule: str | None = None
+    """What runs between epochs, by name: a guard that may stop the search, or decisions that drop candidates."""
+    stages: Literal["drnas_progressive", "p_darts", "darts_pt", "random"] | None = None
+    """Searches of several stages."""
+    sampled: bool = False
+    """Run only the drawn op of each edge; for relaxations whose draws are one-hot."""
     channels: int = 16
     """Channels of the first cells of the supernet."""
     cells: int = 8
@@ -128,6 +184,7 @@ PRESETS = {
         "channels": 8,
         "cells": 4,
         "epochs": 20,
+        "batch_size": 64,
         "arch_learning_rate": 3e-3,
         "learning_rate": 0.05,
         "retrain_channels": 16,
@@ -149,19 +206,25 @@ PRESETS = {
 Config = TypeVar("Config", bound=RetrainConfig)
 
 
-def preset(kind: type[Config], dataset: str) -> Config:
-    """Returns the defaults of a data set, or raises ValueError for an unknown one.
+def preset(kind: type[Config], dataset: str, method: str = "darts1") -> Config:
+    """Returns the defaults: those of a method, and before them those of a data set.
+
+    Raises:
+      ValueError: for a data set or a method that is not known.
 
     Example:
-      >>> preset(SearchConfig, "digits").cells
+      >>> preset(SearchConfig, "digits", "pc_darts").partial_channels
       4
     """
     if dataset not in PRESETS:
         raise ValueError(
             f"data set {dataset!r} is not known; choose from: {', '.join(PRESETS)}, or use dnas.run_search with arrays"
         )
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not known; choose from: {', '.join(METHODS)}")
     names = {field.name for field in dataclasses.fields(kind)}
-    return kind(dataset=dataset, **{name: value for name, value in PRESETS[dataset].items() if name in names})
+    settings = {"method": method, **METHODS[method].settings, **PRESETS[dataset]}
+    return kind(dataset=dataset, **{name: value for name, value in settings.items() if name in names})
 
 
 def parse(kind: type[Config], args: Sequence[str], default: Config | None = None) -> Config:
@@ -172,7 +235,9 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
     if default is None:
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--dataset", default="digits")
-        default = preset(kind, first.parse_known_args(list(args))[0].dataset)
+        first.add_argument("--method", default="darts1")
+        given = first.parse_known_args(list(args))[0]
+        default = preset(kind, given.dataset, given.method)
     config = tyro.cli(kind, args=spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
     # make passes ~ on as it is.
     data_dir = config.data_dir and config.data_dir.expanduser()
@@ -202,12 +267,15 @@ def check(config: RetrainConfig) -> None:
         whole_from_one = field.type in (int, int | None) and field.name not in _FROM_ZERO
         if whole_from_one and value is not None and value < 1:
             raise ValueError(f"{field.name} must be at least 1, got {value}")
-        if (field.type is float or field.name in _FROM_ZERO) and not 0 <= value < 2**31:
+        number = field.type is float or field.name in _FROM_ZERO or (field.type == float | None and value is not None)
+        if number and not 0 <= value < 2**31:
             raise ValueError(f"{field.name} must be a number from 0 on, and not a huge one, got {value}")
     if not config.clip > 0:
         raise ValueError(f"clip must be greater than 0, got {config.clip}; give a large number to clip nothing")
     if not config.momentum < 1:
         raise ValueError(f"momentum must be less than 1, got {config.momentum}")
+    if isinstance(config, SearchConfig) and config.warmup > 1:
+        raise ValueError(f"warmup is a part of the epochs, from 0 to 1, got {config.warmup}")
     if config.resume and config.overwrite:
         raise ValueError("resume continues a run and overwrite deletes it: give one of them")
 

@@ -15,7 +15,13 @@ class Method(NamedTuple):
     settings: dict[str, Any] = {}
 
 
-_DRNAS = {"relax": "dirichlet", "without_none": True, "learning_rate": 0.1, "min_learning_rate": 0.0, "arch_learning_rate": 6e-4}
+_DRNAS = {
+    "relax": "dirichlet",
+    "space": "darts_without_none",
+    "learning_rate": 0.1,
+    "min_learning_rate": 0.0,
+    "arch_learning_rate": 6e-4,
+}
 
 METHODS = {
     "darts1": Method("DARTS, first order", "https://arxiv.org/abs/1806.09055", "dnas/bilevel/first_order.py"),
@@ -92,7 +98,7 @@ METHODS = {
         "dnas/relax/sigmoid.py",
         {
             "relax": "sigmoid",
-            "without_none": True,
+            "space": "darts_without_none",
             "zero_one": 10.0,
             "select": "threshold",
             "batch_size": 128,
@@ -183,7 +189,10 @@ METHODS = {
         },
     ),
     "darts_pt": Method(
-        "DARTS-PT", "https://arxiv.org/abs/2108.04392", "dnas/rules/perturbation.py", {"stages": "darts_pt", "without_none": True}
+        "DARTS-PT",
+        "https://arxiv.org/abs/2108.04392",
+        "dnas/rules/perturbation.py",
+        {"stages": "darts_pt", "space": "darts_without_none"},
     ),
     "random": Method(
         "random cells, none searched", "https://arxiv.org/abs/1902.07638", "dnas/selection/random.py", {"stages": "random"}

@@ -3,7 +3,13 @@
 from dnas.cells.darts import DARTS_OPS, darts_space, inherit_weights
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
+from dnas.cells.sharp_darts import SHARP_OPS
 
-SPACES = {"darts": darts_space()}
+SPACES = {
+    "darts": darts_space(),
+    # FairDARTS, DrNAS and DARTS-PT search among seven ops.
+    "darts_without_none": darts_space(name="darts_without_none", ops=DARTS_OPS[1:]),
+    "sharp_darts": darts_space(name="sharp_darts", ops=SHARP_OPS),
+}
 
-__all__ = ["DARTS_OPS", "Norms", "OPS", "SPACES", "darts_space", "final_norms", "inherit_weights", "search_norms"]
+__all__ = ["DARTS_OPS", "Norms", "OPS", "SHARP_OPS", "SPACES", "darts_space", "final_norms", "inherit_weights", "search_norms"]

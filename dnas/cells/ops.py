@@ -146,6 +146,36 @@ class DilConv(nn.Module):
         return self.norms.conv()(pointwise(self.channels)(x))
 
 
+class SharpSepConv(nn.Module):
+    """Two separable convolutions with another width between them; stride and dilation are in the first.
+
+    sharpDARTS, https://arxiv.org/abs/1903.09900. Its "flood" is four times as wide in the middle, its "choke" 32 channels; with
+    the width of the ends and no dilation it is `SepConv`.
+    """
+
+    channels: int
+    stride: int
+    norms: Norms
+    kernel: int
+    dilation: int
+    middle: Callable[[int], int]  # channels -> channels between the two
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = DepthwiseConv(self.kernel, self.stride, dilation=self.dilation, relu=True)(x)
+        x = self.norms.conv()(pointwise(self.middle(self.channels))(x))
+        x = DepthwiseConv(self.kernel, 1, relu=True)(x)
+        return self.norms.conv()(pointwise(self.channels)(x))
+
+
+def _flood(channels: int) -> int:
+    return 4 * channels
+
+
+def _choke(channels: int) -> int:
+    return 32
+
+
 OPS: dict[str, Callable[..., nn.Module]] = {
     "none": Zero,
     "max_pool_3x3": partial(Pool, pool=max_pool),
@@ -155,4 +185,8 @@ OPS: dict[str, Callable[..., nn.Module]] = {
     "sep_conv_5x5": partial(SepConv, kernel=5),
     "dil_conv_3x3": partial(DilConv, kernel=3),
     "dil_conv_5x5": partial(DilConv, kernel=5),
+    "flood_conv_3x3": partial(SharpSepConv, kernel=3, dilation=1, middle=_flood),
+    "dil_flood_conv_3x3": partial(SharpSepConv, kernel=3, dilation=2, middle=_flood),
+    "choke_conv_3x3": partial(SharpSepConv, kernel=3, dilation=1, middle=_choke),
+    "dil_choke_conv_3x3": partial(SharpSepConv, kernel=3, dilation=2, middle=_choke),
 }

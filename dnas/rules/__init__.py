@@ -1,5 +1,6 @@
 """What may happen between the epochs of a search: guards that stop it, and decisions that drop candidates. One paper a file."""
 
+from dnas.rules.best_sample import best_sample
 from dnas.rules.chain import chain
 from dnas.rules.eigenvalue import eigenvalue
 from dnas.rules.greedy import greedy, greedy_epochs
@@ -10,6 +11,7 @@ from dnas.rules.skip_count import skip_count
 
 # Each entry makes a rule with the paper's defaults.
 RULES = {
+    "best_sample": best_sample,
     "eigenvalue": eigenvalue,
     "greedy": greedy,
     "perturbation": perturbation,
@@ -22,6 +24,7 @@ __all__ = [
     "RULES",
     "Rule",
     "Verdict",
+    "best_sample",
     "chain",
     "eigenvalue",
     "greedy",

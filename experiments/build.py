@@ -1,0 +1,151 @@
+"""From settings to the parts of a search: names become objects here."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import optax
+
+import dnas
+from dnas import arch_losses, bilevel, relax, rules, selection
+from experiments.config import SearchConfig
+
+
+class Length(NamedTuple):
+    """Of a search, or of a stage of one."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+def length_of(config: SearchConfig, num_images: int) -> Length:
+    """Returns how long a search over so many training images is."""
+    used = num_images if is_single_level(config) else num_images // 2
+    return Length(config.epochs, max(used // config.batch_size, 1))
+
+
+def is_single_level(config: SearchConfig) -> bool:
+    return config.optimizer == "single_level"
+
+
+def parts_of(config: SearchConfig, num_images: int) -> dict[str, Any]:
+    """Returns what `dnas.run_search` takes of the settings besides data, space and sizes.
+
+    Raises:
+      ValueError: for names that do not exist, and for parts that do not fit each other.
+    """
+    _check(config)
+    length = length_of(config, num_images)
+    return {
+        "relaxation": _relaxation(config, length),
+        "optimizer": functools.partial(_optimizer, config),
+        "arch_losses": _arch_losses(config, length),
+        "perturbation": _perturbation(config, length),
+        "single_level": is_single_level(config),
+        "rule": None if config.rule is None else _named(rules.RULES, "rule", config.rule)(),
+        "select": _named(selection.SELECTIONS, "select", config.select)(),
+    }
+
+
+def _named(known: Mapping[str, Any], what: str, name: str):
+    if name not in known:
+        raise ValueError(f"{what} {name!r} is not known; choose from: {', '.join(known)}")
+    return known[name]
+
+
+def _check(config: SearchConfig) -> None:
+    _named(relax.RELAXATIONS, "relaxation", config.relax)
+    if (config.relax == "simplex") != (config.arch_optimizer == "exponentiated_gradient"):
+        raise ValueError(
+            "the relaxation simplex and the arch optimiser exponentiated_gradient belong together: give RELAX=simplex "
+            "ARCH_OPTIMIZER=exponentiated_gradient, or neither"
+        )
+    if config.edge_weights and config.arch_optimizer == "exponentiated_gradient":
+        raise ValueError("edge weights are logits, which exponentiated_gradient would take for probabilities; leave one out")
+    if config.sampled and config.relax not in ("gumbel_hard", "binary_gates"):
+        raise ValueError(
+            f"sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or binary_gates, not {config.relax}"
+        )
+    if config.sampled and config.per_sample:
+        raise ValueError("a sampled path is one for the whole batch; leave out sampled or per_sample")
+    if config.optimizer == "single_level" and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
+        raise ValueError("a single level has no arch step of its own: leave out warmup, arch_every and order")
+    if config.optimizer == "rarts" and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
+        raise ValueError("RARTS has its own order of steps: leave out warmup, arch_every and order")
+
+
+def _relaxation(config: SearchConfig, length: Length) -> dnas.Relaxation:
+    options: dict[str, Any] = {}
+    if config.relax in ("gumbel_softmax", "gumbel_hard") and config.temperature is not None:
+        end = config.temperature if config.temperature_end is None else config.temperature_end
+        options["temperature"] = relax.linear_temperature(*length, start=config.temperature, end=end)
+    if config.relax not in ("simplex", "sigmoid", "edge_weights", "max_w"):
+        options["init_scale"] = config.arch_init_scale
+    made = relax.RELAXATIONS[config.relax](**options)
+    if config.edge_weights and config.relax != "edge_weights":
+        made = relax.edge_weights(made)
+    if config.skip_dropout:
+        falling = optax.linear_schedule(config.skip_dropout, 0.0, length.steps)
+        made = relax.drop_ops(made, falling, ops=("skip_connect",))
+    if config.search_drop_path:
+        made = relax.drop_ops(made, optax.linear_schedule(0.0, config.search_drop_path, length.steps))
+    return relax.per_sample(made, config.batch_size) if config.per_sample else made
+
+
+def _arch_losses(config: SearchConfig, length: Length) -> list[tuple[Any, Any]]:
+    terms = [
+        (config.entropy, arch_losses.entropy()),
+        (config.zero_one, arch_losses.zero_one()),
+        (config.arch_l2, arch_losses.l2()),
+        (config.dirichlet_kl, arch_losses.dirichlet_kl()),
+    ]
+    terms = [(weight, term) for weight, term in terms if weight]
+    if config.beta_decay:
+        terms.append((arch_losses.beta_decay_schedule(*length, end=config.beta_decay), arch_losses.beta_decay()))
+    return terms
+
+
+def _perturbation(config: SearchConfig, length: Length):
+    if config.perturb is None:
+        return None
+    radius = relax.perturbation_radius(*length, start=config.perturb_radius / 10, end=config.perturb_radius)
+    return {"random": relax.random_perturbation, "adversarial": relax.adversarial_perturbation}[config.perturb](radius)
+
+
+def _optimizer(config: SearchConfig, epochs: int, steps_per_epoch: int) -> dnas.BilevelOptimizer:
+    make_schedule = {"cosine": bilevel.cosine_by_epoch, "cosine_power": bilevel.cosine_power_annealing}[config.rate_schedule]
+    schedule = make_schedule(
+        epochs, steps_per_epoch, learning_rate=config.learning_rate, min_learning_rate=config.min_learning_rate
+    )
+    of_weights = functools.partial(bilevel.sgd, schedule, momentum=config.momentum, weight_decay=config.weight_decay)
+    weights, arch = of_weights(clip=config.clip), _arch_optimizer(config)
+    if config.optimizer == "single_level":  # the outer objective holds the arch losses, and has the same batch
+        return bilevel.single_level(weights, arch, inner_weight=0.0)
+    if config.optimizer == "rarts":
+        return bilevel.rarts(weights, arch)
+    gradients = {
+        "first_order": bilevel.first_order,
+        "unrolled": functools.partial(bilevel.unrolled, config.unrolled_steps),
+        "finite_differences": bilevel.finite_differences,
+        "implicit": bilevel.implicit,
+    }
+    return bilevel.alternating(
+        gradients[config.optimizer](),
+        weights,
+        arch,
+        virtual_optimizer=of_weights(clip=None),
+        warmup_steps=round(config.warmup * epochs) * steps_per_epoch,
+        arch_every=config.arch_every,
+        order=config.order,
+    )
+
+
+def _arch_optimizer(config: SearchConfig) -> optax.GradientTransformation:
+    if config.arch_optimizer == "exponentiated_gradient":
+        return relax.exponentiated_gradient(config.arch_learning_rate)
+    adam = bilevel.arch_adam(config.arch_learning_rate, b1=config.arch_b1, weight_decay=config.arch_weight_decay)
+    return relax.keep_pair_mass(adam) if config.relax == "binary_gates" else adam

@@ -3,7 +3,7 @@
 import jax
 
 from dnas.base import Array, Key
-from dnas.relax.relaxation import Relaxation
+from dnas.relax.relaxation import Relaxation, normal_logits
 from dnas.space import CellSpec
 
 
@@ -21,11 +21,8 @@ def softmax(*, init_scale: float = 1e-3) -> Relaxation:
       ((14, 8), 1.0)
     """
 
-    def init(key: Key, spec: CellSpec) -> Array:
-        return init_scale * jax.random.normal(key, (len(spec.edges), len(spec.ops)))
-
     def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
         del key, spec, step
         return jax.nn.softmax(arch, axis=-1)
 
-    return Relaxation(init, sample)
+    return Relaxation(normal_logits(init_scale), sample)

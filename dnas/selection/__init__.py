@@ -5,6 +5,7 @@ from dnas.selection.best_of_samples import best_of_samples, sample_genotype
 from dnas.selection.random import random_genotype
 from dnas.selection.selection import Selection
 from dnas.selection.skip_budget import skip_budget
+from dnas.selection.strongest_ops import strongest_ops
 from dnas.selection.threshold import threshold
 from dnas.selection.top_edges import top_edges
 
@@ -24,6 +25,7 @@ __all__ = [
     "random_genotype",
     "sample_genotype",
     "skip_budget",
+    "strongest_ops",
     "threshold",
     "top_edges",
 ]

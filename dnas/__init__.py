@@ -1,18 +1,64 @@
 """dnas: differentiable architecture search (the DARTS family) in JAX."""
 
-from dnas import cells, contracts, hw_loss, relax
+from dnas import arch_losses, bilevel, cells, contracts, hw_loss, relax, rules, selection
 from dnas.base import Batch
-from dnas.bilevel import BilevelOptimizer, alternating, arch_adam, cosine_by_epoch, darts_optimizer, first_order, sgd
-from dnas.cells import OPS, SPACES, darts_space, inherit_weights
+from dnas.bilevel import (
+    BilevelOptimizer,
+    alternating,
+    arch_adam,
+    cosine_by_epoch,
+    cosine_power_annealing,
+    darts_optimizer,
+    finite_differences,
+    first_order,
+    implicit,
+    rarts,
+    sgd,
+    single_level,
+    unrolled,
+)
+from dnas.cells import OPS, SPACES, darts_space, inherit_weights, widen_weights
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
+from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
 from dnas.loop import Progress
 from dnas.published import PUBLISHED
-from dnas.relax import RELAXATIONS, Relaxation, softmax
+from dnas.relax import (
+    RELAXATIONS,
+    Relaxation,
+    adversarial_perturbation,
+    binary_gates,
+    dirichlet,
+    drop_ops,
+    edge_weights,
+    exponentiated_gradient,
+    gumbel_hard,
+    gumbel_softmax,
+    keep_pair_mass,
+    max_w,
+    per_sample,
+    random_perturbation,
+    sigmoid,
+    simplex,
+    softmax,
+    sparsemax,
+    with_prior,
+)
 from dnas.retrain import RetrainResult, RetrainState, final_sgd, make_evaluation, retrain
+from dnas.rules import RULES, Observed, Rule, Verdict, perturbation_epochs
 from dnas.search import Search, SearchResult, SearchState, make_search, run_search
-from dnas.selection import Selection, random_genotype, top_edges
+from dnas.selection import (
+    SELECTIONS,
+    Selection,
+    argmax_edges,
+    best_of_samples,
+    random_genotype,
+    skip_budget,
+    strongest_ops,
+    threshold,
+    top_edges,
+)
 from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype, one_hot_mix
 
 __all__ = [
@@ -26,12 +72,16 @@ __all__ = [
     "LayerSpec",
     "Network",
     "OPS",
+    "Observed",
     "PUBLISHED",
     "Progress",
     "RELAXATIONS",
+    "RULES",
     "Relaxation",
     "RetrainResult",
     "RetrainState",
+    "Rule",
+    "SELECTIONS",
     "SPACES",
     "Search",
     "SearchResult",
@@ -39,29 +89,65 @@ __all__ = [
     "SearchState",
     "Selection",
     "Supernet",
+    "Verdict",
+    "adversarial_perturbation",
     "alternating",
     "arch_adam",
+    "arch_losses",
+    "argmax_edges",
+    "best_of_samples",
+    "bilevel",
+    "binary_gates",
     "cells",
     "check_genotype",
     "contracts",
     "cosine_by_epoch",
+    "cosine_power_annealing",
     "count_network",
     "count_supernet",
     "darts_optimizer",
     "darts_space",
+    "dirichlet",
+    "dominant_eigenvalue",
+    "drop_ops",
+    "edge_weights",
+    "exponentiated_gradient",
     "final_sgd",
+    "finite_differences",
     "first_order",
+    "gumbel_hard",
+    "gumbel_softmax",
+    "hessian_vector_product",
     "hw_loss",
+    "implicit",
     "inherit_weights",
+    "keep_pair_mass",
     "make_evaluation",
     "make_search",
+    "max_w",
     "one_hot_mix",
+    "per_sample",
+    "perturbation_epochs",
     "plain_augmentation",
     "random_genotype",
+    "random_perturbation",
+    "rarts",
     "relax",
     "retrain",
+    "rules",
     "run_search",
+    "selection",
     "sgd",
+    "sigmoid",
+    "simplex",
+    "single_level",
+    "skip_budget",
     "softmax",
+    "sparsemax",
+    "strongest_ops",
+    "threshold",
     "top_edges",
+    "unrolled",
+    "widen_weights",
+    "with_prior",
 ]

@@ -46,7 +46,7 @@ def parts_of(config: SearchConfig, num_images: int) -> dict[str, Any]:
         "arch_losses": _arch_losses(config, length),
         "perturbation": _perturbation(config, length),
         "single_level": is_single_level(config),
-        "rule": None if config.rule is None else _named(rules.RULES, "rule", config.rule)(),
+        "rule": None if config.rule is None else _rule(config),
         "select": _named(selection.SELECTIONS, "select", config.select)(),
     }
 
@@ -76,6 +76,25 @@ def _check(config: SearchConfig) -> None:
         raise ValueError("a single level has no arch step of its own: leave out warmup, arch_every and order")
     if config.optimizer == "rarts" and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
         raise ValueError("RARTS has its own order of steps: leave out warmup, arch_every and order")
+
+
+def _rule(config: SearchConfig) -> dnas.Rule:
+    """The rule by name, its epochs counted as parts of the search where the paper counts them in one of 50."""
+    _named(rules.RULES, "rule", config.rule)
+    epochs, part = config.epochs, config.epochs / 50
+    if config.rule == "greedy":
+        return rules.greedy(warm_up=max(round(9 * part), 1), interval=max(round(config.interval * part), 1))
+    if config.rule == "perturbation":
+        space = dnas.SPACES[config.space]
+        first = epochs - rules.perturbation_epochs(space, interval=config.interval, from_epoch=1) + 1
+        return rules.perturbation(interval=config.interval, from_epoch=max(first, 1), seed=config.seed)
+    if config.rule == "eigenvalue":
+        return rules.eigenvalue(from_epoch=max(round(10 * part), 1))
+    if config.rule == "ranking":
+        return rules.ranking(patience=max(round(10 * part), 1))
+    if config.rule == "best_sample":
+        return rules.best_sample(num_samples=config.samples, seed=config.seed)
+    return rules.RULES[config.rule]()
 
 
 def _relaxation(config: SearchConfig, length: Length) -> dnas.Relaxation:

@@ -145,6 +145,10 @@ class SearchConfig(RetrainConfig):
     """How the genotype is read, by name."""
     rule: str | None = None
     """What runs between epochs, by name: a guard that may stop the search, or decisions that drop candidates."""
+    interval: int = 5
+    """Epochs between the decisions of the rules greedy and perturbation; in 50 epochs, or in the tuning of DARTS-PT."""
+    samples: int = 100
+    """How many architectures the rule best_sample evaluates."""
     stages: Literal["drnas_progressive", "p_darts", "darts_pt", "random"] | None = None
     """Searches of several stages."""
     sampled: bool = False
@@ -224,6 +228,8 @@ def preset(kind: type[Config], dataset: str, method: str = "darts1") -> Config:
         raise ValueError(f"method {method!r} is not known; choose from: {', '.join(METHODS)}")
     names = {field.name for field in dataclasses.fields(kind)}
     settings = {"method": method, **METHODS[method].settings, **PRESETS[dataset]}
+    if PRESETS[dataset]:
+        settings |= METHODS[method].small
     return kind(dataset=dataset, **{name: value for name, value in settings.items() if name in names})
 
 

@@ -13,6 +13,7 @@ class Method(NamedTuple):
     url: str
     file: str  # where its idea is
     settings: dict[str, Any] = {}
+    small: dict[str, Any] = {}  # what it needs at the small sizes that a data set's own settings may have
 
 
 _DRNAS = {
@@ -91,6 +92,7 @@ METHODS = {
             "warmup": 10 / 25,
             "stages": "drnas_progressive",
         },
+        {"channels": 24, "epochs": 10},
     ),
     "fair_darts": Method(
         "FairDARTS",
@@ -153,6 +155,7 @@ METHODS = {
             "min_learning_rate": 0.0,
             "arch_learning_rate": 6e-4,
         },
+        {"cells": 3, "epochs": 10},
     ),
     "sgas": Method(
         "SGAS",
@@ -193,6 +196,7 @@ METHODS = {
         "https://arxiv.org/abs/2108.04392",
         "dnas/rules/perturbation.py",
         {"stages": "darts_pt", "space": "darts_without_none"},
+        {"interval": 1},
     ),
     "random": Method(
         "random cells, none searched", "https://arxiv.org/abs/1902.07638", "dnas/selection/random.py", {"stages": "random"}

@@ -12,6 +12,8 @@ import optax
 import dnas
 from dnas.data import Augmentation, statistics
 from dnas.loop import Progress, StepMemory
+from dnas.relax import op_logits
+from experiments import build, stages
 from experiments.checkpoints import Checkpoints
 from experiments.config import RetrainConfig, SearchConfig
 from experiments.datasets import Dataset, load
@@ -39,9 +41,6 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     """
     if config.space not in dnas.SPACES:
         raise ValueError(f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
-    relax = getattr(config, "relax", "softmax")
-    if relax not in dnas.RELAXATIONS:
-        raise ValueError(f"relaxation {relax!r} is not known; choose from: {', '.join(dnas.RELAXATIONS)}")
     if not config.drop_path < 1:
         raise ValueError(f"drop_path is a rate below 1, got {config.drop_path}")
     space = dnas.SPACES[config.space]
@@ -53,7 +52,11 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     if isinstance(config, SearchConfig):
         space.layers(channels=config.channels, num_cells=config.cells, image_size=size)
         space.supernet(channels=config.channels, num_cells=config.cells, **supernet_options(config))
-        batches["batch_size"] = config.batch_size, len(dataset.train_labels) // 2
+        images = len(dataset.train_labels)
+        batches["batch_size"] = config.batch_size, images if build.is_single_level(config) else images // 2
+        for stage in stages.stages_of(config):
+            build.parts_of(stage.config, images)
+            space.supernet(channels=stage.config.channels, num_cells=stage.config.cells, **supernet_options(stage.config))
     for name, (batch_size, available) in batches.items():
         if batch_size > available:
             raise ValueError(f"{name} is {batch_size}, but there are {available} images for it; lower it or use more images")
@@ -84,14 +87,36 @@ def _sizes(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
 
 
 def search(job: Job) -> dict[str, Any]:
-    """Runs the search, or reads its result if it is done: the genotype's JSON and the seconds it took."""
-    config, dataset, space = job.config, job.dataset, job.space
+    """Runs the search with all its stages, or reads its result if it is done: the genotype's JSON and the seconds it took."""
     done = job.run.read("phases/search.json")
     if done:
         return done
-    phase = _Phase(job, "search", "search")
-    result = dnas.run_search(
-        space,
+    if job.config.stages == "random":
+        genotype = dnas.random_genotype(jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 2), job.space)
+        write_genotype(job.run, genotype)
+        result = {"genotype": genotype.to_json(), "seconds": 0.0}
+        job.run.write("phases/search.json", result)
+        return result
+    plan = stages.stages_of(job.config)
+    seconds, before = 0.0, None
+    for number, stage in enumerate(plan, start=1):
+        last = number == len(plan)
+        # The last goes by the name that reports look for.
+        phase = _Phase(
+            job,
+            "search" if last else f"search_stage_{number}",
+            f"search {number} of {len(plan)}" if len(plan) > 1 else "search",
+        )
+        before = _search_stage(job, phase, stage, before)
+        seconds += phase.seconds()
+    write_genotype(job.run, before.genotype)
+    return phase.finish({"genotype": before.genotype.to_json(), "seconds": seconds})
+
+
+def _search_stage(job: Job, phase: "_Phase", stage: stages.Stage, before: dnas.SearchResult | None) -> dnas.SearchResult:
+    config, dataset = stage.config, job.dataset
+    return dnas.run_search(
+        job.space,
         (dataset.train_images, dataset.train_labels),
         num_classes=dataset.num_classes,
         channels=config.channels,
@@ -100,25 +125,14 @@ def search(job: Job) -> dict[str, Any]:
         batch_size=config.batch_size,
         max_steps=config.steps,
         supernet_options=supernet_options(config),
-        relaxation=dnas.RELAXATIONS[config.relax](),
-        optimizer=partial(
-            dnas.darts_optimizer,
-            learning_rate=config.learning_rate,
-            min_learning_rate=config.min_learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clip=config.clip,
-            arch_learning_rate=config.arch_learning_rate,
-            arch_weight_decay=config.arch_weight_decay,
-        ),
+        candidates=None if before is None or stage.candidates is None else stage.candidates(before),
+        **build.parts_of(config, len(dataset.train_labels)),
         augmentation=job.augmentation,
         seed=config.seed,
-        resume=phase.resume,
+        resume=lambda state: phase.resume(state if before is None or stage.begin is None else stage.begin(state, before)),
         report=phase.report,
         announce=phase.announce,
     )
-    write_genotype(job.run, result.genotype)
-    return phase.finish({"genotype": result.genotype.to_json()})
 
 
 def supernet_options(config: SearchConfig) -> dict[str, Any]:
@@ -128,6 +142,7 @@ def supernet_options(config: SearchConfig) -> dict[str, Any]:
         "schedule": config.schedule,
         "remat": config.remat,
         "dtype": dtype_of(config),
+        "sampled": config.sampled,
     }
 
 
@@ -253,21 +268,24 @@ class _Phase:
                 "seconds_per_step": progress.seconds,
                 "elapsed": elapsed,
             }
-            if self._name == "search":
-                row["arch"] = {kind: np.asarray(rows).tolist() for kind, rows in progress.state.arch.items()}
+            if hasattr(progress.state, "arch"):
+                row["arch"] = {kind: np.asarray(op_logits(rows)).tolist() for kind, rows in progress.state.arch.items()}
             self._job.run.append(row)
         # The row goes first: after a crash in between, the row is taken back and written again.
         age = time.monotonic() - self._saved
         due = age >= self._job.config.checkpoint_seconds and (progress.row is not None or age >= _STATE_SECONDS)
-        if due or progress.step == progress.total_steps:
+        if due or progress.stopped or progress.step == progress.total_steps:
             self._checkpoints.save(progress.step, progress.state)
             self._saved = time.monotonic()
 
     def announce(self, memory: StepMemory) -> None:
         self._display.announce(memory)
 
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
-        result["seconds"] = time.monotonic() - self._started
+        result.setdefault("seconds", self.seconds())
         self._job.run.write(f"phases/{self._name}.json", result)
         return result
 

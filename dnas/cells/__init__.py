@@ -4,6 +4,7 @@ from dnas.cells.darts import DARTS_OPS, darts_space, inherit_weights
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.sharp_darts import SHARP_OPS
+from dnas.cells.widen import widen_weights
 
 SPACES = {
     "darts": darts_space(),
@@ -12,4 +13,15 @@ SPACES = {
     "sharp_darts": darts_space(name="sharp_darts", ops=SHARP_OPS),
 }
 
-__all__ = ["DARTS_OPS", "Norms", "OPS", "SHARP_OPS", "SPACES", "darts_space", "final_norms", "inherit_weights", "search_norms"]
+__all__ = [
+    "DARTS_OPS",
+    "Norms",
+    "OPS",
+    "SHARP_OPS",
+    "SPACES",
+    "darts_space",
+    "final_norms",
+    "inherit_weights",
+    "search_norms",
+    "widen_weights",
+]

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnas.base import Mix
 from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
 from dnas.space import SearchSpace
 

@@ -40,7 +40,7 @@ def _keep(number: int) -> Callable[[dnas.SearchResult], Candidates]:
 
 
 def _drnas_progressive(config: SearchConfig) -> list[Stage]:
-    """Fewer candidates on more of the channels: K falls to two thirds, the ops from seven to four, and weights and logits go on.
+    """Fewer candidates on more of the channels: K falls to two thirds, the ops from seven to four; weights and logits stay.
 
     DrNAS, section 3.4, https://arxiv.org/abs/2006.10355.
     """

@@ -15,8 +15,8 @@ def widen_weights(weights: PyTree, wider: PyTree) -> PyTree:
     https://arxiv.org/abs/2006.10355, when the candidates of partial channels get more of them.
 
     Args:
-      weights, wider: trees of arrays with the same structure; an array's last axis is that of its outputs, the one before it that
-        of its inputs. Of `wider` only the shapes are read.
+      weights, wider: trees of arrays of one structure; the last axis of an array is that of outputs, the one before it that of
+        inputs. Of `wider` only the shapes are read.
 
     Raises:
       ValueError: if the trees differ in structure, or an array of `wider` is smaller.

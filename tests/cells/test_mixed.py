@@ -316,3 +316,52 @@ def test_chosen_ops_sum_over_several_ops():
     chosen = ChosenOps(("max_pool_3x3", "skip_connect"), CHANNELS, 1, final_norms(True))
     alone = [ChosenOps((name,), CHANNELS, 1, final_norms(True)).apply({}, images()) for name in chosen.ops]
     np.testing.assert_allclose(chosen.apply({}, images()), sum(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_mix_of_each_sample_is_the_mixed_op_on_each_sample(parts):
+    """With a candidate without a norm: a norm looks at the whole batch."""
+    mixed = MixedOp(("none", "skip_connect"), CHANNELS, 1, search_norms(), partial_channels=parts)
+    mix, x = jax.random.uniform(jax.random.key(2), (2, BATCH)), images()
+    together = mixed.apply({}, x, mix)
+    alone = [mixed.apply({}, x[number : number + 1], mix[:, number]) for number in range(BATCH)]
+    np.testing.assert_allclose(together, jnp.concatenate(alone), atol=1e-6)
+
+
+def test_equal_mixes_of_all_samples_are_one_mix_gradients_included(edge):
+    mixed, variables, x, _ = edge
+    mix = jax.random.uniform(jax.random.key(2), (len(NAMES),))
+
+    def loss(mix, x):
+        return (mixed.apply(variables, x, mix) ** 2).sum()
+
+    of_mix, of_x = jax.grad(loss, (0, 1))(mix, x)
+    of_mixes, again = jax.grad(loss, (0, 1))(jnp.tile(mix[:, None], BATCH), x)
+    np.testing.assert_allclose(of_mixes.sum(1), of_mix, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(again, of_x, atol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["edges", "waves"])
+def test_cell_with_a_mix_of_each_sample_equals_one_mix_where_all_are_equal(schedule):
+    spec = CellSpec(2, 2, ((0, 2), (1, 2), (0, 3), (2, 3)), ("none", "skip_connect", "max_pool_3x3"), (2, 3))
+    cell = MixedCell(spec, CHANNELS, 1, search_norms(), schedule=schedule)
+    mix, inputs = jax.random.uniform(jax.random.key(2), (4, 3)), [images(1), images(2)]
+    expected = cell.apply({}, inputs, mix)
+    np.testing.assert_allclose(cell.apply({}, inputs, jnp.tile(mix[..., None], BATCH)), expected, atol=1e-5)
+
+
+def test_what_passes_by_a_partial_op_has_the_weight_of_its_edge():
+    """An edge of weight zero adds nothing, one of half adds half."""
+    mixed = MixedOp(NAMES, CHANNELS, 1, search_norms(), partial_channels=2)
+    variables = filled(mixed, images(), jnp.ones(len(NAMES)))
+    mix = jax.nn.softmax(jnp.arange(4.0))
+    whole = mixed.apply(variables, images(), mix)
+    np.testing.assert_allclose(mixed.apply(variables, images(), 0.5 * mix), 0.5 * whole, atol=1e-5)
+    assert not mixed.apply(variables, images(), 0 * mix).any()
+
+
+def test_a_sampled_path_of_each_sample_is_refused():
+    mixed = MixedOp(NAMES, CHANNELS, 1, search_norms(), sampled=True)
+    variables = filled(mixed, images(), jnp.ones(len(NAMES)))
+    with pytest.raises(ValueError, match="one for the whole batch.*sampled=False"):
+        mixed.apply(variables, images(), jnp.ones((len(NAMES), BATCH)))

@@ -235,7 +235,7 @@ def run_search(
       relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses,
         perturbation, candidates: as in `make_search`; select: `top_edges()` unless given.
       single_level: train arch on the batches of the weights, which are then drawn from all images, as SNAS does.
-      rule: runs after every epoch; may stop the search, name the mix that the genotype is read from, and drop candidates.
+      rule: runs after every whole epoch; may stop the search, name the mix that the genotype is read from, and drop candidates.
       augmentation: unless given, images are normalised by their own mean and deviation and nothing else.
       resume: is given the initial state and returns the state to go on from, for instance a checkpoint's.
       report: called with a `Progress` after every compiled call; rows at the end of an epoch hold mix and genotype.
@@ -296,7 +296,7 @@ def run_search(
 
     def at_epoch_end(state: SearchState) -> tuple[SearchState, dict[str, Any], bool]:
         mix = _as_numpy(mix_of(state))
-        if rule is None:
+        if rule is None or int(state.step) % steps_per_epoch:
             return state, {"mix": mix, "genotype": select(space, mix)}, False
         epoch = int(state.step) // steps_per_epoch
         state, verdict = _follow(rule, state, observe(state, mix, epoch))

@@ -36,13 +36,27 @@ def step_with(relaxation, optimizer, **parts):
     return state, *jax.jit(made.step)(state, *batches())
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", relax.RELAXATIONS)
-def test_every_relaxation_is_moved_by_every_optimizer(name, optimizer):
+def test_every_relaxation_goes_with_every_optimizer(name):
+    for optimizer in OPTIMIZERS.values():
+        made = small_search(LINEAR, relaxation=relax.RELAXATIONS[name](), optimizer=optimizer(adam_for(name)))
+        state = jax.eval_shape(made.init, jax.random.key(0))
+        after, metrics = jax.eval_shape(made.step, state, *batches())
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), state
+        )
+        assert {"loss", "accuracy", "valid_loss", "valid_accuracy"} <= set(metrics)
+
+
+PAIRS = [(name, "first_order") for name in relax.RELAXATIONS] + [("gumbel_hard", name) for name in OPTIMIZERS]
+
+
+@pytest.mark.parametrize(("name", "optimizer"), dict.fromkeys(PAIRS))
+def test_a_relaxation_is_moved_by_an_optimizer(name, optimizer):
     before, after, metrics = step_with(relax.RELAXATIONS[name](), OPTIMIZERS[optimizer](adam_for(name)))
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((after.weights, after.arch, metrics)))
-    moved = jax.tree.map(lambda a, b: (a != b).any(), relax.op_logits(before.arch["cell"]), relax.op_logits(after.arch["cell"]))
-    assert moved and (before.weights != after.weights).any()
+    moved = relax.op_logits(before.arch["cell"]) != relax.op_logits(after.arch["cell"])
+    assert moved.any() and (before.weights != after.weights).any()
 
 
 @pytest.mark.parametrize("name", relax.RELAXATIONS)
@@ -54,8 +68,8 @@ def test_dropped_candidates_have_no_weight_and_what_is_decided_does_not_move(nam
         optimizer=bilevel.alternating(bilevel.first_order(), STEEP, optax.sgd(0.1) if name != "simplex" else adam_for(name)),
         candidates={"cell": allowed},
     )
-    state = made.init(jax.random.key(0))
-    after, _ = made.step(state, *batches())
+    state = jax.jit(made.init)(jax.random.key(0))
+    after, _ = jax.jit(made.step)(state, *batches())
     for one in (state, after):
         mix = made.mix(one)["cell"]
         assert not mix[~allowed].any() and mix[1, 2] > 0
@@ -156,10 +170,7 @@ def test_a_resumed_search_with_a_rule_equals_the_uninterrupted_one(stop):
     whole = search(rule=rule, epochs=6)
     part = search(rule=rule, epochs=6, max_steps=stop)
     resumed = search(rule=rule, epochs=6, resume=lambda state: part.state)
-    if stop % 5:  # the rule has seen a part of an epoch that the uninterrupted search has not
-        assert int(resumed.state.step) == int(whole.state.step)
-    else:
-        assert_same(resumed.state, whole.state)
+    assert_same(resumed.state, whole.state)
     assert resumed.genotype == whole.genotype
 
 

@@ -1,4 +1,4 @@
-"""Greedy decisions during the search: SGAS, section 3.2, https://arxiv.org/abs/1912.00195."""
+"""Greedy decisions during the search: SGAS, https://arxiv.org/abs/1912.00195."""
 
 from typing import NamedTuple
 
@@ -60,17 +60,22 @@ def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: 
         due = observed.epoch > warm_up and (observed.epoch - 1 - warm_up) % interval == 0
         decided, past, candidates = dict(state.decided), {}, dict(observed.candidates)
         for kind, spec in observed.space.cells.items():
-            weights = _weights(spec, observed.mix[kind])
+            choosable = np.array([op != "none" for op in spec.ops])
+            weights = np.where(choosable, observed.mix[kind], 0.0)
             shares = weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(np.float32).tiny)
             recent = state.history[kind][history - min(int(state.seen), history) :]
             past[kind] = np.concatenate([state.history[kind][1:], shares[None].astype(np.float32)])
-            while (due or last) and (undecided := np.flatnonzero(candidates[kind].any(1) & ~decided[kind])).size:
-                factors = [weights.sum(1), _certainty(shares)]
-                if criterion == 2 and len(recent):
-                    factors.append(np.minimum(recent, shares).sum(2).mean(0))
+            factors = [weights.sum(1), _certainty(shares, choosable.sum())]
+            if criterion == 2 and len(recent):
+                factors.append(np.minimum(recent, shares).sum(2).mean(0))
+            while due or last:
+                left = np.asarray(candidates[kind]) & choosable
+                undecided = np.flatnonzero(left.any(1) & ~decided[kind])
+                if not undecided.size:
+                    break
                 score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
                 edge = undecided[score.argmax()]
-                candidates[kind] = keep_op(candidates[kind], edge, weights[edge].argmax())
+                candidates[kind] = keep_op(candidates[kind], edge, np.where(left[edge], weights[edge], -1).argmax())
                 decided[kind] = decided[kind] | (np.arange(len(spec.edges)) == edge)
                 candidates[kind] = _drop_rest(spec, decided[kind], candidates[kind], spec.edges[edge][1], k)
                 if not last:
@@ -99,16 +104,10 @@ def greedy_epochs(space: SearchSpace, *, warm_up: int = 9, interval: int = 5, af
     return warm_up + 1 + interval * (decisions - 1) + after
 
 
-def _weights(spec: CellSpec, rows: np.ndarray) -> np.ndarray:
-    """The mix [E, O] without `none`."""
-    return np.where([op == "none" for op in spec.ops], 0.0, np.asarray(rows))
-
-
-def _certainty(shares: np.ndarray) -> np.ndarray:
-    """One minus the entropy of each row, over the largest entropy that as many ops can have."""
+def _certainty(shares: np.ndarray, num_ops: int) -> np.ndarray:
+    """One minus the entropy of each row, over the largest that as many ops can have."""
     logarithms = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
-    most = np.log(max((shares > 0).any(0).sum(), 2))
-    return 1 + (shares * logarithms).sum(1) / most
+    return 1 + (shares * logarithms).sum(1) / np.log(max(num_ops, 2))
 
 
 def _scaled(factor: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnas.base import Array
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
 from dnas.space import CellSpec, SearchSpace
@@ -68,18 +69,8 @@ def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: 
             factors = [weights.sum(1), _certainty(shares, choosable.sum())]
             if criterion == 2 and len(recent):
                 factors.append(np.minimum(recent, shares).sum(2).mean(0))
-            while due or last:
-                left = np.asarray(candidates[kind]) & choosable
-                undecided = np.flatnonzero(left.any(1) & ~decided[kind])
-                if not undecided.size:
-                    break
-                score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
-                edge = undecided[score.argmax()]
-                candidates[kind] = keep_op(candidates[kind], edge, np.where(left[edge], weights[edge], -1).argmax())
-                decided[kind] = decided[kind] | (np.arange(len(spec.edges)) == edge)
-                candidates[kind] = _drop_rest(spec, decided[kind], candidates[kind], spec.edges[edge][1], k)
-                if not last:
-                    break
+            for _ in range(len(spec.edges) if last else int(due)):
+                candidates[kind], decided[kind] = _decide(spec, candidates[kind], decided[kind], weights, factors, k)
         changed = due or last
         state = GreedyState(decided, past, np.asarray(state.seen + 1), state.epochs)
         count = float(sum(rows.sum() for rows in decided.values()))
@@ -104,6 +95,25 @@ def greedy_epochs(space: SearchSpace, *, warm_up: int = 9, interval: int = 5, af
     return warm_up + 1 + interval * (decisions - 1) + after
 
 
+def _decide(
+    spec: CellSpec, candidates: Array, decided: np.ndarray, weights: np.ndarray, factors: list[np.ndarray], k: int
+) -> tuple[Array, np.ndarray]:
+    """The candidates [E, O] and the decided edges [E] after the next decision, if there is one left to make."""
+    left = np.asarray(candidates) & [op != "none" for op in spec.ops]
+    undecided = np.flatnonzero(left.any(1) & ~decided)
+    if not undecided.size:
+        return candidates, decided
+    score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
+    edge = undecided[score.argmax()]
+    candidates = keep_op(candidates, edge, np.where(left[edge], weights[edge], -1).argmax())
+    decided = decided | (np.arange(len(spec.edges)) == edge)
+    incoming = spec.incoming(spec.edges[edge][1])
+    if decided[list(incoming)].sum() >= k:
+        for other in incoming:
+            candidates = candidates if decided[other] else drop_edge(candidates, other)
+    return candidates, decided
+
+
 def _certainty(shares: np.ndarray, num_ops: int) -> np.ndarray:
     """One minus the entropy of each row, over the largest that as many ops can have."""
     logarithms = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
@@ -114,11 +124,3 @@ def _scaled(factor: np.ndarray) -> np.ndarray:
     """From 0 to 1; ones where all are equal, so that a factor which tells nothing decides nothing."""
     spread = factor.max() - factor.min()
     return (factor - factor.min()) / spread if spread > 0 else np.ones_like(factor)
-
-
-def _drop_rest(spec: CellSpec, decided: np.ndarray, candidates: np.ndarray, node: int, k: int) -> np.ndarray:
-    incoming = spec.incoming(node)
-    if decided[list(incoming)].sum() >= k:
-        for edge in incoming:
-            candidates = candidates if decided[edge] else drop_edge(candidates, edge)
-    return candidates

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
 from dnas.genotype import Genotype
 from dnas.relax.relaxation import Relaxation
-from dnas.selection import top_edges
+from dnas.selection import Selection, top_edges
 from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
 
 _BATCH, _HEIGHT, _WIDTH, _CHANNELS, _CLASSES, _SEEDS = 2, 8, 6, 4, 5, 2
@@ -263,3 +264,68 @@ def _check_network(space, genotype):
             chex.assert_shape(logits, (_BATCH, _CLASSES))
             chex.assert_type(logits, jnp.float32)
             _assert_same_structure(dict(updated), dict(variables))
+
+
+def check_selection(selection: Selection, space: SearchSpace) -> None:
+    """Checks a selection on a space.
+
+    Every mix of weights has a genotype of the space, also where weights tie, where `none` is the strongest everywhere, and
+    where there is no weight at all; the same mix gives the same genotype, as numpy or device arrays, and is left as it was; a
+    genotype that it chose is read back from its one-hot mix; what it chose it still chooses when it weighs more; a mix with a
+    NaN, of another shape, or without a cell is refused with a ValueError.
+
+    Raises:
+      AssertionError: names the first law that fails.
+
+    Example:
+      >>> import dnas
+      >>> check_selection(dnas.top_edges(), dnas.SPACES["darts"])
+    """
+    shapes = {kind: (len(spec.edges), len(spec.ops)) for kind, spec in space.cells.items()}
+    random = np.random.default_rng(0)
+    mixes = [{kind: random.dirichlet(np.full(o, 0.3), e).astype(np.float32) for kind, (e, o) in shapes.items()} for _ in "abc"]
+    copies = [{kind: rows.copy() for kind, rows in mix.items()} for mix in mixes]
+    with _law("a selection makes a genotype of the space from any mix"):
+        genotypes = [selection(space, mix) for mix in mixes]
+        mostly_none = {
+            kind: np.where([op == "none" for op in spec.ops], 0.9, 0.1 * mixes[0][kind]) for kind, spec in space.cells.items()
+        }
+        even = [{kind: np.full(shape, value) for kind, shape in shapes.items()} for value in (0.0, 0.5, 1.0)]
+        for genotype in [*genotypes, *(selection(space, mix) for mix in (mostly_none, *even))]:
+            check_genotype(space, genotype)
+    with _law("the same mix gives the same genotype, on the device too, and is left as it was"):
+        for mix, copy, genotype in zip(mixes, copies, genotypes, strict=True):
+            on_device = {kind: jnp.asarray(rows) for kind, rows in copy.items()}
+            for given in (mix, on_device):
+                if selection(space, given) != genotype:
+                    raise ValueError(f"{selection(space, given)} is not {genotype}")
+            chex.assert_trees_all_equal(mix, copy)
+    with _law("a selection reads a genotype that it chose back from its one-hot mix"):
+        for genotype in genotypes:
+            again = selection(space, one_hot_mix(space, genotype))
+            if {kind: set(edges) for kind, edges in again.cells.items()} != {k: set(e) for k, e in genotype.cells.items()}:
+                raise ValueError(f"{again} is not {genotype}")
+    with _law("a chosen op stays chosen when it weighs more"):
+        for kind, edge in ((kind, edge) for kind, edges in genotypes[0].cells.items() for edge in edges):
+            row, column = space.cells[kind].edges.index(edge[:2]), space.cells[kind].ops.index(edge.op)
+            rows = mixes[0][kind].copy()
+            rows[row, column] += 1
+            if edge not in selection(space, {**mixes[0], kind: rows}).cells[kind]:
+                raise ValueError(f"{edge} of cell {kind!r} is dropped")
+    kind = next(iter(space.cells))
+    spoiled = {
+        "a NaN": {**mixes[0], kind: np.where(mixes[0][kind] == mixes[0][kind].max(), np.nan, mixes[0][kind])},
+        "another shape": {**mixes[0], kind: mixes[0][kind][1:]},
+        "no rows for a cell": {other: rows for other, rows in mixes[0].items() if other != kind},
+    }
+    for what, mix in spoiled.items():
+        with _law(f"a mix with {what} is refused with a ValueError"):
+            _assert_refuses(selection, space, mix)
+
+
+def _assert_refuses(selection, space, mix):
+    try:
+        genotype = selection(space, mix)
+    except ValueError:
+        return
+    raise RuntimeError(f"it was accepted and gave {genotype}")

@@ -1,6 +1,6 @@
 """Curvature of the outer loss with respect to arch, from exact Hessian-vector products.
 
-RobustDARTS watches its largest eigenvalue, section 4, https://arxiv.org/abs/1909.09656. No Hessian is ever formed.
+RobustDARTS watches its largest eigenvalue, https://arxiv.org/abs/1909.09656. No Hessian is ever formed.
 """
 
 from collections.abc import Callable

@@ -11,9 +11,8 @@ from dnas.space import SearchSpace
 def chain(*rules: Rule) -> Rule:
     """Returns the rule that runs all of these after each epoch, in this order.
 
-    The search stops when any of them stops, and the mix is that of the first which does; while none stops it is the last
-    that any of them gave. A rule sees the candidates and the mix as the rules before it leave them, and can only drop more:
-    candidates are intersected. Metrics are merged.
+    The search stops when any of them stops, and the mix is that of the first which does. A rule sees the candidates and the
+    mix as the rules before it leave them, and can only drop more: candidates are intersected. Metrics are merged.
 
     Example:
       >>> import dnas
@@ -36,8 +35,9 @@ def chain(*rules: Rule) -> Rule:
                 before = observed.candidates
                 candidates = {kind: np.asarray(before[kind]) & np.asarray(verdict.candidates[kind]) for kind in before}
                 observed = observed._replace(candidates=candidates, mix=decided_mix(observed.mix, candidates))
-            if not stop and (verdict.stop or verdict.mix is not None):
-                stop, mix = verdict.stop, verdict.mix
+            if not stop:
+                decided = observed.mix if candidates is not None else None
+                stop, mix = verdict.stop, decided if verdict.mix is None else verdict.mix
         return tuple(kept), Verdict(candidates, stop, mix, metrics)
 
     return Rule(init, update)

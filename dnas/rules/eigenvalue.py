@@ -1,10 +1,10 @@
-"""Early stopping of RobustDARTS: stop when the loss becomes sharp in arch. Section 4.3, https://arxiv.org/abs/1909.09656."""
+"""Early stopping of RobustDARTS: stop when the loss becomes sharp in arch. https://arxiv.org/abs/1909.09656."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
+from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.space import SearchSpace
 
 
@@ -51,7 +51,8 @@ def eigenvalue(*, every: int = 2, window: int = 5, back: int = 4, threshold: flo
             return state, Verdict()
         measured = float(observed.sharpness())
         values = np.append(state.values[1:], measured)
-        mixes = {kind: np.concatenate([rows[1:], np.asarray(observed.mix[kind])[None]]) for kind, rows in state.mixes.items()}
+        newest = kept_mix(observed.mix)
+        mixes = {kind: np.concatenate([rows[1:], newest[kind][None]]) for kind, rows in state.mixes.items()}
         state, metrics = EigenvalueState(values, mixes), {"eigenvalue": measured}
 
         centre = observed.epoch - every * distance

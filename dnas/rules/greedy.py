@@ -1,9 +1,10 @@
-"""Greedy decisions during the search: SGAS, section 3.2, https://arxiv.org/abs/1912.00195."""
+"""Greedy decisions during the search: SGAS, https://arxiv.org/abs/1912.00195."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from dnas.base import Array
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
 from dnas.space import CellSpec, SearchSpace
@@ -60,21 +61,16 @@ def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: 
         due = observed.epoch > warm_up and (observed.epoch - 1 - warm_up) % interval == 0
         decided, past, candidates = dict(state.decided), {}, dict(observed.candidates)
         for kind, spec in observed.space.cells.items():
-            weights = _weights(spec, observed.mix[kind])
+            choosable = np.array([op != "none" for op in spec.ops])
+            weights = np.where(choosable, observed.mix[kind], 0.0)
             shares = weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(np.float32).tiny)
             recent = state.history[kind][history - min(int(state.seen), history) :]
             past[kind] = np.concatenate([state.history[kind][1:], shares[None].astype(np.float32)])
-            while (due or last) and (undecided := np.flatnonzero(candidates[kind].any(1) & ~decided[kind])).size:
-                factors = [weights.sum(1), _certainty(shares)]
-                if criterion == 2 and len(recent):
-                    factors.append(np.minimum(recent, shares).sum(2).mean(0))
-                score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
-                edge = undecided[score.argmax()]
-                candidates[kind] = keep_op(candidates[kind], edge, weights[edge].argmax())
-                decided[kind] = decided[kind] | (np.arange(len(spec.edges)) == edge)
-                candidates[kind] = _drop_rest(spec, decided[kind], candidates[kind], spec.edges[edge][1], k)
-                if not last:
-                    break
+            factors = [weights.sum(1), _certainty(shares, choosable.sum())]
+            if criterion == 2 and len(recent):
+                factors.append(np.minimum(recent, shares).sum(2).mean(0))
+            for _ in range(len(spec.edges) if last else int(due)):
+                candidates[kind], decided[kind] = _decide(spec, candidates[kind], decided[kind], weights, factors, k)
         changed = due or last
         state = GreedyState(decided, past, np.asarray(state.seen + 1), state.epochs)
         count = float(sum(rows.sum() for rows in decided.values()))
@@ -99,27 +95,32 @@ def greedy_epochs(space: SearchSpace, *, warm_up: int = 9, interval: int = 5, af
     return warm_up + 1 + interval * (decisions - 1) + after
 
 
-def _weights(spec: CellSpec, rows: np.ndarray) -> np.ndarray:
-    """The mix [E, O] without `none`."""
-    return np.where([op == "none" for op in spec.ops], 0.0, np.asarray(rows))
+def _decide(
+    spec: CellSpec, candidates: Array, decided: np.ndarray, weights: np.ndarray, factors: list[np.ndarray], k: int
+) -> tuple[Array, np.ndarray]:
+    """The candidates [E, O] and the decided edges [E] after the next decision, if there is one left to make."""
+    left = np.asarray(candidates) & [op != "none" for op in spec.ops]
+    undecided = np.flatnonzero(left.any(1) & ~decided)
+    if not undecided.size:
+        return candidates, decided
+    score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
+    edge = undecided[score.argmax()]
+    candidates = keep_op(candidates, edge, np.where(left[edge], weights[edge], -1).argmax())
+    decided = decided | (np.arange(len(spec.edges)) == edge)
+    incoming = spec.incoming(spec.edges[edge][1])
+    if decided[list(incoming)].sum() >= k:
+        for other in incoming:
+            candidates = candidates if decided[other] else drop_edge(candidates, other)
+    return candidates, decided
 
 
-def _certainty(shares: np.ndarray) -> np.ndarray:
-    """One minus the entropy of each row, over the largest entropy that as many ops can have."""
+def _certainty(shares: np.ndarray, num_ops: int) -> np.ndarray:
+    """One minus the entropy of each row, over the largest that as many ops can have."""
     logarithms = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
-    most = np.log(max((shares > 0).any(0).sum(), 2))
-    return 1 + (shares * logarithms).sum(1) / most
+    return 1 + (shares * logarithms).sum(1) / np.log(max(num_ops, 2))
 
 
 def _scaled(factor: np.ndarray) -> np.ndarray:
     """From 0 to 1; ones where all are equal, so that a factor which tells nothing decides nothing."""
     spread = factor.max() - factor.min()
     return (factor - factor.min()) / spread if spread > 0 else np.ones_like(factor)
-
-
-def _drop_rest(spec: CellSpec, decided: np.ndarray, candidates: np.ndarray, node: int, k: int) -> np.ndarray:
-    incoming = spec.incoming(node)
-    if decided[list(incoming)].sum() >= k:
-        for edge in incoming:
-            candidates = candidates if decided[edge] else drop_edge(candidates, edge)
-    return candidates

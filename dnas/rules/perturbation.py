@@ -41,8 +41,9 @@ def perturbation(*, interval: int = 5, from_epoch: int = 1, k: int = 2, seed: in
     Example:
       >>> import dnas
       >>> space = dnas.SPACES["darts"]
-      >>> perturbation().init(space, perturbation_epochs(space)).nodes["normal"]
-      array([3, 5, 4])
+      >>> state = perturbation().init(space, perturbation_epochs(space))
+      >>> len(state.edges["normal"]), sorted(map(int, state.nodes["normal"]))
+      (14, [3, 4, 5])
     """
     if min(interval, from_epoch, k) < 1:
         raise ValueError(f"interval, from_epoch and k are at least 1, got {interval}, {from_epoch} and {k}")

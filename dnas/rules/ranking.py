@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import Mix
-from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
+from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.space import SearchSpace
 
 
@@ -46,7 +46,7 @@ def ranking(*, patience: int = 10, from_epoch: int = 1) -> Rule:
             return state, Verdict(metrics={"unchanged": 0.0})
         first = {kind: _strongest(spec.ops, observed.mix[kind]) for kind, spec in observed.space.cells.items()}
         if any((first[kind] != state.first[kind]).any() for kind in first):
-            return RankingState(first, np.asarray(0), dict(observed.mix)), Verdict(metrics={"unchanged": 0.0})
+            return RankingState(first, np.asarray(0), kept_mix(observed.mix)), Verdict(metrics={"unchanged": 0.0})
         unchanged = state.unchanged + 1
         stop = bool(unchanged >= patience)
         verdict = Verdict(stop=stop, mix=state.mix if stop else None, metrics={"unchanged": float(unchanged)})

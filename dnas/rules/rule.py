@@ -40,6 +40,11 @@ class Rule(NamedTuple):
     update: Callable[[PyTree, Observed], tuple[PyTree, Verdict]]
 
 
+def kept_mix(mix: Mix) -> dict[str, np.ndarray]:
+    """Returns the mix as a state keeps it."""
+    return {kind: np.array(rows, np.float32) for kind, rows in mix.items()}
+
+
 def zero_mix(space: SearchSpace) -> dict[str, np.ndarray]:
-    """Returns {kind: zeros [E, O]}: the place in a state for a mix to be remembered."""
+    """Returns {kind: zeros [E, O]}: the place in a state for a mix that is to be kept."""
     return {kind: np.zeros((len(spec.edges), len(spec.ops)), np.float32) for kind, spec in space.cells.items()}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import Mix
-from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
+from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.selection import Selection, top_edges
 from dnas.space import SearchSpace
 
@@ -59,7 +59,7 @@ def skip_count(
         skips = selection(observed.space, observed.mix).count(op)[kind]
         metrics = {"skips": float(skips)}
         if skips <= max_skips:
-            return SkipCountState(np.asarray(True), dict(observed.mix)), Verdict(metrics=metrics)
+            return SkipCountState(np.asarray(True), kept_mix(observed.mix)), Verdict(metrics=metrics)
         earlier = state.mix if state.within and not at_stop else None
         stop = observed.epoch >= from_epoch
         return state, Verdict(stop=stop, mix=earlier if stop else None, metrics=metrics)

@@ -73,7 +73,9 @@ def best_of_samples(
     """
     if num_samples < 1:
         raise ValueError(f"at least one genotype is sampled, got num_samples = {num_samples}")
-    drawn = [sample_genotype(part, space, mix, selection=selection) for part in jax.random.split(key, num_samples)]
-    scores = {genotype: float(accuracy(one_hot_mix(space, genotype))) for genotype in dict.fromkeys(drawn)}
-    best = max(scores, key=scores.__getitem__)
-    return best, scores[best]
+    drawn = {}
+    for part in jax.random.split(key, num_samples):
+        genotype = sample_genotype(part, space, mix, selection=selection)
+        drawn.setdefault(frozenset((kind, edge) for kind, edges in genotype.cells.items() for edge in edges), genotype)
+    scored = [(genotype, float(accuracy(one_hot_mix(space, genotype)))) for genotype in drawn.values()]
+    return max(scored, key=lambda pair: pair[1])

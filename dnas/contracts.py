@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
+from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
 from dnas.genotype import Genotype
@@ -263,3 +265,93 @@ def _check_network(space, genotype):
             chex.assert_shape(logits, (_BATCH, _CLASSES))
             chex.assert_type(logits, jnp.float32)
             _assert_same_structure(dict(updated), dict(variables))
+
+
+def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
+    """Checks an optimiser of both levels on a smooth problem, whose weights and arch are trees.
+
+    `init` returns a state and works under vmap; every `update` returns updates with the structures, shapes and dtypes of
+    weights and arch, a state of the same structure, shapes and dtypes, and finite scalars as metrics: those of inner under
+    their names, those of outer under "valid_" and the name, in every step; jit changes nothing, and vmap over seeds equals one
+    after another; both weights and arch have moved in the end.
+
+    Args:
+      steps: so many are taken: more than a warm-up has, and enough for arch to move at least once.
+
+    Raises:
+      AssertionError: names the first law that fails.
+
+    Example:
+      >>> import dnas
+      >>> check_bilevel(dnas.darts_optimizer(2, 2))
+    """
+    weights, arch = _bilevel_start(jax.random.split(jax.random.key(0), _SEEDS))
+    inner, outer = _bilevel_objective(0.3), _bilevel_objective(-0.7)
+
+    def step(carry):
+        state, weights, arch = carry
+        weight_updates, arch_updates, state, metrics = optimizer.update(inner, outer, *carry)
+        with _law("the updates of weights and arch have their structures, shapes and dtypes"):
+            _assert_same_structure((weight_updates, arch_updates), (weights, arch))
+        with _law("update returns a state of the structure, shapes and dtypes that it was given"):
+            _assert_same_structure(state, carry[0])
+        with _law("metrics are scalars: those of inner, and those of outer under valid_ and the name"):
+            expected = {"loss", "strength", "valid_loss", "valid_strength"}
+            if set(metrics) != expected:
+                raise ValueError(f"they are {sorted(metrics)} where inner and outer have loss and strength")
+            chex.assert_shape(list(metrics.values()), ())
+        return (state, optax.apply_updates(weights, weight_updates), optax.apply_updates(arch, arch_updates)), metrics
+
+    def run(step, carry):
+        metrics = []
+        for _ in range(steps):
+            carry, found = step(carry)
+            metrics.append(found)
+        return carry, metrics
+
+    alone = []
+    for seed in range(_SEEDS):
+        first = jax.tree.map(lambda leaf, seed=seed: leaf[seed], (weights, arch))
+        with _law("init(weights, arch) returns a state"):
+            state = optimizer.init(*first)
+        alone.append(run(step, (state, *first)))
+    for carry, metrics in alone:
+        with _law("everything that init and update return is finite"):
+            chex.assert_tree_all_finite((carry, metrics))
+    for number, name in ((1, "weights"), (2, "arch")):
+        with _law(f"{name} move within the steps of the check"):
+            before = jax.tree.leaves((weights, arch)[number - 1])
+            pairs = zip(before, jax.tree.leaves(alone[0][0][number]), strict=True)
+            if not any((start[0] != end).any() for start, end in pairs):
+                raise ValueError(f"they are the same after {steps} steps; if that is a warm-up, give more steps")
+    with _law("update computes the same under jit"):
+        first = jax.tree.map(lambda leaf: leaf[0], (weights, arch))
+        jitted = run(jax.jit(step), (jax.jit(optimizer.init)(*first), *first))
+        chex.assert_trees_all_close(jitted, alone[0], rtol=1e-4, atol=1e-5)
+    with _law("vmap of init and update over seeds equals one seed after another"):
+        together = run(jax.jit(jax.vmap(step)), (jax.vmap(optimizer.init)(weights, arch), weights, arch))
+        for seed, expected in enumerate(alone):
+            found = jax.tree.map(lambda leaf, seed=seed: leaf[seed], together)
+            chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@jax.vmap
+def _bilevel_start(key):
+    """Weights and arch of a seed, both of several arrays, arch with a kind that has more than logits of ops."""
+    keys = jax.random.split(key, 5)
+    shapes = [(3,), (2, 2), (2, 3), (1, 3), (1,)]
+    kernel, bias, normal, ops, edges = (jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True))
+    return {"layer": {"kernel": kernel, "bias": bias}}, {"normal": normal, "reduce": {"ops": ops, "edges": edges}}
+
+
+def _bilevel_objective(target):
+    """A bowl over the weights, its lowest point and its steepness given by arch, which has a valley of its own."""
+
+    def objective(weights, arch):
+        strength = sum(jax.nn.sigmoid(leaf).sum() for leaf in jax.tree.leaves(arch))
+        bowl = sum(((leaf - jnp.tanh(strength) + target) ** 2).sum() for leaf in jax.tree.leaves(weights))
+        valley = sum(((leaf - target) ** 2).sum() for leaf in jax.tree.leaves(arch))
+        loss = (1 + 0.1 * strength) * bowl + 0.1 * valley
+        return loss, {"loss": loss, "strength": strength}
+
+    return objective

@@ -309,30 +309,23 @@ def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
             metrics.append(found)
         return carry, metrics
 
-    alone = []
-    for seed in range(_SEEDS):
-        first = jax.tree.map(lambda leaf, seed=seed: leaf[seed], (weights, arch))
-        with _law("init(weights, arch) returns a state"):
-            state = optimizer.init(*first)
-        alone.append(run(step, (state, *first)))
-    for carry, metrics in alone:
-        with _law("everything that init and update return is finite"):
-            chex.assert_tree_all_finite((carry, metrics))
-    for number, name in ((1, "weights"), (2, "arch")):
-        with _law(f"{name} move within the steps of the check"):
-            before = jax.tree.leaves((weights, arch)[number - 1])
-            pairs = zip(before, jax.tree.leaves(alone[0][0][number]), strict=True)
-            if not any((start[0] != end).any() for start, end in pairs):
-                raise ValueError(f"they are the same after {steps} steps; if that is a warm-up, give more steps")
+    pairs = [jax.tree.map(lambda leaf, seed=seed: leaf[seed], (weights, arch)) for seed in range(_SEEDS)]
+    with _law("init(weights, arch) returns a state"):
+        carries = [(optimizer.init(*pair), *pair) for pair in pairs]
+    eager, jitted = step(carries[0]), jax.jit(step)
     with _law("update computes the same under jit"):
-        first = jax.tree.map(lambda leaf: leaf[0], (weights, arch))
-        jitted = run(jax.jit(step), (jax.jit(optimizer.init)(*first), *first))
-        chex.assert_trees_all_close(jitted, alone[0], rtol=1e-4, atol=1e-5)
+        chex.assert_trees_all_close(jitted(carries[0]), eager, atol=1e-5)
+    alone = [run(jitted, carry) for carry in carries]
+    with _law("everything that update returns is finite"):
+        chex.assert_tree_all_finite(alone)
+    for before, after, name in zip(pairs[0], alone[0][0][1:], ("weights", "arch"), strict=True):
+        with _law(f"{name} move within the steps of the check"):
+            if all((x == y).all() for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)):
+                raise ValueError(f"they are the same after {steps} steps; if that is a warm-up, give more steps")
     with _law("vmap of init and update over seeds equals one seed after another"):
         together = run(jax.jit(jax.vmap(step)), (jax.vmap(optimizer.init)(weights, arch), weights, arch))
-        for seed, expected in enumerate(alone):
-            found = jax.tree.map(lambda leaf, seed=seed: leaf[seed], together)
-            chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+        chex.assert_trees_all_close(together, stacked, rtol=1e-4, atol=1e-5)
 
 
 @jax.vmap
@@ -348,10 +341,9 @@ def _bilevel_objective(target):
     """A bowl over the weights, its lowest point and its steepness given by arch, which has a valley of its own."""
 
     def objective(weights, arch):
-        strength = sum(jax.nn.sigmoid(leaf).sum() for leaf in jax.tree.leaves(arch))
-        bowl = sum(((leaf - jnp.tanh(strength) + target) ** 2).sum() for leaf in jax.tree.leaves(weights))
-        valley = sum(((leaf - target) ** 2).sum() for leaf in jax.tree.leaves(arch))
-        loss = (1 + 0.1 * strength) * bowl + 0.1 * valley
+        w, a = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)]) for tree in (weights, arch))
+        strength = jax.nn.sigmoid(a).sum()
+        loss = (1 + 0.1 * strength) * ((w - jnp.tanh(strength) + target) ** 2).sum() + 0.1 * ((a - target) ** 2).sum()
         return loss, {"loss": loss, "strength": strength}
 
     return objective

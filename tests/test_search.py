@@ -182,7 +182,7 @@ def test_step_under_jit_equals_step_without():
 
 def test_arch_gradient_of_softmax_sums_to_zero_on_every_edge():
     """A constant added to a row of arch changes nothing."""
-    descent = alternating(first_order(), optax.set_to_zero(), optax.sgd(1.0), 1.0)
+    descent = alternating(first_order(), optax.set_to_zero(), optax.sgd(1.0))
     parts = small_search(TINY, optimizer=descent)
     state = jax.jit(parts.init)(jax.random.key(0))
     after, _ = jax.jit(parts.step)(state, *batches())
@@ -215,8 +215,8 @@ def test_arch_losses_add_up_and_touch_arch_only():
     def term(arch, mix):
         return (jnp.asarray([0.0, 1.0, 2.0]) * mix["cell"]).sum() + (arch["cell"] ** 2).sum()
 
-    descent = alternating(first_order(), optax.sgd(0.1), optax.set_to_zero(), 0.1)
-    ascent = alternating(first_order(), optax.set_to_zero(), optax.sgd(1.0), 0.1)
+    descent = alternating(first_order(), optax.sgd(0.1), optax.set_to_zero())
+    ascent = alternating(first_order(), optax.set_to_zero(), optax.sgd(1.0))
     for optimizer in (descent, ascent):
         states = []
         for losses in ((), (term,), (term, term)):

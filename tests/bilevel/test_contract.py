@@ -68,9 +68,20 @@ def frozen(number):
     return breaking(change)
 
 
-def by_value(w, a, state, metrics, carry):
-    eager = not isinstance(state.step, jax.core.Tracer)
-    return jax.tree.map(lambda leaf: leaf * (1.0 if eager else 1.1), w), a, state, metrics
+def by_tracing(w, a, state, metrics, carry):
+    factor = 1.1 if isinstance(state.step, jax.core.Tracer) else 1.0
+    return jax.tree.map(lambda leaf: leaf * factor, w), a, state, metrics
+
+
+def across_seeds(w, a, state, metrics, carry):
+    """Draws the seeds of a vmap together."""
+
+    @jax.custom_batching.custom_vmap
+    def share(leaf):
+        return leaf
+
+    share.def_vmap(lambda size, batched, leaf: (jnp.broadcast_to(leaf.mean(0), leaf.shape), True))
+    return jax.tree.map(share, w), a, state, metrics
 
 
 BROKEN = {
@@ -80,8 +91,9 @@ BROKEN = {
     "is finite": breaking(lambda w, a, state, metrics, _: (w, a, state, metrics | {"valid_loss": jnp.log(-1.0)})),
     "weights move": frozen(0),
     "arch move": frozen(1),
-    "the same under jit": breaking(by_value),
-    "init": BilevelOptimizer(lambda weights, arch: 1 / 0, GOOD.update),
+    "the same under jit": breaking(by_tracing),
+    "vmap of init and update": breaking(across_seeds),
+    "returns a state": BilevelOptimizer(lambda weights, arch: 1 / 0, GOOD.update),
 }
 
 

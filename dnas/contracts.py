@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator
 import chex
 import jax
 import jax.numpy as jnp
+<<<<<<< HEAD
 import numpy as np
+=======
+import optax
+>>>>>>> workB
 
+from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
 from dnas.genotype import Genotype
@@ -266,6 +271,7 @@ def _check_network(space, genotype):
             _assert_same_structure(dict(updated), dict(variables))
 
 
+<<<<<<< HEAD
 def check_selection(selection: Selection, space: SearchSpace) -> None:
     """Checks a selection on a space.
 
@@ -273,12 +279,25 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
     where there is no weight at all; the same mix gives the same genotype, as numpy or device arrays, and is left as it was; a
     genotype that it chose is read back from its one-hot mix; what it chose it still chooses when it weighs more; a mix with a
     NaN, of another shape, or without a cell is refused with a ValueError.
+=======
+def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
+    """Checks an optimiser of both levels on a smooth problem, whose weights and arch are trees.
+
+    `init` returns a state and works under vmap; every `update` returns updates with the structures, shapes and dtypes of
+    weights and arch, a state of the same structure, shapes and dtypes, and finite scalars as metrics: those of inner under
+    their names, those of outer under "valid_" and the name, in every step; jit changes nothing, and vmap over seeds equals one
+    after another; both weights and arch have moved in the end.
+
+    Args:
+      steps: so many are taken: more than a warm-up has, and enough for arch to move at least once.
+>>>>>>> workB
 
     Raises:
       AssertionError: names the first law that fails.
 
     Example:
       >>> import dnas
+<<<<<<< HEAD
       >>> check_selection(dnas.top_edges(), dnas.SPACES["darts"])
     """
     shapes = {kind: (len(spec.edges), len(spec.ops)) for kind, spec in space.cells.items()}
@@ -329,3 +348,69 @@ def _assert_refuses(selection, space, mix):
     except ValueError:
         return
     raise RuntimeError(f"it was accepted and gave {genotype}")
+=======
+      >>> check_bilevel(dnas.darts_optimizer(2, 2))
+    """
+    weights, arch = _bilevel_start(jax.random.split(jax.random.key(0), _SEEDS))
+    inner, outer = _bilevel_objective(0.3), _bilevel_objective(-0.7)
+
+    def step(carry):
+        state, weights, arch = carry
+        weight_updates, arch_updates, state, metrics = optimizer.update(inner, outer, *carry)
+        with _law("the updates of weights and arch have their structures, shapes and dtypes"):
+            _assert_same_structure((weight_updates, arch_updates), (weights, arch))
+        with _law("update returns a state of the structure, shapes and dtypes that it was given"):
+            _assert_same_structure(state, carry[0])
+        with _law("metrics are scalars: those of inner, and those of outer under valid_ and the name"):
+            expected = {"loss", "strength", "valid_loss", "valid_strength"}
+            if set(metrics) != expected:
+                raise ValueError(f"they are {sorted(metrics)} where inner and outer have loss and strength")
+            chex.assert_shape(list(metrics.values()), ())
+        return (state, optax.apply_updates(weights, weight_updates), optax.apply_updates(arch, arch_updates)), metrics
+
+    def run(step, carry):
+        metrics = []
+        for _ in range(steps):
+            carry, found = step(carry)
+            metrics.append(found)
+        return carry, metrics
+
+    pairs = [jax.tree.map(lambda leaf, seed=seed: leaf[seed], (weights, arch)) for seed in range(_SEEDS)]
+    with _law("init(weights, arch) returns a state"):
+        carries = [(optimizer.init(*pair), *pair) for pair in pairs]
+    eager, jitted = step(carries[0]), jax.jit(step)
+    with _law("update computes the same under jit"):
+        chex.assert_trees_all_close(jitted(carries[0]), eager, atol=1e-5)
+    alone = [run(jitted, carry) for carry in carries]
+    with _law("everything that update returns is finite"):
+        chex.assert_tree_all_finite(alone)
+    for before, after, name in zip(pairs[0], alone[0][0][1:], ("weights", "arch"), strict=True):
+        with _law(f"{name} move within the steps of the check"):
+            if all((x == y).all() for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)):
+                raise ValueError(f"they are the same after {steps} steps; if that is a warm-up, give more steps")
+    with _law("vmap of init and update over seeds equals one seed after another"):
+        together = run(jax.jit(jax.vmap(step)), (jax.vmap(optimizer.init)(weights, arch), weights, arch))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
+        chex.assert_trees_all_close(together, stacked, rtol=1e-4, atol=1e-5)
+
+
+@jax.vmap
+def _bilevel_start(key):
+    """Weights and arch of a seed, both of several arrays, arch with a kind that has more than logits of ops."""
+    keys = jax.random.split(key, 5)
+    shapes = [(3,), (2, 2), (2, 3), (1, 3), (1,)]
+    kernel, bias, normal, ops, edges = (jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True))
+    return {"layer": {"kernel": kernel, "bias": bias}}, {"normal": normal, "reduce": {"ops": ops, "edges": edges}}
+
+
+def _bilevel_objective(target):
+    """A bowl over the weights, its lowest point and its steepness given by arch, which has a valley of its own."""
+
+    def objective(weights, arch):
+        w, a = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)]) for tree in (weights, arch))
+        strength = jax.nn.sigmoid(a).sum()
+        loss = (1 + 0.1 * strength) * ((w - jnp.tanh(strength) + target) ** 2).sum() + 0.1 * ((a - target) ** 2).sum()
+        return loss, {"loss": loss, "strength": strength}
+
+    return objective
+>>>>>>> workB

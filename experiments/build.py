@@ -90,6 +90,8 @@ def _rule(config: SearchConfig) -> dnas.Rule:
         return rules.perturbation(interval=config.interval, from_epoch=max(first, 1), seed=config.seed)
     if config.rule == "eigenvalue":
         return rules.eigenvalue(from_epoch=max(round(10 * part), 1))
+    if config.rule == "skip_count":
+        return rules.skip_count(from_epoch=max(round(10 * part), 1))
     if config.rule == "ranking":
         return rules.ranking(patience=max(round(10 * part), 1))
     if config.rule == "best_sample":

@@ -54,7 +54,7 @@ def close(left, right, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), left, right)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("steps", [1, 3])
 def test_unrolled_equals_the_gradient_through_darts_steps_written_out(steps):
     with enable_x64(True):
         inner, outer, weights, arch = problem = smooth_problem()
@@ -74,12 +74,13 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [1, 2])
 def test_unrolled_goes_through_any_optimizer_and_its_state(name, steps):
     optimizer = OPTIMIZERS[name]
     with enable_x64(True):
         inner, outer, weights, arch = problem = smooth_problem()
-        _, state = optimizer.update(draw(weights, 0.2), optimizer.init(weights), weights)  # a state that is not empty
+        past = draw(weights, 0.2)  # so that the state is not empty
+        state = compiled(lambda: optimizer.update(past, optimizer.init(weights), weights)[1])
 
         def loss(arch):
             w, s = weights, state
@@ -175,11 +176,9 @@ def test_unrolled_on_a_supernet_equals_the_gradient_through_the_virtual_step():
 def test_second_order_gradients_agree_on_a_supernet_of_all_ops_and_both_kinds_of_cells():
     space = darts_space(num_nodes=2, ops=DARTS_OPS)
     with enable_x64(True):
-        gradients = [unrolled(), unrolled(2), finite_differences(1e-4), first_order()]
-        (one, two, differences, none), written_out = supernet_gradients(space, 3, gradients)
-        close(one, written_out(1), atol=1e-10)
-        close(two, written_out(2), atol=1e-10)
-        close(none, written_out(0), atol=1e-10)
-        close(differences, one, atol=1e-6)
+        gradients = [unrolled(), finite_differences(1e-4), first_order()]
+        (exact, differences, none), written_out = supernet_gradients(space, 3, gradients)
+        close(exact, written_out(1), atol=1e-10)
+        close(differences, exact, atol=1e-6)
         for kind in space.cells:
-            assert abs(one[kind] - none[kind]).max() > 1e-4 < abs(two[kind] - one[kind]).max()
+            assert abs(exact[kind] - none[kind]).max() > 1e-4

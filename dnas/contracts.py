@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator
 import chex
 import jax
 import jax.numpy as jnp
-<<<<<<< HEAD
 import numpy as np
-=======
 import optax
->>>>>>> workB
 
 from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
@@ -271,7 +268,6 @@ def _check_network(space, genotype):
             _assert_same_structure(dict(updated), dict(variables))
 
 
-<<<<<<< HEAD
 def check_selection(selection: Selection, space: SearchSpace) -> None:
     """Checks a selection on a space.
 
@@ -279,25 +275,12 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
     where there is no weight at all; the same mix gives the same genotype, as numpy or device arrays, and is left as it was; a
     genotype that it chose is read back from its one-hot mix; what it chose it still chooses when it weighs more; a mix with a
     NaN, of another shape, or without a cell is refused with a ValueError.
-=======
-def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
-    """Checks an optimiser of both levels on a smooth problem, whose weights and arch are trees.
-
-    `init` returns a state and works under vmap; every `update` returns updates with the structures, shapes and dtypes of
-    weights and arch, a state of the same structure, shapes and dtypes, and finite scalars as metrics: those of inner under
-    their names, those of outer under "valid_" and the name, in every step; jit changes nothing, and vmap over seeds equals one
-    after another; both weights and arch have moved in the end.
-
-    Args:
-      steps: so many are taken: more than a warm-up has, and enough for arch to move at least once.
->>>>>>> workB
 
     Raises:
       AssertionError: names the first law that fails.
 
     Example:
       >>> import dnas
-<<<<<<< HEAD
       >>> check_selection(dnas.top_edges(), dnas.SPACES["darts"])
     """
     shapes = {kind: (len(spec.edges), len(spec.ops)) for kind, spec in space.cells.items()}
@@ -348,7 +331,24 @@ def _assert_refuses(selection, space, mix):
     except ValueError:
         return
     raise RuntimeError(f"it was accepted and gave {genotype}")
-=======
+
+
+def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
+    """Checks an optimiser of both levels on a smooth problem, whose weights and arch are trees.
+
+    `init` returns a state and works under vmap; every `update` returns updates with the structures, shapes and dtypes of
+    weights and arch, a state of the same structure, shapes and dtypes, and finite scalars as metrics: those of inner under
+    their names, those of outer under "valid_" and the name, in every step; jit changes nothing, and vmap over seeds equals one
+    after another; both weights and arch have moved in the end.
+
+    Args:
+      steps: so many are taken: more than a warm-up has, and enough for arch to move at least once.
+
+    Raises:
+      AssertionError: names the first law that fails.
+
+    Example:
+      >>> import dnas
       >>> check_bilevel(dnas.darts_optimizer(2, 2))
     """
     weights, arch = _bilevel_start(jax.random.split(jax.random.key(0), _SEEDS))
@@ -413,4 +413,3 @@ def _bilevel_objective(target):
         return loss, {"loss": loss, "strength": strength}
 
     return objective
->>>>>>> workB

@@ -12,9 +12,12 @@ INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-experiments)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
 # Variables of the command line other than the Makefile's own become flags.
-OWN := SHELL PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
+OWN := SHELL PARALLEL PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
 GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
 FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\'',$($(v)))')$(if $(HELP), --help)
+
+# Tests are mostly compilation, which uses one core a program. A file stays in one process, for what its tests share.
+PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 
 .DELETE_ON_ERROR:
 .PHONY: help install search retrain evaluate bench notebook test test-slow test-minimum lint check format clean
@@ -53,13 +56,13 @@ notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the ou
 	$(BIN)python -m experiments.run_notebooks
 
 test: $(INSTALLED_DEV)  ## run the tests (minutes)
-	$(BIN)python -m pytest $(PYTEST)
+	$(BIN)python -m pytest $(PARALLEL) $(PYTEST)
 
 test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
-	$(BIN)python -m pytest -m slow $(PYTEST)
+	$(BIN)python -m pytest $(PARALLEL) -m slow $(PYTEST)
 
 test-minimum: $(VENV)-minimum/installed  ## run the tests with the oldest packages that setup.cfg allows
-	$(VENV)-minimum/bin/python -m pytest $(PYTEST)
+	$(VENV)-minimum/bin/python -m pytest $(PARALLEL) $(PYTEST)
 
 $(VENV)-minimum/installed: setup.cfg pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(VENV)-minimum

@@ -190,7 +190,7 @@ def test_a_rule_sees_accuracy_and_sharpness_of_the_supernet():
     images = dnas.data.normalize(jnp.asarray(valid.images), plain)
     supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
     found = supernet.apply(state.weights, {"cell": jnp.asarray(observed.mix["cell"])}, images).argmax(-1)
-    assert accuracy == float((found == valid.labels).mean())
+    assert accuracy == pytest.approx(np.mean(np.asarray(found) == valid.labels))
 
     def loss(flat):
         logits = supernet.apply(state.weights, {"cell": jax.nn.softmax(flat.reshape(2, 3))}, images[:4])
@@ -222,7 +222,7 @@ def test_perturbation_keeps_a_planted_op_where_the_logits_prefer_another():
         return {edge.op for edge in result.genotype.cells["cell"]}
 
     assert found() == {"a"}
-    assert found(rule=rule) == {"b"}
+    assert "b" in found(rule=rule)  # on the other edge it has then nothing left to add
 
 
 def test_the_best_sample_is_read_at_the_end():

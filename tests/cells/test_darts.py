@@ -246,7 +246,7 @@ def seven_cells(**more):
     return compiled(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(weights, mix, images())
 
 
-@pytest.mark.parametrize("more", [{"remat": False}, {"schedule": "waves"}], ids=str)
+@pytest.mark.parametrize("more", [{"remat": False}, pytest.param({"schedule": "waves"}, marks=pytest.mark.slow)], ids=str)
 def test_every_schedule_computes_the_same_supernet(more):
     chex.assert_trees_all_close(seven_cells(**more), seven_cells(schedule="edges"), rtol=1e-3, atol=1e-4)
 
@@ -272,6 +272,7 @@ def test_sampled_supernet_equals_the_weighted_one_at_a_one_hot_mix(supernet):
     np.testing.assert_allclose(sampled(supernet.weights, genotype_like, images()), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_float32_logits_and_gradients_near_those_of_float32():
     (value, logits), gradients = seven_cells(dtype="bfloat16")
     (expected, expected_logits), _ = seven_cells(schedule="edges")

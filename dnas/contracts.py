@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dnas.base import ABSENT
 from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
 from dnas.genotype import Genotype
-from dnas.relax.relaxation import Relaxation
+from dnas.relax.relaxation import Relaxation, op_logits, read_mix, replace_op_logits
 from dnas.selection import Selection, top_edges
 from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
 
@@ -119,8 +120,12 @@ def _check_in_final_network(factory, key, images, stride, shape):
 def check_relaxation(relaxation: Relaxation, spec: CellSpec) -> None:
     """Checks a relaxation on one kind of cell.
 
-    arch and mix are finite float32 [E, O]; a mix is not negative; the same key gives the same mix, eagerly and under jit
-    with a traced step; vmap over keys equals one by one; the gradient of arch is finite and not zero everywhere.
+    arch is float32 [E, O], or a mapping of float32 arrays that has [E, O] under "ops"; a mix is float32 [E, O]; both are
+    finite, and no weight of a mix is negative. The same key gives the same mix, eagerly and under jit with a traced step;
+    vmap over keys equals one by one; the gradient of arch is finite, and no array of it zero everywhere. `read`, where there
+    is one, returns a mix without a key, the same each time and under jit. An op whose logit is `dnas.base.ABSENT` has no
+    weight, in sample and read, while another op of its edge is present; mixes and gradients are finite with such logits,
+    also where a whole edge has no others.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -134,17 +139,14 @@ def check_relaxation(relaxation: Relaxation, spec: CellSpec) -> None:
     keys = jax.random.split(jax.random.key(0), _SEEDS)
     with _law("init returns arch, finite float32 [E, O]"):
         arch = relaxation.init(keys[0], spec)
-        chex.assert_shape(arch, shape)
-        chex.assert_type(arch, jnp.float32)
+        chex.assert_shape(op_logits(arch), shape)
+        chex.assert_type(jax.tree.leaves(arch), jnp.float32)
         chex.assert_tree_all_finite(arch)
     with _law("sample returns a mix, finite float32 [E, O]"):
         mixes = [relaxation.sample(key, arch, spec, step) for key in keys]
-        chex.assert_shape(mixes, shape)
-        chex.assert_type(mixes, jnp.float32)
-        chex.assert_tree_all_finite(mixes)
+        _check_mixes(mixes, shape)
     with _law("no weight of a mix is negative"):
-        if min(mix.min() for mix in mixes) < 0:
-            raise ValueError(f"the smallest is {min(float(mix.min()) for mix in mixes)}")
+        _check_not_negative(mixes)
     with _law("the same key gives the same mix"):
         chex.assert_trees_all_equal(relaxation.sample(keys[0], arch, spec, step), mixes[0])
     with _law("a relaxation works under jit and gives the same mix"):
@@ -152,15 +154,68 @@ def check_relaxation(relaxation: Relaxation, spec: CellSpec) -> None:
         chex.assert_trees_all_close(jitted(keys[0], arch, step), mixes[0], atol=1e-5)
     with _law("vmap of a relaxation over keys equals one by one"):
         archs = jax.vmap(lambda key: relaxation.init(key, spec))(keys)
-        chex.assert_shape(archs, (_SEEDS, *shape))
+        chex.assert_tree_shape_prefix(archs, (_SEEDS,))
+        chex.assert_shape(op_logits(archs), (_SEEDS, *shape))
         mapped = jax.vmap(lambda key: relaxation.sample(key, arch, spec, step))(keys)
         chex.assert_trees_all_close(mapped, jnp.stack(mixes), atol=1e-5)
+
+    direction = jax.random.normal(jax.random.key(1), shape)
+
+    def product(arch):
+        return jnp.vdot(relaxation.sample(keys[0], arch, spec, step), direction)
+
     with _law("the gradient of arch is finite and not zero everywhere"):
-        direction = jax.random.normal(jax.random.key(1), shape)
-        gradient = jax.grad(lambda arch: jnp.vdot(relaxation.sample(keys[0], arch, spec, step), direction))(arch)
+        gradient = jax.grad(product)(arch)
         chex.assert_tree_all_finite(gradient)
-        if not gradient.any():
+        if not all(part.any() for part in jax.tree.leaves(gradient)):
             raise ValueError("it is zero: the architecture would never be learnt")
+    _check_read(relaxation, arch, spec, shape)
+    _check_absent(relaxation, arch, spec, product)
+
+
+def _check_mixes(mixes, shape):
+    chex.assert_shape(mixes, shape)
+    chex.assert_type(mixes, jnp.float32)
+    chex.assert_tree_all_finite(mixes)
+
+
+def _check_not_negative(mixes):
+    if min(mix.min() for mix in mixes) < 0:
+        raise ValueError(f"the smallest is {min(float(mix.min()) for mix in mixes)}")
+
+
+def _check_read(relaxation, arch, spec, shape):
+    if relaxation.read is None:
+        with _law("a relaxation without read draws nothing at random"):
+            one, other = (relaxation.sample(jax.random.key(seed), arch, spec, 0) for seed in range(2))
+            chex.assert_trees_all_equal(one, other)
+        return
+    with _law("read returns a mix, finite float32 [E, O], none of it negative"):
+        mix = relaxation.read(arch, spec)
+        _check_mixes([mix], shape)
+        _check_not_negative([mix])
+    with _law("read gives the same mix each time, and under jit"):
+        chex.assert_trees_all_equal(relaxation.read(arch, spec), mix)
+        chex.assert_trees_all_close(jax.jit(lambda arch: relaxation.read(arch, spec))(arch), mix, atol=1e-5)
+
+
+def _check_absent(relaxation, arch, spec, product):
+    """On the first edge nothing is present, on the others all ops but one, another one on each edge."""
+    edges, ops = len(spec.edges), len(spec.ops)
+    absent = jnp.arange(ops) == (jnp.arange(edges) % ops)[:, None]
+    if ops == 1:
+        absent = jnp.zeros_like(absent)
+    dropped = replace_op_logits(arch, jnp.where(absent.at[0].set(True), ABSENT, op_logits(arch)))
+    with _law("a mix is finite and not negative though ops, or all ops of an edge, are absent"):
+        keys = jax.random.split(jax.random.key(2), 4 * _SEEDS)
+        mixes = [relaxation.sample(key, dropped, spec, 0) for key in keys] + [read_mix(relaxation, dropped, spec)]
+        _check_mixes(mixes, (edges, ops))
+        _check_not_negative(mixes)
+    with _law("an op that is absent has no weight while another op of its edge is present"):
+        if weight := max(float(jnp.where(absent, mix, 0.0)[1:].max(initial=0.0)) for mix in mixes):
+            raise ValueError(f"one has a weight of {weight}")
+    with _law("the gradient of arch is finite though ops, or all ops of an edge, are absent"):
+        chex.assert_tree_all_finite(jax.grad(product)(dropped))
 
 
 def check_space(space: SearchSpace) -> None:

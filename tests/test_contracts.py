@@ -10,7 +10,17 @@ import pytest
 import dnas
 from dnas.cells import OPS, SPACES, darts_space
 from dnas.contracts import check_op, check_relaxation, check_space
-from dnas.relax import RELAXATIONS, Relaxation
+from dnas.relax import (
+    RELAXATIONS,
+    Relaxation,
+    binary_gates,
+    drop_ops,
+    edge_weights,
+    gumbel_hard,
+    gumbel_softmax,
+    max_w,
+    with_prior,
+)
 
 SPEC = SPACES["darts"].cells["normal"]
 TINY = darts_space(name="tiny", ops=("none", "skip_connect", "avg_pool_3x3"), num_nodes=2)
@@ -25,6 +35,37 @@ def test_op_keeps_its_contract(name):
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_relaxation_keeps_its_contract(name, kind):
     check_relaxation(RELAXATIONS[name](), SPACES["darts"].cells[kind])
+
+
+PLAIN = [name for name in RELAXATIONS if name not in ("edge_weights", "max_w")]
+MASK = jnp.asarray([dnas.base.ABSENT] + [0.0] * 7)
+WRAPPERS = {
+    "edge weights": edge_weights,
+    "edge weights around max_w": lambda inner: edge_weights(max_w(inner)),
+    "mask around edge weights": lambda inner: with_prior(edge_weights(inner), MASK),
+    "dropped skips and ops": lambda inner: drop_ops(drop_ops(inner, 0.2, ops=("skip_connect",)), lambda step: 0.5),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", PLAIN)
+def test_wrapped_relaxation_keeps_its_contract(name, wrapper):
+    check_relaxation(WRAPPERS[wrapper](RELAXATIONS[name]()), SPEC)
+
+
+@pytest.mark.parametrize(
+    "relaxation",
+    [
+        binary_gates(paths="two"),
+        edge_weights(binary_gates(paths="two")),
+        max_w(detach=True),
+        gumbel_softmax(temperature=0.1),
+        gumbel_hard(temperature=dnas.relax.linear_temperature(50, 10)),
+    ],
+    ids=["two paths", "two paths, edge weights", "max_w, detached", "gumbel, cold", "gumbel, on a schedule"],
+)
+def test_relaxation_with_options_keeps_its_contract(relaxation):
+    check_relaxation(relaxation, SPEC)
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -192,6 +233,15 @@ def forgetful() -> Relaxation:
     return softmax_but(sample=sample)
 
 
+def read_of(function):
+    return softmax_but(read=lambda arch, spec: function(jax.nn.softmax(arch)))
+
+
+def ops_of(function):
+    """A relaxation that makes its mix of the logits and of which of them are present."""
+    return softmax_but(sample=lambda key, arch, spec, step: function(arch, arch > dnas.base.ABSENT / 2))
+
+
 BROKEN_RELAXATIONS = {
     "init of another shape": ("init returns arch", init_of(lambda arch: arch.T)),
     "init of nan": ("init returns arch", init_of(lambda arch: arch * jnp.nan)),
@@ -208,6 +258,30 @@ BROKEN_RELAXATIONS = {
     ),
     "no gradient": ("not zero everywhere", sample_of(lambda key, mix, step: jax.lax.stop_gradient(mix))),
     "nan gradient": ("gradient of arch is finite", sample_of(lambda key, mix, step: with_a_nan_gradient(mix))),
+    "an array without gradient": (
+        "not zero everywhere",
+        edge_weights()._replace(sample=lambda key, arch, spec, step: jax.nn.softmax(arch["ops"])),
+    ),
+    "draws without read": ("without read draws nothing", gumbel_softmax()._replace(read=None)),
+    "read of another shape": ("read returns a mix", read_of(lambda mix: mix[0])),
+    "read of nan": ("read returns a mix", read_of(lambda mix: mix / 0)),
+    "negative read": ("read returns a mix", read_of(lambda mix: mix - 0.5)),
+    "read that remembers": (
+        "read gives the same mix each time",
+        read_of(lambda mix, calls=[]: (calls.append(1), mix * len(calls))[1]),
+    ),
+    "read leaves jax": ("read gives the same mix each time, and under jit", read_of(lambda mix: mix * float(mix.sum()))),
+    "nan without ops": (
+        "finite and not negative though ops",
+        ops_of(
+            lambda logits, kept: jnp.where(kept, jnp.exp(logits), 0.0) / jnp.where(kept, jnp.exp(logits), 0.0).sum(1)[:, None]
+        ),
+    ),
+    "weight of an absent op": ("absent has no weight", ops_of(lambda logits, kept: jax.nn.softmax(jnp.maximum(logits, -5.0)))),
+    "nan gradient without ops": (
+        "gradient of arch is finite though ops",
+        ops_of(lambda logits, kept: jnp.where(kept, jax.nn.softmax(logits) * (1 + 0 * jnp.sqrt(logits + 1.0)), 0.0)),
+    ),
 }
 
 

@@ -19,7 +19,9 @@ def concentration(logits: Array) -> Array:
       >>> [round(float(number), 7) for number in concentration(jnp.array([0.0, 1.0, -1.0]))]
       [1.0, 2.0, 0.3678795]
     """
-    return jnp.where(logits > 0, logits + 1, jnp.exp(jnp.clip(logits, _LOWEST, 0.0)))
+    # Not a clip from above, which would halve the gradient at zero, where searches start.
+    below = jnp.exp(jnp.where(logits > 0, 0.0, jnp.maximum(logits, _LOWEST)))
+    return jnp.where(logits > 0, logits + 1, below)
 
 
 def dirichlet(*, init_scale: float = 1e-3) -> Relaxation:

@@ -27,15 +27,14 @@ from dnas.objective import classification_loss  # noqa: E402
 from experiments.cache import use_compilation_cache  # noqa: E402
 from experiments.roofline import program_bytes  # noqa: E402
 
-CASES = ("darts", "pcdarts", "sampled", "evaluation")
-
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     """What to time."""
 
-    case: Literal["darts", "pcdarts", "sampled", "evaluation"] = "darts"
-    """A search step of DARTS (first order), of partial channels, of one sampled op an edge; or a step of the final network."""
+    case: Literal["darts", "darts2", "darts2_fd", "pcdarts", "sampled", "evaluation"] = "darts"
+    """A search step of DARTS: first order, second order exact or by finite differences; of PC-DARTS; of one sampled op an edge
+    (GDAS); or a training step of the final network."""
     batch_size: int = 16
     """Images a batch; a search step takes two batches."""
     channels: int | None = None
@@ -95,16 +94,14 @@ def _supernet(case: Case):
     return space, supernet
 
 
-def _hard_sample() -> dnas.Relaxation:
-    """A one-hot sample of softmax(arch) on every edge, with the gradient of the softmax: what a sampled path needs."""
-    soft = dnas.softmax()
+def _relaxation(case: Case) -> dnas.Relaxation:
+    made = {"pcdarts": dnas.edge_weights, "sampled": dnas.gumbel_hard}
+    return made.get(case.case, dnas.softmax)()
 
-    def sample(key, arch, spec, step):
-        mix = soft.sample(key, arch, spec, step)
-        hard = jax.nn.one_hot(jax.random.categorical(key, arch), arch.shape[-1], dtype=arch.dtype)
-        return hard + mix - jax.lax.stop_gradient(mix)
 
-    return dnas.Relaxation(soft.init, sample)
+def _arch_gradient(case: Case) -> dnas.bilevel.ArchGradient:
+    made = {"darts2": dnas.unrolled, "darts2_fd": dnas.finite_differences}
+    return made.get(case.case, dnas.first_order)()
 
 
 def _batches(case: Case, count: int):
@@ -118,11 +115,11 @@ def search_step(case: Case):
     """Returns (state, step, compiled, gradient): step maps a state to (state, metrics); gradient(0 or 1, state) compiles
     the gradient of the weights or of arch alone and returns a function of nothing."""
     space, supernet = _supernet(case)
-    relaxation = _hard_sample() if case.case == "sampled" else dnas.softmax()
+    relaxation = _relaxation(case)
     search = dnas.make_search(
         space,
         supernet,
-        dnas.darts_optimizer(50, 390),
+        dnas.darts_optimizer(50, 390, arch_gradient=_arch_gradient(case)),
         image_shape=(case.image_size, case.image_size, 3),
         relaxation=relaxation,
     )
@@ -210,8 +207,8 @@ def _flop(case: Case) -> int:
         macs = dnas.count_network(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"], **sizes, auxiliary=True).macs
         return 2 * case.batch_size * macs * (4 if case.remat else 3)
     space, _ = _supernet(case)
-    if case.case == "sampled":
-        macs = 0  # of a path that is drawn anew at each step
+    if case.case in ("sampled", "darts2", "darts2_fd"):
+        macs = 0  # of a path that is drawn anew at each step; or not counted
     elif case.case == "pcdarts":
         macs = count_supernet(space, **sizes, partial_channels=case.partial_channels).macs
     else:

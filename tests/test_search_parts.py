@@ -9,6 +9,7 @@ from test_search import IMAGES, LABELS, LINEAR, assert_same, batches, linear_sup
 
 import dnas
 from dnas import arch_losses, bilevel, relax, rules
+from dnas.bilevel import darts_optimizer
 
 SPEC = LINEAR.cells["cell"]
 STEEP = optax.sgd(0.1)
@@ -230,3 +231,57 @@ def test_the_best_sample_is_read_at_the_end():
     accuracy = result.history[-1]["sample_accuracy"]
     assert 0 <= accuracy <= 1 and "sample_accuracy" not in result.history[0]
     np.testing.assert_array_equal(result.mix["cell"], np.asarray(dnas.one_hot_mix(LINEAR, result.genotype)["cell"]))
+
+
+SKIPS = LINEAR._replace(
+    name="skips",
+    cells={
+        "normal": dnas.CellSpec(
+            num_inputs=2, num_nodes=1, edges=((0, 2), (1, 2)), ops=("none", "skip_connect", "b"), concat=(2,)
+        )
+    },
+    layers=lambda **sizes: (dnas.LayerSpec("normal", 2, 1, sizes["image_size"]),),
+    supernet=lambda **sizes: dnas.Supernet(
+        linear_supernet(**sizes).init,
+        lambda weights, mix, images: linear_supernet(**sizes).apply(weights, {"cell": mix["normal"]}, images),
+    ),
+)
+GUARDS = {
+    "skip_count": rules.skip_count(from_epoch=1),
+    "ranking": rules.ranking(patience=6),
+    "eigenvalue": rules.eigenvalue(every=1, window=1, back=2, threshold=1.05, from_epoch=2),
+}
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_a_guard_ends_a_search_that_drifts_to_skips_and_reads_the_genotype_before(name):
+    """A term of the outer loss draws every edge to its skip; the weights grow, and with them the curvature."""
+
+    def start(state):
+        return state._replace(arch={"normal": jnp.asarray([[0.0, -0.5, 0.5]] * 2)})
+
+    epochs = 30
+    result = search(
+        SKIPS,
+        epochs=epochs,
+        resume=start,
+        rule=GUARDS[name],
+        optimizer=lambda *sizes: darts_optimizer(*sizes, learning_rate=1e-3, arch_learning_rate=0.02, arch_weight_decay=0.0),
+        arch_losses=[(5.0, lambda arch, mix: -mix["normal"][:, 1].sum())],
+    )
+    rows = result.history
+    assert len(rows) < epochs and result.genotype == rows[-1]["genotype"]
+    if name == "eigenvalue":  # what it returns is that of an epoch before the curvature grew
+        assert any((row["mix"]["normal"] == result.mix["normal"]).all() for row in rows[:-1])
+    elif name == "ranking":  # the order has been the same for so long that all are skips by then
+        assert all(row["genotype"] == result.genotype for row in rows[-6:])
+    else:
+        assert result.genotype == rows[0]["genotype"] and result.genotype.count("skip_connect")["normal"] == 0
+    no_guard = search(
+        SKIPS,
+        epochs=epochs,
+        resume=start,
+        optimizer=lambda *sizes: darts_optimizer(*sizes, learning_rate=1e-3, arch_learning_rate=0.02, arch_weight_decay=0.0),
+        arch_losses=[(5.0, lambda arch, mix: -mix["normal"][:, 1].sum())],
+    )
+    assert no_guard.genotype.count("skip_connect")["normal"] == 2

@@ -65,7 +65,9 @@ def run_name(config, command: str) -> str:
         if config.name in (".", "..") or pathlib.PurePath(config.name).name != config.name:
             raise ValueError(f"name is that of one folder, got {config.name!r}; runs= says where the folder lies")
         return config.name
-    words = [command, config.dataset, config.space, getattr(config, "relax", ""), f"seed{config.seed}"]
+    method = getattr(config, "method", "darts1")
+    words = [command, config.dataset, config.space, getattr(config, "relax", "") if method == "darts1" else method]
+    words.append(f"seed{config.seed}")
     return "-".join(word for word in words if word)
 
 

@@ -47,6 +47,7 @@ WRAPPERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("name", PLAIN)
 def test_wrapped_relaxation_keeps_its_contract(name, wrapper):

@@ -37,7 +37,7 @@ def run(state=None, *, step=step, total_steps=30, report=lambda progress: None, 
         first_step=int(state["step"]),
         total_steps=total_steps,
         steps_per_epoch=STEPS_PER_EPOCH,
-        at_epoch_end=at_epoch_end,
+        at_epoch_end=lambda state: (state, at_epoch_end(state), False),
         report=report,
         **{"announce": lambda memory: None, **more},
     )
@@ -188,7 +188,7 @@ def test_indices_and_metrics_may_be_trees_and_whole_numbers():
         first_step=0,
         total_steps=8,
         steps_per_epoch=4,
-        at_epoch_end=lambda state: {},
+        at_epoch_end=lambda state: (state, {}, False),
         report=lambda progress: None,
         announce=lambda memory: None,
     )
@@ -206,3 +206,26 @@ def test_print_epochs_prints_a_line_an_epoch(capsys):
 def test_print_epochs_is_silent_within_an_epoch(capsys):
     print_epochs(Progress(1, 10, 5, 0.1, {}, None, None))
     assert capsys.readouterr().out == ""
+
+
+def test_what_happens_between_epochs_may_change_the_state_and_end_the_run():
+    def at_epoch_end(state):
+        done = int(state["step"])
+        return {**state, "step": state["step"] + 100}, {"done": done}, done >= 100
+
+    reports = []
+    last, rows = run_steps(
+        step,
+        initial(),
+        DATA,
+        epoch_indices,
+        first_step=0,
+        total_steps=30,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        at_epoch_end=at_epoch_end,
+        report=reports.append,
+        announce=lambda memory: None,
+    )
+    assert len(rows) == 2 and rows[1]["done"] == 2 * STEPS_PER_EPOCH + 100
+    assert int(last["step"]) == 2 * STEPS_PER_EPOCH + 200
+    assert [progress.stopped for progress in reports][-1] and not any(progress.stopped for progress in reports[:-1])

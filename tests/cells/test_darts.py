@@ -246,11 +246,13 @@ def seven_cells(**more):
     return compiled(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(weights, mix, images())
 
 
-@pytest.mark.parametrize("more", [{"remat": False}, pytest.param({"schedule": "waves"}, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("more", [{"remat": False}, {"schedule": "waves"}], ids=str)
+@pytest.mark.slow
 def test_every_schedule_computes_the_same_supernet(more):
     chex.assert_trees_all_close(seven_cells(**more), seven_cells(schedule="edges"), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_partial_channels_under_both_schedules_are_the_same_supernet():
     sizes = dict(channels=4, num_cells=3, num_classes=3, partial_channels=2)
     weights = compiled(SPACE.supernet(**sizes).init)(jax.random.key(0), images())

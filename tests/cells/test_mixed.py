@@ -147,6 +147,7 @@ def test_cell_equals_a_mixed_op_on_every_edge_gradients_included(stride, how):
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_float64_gradients_of_a_cell_equal_those_by_hand_to_1e_8_and_so_do_second_ones():
     with enable_x64(True):
         module = cell(2)

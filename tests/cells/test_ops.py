@@ -76,6 +76,16 @@ def dil_conv(x, params, stride):
     return norm(x @ params["Dense_0"]["kernel"])
 
 
+def sharp_sep_conv(dilation):
+    def apply(x, params, stride):
+        x = depthwise(relu(x), params["DepthwiseConv_0"]["kernel"], stride, dilation, dilation=dilation)
+        x = norm(x @ params["Dense_0"]["kernel"])
+        x = depthwise(relu(x), params["DepthwiseConv_1"]["kernel"], 1, 1)
+        return norm(x @ params["Dense_1"]["kernel"])
+
+    return apply
+
+
 EXPECTED = {
     "none": none,
     "max_pool_3x3": max_pool,
@@ -85,7 +95,13 @@ EXPECTED = {
     "sep_conv_5x5": sep_conv,
     "dil_conv_3x3": dil_conv,
     "dil_conv_5x5": dil_conv,
+    "flood_conv_3x3": sharp_sep_conv(1),
+    "dil_flood_conv_3x3": sharp_sep_conv(2),
+    "choke_conv_3x3": sharp_sep_conv(1),
+    "dil_choke_conv_3x3": sharp_sep_conv(2),
 }
+# Channels in the middle of sharpDARTS's blocks.
+MIDDLE = {name: 32 if "choke" in name else 4 * CHANNELS for name in OPS if "flood" in name or "choke" in name}
 
 
 def build(name, stride, size=(8, 8), norms=None):
@@ -177,13 +193,16 @@ def test_op_has_these_parameters(name, stride):
     expected = {"sep": [pointwise, depthwise] * 2, "dil": [pointwise, depthwise]}.get(name[:3], [])
     if name == "skip_connect" and stride == 2:
         expected = [(CHANNELS, CHANNELS // 2)] * 2
+    if name in MIDDLE:
+        wide = MIDDLE[name]
+        expected = [depthwise, (CHANNELS, wide), (3, 3, 1, wide), (wide, CHANNELS)]
     assert sorted(array.shape for array in jax.tree.leaves(variables)) == sorted(expected)
 
 
 @pytest.mark.parametrize("name", OPS)
 def test_final_norms_add_a_scale_and_a_shift_a_norm_and_no_bias(name):
     _, variables, _ = build(name, 2, norms=final_norms(True))
-    norms = {"sep": 2, "dil": 1, "ski": 1}.get(name[:3], 0)
+    norms = 2 if name in MIDDLE else {"sep": 2, "dil": 1, "ski": 1}.get(name[:3], 0)
     vectors = [array for array in jax.tree.leaves(variables.get("params", {})) if array.ndim == 1]
     assert len(vectors) == 2 * norms
     assert len(jax.tree.leaves(variables.get("batch_stats", {}))) == 2 * norms

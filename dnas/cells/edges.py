@@ -61,7 +61,7 @@ def _forward(run_edge, links, remat, weights, mix, states, nodes):
         weights, row, (source, target) = edge
         x = _read(nodes if states is None else states, source)
         if remat:
-            y, pullback = run_edge(weights, row, x), None
+            y, pullback = jax.checkpoint(run_edge)(weights, row, x), None
         else:
             y, pullback = jax.vjp(run_edge, weights, row, x)  # a tree of arrays, which the loop stacks
         return _add(nodes, target, y), pullback
@@ -75,12 +75,18 @@ def _backward(run_edge, links, remat, saved, gradient):
     # A source is complete before an edge reads it, so that the final nodes hold what each edge has read.
     read = nodes if states is None else states
 
+    @jax.checkpoint
+    def pull_back(weights, row, x, gradient):
+        return jax.vjp(run_edge, weights, row, x)[1](gradient)
+
     def body(carry, edge):
         of_states, of_nodes = carry
         weights, row, (source, target), pullback = edge
+        y_gradient = _read(of_nodes, target)
         if remat:
-            pullback = jax.vjp(run_edge, weights, row, _read(read, source))[1]
-        of_weights, of_row, of_x = pullback(_read(of_nodes, target))
+            of_weights, of_row, of_x = pull_back(weights, row, _read(read, source), y_gradient)
+        else:
+            of_weights, of_row, of_x = pullback(y_gradient)
         if states is None:
             of_nodes = _add(of_nodes, source, of_x)
         else:

@@ -27,7 +27,10 @@ _DRNAS = {
 METHODS = {
     "darts1": Method("DARTS, first order", "https://arxiv.org/abs/1806.09055", "dnas/bilevel/first_order.py"),
     "darts2": Method(
-        "DARTS, second order", "https://arxiv.org/abs/1806.09055", "dnas/bilevel/unrolled.py", {"optimizer": "finite_differences"}
+        "DARTS, second order",
+        "https://arxiv.org/abs/1806.09055",
+        "dnas/bilevel/unrolled.py",
+        {"optimizer": "finite_differences"},
     ),
     "pc_darts": Method(
         "PC-DARTS",

@@ -15,6 +15,11 @@ from dnas.base import ABSENT
 from dnas.relax import dirichlet
 from dnas.space import CellSpec
 
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
 ROWS = np.random.default_rng(0).normal(size=(4, 5))
 OTHER = np.random.default_rng(1).normal(size=(2, 3))  # kinds may differ in their ops
 ARCH = {"normal": jnp.asarray(ROWS, jnp.float32), "reduce": {"ops": jnp.asarray(OTHER, jnp.float32), "edges": jnp.ones(2)}}
@@ -62,7 +67,7 @@ def test_what_has_been_dropped_does_not_count(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_agree_with_finite_differences(name):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         rows = jnp.asarray(ROWS)
         gradient = jax.grad(lambda rows: LOSSES[name]({"cell": rows}, {}))(rows)
         for index in ((0, 0), (1, 3), (3, 4)):

@@ -19,7 +19,7 @@ def relaxation(request):
 def test_arch_and_mix_are_functions_of_the_key(relaxation, spec):
     one, again, other = (relaxation.init(jax.random.key(seed), spec) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
-    random = any(leaf.std() > 0 for leaf in jax.tree.leaves(one))  # some start from constants
+    random = any(leaf.max() > leaf.min() for leaf in jax.tree.leaves(one))  # some start from constants
     assert random == any((a != b).any() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
     np.testing.assert_array_equal(*(relaxation.sample(KEY, one, spec, jnp.asarray(0)) for _ in range(2)))
 

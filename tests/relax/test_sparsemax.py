@@ -6,6 +6,11 @@ import numpy as np
 
 from dnas.relax import sparsemax
 
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
 ARCH = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 
 
@@ -41,7 +46,7 @@ def test_jacobian_is_that_of_the_support(mix_of):
 
 
 def test_gradient_agrees_with_finite_differences():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         arch, weights = (jnp.asarray(np.random.default_rng(seed).normal(size=(4, 3))) for seed in (0, 1))
 
         def product(arch):

@@ -17,7 +17,7 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import OPS, SPACES, darts_space, inherit_weights, widen_weights
+from dnas.cells import OPS, SPACES, darts_space, widen_weights
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
@@ -53,13 +53,14 @@ from dnas.selection import (
     Selection,
     argmax_edges,
     best_of_samples,
+    default_selection,
     random_genotype,
     skip_budget,
     strongest_ops,
     threshold,
     top_edges,
 )
-from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype, one_hot_mix
+from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype, inherit_weights, one_hot_mix
 
 __all__ = [
     "Augmentation",
@@ -107,6 +108,7 @@ __all__ = [
     "count_supernet",
     "darts_optimizer",
     "darts_space",
+    "default_selection",
     "dirichlet",
     "dominant_eigenvalue",
     "drop_ops",

@@ -17,7 +17,7 @@ from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
 from dnas.genotype import Genotype
 from dnas.relax.relaxation import Relaxation, op_logits, read_mix, replace_op_logits
-from dnas.selection import Selection, top_edges
+from dnas.selection import Selection, default_selection
 from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
 
 _BATCH, _HEIGHT, _WIDTH, _CHANNELS, _CLASSES, _SEEDS = 2, 8, 6, 4, 5, 2
@@ -218,22 +218,26 @@ def _check_absent(relaxation, arch, spec, product):
         chex.assert_tree_all_finite(jax.grad(product)(dropped))
 
 
-def check_space(space: SearchSpace) -> None:
+def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
     """Checks a search space: its cells, its layers, genotypes, and the shapes of its networks, none of which is run.
+
+    Args:
+      num_cells: length of the networks; that of the space's supernet unless given.
 
     Raises:
       AssertionError: names the first law that fails.
 
     Example:
       >>> from dnas.cells import darts_space
-      >>> check_space(darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2))
+      >>> check_space(darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2), num_cells=3)
     """
     for kind, spec in space.cells.items():
         _check_cell(kind, spec)
-    _check_layers(space)
+    num_cells = space.num_cells if num_cells is None else num_cells
+    _check_layers(space, num_cells)
     genotype = _check_genotypes(space)
-    _check_supernet(space)
-    _check_network(space, genotype)
+    _check_supernet(space, num_cells)
+    _check_network(space, genotype, num_cells)
 
 
 def _check_cell(kind, spec):
@@ -241,33 +245,32 @@ def _check_cell(kind, spec):
         if empty := [node for node in spec.nodes if not spec.incoming(node)]:
             raise ValueError(f"none enters {empty}")
     with _law(f"cell {kind!r} has an op that can be chosen"):
-        if not set(spec.ops) - {"none"}:
-            raise ValueError(f"its ops are {spec.ops}")
+        if not all(set(own) - {"none"} for own in spec.edge_ops or [spec.ops]):
+            raise ValueError(f"its ops are {spec.edge_ops or spec.ops}")
 
 
-def _check_layers(space):
+def _check_layers(space, num_cells):
     with _law("layers(channels=, num_cells=, image_size=) returns layers whose kinds are cells of the space"):
-        layers = space.layers(channels=_CHANNELS, num_cells=3, image_size=32)
+        layers = space.layers(channels=_CHANNELS, num_cells=num_cells, image_size=32)
         if unknown := {layer.kind for layer in layers} - set(space.cells):
             raise ValueError(f"{sorted(unknown)} are not among {sorted(space.cells)}")
-    with _law("each layer reads what the one before leaves: size / stride"):
+    with _law("each layer reads what the one before leaves: size / stride, rounded up"):
         for before, layer in itertools.pairwise(layers):
-            left = tuple(side // before.stride for side in before.size)
+            left = tuple(-(-side // before.stride) for side in before.size)
             if layer.size != left:
                 raise ValueError(f"{layer} follows {before}, which leaves {left}")
 
 
 def _check_genotypes(space) -> Genotype:
-    with _law("the strongest edges of a mix form a genotype of the space"):
-        k = min(2, *(len(spec.incoming(node)) for spec in space.cells.values() for node in spec.nodes))
+    with _law("the selection of the space makes a genotype of the space from a mix"):
         mix = {
             kind: jax.random.uniform(jax.random.key(number), (len(spec.edges), len(spec.ops)))
             for number, (kind, spec) in enumerate(space.cells.items())
         }
-        genotype = top_edges(k)(space, mix)
+        genotype = default_selection(space, mix)
         check_genotype(space, genotype)
     with _law("selection reads a genotype back from its one-hot mix"):
-        again = top_edges(k)(space, one_hot_mix(space, genotype))
+        again = default_selection(space, one_hot_mix(space, genotype))
         for kind, edges in genotype.cells.items():
             if set(again.cells[kind]) != set(edges):
                 raise ValueError(f"{again.cells[kind]} is not {edges}")
@@ -286,8 +289,8 @@ def _abstract_images():
     return jax.ShapeDtypeStruct((_BATCH, 32, 32, 3), jnp.float32)
 
 
-def _check_supernet(space):
-    sizes = dict(channels=_CHANNELS, num_cells=3, num_classes=_CLASSES)
+def _check_supernet(space, num_cells):
+    sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
     mix = {
         kind: jax.ShapeDtypeStruct((_SEEDS, len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()
@@ -303,8 +306,8 @@ def _check_supernet(space):
         chex.assert_type(logits, jnp.float32)
 
 
-def _check_network(space, genotype):
-    sizes = dict(channels=_CHANNELS, num_cells=3, num_classes=_CLASSES)
+def _check_network(space, genotype, num_cells):
+    sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
     key = jax.eval_shape(lambda: jax.random.key(0))
     with _law("network.init(key, images) returns variables with the weights under params"):
         network = space.network(genotype, **sizes)

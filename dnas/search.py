@@ -28,10 +28,10 @@ from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
-from dnas.relax.relaxation import op_logits, read_mix, value_at
+from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
 from dnas.rules import Observed, Rule, Verdict
 from dnas.scoring import make_accuracy
-from dnas.selection import Selection, top_edges
+from dnas.selection import Selection, default_selection
 from dnas.space import SearchSpace, Supernet
 
 # Parts of a key that no split makes: those are its first few folds.
@@ -164,11 +164,7 @@ def make_search(
 def in_play(arch: Arch, candidates: Candidates) -> Arch:
     """Returns arch with the logits of ops that are no candidates set to `ABSENT`, out of reach of gradients."""
 
-    def restrict(rows, allowed):
-        logits = jnp.where(allowed, op_logits(rows), ABSENT)
-        return {**rows, "ops": logits} if isinstance(rows, Mapping) else logits
-
-    return {kind: restrict(rows, candidates[kind]) for kind, rows in arch.items()}
+    return {kind: replace_op_logits(rows, jnp.where(candidates[kind], op_logits(rows), ABSENT)) for kind, rows in arch.items()}
 
 
 def keep_candidates(mix: Array, candidates: Array) -> Array:
@@ -185,7 +181,7 @@ def _read(space: SearchSpace, relaxation: Relaxation, arch: Arch, candidates: Ca
 
 
 def _checked_candidates(space: SearchSpace, candidates: Candidates | None) -> dict[str, np.ndarray]:
-    full = {kind: np.ones((len(spec.edges), len(spec.ops)), bool) for kind, spec in space.cells.items()}
+    full = {kind: spec.allowed for kind, spec in space.cells.items()}
     if candidates is None:
         return full
     given = {kind: np.asarray(rows) for kind, rows in candidates.items()}
@@ -194,7 +190,7 @@ def _checked_candidates(space: SearchSpace, candidates: Candidates | None) -> di
         raise ValueError(
             f"candidates have the shapes {shapes}; the space {space.name!r} needs {needed}: an edge a row, an op a column"
         )
-    return {kind: rows.astype(bool) for kind, rows in given.items()}
+    return {kind: rows.astype(bool) & full[kind] for kind, rows in given.items()}
 
 
 def run_search(
@@ -202,8 +198,8 @@ def run_search(
     data: tuple[Any, Any],
     *,
     num_classes: int | None = None,
-    channels: int = 16,
-    num_cells: int = 8,
+    channels: int | None = None,
+    num_cells: int | None = None,
     epochs: int = 50,
     batch_size: int = 64,
     max_steps: int | None = None,
@@ -215,7 +211,7 @@ def run_search(
     single_level: bool = False,
     candidates: Candidates | None = None,
     rule: Rule | None = None,
-    select: Selection | None = None,
+    select: Selection = default_selection,
     augmentation: Augmentation | None = None,
     seed: int = 0,
     resume: Callable[[SearchState], SearchState] = lambda state: state,
@@ -229,11 +225,11 @@ def run_search(
     Args:
       data: (images uint8 [N, H, W, C], labels [N] from 0).
       num_classes: the largest label plus one unless given.
-      channels, num_cells, epochs, batch_size: of the supernet and its training, the published ones by default.
+      channels, num_cells, epochs, batch_size: of the supernet and its training, the published ones unless given.
       max_steps: ends the search early.
       supernet_options: what else `space.supernet` takes, for instance {"partial_channels": 4} or {"dtype": "bfloat16"}.
       relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses,
-        perturbation, candidates: as in `make_search`; select: `top_edges()` unless given.
+        perturbation, candidates: as in `make_search`; select: how the genotype is read.
       single_level: train arch on the batches of the weights, which are then drawn from all images, as SNAS does.
       rule: runs after every whole epoch; may stop the search, name the mix that the genotype is read from, and drop candidates.
       augmentation: unless given, images are normalised by their own mean and deviation and nothing else.
@@ -252,7 +248,9 @@ def run_search(
       >>> len(result.genotype.cells["reduce"])
       8
     """
-    select = top_edges() if select is None else select
+    relaxation = softmax() if relaxation is None else relaxation
+    channels = space.channels if channels is None else channels
+    num_cells = space.num_cells if num_cells is None else num_cells
     data = check_data(*data, num_classes)
     num_classes = int(data.labels.max()) + 1 if num_classes is None else num_classes
     augmentation = plain_augmentation(data.images) if augmentation is None else augmentation
@@ -348,7 +346,6 @@ def _follow(rule: Rule, state: SearchState, observed: Observed) -> tuple[SearchS
 
 def _observer(space, supernet, relaxation, data, augmentation, batch_size):
     """Returns (state, mix, epoch) -> Observed. What it offers to compute is compiled when it is first asked for."""
-    relaxation = softmax() if relaxation is None else relaxation
 
     def logits(weights_and_mix, images):
         return supernet.apply(*weights_and_mix, images)
@@ -357,12 +354,12 @@ def _observer(space, supernet, relaxation, data, augmentation, batch_size):
     batch = functools.cache(lambda: plain_batch(data, np.arange(batch_size), augmentation))
 
     @jax.jit
-    def largest_eigenvalue(state, batch):
+    def largest_eigenvalue(weights, arch, candidates, batch):
         def loss(arch):
-            mix = _read(space, relaxation, arch, state.candidates)
-            return classification_loss(supernet.apply(state.weights, mix, batch.images), batch.labels)[0]
+            mix = _read(space, relaxation, arch, candidates)
+            return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)[0]
 
-        return dominant_eigenvalue(hessian_vector_product(loss, state.arch), state.arch, jax.random.key(0))
+        return dominant_eigenvalue(hessian_vector_product(loss, arch), arch, jax.random.key(0))
 
     def observe(state, mix, epoch):
         return Observed(
@@ -371,7 +368,7 @@ def _observer(space, supernet, relaxation, data, augmentation, batch_size):
             mix,
             _as_numpy(state.candidates),
             lambda mix: accuracy()((state.weights, jax.tree.map(jnp.float32, mix))),
-            lambda: float(largest_eigenvalue(state, batch())),
+            lambda: float(largest_eigenvalue(state.weights, state.arch, state.candidates, batch())),
         )
 
     return observe

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,7 +16,8 @@ from dnas.genotype import Edge, Genotype
 class CellSpec:
     """The graph of one kind of cell: which edges there are and which ops compete on each.
 
-    Nodes are numbered from 0, inputs first. Row e of a mix belongs to `edges[e]`, column o to `ops[o]`.
+    Nodes are numbered from 0, inputs first. Row e of a mix belongs to `edges[e]`, column o to `ops[o]`. Where edges have
+    different candidates, as in the spaces of RobustDARTS, `ops` are those of any edge and `edge_ops` those of each.
 
     Raises:
       ValueError: if an edge does not lead from a node to a later, non-input node of the cell, or names repeat.
@@ -26,6 +28,7 @@ class CellSpec:
     edges: tuple[tuple[int, int], ...]  # (source, target)
     ops: tuple[str, ...]
     concat: tuple[int, ...]  # the nodes whose concatenation is the output
+    edge_ops: tuple[tuple[str, ...], ...] | None = None  # of each edge; None where all edges have all ops
 
     def __post_init__(self):
         last = self.num_inputs + self.num_nodes - 1
@@ -38,6 +41,18 @@ class CellSpec:
             raise ValueError(f"concat names intermediate nodes, {self.num_inputs} to {last}, each once; got {self.concat}")
         if len(set(self.edges)) != len(self.edges) or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"edges and ops of a cell are unique, got {self.edges} and {self.ops}")
+        if self.edge_ops is None:
+            return
+        if len(self.edge_ops) != len(self.edges) or not all(self.edge_ops):
+            raise ValueError(f"edge_ops names the ops of each of the {len(self.edges)} edges, got {self.edge_ops}")
+        if unknown := {op for own in self.edge_ops for op in own} - set(self.ops):
+            raise ValueError(f"edge_ops names {sorted(unknown)}, which are not among the ops of the cell, {self.ops}")
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """bool [E, O]: which op may be chosen on which edge."""
+        own = [self.ops] * len(self.edges) if self.edge_ops is None else self.edge_ops
+        return np.array([[op in ops for op in self.ops] for ops in own])
 
     def incoming(self, node: int) -> tuple[int, ...]:
         """Returns the row numbers of the edges that enter `node`."""
@@ -82,9 +97,9 @@ class SearchSpace(NamedTuple):
     """A search space: cells and their ops, and factories of what is built from them.
 
     `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`,
-    `supernet(channels=, num_cells=, num_classes=, schedule=None)` a `Supernet` (schedule says how its edges run, "edges"
-    or "waves"), and `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a `Network`; each has the
-    published sizes as defaults.
+    `supernet(channels=, num_cells=, num_classes=)` a `Supernet`, with further options of its own as keywords, and
+    `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a `Network`; each has the published sizes as
+    defaults.
     """
 
     name: str
@@ -92,6 +107,13 @@ class SearchSpace(NamedTuple):
     layers: Callable[..., tuple[LayerSpec, ...]]
     supernet: Callable[..., Supernet]
     network: Callable[..., Network]
+    edges_per_node: int | None = 2  # that a genotype keeps; None where every edge keeps an op, `none` where there is one
+    channels: int = 16  # the published sizes of a supernet
+    num_cells: int = 8
+    final_channels: int = 36  # and of a final network
+    final_cells: int = 20
+    chosen_weights: Callable[[Genotype, PyTree], PyTree] = lambda genotype, weights: weights
+    # (genotype, weights of the supernet) -> the same by the names that weights have in the genotype's network
 
 
 def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
@@ -124,6 +146,12 @@ def _check_edge(name: str, kind: str, spec: CellSpec, edge: Edge) -> None:
         raise ValueError(
             f"edge {edge.source} -> {edge.target} of cell {kind!r} is not in the space {name!r}, whose edges are {spec.edges}"
         )
+    row = spec.edges.index((edge.source, edge.target))
+    if spec.edge_ops is not None and edge.op not in spec.edge_ops[row]:
+        raise ValueError(
+            f"op {edge.op!r} is not among those of edge {edge.source} -> {edge.target} of cell {kind!r} in the space {name!r}; "
+            f"choose from: {', '.join(spec.edge_ops[row])}"
+        )
 
 
 def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
@@ -148,3 +176,34 @@ def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
             rows[spec.edges.index((source, target)), spec.ops.index(op)] = 1.0
         mix[kind] = jnp.asarray(rows)
     return mix
+
+
+def inherit_weights(space: SearchSpace, genotype: Genotype, weights: PyTree, variables: PyTree) -> PyTree:
+    """Returns `variables` of the genotype's network with every array that the supernet has, taken from `weights`.
+
+    What the supernet lacks, such as the scale and shift of norms, stays. Where the network has the norms of the search, it
+    then computes what the supernet computes under `one_hot_mix(space, genotype)`.
+
+    Args:
+      weights: of the supernet; variables: of the network, of the same channels, num_cells and num_classes.
+
+    Raises:
+      ValueError: if the two networks differ in size.
+    """
+    check_genotype(space, genotype)
+    shared = {jax.tree_util.keystr(path): array for path, array in _leaves(space.chosen_weights(genotype, weights))}
+
+    def inherited(path, array):
+        own = shared.get(jax.tree_util.keystr(path), array)
+        if own.shape != array.shape:
+            raise ValueError(
+                f"{jax.tree_util.keystr(path)} has shape {own.shape} in the supernet and {array.shape} in the network; build "
+                "both with the same channels, num_cells and num_classes"
+            )
+        return own
+
+    return {**variables, "params": jax.tree_util.tree_map_with_path(inherited, variables["params"])}
+
+
+def _leaves(tree: PyTree) -> list:
+    return jax.tree_util.tree_flatten_with_path(tree)[0]

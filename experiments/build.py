@@ -72,31 +72,31 @@ def _check(config: SearchConfig) -> None:
         )
     if config.sampled and config.per_sample:
         raise ValueError("a sampled path is one for the whole batch; leave out sampled or per_sample")
-    if config.optimizer == "single_level" and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
-        raise ValueError("a single level has no arch step of its own: leave out warmup, arch_every and order")
-    if config.optimizer == "rarts" and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
-        raise ValueError("RARTS has its own order of steps: leave out warmup, arch_every and order")
+    reason = {"single_level": "a single level has no arch step of its own", "rarts": "RARTS has its own order of steps"}
+    if config.optimizer in reason and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
+        raise ValueError(f"{reason[config.optimizer]}: leave out warmup, arch_every and order")
 
 
 def _rule(config: SearchConfig) -> dnas.Rule:
     """The rule by name, its epochs counted as parts of the search where the paper counts them in one of 50."""
-    _named(rules.RULES, "rule", config.rule)
-    epochs, part = config.epochs, config.epochs / 50
-    if config.rule == "greedy":
-        return rules.greedy(warm_up=max(round(9 * part), 1), interval=max(round(config.interval * part), 1))
-    if config.rule == "perturbation":
-        space = dnas.SPACES[config.space]
-        first = epochs - rules.perturbation_epochs(space, interval=config.interval, from_epoch=1) + 1
-        return rules.perturbation(interval=config.interval, from_epoch=max(first, 1), seed=config.seed)
-    if config.rule == "eigenvalue":
-        return rules.eigenvalue(from_epoch=max(round(10 * part), 1))
-    if config.rule == "skip_count":
-        return rules.skip_count(from_epoch=max(round(10 * part), 1))
-    if config.rule == "ranking":
-        return rules.ranking(patience=max(round(10 * part), 1))
-    if config.rule == "best_sample":
-        return rules.best_sample(num_samples=config.samples, seed=config.seed)
-    return rules.RULES[config.rule]()
+
+    def epochs(published: int) -> int:
+        return max(round(published * config.epochs / 50), 1)
+
+    def perturbation():
+        needed = rules.perturbation_epochs(dnas.SPACES[config.space], interval=config.interval, from_epoch=1)
+        first = max(config.epochs - needed + 1, 1)
+        return rules.perturbation(interval=config.interval, from_epoch=first, seed=config.seed)
+
+    made = {
+        "best_sample": lambda: rules.best_sample(num_samples=config.samples, seed=config.seed),
+        "eigenvalue": lambda: rules.eigenvalue(from_epoch=epochs(10)),
+        "greedy": lambda: rules.greedy(warm_up=epochs(9), interval=epochs(config.interval)),
+        "perturbation": perturbation,
+        "ranking": lambda: rules.ranking(patience=epochs(10)),
+        "skip_count": lambda: rules.skip_count(from_epoch=epochs(10)),
+    }
+    return _named(made, "rule", config.rule)()
 
 
 def _relaxation(config: SearchConfig, length: Length) -> dnas.Relaxation:

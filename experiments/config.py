@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 import tyro
 
+import dnas
 from experiments.methods import METHODS
 
 
@@ -141,8 +142,8 @@ class SearchConfig(RetrainConfig):
     """Weight of the logits' squares."""
     dirichlet_kl: float = 0.0
     """Weight of DrNAS's distance from the uniform distribution."""
-    select: str = "top_edges"
-    """How the genotype is read, by name."""
+    select: str = "default"
+    """How the genotype is read, by name; by default as the papers of the space do."""
     rule: str | None = None
     """What runs between epochs, by name: a guard that may stop the search, or decisions that drop candidates."""
     interval: int = 5
@@ -207,14 +208,20 @@ PRESETS = {
     "cifar100": {},
 }
 
+# What a space needs at the small sizes that a data set's own settings have, where cells cannot be stacked as in DARTS.
+SMALL_SPACES: dict[str, dict[str, int]] = {}
+
 Config = TypeVar("Config", bound=RetrainConfig)
 
 
-def preset(kind: type[Config], dataset: str, method: str = "darts1") -> Config:
-    """Returns the defaults: those of a method, and before them those of a data set.
+def preset(kind: type[Config], dataset: str, method: str = "darts1", space: str | None = None) -> Config:
+    """Returns the defaults: the published sizes of a space, before them those of a method, and before both a data set's own.
+
+    Args:
+      space: that of the method unless given.
 
     Raises:
-      ValueError: for a data set or a method that is not known.
+      ValueError: for a data set, a method or a space that is not known.
 
     Example:
       >>> preset(SearchConfig, "digits", "pc_darts").partial_channels
@@ -226,11 +233,23 @@ def preset(kind: type[Config], dataset: str, method: str = "darts1") -> Config:
         )
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not known; choose from: {', '.join(METHODS)}")
-    names = {field.name for field in dataclasses.fields(kind)}
-    settings = {"method": method, **METHODS[method].settings, **PRESETS[dataset]}
+    space = METHODS[method].settings.get("space", "darts") if space is None else space
+    if space not in dnas.SPACES:
+        raise ValueError(f"space {space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
+    built = dnas.SPACES[space]
+    settings = {
+        "channels": built.channels,
+        "cells": built.num_cells,
+        "retrain_channels": built.final_channels,
+        "retrain_cells": built.final_cells,
+        **METHODS[method].settings,
+        **PRESETS[dataset],
+    }
     if PRESETS[dataset]:
-        settings |= METHODS[method].small
-    return kind(dataset=dataset, **{name: value for name, value in settings.items() if name in names})
+        settings |= METHODS[method].small | SMALL_SPACES.get(space, {})
+    names = {field.name for field in dataclasses.fields(kind)}
+    settings |= {"method": method, "space": space, "dataset": dataset}
+    return kind(**{name: value for name, value in settings.items() if name in names})
 
 
 def parse(kind: type[Config], args: Sequence[str], default: Config | None = None) -> Config:
@@ -242,8 +261,9 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--dataset", default="digits")
         first.add_argument("--method", default="darts1")
+        first.add_argument("--space")
         given = first.parse_known_args(list(args))[0]
-        default = preset(kind, given.dataset, given.method)
+        default = preset(kind, given.dataset, given.method, given.space)
     config = tyro.cli(kind, args=spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
     # make passes ~ on as it is.
     data_dir = config.data_dir and config.data_dir.expanduser()

@@ -1,6 +1,6 @@
 """Everything that is flax: ops, mixed ops, cells, macro networks, and the search spaces made of them."""
 
-from dnas.cells.darts import DARTS_OPS, darts_space, inherit_weights
+from dnas.cells.darts import DARTS_OPS, darts_space
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.sharp_darts import SHARP_OPS
@@ -21,7 +21,6 @@ __all__ = [
     "SPACES",
     "darts_space",
     "final_norms",
-    "inherit_weights",
     "search_norms",
     "widen_weights",
 ]

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype, init_variables
@@ -89,7 +88,10 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
         check_genotype(space, genotype)
         return _network(genotype, **sizes)
 
-    space = SearchSpace(name, cells, stack_layers, supernet, network)
+    def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
+        return _weights_by_edge(spec, weights)
+
+    space = SearchSpace(name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights)
     return space
 
 
@@ -203,33 +205,8 @@ def _network(
     return Network(init, apply)
 
 
-def inherit_weights(space: SearchSpace, genotype: Genotype, weights: PyTree, variables: PyTree) -> PyTree:
-    """Returns `variables` of the genotype's network with every array that the supernet has, taken from `weights`.
-
-    What the supernet lacks, such as the scale and shift of norms, stays. With `norms=search_norms` the network then
-    computes what the supernet computes under `one_hot_mix(space, genotype)`.
-
-    Args:
-      weights: of the supernet; variables: of the network, of the same channels, num_cells and num_classes.
-
-    Raises:
-      ValueError: if the two networks differ in size.
-    """
-    check_genotype(space, genotype)
-    flat = flatten_dict(_weights_by_edge(space, weights))
-    params = flatten_dict(variables["params"])
-    for path, array in params.items():
-        if path in flat and flat[path].shape != array.shape:
-            raise ValueError(
-                f"{'/'.join(path)} has shape {flat[path].shape} in the supernet and {array.shape} in the network; build both "
-                "with the same channels, num_cells and num_classes"
-            )
-    return {**variables, "params": unflatten_dict({path: flat.get(path, array) for path, array in params.items()})}
-
-
-def _weights_by_edge(space: SearchSpace, weights: PyTree) -> PyTree:
+def _weights_by_edge(spec: CellSpec, weights: PyTree) -> PyTree:
     """The supernet's weights under the names of the network's: one entry an edge in place of one a stride."""
-    (spec,) = set(space.cells.values())
     renamed = {}
     for name, child in weights.items():
         if not name.startswith("cell_"):

@@ -1,5 +1,6 @@
 """Exact parameter and multiply-add counts, read off the traced network: a new op or space is counted as it stands."""
 
+import inspect
 from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
@@ -22,8 +23,8 @@ def count_network(
     space: SearchSpace,
     genotype: Genotype,
     *,
-    channels: int = 36,
-    num_cells: int = 20,
+    channels: int | None = None,
+    num_cells: int | None = None,
     num_classes: int = 10,
     image_size: int | tuple[int, int] = 32,
     image_channels: int = 3,
@@ -38,6 +39,7 @@ def count_network(
     only; published figures leave it out. Other counts of the same cells circulate that include norms, ReLUs or pooling.
 
     Args:
+      channels, num_cells: those of the published network unless given.
       stem: "cifar" or "imagenet"; image_size: pixels, one number or (height, width).
 
     Raises:
@@ -49,10 +51,12 @@ def count_network(
       Counts(params=3349342, macs=528359040)
     """
     check_genotype(space, genotype)
-    space.layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
-    network = space.network(
-        genotype, channels=channels, num_cells=num_cells, num_classes=num_classes, stem=stem, auxiliary=auxiliary
-    )
+    sizes = {
+        "channels": space.final_channels if channels is None else channels,
+        "num_cells": space.final_cells if num_cells is None else num_cells,
+    }
+    space.layers(**sizes, image_size=image_size, stem=stem)
+    network = space.network(genotype, **sizes, num_classes=num_classes, stem=stem, auxiliary=auxiliary)
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(network.init, key, image)
@@ -67,8 +71,8 @@ def count_network(
 def count_supernet(
     space: SearchSpace,
     *,
-    channels: int = 16,
-    num_cells: int = 8,
+    channels: int | None = None,
+    num_cells: int | None = None,
     num_classes: int = 10,
     image_size: int | tuple[int, int] = 32,
     image_channels: int = 3,
@@ -77,6 +81,7 @@ def count_supernet(
     """Returns the exact counts of the supernet, arch not included, in the convention of `count_network`.
 
     Args:
+      channels, num_cells: those of a published search unless given.
       more: what else `space.supernet` takes, such as `partial_channels`.
 
     Example:
@@ -84,9 +89,14 @@ def count_supernet(
       >>> count_supernet(dnas.SPACES["darts"])
       Counts(params=1930618, macs=300255744)
     """
-    space.layers(channels=channels, num_cells=num_cells, image_size=image_size, stem="cifar")
+    sizes = {
+        "channels": space.channels if channels is None else channels,
+        "num_cells": space.num_cells if num_cells is None else num_cells,
+    }
+    space.layers(**sizes, image_size=image_size)
     # Cell by cell: in the loops over a stage some convolutions compute zeros that nothing uses, and some edges are skipped.
-    supernet = space.supernet(channels=channels, num_cells=num_cells, num_classes=num_classes, schedule="waves", **more)
+    schedule = {"schedule": "waves"} if "schedule" in inspect.signature(space.supernet).parameters else {}
+    supernet = space.supernet(**sizes, num_classes=num_classes, **schedule, **more)
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))
     weights = jax.eval_shape(supernet.init, key, image)

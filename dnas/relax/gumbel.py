@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from dnas.base import Array, Key
-from dnas.relax.relaxation import Relaxation, normal_logits, straight_through, value_at
+from dnas.relax.relaxation import Relaxation, normal_logits, read_softmax, straight_through, value_at
 from dnas.space import CellSpec
 
 
@@ -38,7 +38,7 @@ def gumbel_softmax(*, temperature: optax.ScalarOrSchedule = 1.0, init_scale: flo
         del spec
         return jax.nn.softmax(_noisy(key, arch) / value_at(step, temperature), axis=-1)
 
-    return Relaxation(normal_logits(init_scale), sample, _read)
+    return Relaxation(normal_logits(init_scale), sample, read_softmax)
 
 
 def gumbel_hard(*, temperature: optax.ScalarOrSchedule = 10.0, init_scale: float = 1e-3) -> Relaxation:
@@ -72,7 +72,7 @@ def gumbel_hard(*, temperature: optax.ScalarOrSchedule = 10.0, init_scale: float
         hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), noisy.shape[-1], dtype=soft.dtype)
         return straight_through(hard, soft)
 
-    return Relaxation(normal_logits(init_scale), sample, _read)
+    return Relaxation(normal_logits(init_scale), sample, read_softmax)
 
 
 def _check(temperature: optax.ScalarOrSchedule) -> None:
@@ -83,8 +83,3 @@ def _check(temperature: optax.ScalarOrSchedule) -> None:
 def _noisy(key: Key, arch: Array) -> Array:
     """Logits plus Gumbel noise. Everything stays in log space: no probability is divided by or taken the logarithm of."""
     return arch + jax.random.gumbel(key, arch.shape, arch.dtype)
-
-
-def _read(arch: Array, spec: CellSpec) -> Array:
-    del spec
-    return jax.nn.softmax(arch, axis=-1)

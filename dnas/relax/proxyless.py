@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from dnas.base import ABSENT, Array, Key, PyTree
-from dnas.relax.relaxation import Relaxation, normal_logits, straight_through
+from dnas.relax.relaxation import Relaxation, normal_logits, read_softmax, straight_through
 from dnas.space import CellSpec
 
 
@@ -49,11 +49,7 @@ def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation
         gates = jax.nn.one_hot(jax.random.categorical(gate_key, arch), arch.shape[-1])
         return straight_through(gates, jax.nn.softmax(arch, axis=-1))
 
-    def read(arch: Array, spec: CellSpec) -> Array:
-        del spec
-        return jax.nn.softmax(arch, axis=-1)
-
-    return Relaxation(normal_logits(init_scale), sample, read)
+    return Relaxation(normal_logits(init_scale), sample, read_softmax)
 
 
 def keep_pair_mass(inner: optax.GradientTransformation) -> optax.GradientTransformation:

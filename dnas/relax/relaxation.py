@@ -47,6 +47,12 @@ def normal_logits(init_scale: float) -> Callable[[Key, CellSpec], Array]:
     return lambda key, spec: init_scale * jax.random.normal(key, (len(spec.edges), len(spec.ops)))
 
 
+def read_softmax(arch: Array, spec: CellSpec) -> Array:
+    """The `read` of relaxations that draw from softmax(arch)."""
+    del spec
+    return jax.nn.softmax(arch, axis=-1)
+
+
 def read_mix(relaxation: Relaxation, arch: ArchRows, spec: CellSpec) -> Array:
     """Returns the mix [E, O] that a genotype is read from: that of `read`, or of `sample` where nothing is drawn."""
     if relaxation.read is None:

@@ -1,6 +1,7 @@
 """What may happen between the epochs of a search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ class Verdict(NamedTuple):
     candidates: Candidates | None = None  # those of the epochs to come; None: as they are
     stop: bool = False  # end the search now
     mix: Mix | None = None  # what the genotype is read from if the search ends here; None: the present one
-    metrics: dict[str, float] = {}  # added to the row of the epoch
+    metrics: Mapping[str, float] = MappingProxyType({})  # added to the row of the epoch
 
 
 class Rule(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 
 from dnas.base import Mix
 from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
-from dnas.selection import Selection, top_edges
+from dnas.selection import Selection, default_selection
 from dnas.space import SearchSpace
 
 
@@ -18,7 +18,7 @@ class SkipCountState(NamedTuple):
 def skip_count(
     *,
     max_skips: int = 1,
-    selection: Selection | None = None,
+    selection: Selection = default_selection,
     kind: str = "normal",
     op: str = "skip_connect",
     from_epoch: int = 10,
@@ -32,7 +32,7 @@ def skip_count(
 
     Args:
       max_skips: the most that are allowed, 1 in the paper.
-      selection: derives the genotype, `top_edges()` unless given.
+      selection: derives the genotype, that of the space unless given.
       kind, op: what is counted where.
       from_epoch: the first epoch to stop after. The paper names none, but while arch is near its random start a third of all
         derived cells have two skips.
@@ -48,7 +48,6 @@ def skip_count(
     """
     if max_skips < 0:
         raise ValueError(f"max_skips is a number of edges, at least 0, got {max_skips}")
-    selection = top_edges() if selection is None else selection
 
     def init(space: SearchSpace, epochs: int) -> SkipCountState:
         if kind not in space.cells:

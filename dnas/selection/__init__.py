@@ -2,6 +2,7 @@
 
 from dnas.selection.argmax_edges import argmax_edges
 from dnas.selection.best_of_samples import best_of_samples, sample_genotype
+from dnas.selection.default import default_selection
 from dnas.selection.random import random_genotype
 from dnas.selection.selection import Selection
 from dnas.selection.skip_budget import skip_budget
@@ -12,6 +13,7 @@ from dnas.selection.top_edges import top_edges
 # Each entry makes a selection with the paper's defaults.
 SELECTIONS = {
     "argmax_edges": argmax_edges,
+    "default": lambda: default_selection,
     "skip_budget": skip_budget,
     "threshold": threshold,
     "top_edges": top_edges,
@@ -22,6 +24,7 @@ __all__ = [
     "Selection",
     "argmax_edges",
     "best_of_samples",
+    "default_selection",
     "random_genotype",
     "sample_genotype",
     "skip_budget",

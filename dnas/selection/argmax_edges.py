@@ -3,6 +3,8 @@
 NAS-Bench-201, https://arxiv.org/abs/2001.00326; SNAS, https://arxiv.org/abs/1812.09926.
 """
 
+import math
+
 from dnas.base import Mix
 from dnas.genotype import Edge, Genotype
 from dnas.selection.selection import Selection, checked_rows, genotype_of
@@ -12,7 +14,7 @@ from dnas.space import SearchSpace, check_genotype
 def argmax_edges(*, keep_none: bool = True) -> Selection:
     """Returns the rule that gives every edge its strongest op, `none` included; on a tie the earlier op wins.
 
-    An edge without any weight has been dropped during the search, and counts as `none`.
+    An edge without any weight has been dropped during the search, and counts as `none` where the space has it.
 
     Args:
       keep_none: list an edge of `none` as such, as the strings of NAS-Bench-201 do: every mix has a genotype then. False
@@ -35,8 +37,9 @@ def argmax_edges(*, keep_none: bool = True) -> Selection:
         for kind, spec in space.cells.items():
             cells[kind] = []
             for edge, row in zip(spec.edges, checked_rows(space, kind, mix), strict=True):
-                op = spec.ops[max(range(len(row)), key=row.__getitem__)] if any(row) else "none"
-                if op != "none" or (keep_none and "none" in spec.ops):
+                empty = "none" in spec.ops and not any(weight for weight in row if weight > -math.inf)
+                op = "none" if empty else spec.ops[max(range(len(row)), key=row.__getitem__)]
+                if op != "none" or keep_none:
                     cells[kind].append(Edge(*edge, op))
         try:
             genotype = genotype_of(space, cells)

@@ -10,12 +10,12 @@ import numpy as np
 
 from dnas.base import Key, Mix
 from dnas.genotype import Genotype
+from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection, checked_rows
-from dnas.selection.top_edges import top_edges
 from dnas.space import SearchSpace, one_hot_mix
 
 
-def sample_genotype(key: Key, space: SearchSpace, mix: Mix, *, selection: Selection | None = None) -> Genotype:
+def sample_genotype(key: Key, space: SearchSpace, mix: Mix, *, selection: Selection = default_selection) -> Genotype:
     """Returns a genotype drawn with the weights of the mix as probabilities: the selection of mix / (exponential noise).
 
     The largest of weights divided by independent exponential variables is each with a probability in proportion to its
@@ -25,7 +25,7 @@ def sample_genotype(key: Key, space: SearchSpace, mix: Mix, *, selection: Select
     weight is drawn only where a node has nothing else.
 
     Args:
-      selection: a rule that depends on the order of weights only, `top_edges()` unless given.
+      selection: a rule that depends on the order of weights only, that of the space unless given.
 
     Raises:
       ValueError: if the mix does not fit the space, holds a NaN or a negative weight.
@@ -34,10 +34,11 @@ def sample_genotype(key: Key, space: SearchSpace, mix: Mix, *, selection: Select
     noisy = {}
     for kind in space.cells:
         rows = np.array(checked_rows(space, kind, mix))
-        if rows.min() < 0:
-            raise ValueError(f"weights are read as probabilities, but the mix of cell {kind!r} holds {rows.min()}")
-        noisy[kind] = rows / np.maximum(random.exponential(size=rows.shape), np.finfo(float).tiny)
-    return (top_edges() if selection is None else selection)(space, noisy)
+        allowed = space.cells[kind].allowed
+        if rows[allowed].min() < 0:
+            raise ValueError(f"weights are read as probabilities, but the mix of cell {kind!r} holds {rows[allowed].min()}")
+        noisy[kind] = np.where(allowed, rows, 0.0) / np.maximum(random.exponential(size=rows.shape), np.finfo(float).tiny)
+    return selection(space, noisy)
 
 
 def best_of_samples(
@@ -47,7 +48,7 @@ def best_of_samples(
     accuracy: Callable[[Mix], float],
     *,
     num_samples: int = 100,
-    selection: Selection | None = None,
+    selection: Selection = default_selection,
 ) -> tuple[Genotype, float]:
     """Returns the best of sampled genotypes under the weights of the supernet, and its accuracy there.
 
@@ -57,7 +58,7 @@ def best_of_samples(
       mix: {kind: [E, O]}, probabilities of the ops, see `sample_genotype`.
       accuracy: of the supernet under a mix, which is a `one_hot_mix` here. A genotype that is drawn again is not run again.
       num_samples: how many are drawn; the first of the best wins.
-      selection: `top_edges()` unless given.
+      selection: that of the space unless given.
 
     Raises:
       ValueError: if num_samples is below 1 or the mix cannot be sampled from.

@@ -4,13 +4,13 @@ import jax
 
 from dnas.base import Key
 from dnas.genotype import Genotype
+from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection
-from dnas.selection.top_edges import top_edges
 from dnas.space import SearchSpace
 
 
-def random_genotype(key: Key, space: SearchSpace, select: Selection | None = None) -> Genotype:
-    """Returns a genotype drawn at random: what `select` (`top_edges()` unless given) makes of independent random weights.
+def random_genotype(key: Key, space: SearchSpace, select: Selection = default_selection) -> Genotype:
+    """Returns a genotype drawn at random: what `select` makes of independent random weights.
 
     With `top_edges` every pair of sources and every op but `none` is equally likely at each node: the random baseline of
     the space, https://arxiv.org/abs/1902.07638.
@@ -19,4 +19,4 @@ def random_genotype(key: Key, space: SearchSpace, select: Selection | None = Non
     for kind, part in zip(space.cells, jax.random.split(key, len(space.cells)), strict=True):
         spec = space.cells[kind]
         mix[kind] = jax.random.uniform(part, (len(spec.edges), len(spec.ops)))
-    return (top_edges() if select is None else select)(space, mix)
+    return select(space, mix)

@@ -6,13 +6,13 @@ import numpy as np
 
 from dnas.base import Mix
 from dnas.genotype import Genotype
+from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection, checked_rows
-from dnas.selection.top_edges import top_edges
 from dnas.space import SearchSpace
 
 
 def skip_budget(
-    budget: int = 2, *, selection: Selection | None = None, kind: str = "normal", op: str = "skip_connect"
+    budget: int = 2, *, selection: Selection = default_selection, kind: str = "normal", op: str = "skip_connect"
 ) -> Selection:
     """Returns a selection under which a cell of one kind carries an op at most `budget` times.
 
@@ -21,7 +21,7 @@ def skip_budget(
 
     Args:
       budget: M in the paper.
-      selection: how genotypes are derived, `top_edges()` unless given.
+      selection: how genotypes are derived, that of the space unless given.
       kind, op: what is counted where.
 
     Raises:
@@ -38,7 +38,6 @@ def skip_budget(
     """
     if budget < 0:
         raise ValueError(f"the budget is a number of edges, at least 0, got {budget}")
-    selection = top_edges() if selection is None else selection
 
     def select(space: SearchSpace, mix: Mix) -> Genotype:
         if kind not in space.cells or op not in space.cells[kind].ops:

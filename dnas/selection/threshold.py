@@ -1,9 +1,6 @@
 """The rule of FairDARTS: what has grown strong enough is kept. https://arxiv.org/abs/1911.12126."""
 
-from dnas.base import Mix
-from dnas.genotype import Edge, Genotype
-from dnas.selection.selection import Selection, best_ops, by_strength, checked_rows, genotype_of
-from dnas.space import SearchSpace
+from dnas.selection.selection import Selection, edges_by_node
 
 
 def threshold(value: float = 0.85, *, k: int = 2) -> Selection:
@@ -33,15 +30,7 @@ def threshold(value: float = 0.85, *, k: int = 2) -> Selection:
     if not 0 <= value <= 1:
         raise ValueError(f"the value that weights must reach is between 0 and 1, got {value}")
 
-    def select(space: SearchSpace, mix: Mix) -> Genotype:
-        cells = {}
-        for kind, spec in space.cells.items():
-            best = best_ops(spec, checked_rows(space, kind, mix))
-            cells[kind] = []
-            for node in spec.nodes:
-                incoming = by_strength(spec, node, best)
-                kept = [edge for edge in incoming[:k] if best[edge][0] >= value] or incoming[:1]
-                cells[kind] += [Edge(*spec.edges[edge], best[edge][1]) for edge in kept]
-        return genotype_of(space, cells)
+    def keep(kind, node, incoming, best):
+        return [edge for edge in incoming[:k] if best[edge][0] >= value] or incoming[:1]
 
-    return select
+    return lambda space, mix: edges_by_node(space, mix, keep)

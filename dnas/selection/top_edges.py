@@ -1,9 +1,6 @@
 """The rule of DARTS: the strongest edges of each node. Section 2.4, https://arxiv.org/abs/1806.09055."""
 
-from dnas.base import Mix
-from dnas.genotype import Edge, Genotype
-from dnas.selection.selection import Selection, best_ops, by_strength, checked_rows, genotype_of
-from dnas.space import SearchSpace
+from dnas.selection.selection import Selection, edges_by_node
 
 
 def top_edges(k: int = 2) -> Selection:
@@ -31,16 +28,9 @@ def top_edges(k: int = 2) -> Selection:
     if k < 1:
         raise ValueError(f"each node keeps at least one edge, got k = {k}")
 
-    def select(space: SearchSpace, mix: Mix) -> Genotype:
-        cells = {}
-        for kind, spec in space.cells.items():
-            best = best_ops(spec, checked_rows(space, kind, mix))
-            cells[kind] = []
-            for node in spec.nodes:
-                incoming = by_strength(spec, node, best)
-                if len(incoming) < k:
-                    raise ValueError(f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k = {k}")
-                cells[kind] += [Edge(*spec.edges[edge], best[edge][1]) for edge in incoming[:k]]
-        return genotype_of(space, cells)
+    def keep(kind, node, incoming, best):
+        if len(incoming) < k:
+            raise ValueError(f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k = {k}")
+        return incoming[:k]
 
-    return select
+    return lambda space, mix: edges_by_node(space, mix, keep)

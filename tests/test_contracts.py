@@ -376,30 +376,30 @@ BROKEN_SPACES = {
 def test_check_space_names_the_law_that_a_space_breaks(name):
     message, space = BROKEN_SPACES[name]
     with pytest.raises(AssertionError, match=f"law broken: .*{message}"):
-        check_space(space)
+        check_space(space, num_cells=3)
 
 
 def test_check_space_refuses_genotypes_that_do_not_survive_json(monkeypatch):
     monkeypatch.setattr(dnas.Genotype, "to_json", lambda self: dnas.PUBLISHED["DARTS_V1"].__class__.__name__)
     with pytest.raises(AssertionError, match="law broken: .*round trip through JSON"):
-        check_space(TINY)
+        check_space(TINY, num_cells=3)
 
 
 def test_check_space_refuses_genotypes_that_do_not_survive_text(monkeypatch):
     text = dnas.PUBLISHED["DARTS_V1"].to_text()
     monkeypatch.setattr(dnas.Genotype, "to_text", lambda self: text)
     with pytest.raises(AssertionError, match="law broken: .*round trip through text"):
-        check_space(TINY)
+        check_space(TINY, num_cells=3)
 
 
 def test_check_space_refuses_a_one_hot_mix_that_selection_does_not_read_back(monkeypatch):
     true = dnas.one_hot_mix
     monkeypatch.setattr("dnas.contracts.one_hot_mix", lambda *args: {kind: 1 - rows for kind, rows in true(*args).items()})
     with pytest.raises(AssertionError, match="law broken: .*selection reads a genotype back"):
-        check_space(TINY)
+        check_space(TINY, num_cells=3)
 
 
 def test_check_space_refuses_a_selection_outside_the_space(monkeypatch):
-    monkeypatch.setattr("dnas.contracts.top_edges", lambda k: lambda space, mix: dnas.PUBLISHED["DARTS_V1"])
-    with pytest.raises(AssertionError, match="law broken: the strongest edges of a mix form a genotype"):
-        check_space(TINY)
+    monkeypatch.setattr("dnas.contracts.default_selection", lambda space, mix: dnas.PUBLISHED["DARTS_V1"])
+    with pytest.raises(AssertionError, match="law broken: the selection of the space makes a genotype"):
+        check_space(TINY, num_cells=3)

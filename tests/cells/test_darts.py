@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dnas
-from dnas.cells import darts_space, inherit_weights, search_norms
+from dnas.cells import darts_space, search_norms
 from dnas.selection import random_genotype
 
 SPACE = dnas.SPACES["darts"]
@@ -77,7 +77,7 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(supernet, 
     network = SPACE.network(genotype, **SIZES, norms=search_norms)
     variables = jax.eval_shape(network.init, jax.random.key(1), images())
     variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)  # every array must be inherited
-    variables = inherit_weights(SPACE, genotype, supernet.weights, variables)
+    variables = dnas.inherit_weights(SPACE, genotype, supernet.weights, variables)
     expected = supernet.apply(supernet.weights, dnas.one_hot_mix(SPACE, genotype), images())
     both = compiled(lambda variables: [network.apply(variables, images(), train, KEY)[0] for train in (True, False)])
     for logits in both(variables):
@@ -113,7 +113,7 @@ def test_inherit_weights_leaves_what_the_supernet_lacks():
     weights = jax.eval_shape(SPACE.supernet(**SIZES).init, jax.random.key(0), images())
     variables = jax.eval_shape(SPACE.network(genotype, **SIZES).init, jax.random.key(0), images())
     weights = jax.tree.map(lambda array: np.zeros(array.shape), weights)
-    inherited = inherit_weights(SPACE, genotype, weights, jax.tree.map(lambda array: np.ones(array.shape), variables))
+    inherited = dnas.inherit_weights(SPACE, genotype, weights, jax.tree.map(lambda array: np.ones(array.shape), variables))
     assert jax.tree.structure(inherited) == jax.tree.structure(variables)
     for path, array in jax.tree.leaves_with_path(inherited):
         names = [part.key for part in path]
@@ -127,7 +127,7 @@ def test_inherit_weights_refuses_networks_of_different_sizes():
     weights = jax.tree.map(lambda array: np.zeros(array.shape), weights)
     variables = jax.eval_shape(SPACE.network(genotype, **{**SIZES, "channels": 6}).init, jax.random.key(0), images())
     with pytest.raises(ValueError, match="in the supernet and.*build both with the same channels, num_cells and num_cl"):
-        inherit_weights(SPACE, genotype, weights, variables)
+        dnas.inherit_weights(SPACE, genotype, weights, variables)
 
 
 def test_published_supernet_has_1_930_618_weights():

@@ -17,7 +17,7 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import OPS, SPACES, darts_space, widen_weights
+from dnas.cells import OPS, SPACES, custom_space, darts_space, widen_weights
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
@@ -104,6 +104,7 @@ __all__ = [
     "contracts",
     "cosine_by_epoch",
     "cosine_power_annealing",
+    "custom_space",
     "count_network",
     "count_supernet",
     "darts_optimizer",

@@ -13,15 +13,28 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+QUICKSTART, CUSTOM_SPACE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def printed(block, folder):
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 @pytest.mark.slow
 def test_the_quickstart_has_at_most_15_lines_and_prints_a_genotype(tmp_path):
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in block.splitlines() if line]) <= 15
-    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    texts = [line for line in done.stdout.splitlines() if line.startswith("Genotype(")]
+    assert len([line for line in QUICKSTART.splitlines() if line]) <= 15
+    texts = [line for line in printed(QUICKSTART, tmp_path) if line.startswith("Genotype(")]
     assert len(texts) == 1
     dnas.check_genotype(dnas.SPACES["darts"], dnas.Genotype.from_text(texts[0]))
+
+
+def test_the_custom_space_has_under_30_lines_and_prints_a_genotype(tmp_path):
+    assert len([line for line in CUSTOM_SPACE.splitlines() if line]) < 30
+    genotype = dnas.Genotype.from_json(printed(CUSTOM_SPACE, tmp_path)[-1])
+    assert genotype.space == "mine"
+    assert {edge.op for edge in genotype.cells["cell"]} <= {"skip_connect", "gelu_conv"}
 
 
 def test_the_drawing_shows_every_file_of_the_library():

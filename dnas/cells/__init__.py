@@ -1,5 +1,6 @@
 """Everything that is flax: ops, mixed ops, cells, macro networks, and the search spaces made of them."""
 
+from dnas.cells.custom import custom_space
 from dnas.cells.darts import DARTS_OPS, darts_space
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
@@ -19,6 +20,7 @@ __all__ = [
     "OPS",
     "SHARP_OPS",
     "SPACES",
+    "custom_space",
     "darts_space",
     "final_norms",
     "search_norms",

@@ -1,12 +1,9 @@
 """The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1, https://arxiv.org/abs/1806.09055."""
 
-import jax
-import jax.numpy as jnp
-
-from dnas.base import Array, Key, Mix, PyTree
-from dnas.cells.init import check_dtype, in_dtype, init_variables
+from dnas.base import Array, Mix, PyTree
 from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import SCHEDULES, ChosenCell, MixedCell, default_schedule, stacked_edges, stage_ops
+from dnas.cells.mixed import ChosenCell, MixedCell, stage_ops, weights_by_edge
+from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.stages import run_stage
@@ -107,19 +104,7 @@ def _supernet(
     remat: bool,
     dtype,
 ) -> Supernet:
-    if partial_channels < 1 or channels % partial_channels:
-        raise ValueError(
-            f"{channels} channels cannot be split in {partial_channels} parts; choose channels that are a multiple of "
-            "partial_channels"
-        )
-    if schedule not in (None, *SCHEDULES):
-        raise ValueError(f"schedule {schedule!r} does not exist; choose from: {', '.join(SCHEDULES)}, or None for the default")
-    if sampled and schedule == "waves":
-        raise ValueError(
-            "a sampled path runs one op an edge, but the schedule 'waves' runs all of them at once; use schedule='edges'"
-        )
-    check_dtype(dtype)
-    schedule = schedule or ("edges" if sampled else default_schedule())
+    schedule = checked_schedule(schedule, channels=channels, partial_channels=partial_channels, sampled=sampled)
     norms = search_norms()
     ops = stage_ops(cells["normal"].ops, norms, partial_channels, sampled)
 
@@ -145,15 +130,7 @@ def _supernet(
             run_stage=run_one_stage if schedule == "edges" else None,
         )
 
-    def init(key: Key, images: Array) -> PyTree:
-        mix = {kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype) for kind, spec in cells.items()}
-        return init_variables(stack(mix), key, images)["params"]
-
-    def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
-        weights, images = in_dtype(dtype, (weights, images))
-        return stack(mix).apply({"params": weights}, images)[0]
-
-    return Supernet(init, apply)
+    return make_supernet(stack, cells, dtype=dtype)
 
 
 def _network(
@@ -170,7 +147,6 @@ def _network(
     dtype=None,
 ) -> Network:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot mix."""
-    check_dtype(dtype)
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
 
@@ -184,39 +160,13 @@ def _network(
         args = () if drop_path is None else (drop_path,)
         return CellStack(channels, num_cells, num_classes, stem, places, make_cell, lambda layer: args, auxiliary, remat, scan)
 
-    def init(key: Key, images: Array) -> PyTree:
-        return init_variables(stack(True, None, auxiliary), key, images)
-
-    def apply(variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0) -> tuple[Array, PyTree]:
-        # "auxiliary" holds the logits of the step before, where these variables came back from one.
-        collections = {name: tree for name, tree in variables.items() if name != "auxiliary"}
-        collections["params"], images = in_dtype(dtype, (collections["params"], images))
-        if not train:
-            return stack(False, None, False).apply(collections, images)[0], variables
-        drops = not isinstance(drop_path, (int, float)) or drop_path > 0
-        (logits, auxiliary_logits), averages = stack(True, jnp.asarray(drop_path) if drops else None, auxiliary).apply(
-            collections, images, rngs={"drop_path": key} if drops else {}, mutable=["batch_stats"]
-        )
-        variables = {**variables, **averages}
-        if auxiliary:
-            variables["auxiliary"] = auxiliary_logits
-        return logits, variables
-
-    return Network(init, apply)
+    return make_network(stack, auxiliary=auxiliary, dtype=dtype)
 
 
 def _weights_by_edge(spec: CellSpec, weights: PyTree) -> PyTree:
     """The supernet's weights under the names of the network's: one entry an edge in place of one a stride."""
-    renamed = {}
-    for name, child in weights.items():
-        if not name.startswith("cell_"):
-            renamed[name] = child
-            continue
-        stacks = {int(key.removeprefix("edges_stride_")): stacked for key, stacked in child.get("cell", {}).items()}
-        cell = {}
-        for stride, edges in stacked_edges(spec, max(stacks, default=1)).items():
-            for place, (source, target) in enumerate(edges):
-                own = jax.tree.map(lambda array, place=place: array[place], stacks.get(stride, {}))
-                cell[f"edge_{source}_{target}"] = own
-        renamed[name] = {**child, "cell": cell}
-    return renamed
+
+    def renamed(name, child):
+        return {**child, "cell": weights_by_edge(spec, child.get("cell", {}))} if name.startswith("cell_") else child
+
+    return {name: renamed(name, child) for name, child in weights.items()}

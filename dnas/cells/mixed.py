@@ -276,6 +276,16 @@ def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]
     return groups
 
 
+def weights_by_edge(spec: CellSpec, weights: PyTree) -> PyTree:
+    """Returns the weights of a `MixedCell` by the names that a `ChosenCell` has: {edge_SOURCE_TARGET: weights of its ops}."""
+    stacks = {int(name.removeprefix("edges_stride_")): stacked for name, stacked in weights.items()}
+    return {
+        f"edge_{source}_{target}": jax.tree.map(lambda array, place=place: array[place], stacks.get(stride, {}))
+        for stride, edges in stacked_edges(spec, max(stacks, default=1)).items()
+        for place, (source, target) in enumerate(edges)
+    }
+
+
 class ChosenCell(nn.Module):
     """A cell of a final network: the chosen ops on the chosen edges.
 

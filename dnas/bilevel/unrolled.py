@@ -1,10 +1,13 @@
 """Second order: the gradient of arch through virtual steps of the weights. DARTS, https://arxiv.org/abs/1806.09055."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from dnas.base import Arch, Objective, PyTree
+from dnas.base import Arch, PyTree
 from dnas.bilevel.optimizer import ArchGradient
 
 
@@ -36,25 +39,36 @@ def unrolled(steps: int = 1) -> ArchGradient:
         raise ValueError(f"unrolled takes 1 virtual step or more, got {steps}; `first_order()` takes none")
 
     def gradient(inner, outer, weights, arch, optimizer, state):
-        def virtual_step(weights, state, arch):
-            return _virtual_step(inner, weights, arch, optimizer, state)
-
-        def virtual_weights(arch: Arch) -> PyTree:
-            now = weights, state
-            for number in range(steps):
-                step = virtual_step if number == steps - 1 else jax.checkpoint(virtual_step)
-                now = step(*now, arch)
-            return now[0]
-
-        # Reverse over reverse. A product with the Hessian is usually taken forward over reverse, by jax.jvp, but the kernels
-        # of our supernets are jax.custom_vjp and have no forward mode. The forward and backward pass of the virtual step,
-        # which w' needs anyway, are those whose transpose gives the mixed product.
-        virtual, pull_back = jax.vjp(virtual_weights, arch)
-        (of_weights, direct), metrics = jax.grad(outer, argnums=(0, 1), has_aux=True)(virtual, arch)
-        (through_weights,) = pull_back(of_weights)
-        return jax.tree.map(jnp.add, direct, through_weights), metrics
+        now, trail = (weights, state), []
+        for _ in range(steps):
+            inner_gradient, _ = jax.grad(inner, has_aux=True)(now[0], arch)
+            following, pull_back = jax.vjp(partial(_apply, optimizer), inner_gradient, *now)
+            trail.append((now[0], pull_back))
+            now = following
+        (of_weights, of_arch), metrics = jax.grad(outer, argnums=(0, 1), has_aux=True)(now[0], arch)
+        of_state = jax.tree.map(_no_cotangent, now[1])
+        for at, pull_back in reversed(trail):
+            u, of_weights, of_state = pull_back((of_weights, of_state))
+            through_weights, through_arch = _inner_product(inner, at, arch, u)
+            of_weights, of_arch = jax.tree.map(jnp.add, (of_weights, of_arch), (through_weights, through_arch))
+        return of_arch, metrics
 
     return gradient
+
+
+def _inner_product(inner, weights, arch, u):
+    """u^T d2 inner / dw d(w, arch): by symmetry the derivative of the gradient of inner where the weights move along u."""
+    along = jax.jvp(lambda weights: jax.grad(inner, (0, 1), has_aux=True)(weights, arch)[0], (weights,), (u,))[1]
+    return along
+
+
+def _apply(optimizer, gradient, weights, state):
+    updates, state = optimizer.update(gradient, state, weights)
+    return optax.apply_updates(weights, updates), state
+
+
+def _no_cotangent(leaf):
+    return np.zeros(leaf.shape, jax.dtypes.float0) if not jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.zeros_like(leaf)
 
 
 def finite_differences(scale: float = 0.01) -> ArchGradient:
@@ -94,9 +108,3 @@ def finite_differences(scale: float = 0.01) -> ArchGradient:
         return jax.tree.map(lambda d, up, down: d + (up - down) / (2 * distance), direct, of_arch(1.0), of_arch(-1.0)), metrics
 
     return gradient
-
-
-def _virtual_step(inner: Objective, weights: PyTree, arch: Arch, optimizer: optax.GradientTransformation, state: PyTree):
-    gradient, _ = jax.grad(inner, has_aux=True)(weights, arch)
-    updates, state = optimizer.update(gradient, state, weights)
-    return optax.apply_updates(weights, updates), state

@@ -57,11 +57,17 @@ def _scan(run_edge, links, remat, weights, mix, states, nodes):
 
 
 def _forward(run_edge, links, remat, weights, mix, states, nodes):
+    # The value that comes with a gradient: kernels of an edge may be jax.custom_vjp, and only what remains of them once a
+    # gradient has been asked for has a forward mode, which second order needs.
+    @jax.checkpoint
+    def value(weights, row, x):
+        return jax.vjp(run_edge, weights, row, x)[0]
+
     def body(nodes, edge):
         weights, row, (source, target) = edge
         x = _read(nodes if states is None else states, source)
         if remat:
-            y, pullback = jax.checkpoint(run_edge)(weights, row, x), None
+            y, pullback = value(weights, row, x), None
         else:
             y, pullback = jax.vjp(run_edge, weights, row, x)  # a tree of arrays, which the loop stacks
         return _add(nodes, target, y), pullback

@@ -2,46 +2,21 @@
 
 On a CPU, XLA runs grouped convolutions and window reductions many times slower than a plain loop over the taps of the
 filter, and its automatic gradient of such a loop pads every tap to full size. Here each gradient is again one loop over
-taps. Each is differentiable as often as needed in reverse mode: the convolution is bilinear, so that the gradients of its
-gradients are the same three functions.
+taps, and so are the gradients of gradients: what is behind them is linear, see `multilinear`.
 
 Inside a fence only `lax` is used: a `jnp` function that is itself jitted, such as `jnp.pad` or `jnp.where`, would inherit
 the fence and become a call of its own, which nothing fuses with.
 """
 
-from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from dnas.base import Array
-
-
-def fence(function: Callable, static: tuple[int, ...] = ()) -> Callable:
-    """Returns the function as a call that XLA does not inline.
-
-    Otherwise XLA:CPU merges the taps of several ops into one loop that it cannot vectorise;
-    `lax.optimization_barrier` is dropped before fusion and does not prevent it. The call keeps the function's name, by
-    which `dnas.hw_loss.counts` recognises it.
-    """
-
-    @wraps(function)
-    def inside(*args):
-        with set_xla_metadata(inlineable="true"):  # what is called in here is not fenced again
-            return function(*args)
-
-    jitted = jax.jit(inside, static_argnums=static)
-
-    @wraps(function)
-    def call(*args):
-        with set_xla_metadata(inlineable="false"):
-            return jitted(*args)
-
-    return call
+from dnas.cells.multilinear import fence, multilinear
 
 
 def wide(dtype) -> jnp.dtype:
@@ -89,12 +64,9 @@ def _dilate(g: Array, size: tuple[int, int], stride: int, value: float = 0.0) ->
     return lax.pad(g, jnp.asarray(value, g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
 
 
-def _relu(x: Array, relu: bool) -> Array:
-    return lax.max(x, jnp.zeros((), x.dtype)) if relu else x
-
-
-def _where_positive(x: Array, y: Array, relu: bool) -> Array:
-    return lax.select(x > 0, y, jnp.zeros_like(y)) if relu else y
+def _gated(x: Array, *gate: Array) -> Array:
+    """x where the gate is positive, otherwise zero; without a gate all of x."""
+    return lax.select(gate[0] > 0, x, jnp.zeros_like(x)) if gate else x
 
 
 def _taps(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
@@ -104,77 +76,48 @@ def _taps(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     return sum(view.astype(kind) * weight for view, weight in zip(views, weights, strict=True)).astype(x.dtype)
 
 
-def depthwise_forward(x, kernel, stride, dilation, relu):
-    return _taps(_relu(x, relu), kernel, stride, dilation)
+# One form that is linear in the image x, the kernel and a cotangent g of the output is behind all three functions: each has
+# two of them for arguments and is the gradient for the third. So each is the transpose of each other.
 
 
-def depthwise_input_gradient(x, g, kernel, stride, dilation, relu):
-    return _where_positive(x, _taps(_dilate(g, x.shape[1:3], stride), kernel[::-1, ::-1], 1, dilation), relu)
+def depthwise_forward(x, kernel, *gate, side, size, stride, dilation):
+    del side, size
+    return _taps(_gated(x, *gate), kernel, stride, dilation)
 
 
-def depthwise_kernel_gradient(x, g, side, stride, dilation, relu):
+def depthwise_input_gradient(g, kernel, *gate, side, size, stride, dilation):
+    del side
+    return _gated(_taps(_dilate(g, size, stride), kernel[::-1, ::-1], 1, dilation), *gate)
+
+
+def depthwise_kernel_gradient(x, g, *gate, side, size, stride, dilation):
     # One variadic reduction reads x and g once; separate sums, one a tap, read them once each and take twice as long.
+    del size
     kind = wide(x.dtype)
-    views = _slices(_pad(_relu(x, relu), dilation * (side // 2)), side, stride, dilation, g.shape[1:3])
+    views = _slices(_pad(_gated(x, *gate), dilation * (side // 2)), side, stride, dilation, g.shape[1:3])
     products = tuple(view.astype(kind) * g.astype(kind) for view in views)
     zeros = tuple(jnp.zeros((), kind) for _ in products)
     sums = lax.reduce(products, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), (0, 1, 2))
     return lax.concatenate([row[None] for row in sums], 0).reshape(side, side, 1, -1).astype(x.dtype)
 
 
-_forward = fence(depthwise_forward, (2, 3, 4))
-_input_gradient = fence(depthwise_input_gradient, (3, 4, 5))
-_kernel_gradient = fence(depthwise_kernel_gradient, (2, 3, 4, 5))
+_of_output, _of_input, _of_kernel = {}, {}, {}  # the transposes of
+_conv = multilinear(depthwise_forward, _of_output)
+_conv_input = multilinear(depthwise_input_gradient, _of_input)
+_conv_kernel = multilinear(depthwise_kernel_gradient, _of_kernel)
+_of_output |= {0: _conv_input, 1: lambda g, x, *gate, **static: _conv_kernel(x, g, *gate, **static)}
+_of_input |= {0: _conv, 1: _conv_kernel}
+_of_kernel |= {0: lambda k, g, *gate, **static: _conv_input(g, k, *gate, **static), 1: lambda k, x, *gate, **static: _conv(x, k, *gate, **static)}
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def depthwise_conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, relu: bool = False) -> Array:
     """Returns the depthwise convolution [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C] with kernel [k, k, 1, C].
 
     k is odd; x is padded with zeros by dilation * (k // 2) on every side. With `relu` negative numbers of x count as
     zero: the ReLU in front of every depthwise convolution of the family costs nothing where the image is padded anyway.
     """
-    return _forward(x, kernel, stride, dilation, relu)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _conv_input(x, g, kernel, stride, dilation, relu):
-    """The gradient of x; of x itself only the size counts, and with `relu` the signs."""
-    return _input_gradient(x, g, kernel, stride, dilation, relu)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _conv_kernel(x, g, side, stride, dilation, relu):
-    return _kernel_gradient(x, g, side, stride, dilation, relu)
-
-
-depthwise_conv.defvjp(
-    lambda x, kernel, *static: (_forward(x, kernel, *static), (x, kernel)),
-    lambda stride, dilation, relu, saved, g: (
-        _conv_input(saved[0], g, saved[1], stride, dilation, relu),
-        _conv_kernel(saved[0], g, saved[1].shape[0], stride, dilation, relu),
-    ),
-)
-
-
-def _conv_input_bwd(stride, dilation, relu, saved, h):
-    x, g, kernel = saved
-    h = _where_positive(x, h, relu)
-    return (
-        jnp.zeros_like(x),
-        depthwise_conv(h, kernel, stride, dilation, False),
-        _conv_kernel(h, g, kernel.shape[0], stride, dilation, False),
-    )
-
-
-_conv_input.defvjp(lambda x, g, kernel, *static: (_input_gradient(x, g, kernel, *static), (x, g, kernel)), _conv_input_bwd)
-_conv_kernel.defvjp(
-    lambda x, g, *static: (_kernel_gradient(x, g, *static), (x, g)),
-    lambda side, stride, dilation, relu, saved, k: (
-        _conv_input(saved[0], saved[1], k, stride, dilation, relu),
-        depthwise_conv(saved[0], k, stride, dilation, relu),
-    ),
-)
+    gate = [lax.stop_gradient(x)] if relu else []
+    return _conv(x, kernel, *gate, side=kernel.shape[0], size=x.shape[1:3], stride=stride, dilation=dilation)
 
 
 def max_pool_forward(x, stride):
@@ -197,7 +140,7 @@ def max_pool_winner(x, best, stride):
     return winner
 
 
-def max_pool_gradient(winner, g, stride, size):
+def max_pool_gradient(g, winner, *, stride, size):
     """Sends g back to the winners: position p gets g from the output whose tap t looked at p and won."""
     g = _pad(_dilate(g, size, stride), 1)
     winner = _pad(_dilate(winner, size, stride, 9), 1, 9)  # gaps and padding hold no winner: 9 is no tap
@@ -205,83 +148,45 @@ def max_pool_gradient(winner, g, stride, size):
     return sum(lax.select(tap == 8 - number, view, jnp.zeros_like(view)) for number, (tap, view) in enumerate(pairs))
 
 
-def max_pool_pick(winner, x, stride):
+def max_pool_pick(x, winner, *, stride, size):
     """Reads x [B, H, W, C] at the winners."""
+    del size
     views = _slices(_pad(x, 1), 3, stride, 1, winner.shape[1:3])
     return sum(lax.select(winner == number, view, jnp.zeros_like(view)) for number, view in enumerate(views))
 
 
-_pool_forward = fence(max_pool_forward, (1,))
-_pool_winner = fence(max_pool_winner, (2,))
-_pool_gradient = fence(max_pool_gradient, (2, 3))
-_pool_pick = fence(max_pool_pick, (2,))
+_pool_forward, _pool_winner = fence(max_pool_forward), fence(max_pool_winner)
+_of_pick, _of_unpool = {}, {}
+_pick, _unpool = multilinear(max_pool_pick, _of_pick), multilinear(max_pool_gradient, _of_unpool)
+_of_pick[0], _of_unpool[0] = _unpool, _pick
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_pool(x: Array, stride: int = 1) -> Array:
     """Returns the 3x3 maxima [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C]; the gradient goes to the first maximum."""
-    return _pool_forward(x, stride)
+    return _pool_forward(x, stride=stride)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _unpool(winner, g, stride, size):
-    return _pool_gradient(winner, g, stride, size)
+@max_pool.defjvp
+def _max_pool_jvp(stride, primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    best = max_pool(x, stride)
+    winner = _pool_winner(*lax.stop_gradient((x, best)), stride=stride)
+    return best, _pick(tangent, winner, stride=stride, size=x.shape[1:3])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _pick(winner, x, stride):
-    return _pool_pick(winner, x, stride)
-
-
-def _max_pool_fwd(x, stride):
-    best = _pool_forward(x, stride)
-    return best, (_pool_winner(x, best, stride), jnp.zeros((0, *x.shape[1:3])))  # the empty array carries the size
-
-
-max_pool.defvjp(_max_pool_fwd, lambda stride, saved, g: (_unpool(saved[0], g, stride, saved[1].shape[1:]),))
-_unpool.defvjp(
-    lambda winner, g, stride, size: (_pool_gradient(winner, g, stride, size), winner),
-    lambda stride, size, winner, h: (np.zeros(winner.shape, jax.dtypes.float0), _pick(winner, h, stride)),
-)
-_pick.defvjp(
-    lambda winner, x, stride: (_pool_pick(winner, x, stride), (winner, jnp.zeros((0, *x.shape[1:3])))),
-    lambda stride, saved, g: (
-        np.zeros(saved[0].shape, jax.dtypes.float0),
-        _unpool(saved[0], g, stride, saved[1].shape[1:]),
-    ),
-)
-
-
-def sum_pool_forward(x, stride):
+def sum_pool_forward(x, *, stride, size):
+    del size
     return sum(_slices(_pad(x, 1), 3, stride, 1, _out_size(x.shape[1:3], stride)))
 
 
-def sum_pool_gradient(g, stride, size):
+def sum_pool_gradient(g, *, stride, size):
     return sum(_slices(_pad(_dilate(g, size, stride), 1), 3, 1, 1, size))
 
 
-_sum_forward = fence(sum_pool_forward, (1,))
-_sum_gradient = fence(sum_pool_gradient, (1, 2))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _sum_pool(x, stride, size):
-    return _sum_forward(x, stride)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _spread(g, stride, size):
-    return _sum_gradient(g, stride, size)
-
-
-# Each is linear, and the other's transpose.
-_sum_pool.defvjp(
-    lambda x, stride, size: (_sum_forward(x, stride), None), lambda stride, size, _, g: (_spread(g, stride, size),)
-)
-_spread.defvjp(
-    lambda g, stride, size: (_sum_gradient(g, stride, size), None),
-    lambda stride, size, _, x: (_sum_pool(x, stride, size),),
-)
+_of_sum_pool, _of_spread = {}, {}
+_sum_pool, _spread = multilinear(sum_pool_forward, _of_sum_pool), multilinear(sum_pool_gradient, _of_spread)
+_of_sum_pool[0], _of_spread[0] = _spread, _sum_pool
 
 
 def avg_pool(x: Array, stride: int = 1) -> Array:
@@ -289,4 +194,4 @@ def avg_pool(x: Array, stride: int = 1) -> Array:
     height, width = x.shape[1:3]
     inside = np.pad(np.ones((height, width)), 1)
     count = sum(inside[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3))
-    return _sum_pool(x, stride, (height, width)) / jnp.asarray(count[..., None], x.dtype)
+    return _sum_pool(x, stride=stride, size=(height, width)) / jnp.asarray(count[..., None], x.dtype)

@@ -32,7 +32,12 @@ def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
     Its gradient of the weights is one inner product an array, which XLA runs as a product of matrices; the automatic one is
     a reduction to a scalar that does not vectorise.
     """
-    return sum(_scale(weight, array) for weight, array in zip(weights, arrays, strict=True))
+    return _weighted_sum_fwd(weights, arrays)[0]
+
+
+def _weighted_sum_fwd(weights, arrays):
+    y = sum(_scale(weight, array) for weight, array in zip(weights, arrays, strict=True))
+    return y, (weights, list(arrays))
 
 
 def _scale(weight: Array, array: Array) -> Array:
@@ -48,7 +53,7 @@ def _weighted_sum_bwd(saved, g):
     return jnp.stack(of_weights), [_scale(weight, g) for weight in weights]
 
 
-weighted_sum.defvjp(lambda weights, arrays: (weighted_sum(weights, arrays), (weights, list(arrays))), _weighted_sum_bwd)
+weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -58,7 +63,13 @@ def _run_sampled(ops, number, weights, mix, x):
     The automatic gradient of `lax.switch` keeps what the gradient of any branch might need, filled with zeros for those
     that have not run; here the backward pass is a switch of its own, over branches that run their op again.
     """
-    return lax.switch(number, [partial(_scaled, op, place) for place, op in enumerate(ops)], weights, mix, x)
+    return _run_sampled_fwd(ops, number, weights, mix, x)[0]
+
+
+def _run_sampled_fwd(ops, number, *args):
+    # As in `scan_edges`, the value that comes with a gradient.
+    branches = [lambda *args, run=partial(_scaled, op, place): jax.vjp(run, *args)[0] for place, op in enumerate(ops)]
+    return lax.switch(number, branches, *args), (number, *args)
 
 
 def _scaled(op, place, weights, mix, x):
@@ -74,7 +85,7 @@ def _run_sampled_bwd(ops, saved, g):
     return np.zeros((), jax.dtypes.float0), *gradients
 
 
-_run_sampled.defvjp(lambda ops, *args: (_run_sampled(ops, *args), args), _run_sampled_bwd)
+_run_sampled.defvjp(_run_sampled_fwd, _run_sampled_bwd)
 
 
 def shuffle(x: Array, groups: int) -> Array:

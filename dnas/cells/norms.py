@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array
-from dnas.cells.kernels import channel_sum, fence
+from dnas.cells.kernels import channel_sum
+from dnas.cells.multilinear import fence
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -33,12 +34,12 @@ def _moments(x, eps):
     return mean, var, lax.rsqrt(var + eps)
 
 
-def norm_forward(x, eps):
+def norm_forward(x, *, eps):
     mean, var, rate = _moments(x, eps)
     return ((x - mean) * rate).astype(x.dtype), mean, var, rate
 
 
-def affine_norm_forward(x, scale, shift, eps):
+def affine_norm_forward(x, scale, shift, *, eps):
     mean, var, rate = _moments(x, eps)
     gain = scale * rate
     return (x * gain + (shift - mean * gain)).astype(x.dtype), mean, var, rate
@@ -56,15 +57,15 @@ def affine_norm_gradient(x, mean, rate, scale, dy):
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dshift.astype(scale.dtype)
 
 
-_forward, _affine_forward = fence(norm_forward, (1,)), fence(affine_norm_forward, (3,))
+_forward, _affine_forward = fence(norm_forward), fence(affine_norm_forward)
 _gradient, _affine_gradient = fence(norm_gradient), fence(affine_norm_gradient)
 
 
 def _normalize_fwd(x, scale, shift, eps):
     if scale is None:
-        y, mean, var, rate = _forward(x, eps)
+        y, mean, var, rate = _forward(x, eps=eps)
         return (y, mean, var), (y, None, rate, None)
-    y, mean, var, rate = _affine_forward(x, scale, shift, eps)
+    y, mean, var, rate = _affine_forward(x, scale, shift, eps=eps)
     return (y, mean, var), (x, mean, rate, scale)
 
 

@@ -5,6 +5,7 @@ from dnas.cells.darts import DARTS_OPS, darts_space
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.sharp_darts import SHARP_OPS
+from dnas.cells.standard import standard_ops
 from dnas.cells.widen import widen_weights
 
 SPACES = {
@@ -24,5 +25,6 @@ __all__ = [
     "darts_space",
     "final_norms",
     "search_norms",
+    "standard_ops",
     "widen_weights",
 ]

@@ -1,0 +1,61 @@
+"""What runs a network on the device at hand: XLA through JAX, or ONNX Runtime."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dnas.base import Array
+
+
+class Runtime(NamedTuple):
+    """A way to run a function of one array.
+
+    `name` is that of the header of a table; `prepare(function, x)` returns a call without arguments that runs the compiled function on x
+    once and returns its result when it is there.
+    """
+
+    name: str
+    prepare: Callable[[Callable[[Array], Array], Array], Callable[[], np.ndarray]]
+
+
+def jax_runtime() -> Runtime:
+    """Returns JAX on its default device."""
+
+    def prepare(function: Callable[[Array], Array], x: Array) -> Callable[[], np.ndarray]:
+        x = jax.device_put(x)
+        compiled = jax.jit(function).lower(x).compile()
+        return lambda: jax.block_until_ready(compiled(x))
+
+    return Runtime(f"jax {jax.__version__} {jax.default_backend()}", prepare)
+
+
+def onnx_runtime(to_onnx: Callable, *, threads: int = 1) -> Runtime:
+    """Returns ONNX Runtime on the CPU.
+
+    Args:
+      to_onnx: (function, x) -> `onnx.ModelProto`, such as `dnas.export.function_to_onnx`.
+      threads: of one op; 1 is the most even on a machine that does other things too.
+
+    Raises:
+      ModuleNotFoundError: without the packages of the extra `export`.
+      ValueError: for less than one thread.
+    """
+    if threads < 1:
+        raise ValueError(f"ONNX Runtime needs at least one thread, got {threads}")
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}: ONNX Runtime is among the extra packages: pip install 'dnas[export]'") from None
+
+    def prepare(function: Callable[[Array], Array], x: Array) -> Callable[[], np.ndarray]:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        model = to_onnx(function, x).SerializeToString()
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        name, x = session.get_inputs()[0].name, np.asarray(x)
+        return lambda: session.run(None, {name: x})[0]
+
+    plural = "thread" if threads == 1 else "threads"
+    return Runtime(f"onnxruntime {onnxruntime.__version__} cpu {threads} {plural}", prepare)

@@ -1,0 +1,97 @@
+"""Exported networks compute what they compute here."""
+
+import jax
+import numpy as np
+import pytest
+
+import dnas
+from dnas import export
+from dnas.cells import standard_ops
+
+DARTS = dnas.SPACES["darts"]
+SIZES = {"channels": 4, "num_cells": 3, "num_classes": 5}
+SHAPE = (16, 16, 3)
+
+
+def trained(space, genotype, image_shape=SHAPE, **sizes):
+    """A network whose running averages and scales are not those of the start."""
+    network = space.network(genotype, **sizes)
+    variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, *image_shape), np.float32))
+    leaves, structure = jax.tree.flatten(variables)
+    random = np.random.default_rng(0)
+    leaves = [np.asarray(leaf) + 0.2 * random.uniform(size=leaf.shape).astype(np.float32) for leaf in leaves]
+    return network, jax.tree.unflatten(structure, leaves)
+
+
+def expected_logits(network, variables, images):
+    return np.asarray(jax.jit(lambda images: network.apply(variables, images, False, jax.random.key(0))[0])(images))
+
+
+def relative_error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def run_onnx(model, images):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra dnas[export] is not installed")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+# Between them they have every op of the space, with stride and without.
+COVERING = dnas.Genotype(
+    "darts",
+    {
+        kind: [
+            (0, 2, "max_pool_3x3"),
+            (1, 2, "avg_pool_3x3"),
+            (0, 3, "skip_connect"),
+            (1, 3, "sep_conv_3x3"),
+            (0, 4, "sep_conv_5x5"),
+            (1, 4, "dil_conv_3x3"),
+            (0, 5, "dil_conv_5x5"),
+            (2, 5, "max_pool_3x3"),
+        ]
+        for kind in ("normal", "reduce")
+    },
+)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 12)])
+def test_standard_ops_compute_the_same(size):
+    network, variables = trained(DARTS, COVERING, (*size, 3), **SIZES)
+    images = np.random.default_rng(1).normal(size=(2, *size, 3)).astype(np.float32)
+    function = standard_ops(lambda images: network.apply(variables, images, False, jax.random.key(0))[0], images)
+    assert relative_error(jax.jit(function)(images), expected_logits(network, variables, images)) < 1e-5
+
+
+def test_standard_ops_are_those_of_any_framework():
+    network, variables = trained(DARTS, COVERING, **SIZES)
+    x = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
+    function = standard_ops(lambda images: network.apply(variables, images, False, jax.random.key(0))[0], x)
+    names = {equation.primitive.name for equation in jax.make_jaxpr(function)(x).eqns}
+    # Norms are gone: neither square roots nor differences are left.
+    assert not names & {"rsqrt", "sqrt", "sub", "depthwise_forward", "sum_pool_forward"}
+    assert "conv_general_dilated" in names
+
+
+def test_the_onnx_model_computes_the_same():
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    network, variables = trained(DARTS, COVERING, **SIZES)
+    images = np.random.default_rng(1).normal(size=(2, *SHAPE)).astype(np.float32)
+    model = export.to_onnx(network, variables, SHAPE, batch_size=2)
+    assert relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
+
+
+def test_stablehlo_has_grouped_convolutions_and_no_sums_over_taps():
+    network, variables = trained(DARTS, COVERING, **SIZES)
+    text = export.to_stablehlo(network, variables, SHAPE)
+    assert "feature_group_count = 4" in text
+    assert "depthwise_forward" not in text
+
+
+def test_sizes_that_no_image_has_are_refused():
+    network, variables = trained(DARTS, COVERING, **SIZES)
+    with pytest.raises(ValueError, match=r"images have a shape \(H, W, C\)"):
+        export.to_onnx(network, variables, (16, 16))
+    with pytest.raises(ValueError, match="at least one at once"):
+        export.to_stablehlo(network, variables, SHAPE, batch_size=0)

@@ -93,13 +93,74 @@ class Network(NamedTuple):
     apply: Callable[..., tuple[Array, PyTree]]
 
 
+class Part(NamedTuple):
+    """One part of a final network, as a hardware table has a row for it: an op at one shape.
+
+    Example:
+      >>> print(Part("mbconv", 16, 24, 112, 112, 2, (("expand", 3), ("kernel", 5))))
+      mbconv 16->24 112x112 stride 2 expand=3 kernel=5
+    """
+
+    op: str
+    channels_in: int
+    channels_out: int
+    height: int  # of the input
+    width: int
+    stride: int = 1
+    keys: tuple[tuple[str, int | str], ...] = ()  # what else tells two parts apart, sorted by name
+
+    def __str__(self):
+        size = f"{self.op} {self.channels_in}->{self.channels_out} {self.height}x{self.width} stride {self.stride}"
+        return " ".join([size, *(f"{name}={value}" for name, value in self.keys)])
+
+
+class LayerParts(NamedTuple):
+    """What may run in one layer: for each edge of its cell and each op a `Part`.
+
+    None stands where nothing runs: `none`, and an op that the edge does not have.
+    """
+
+    kind: str
+    choices: tuple[tuple[Part | None, ...], ...]  # [E][O]
+
+
+class NetworkParts(NamedTuple):
+    """All that the final networks of a space are made of, at one size. Sums and concatenations of nodes are not listed."""
+
+    cells: Mapping[str, CellSpec]
+    fixed: tuple[Part, ...]  # what every network runs, as often as it does
+    layers: tuple[LayerParts, ...]
+    edges_per_node: int | None  # that a genotype keeps, see `SearchSpace`
+
+    def distinct(self) -> tuple[Part, ...]:
+        """Returns each part once, in the order of the network: what a table of the space must have rows for."""
+        choices = (part for layer in self.layers for row in layer.choices for part in row if part is not None)
+        return tuple(dict.fromkeys((*self.fixed, *choices)))
+
+
+class PartNetwork(NamedTuple):
+    """One part as a network of its own, in the form that final networks have once they are trained."""
+
+    init: Callable[[Key, Array], PyTree]  # (key, x [B, H, W, C]) -> variables, with the weights under "params"
+    apply: Callable[[PyTree, Array], Array]  # (variables, x) -> y
+
+
+def _no_parts(*args, **sizes):
+    raise ValueError(
+        "the space does not say what its networks are made of, so that tables do not fit it; give the SearchSpace the fields "
+        "parts and part_network, as cells/darts.py does"
+    )
+
+
 class SearchSpace(NamedTuple):
     """A search space: cells and their ops, and factories of what is built from them.
 
     `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`,
     `supernet(channels=, num_cells=, num_classes=)` a `Supernet`, with further options of its own as keywords, and
     `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a `Network`; each has the published sizes as
-    defaults.
+    defaults. For hardware tables `parts(channels=, num_cells=, num_classes=, image_size=, image_channels=, stem=)` returns
+    the `NetworkParts` of its final networks, by default of the published sizes, and `part_network(part)` one of them as a
+    `PartNetwork`.
     """
 
     name: str
@@ -114,6 +175,8 @@ class SearchSpace(NamedTuple):
     final_cells: int = 20
     chosen_weights: Callable[[Genotype, PyTree], PyTree] = lambda genotype, weights: weights
     # (genotype, weights of the supernet) -> the same by the names that weights have in the genotype's network
+    parts: Callable[..., NetworkParts] = _no_parts
+    part_network: Callable[[Part], PartNetwork] = _no_parts
 
 
 def check_genotype(space: SearchSpace, genotype: Genotype) -> None:

@@ -6,9 +6,10 @@ from dnas.cells.mixed import ChosenCell, MixedCell, stage_ops, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import OPS
+from dnas.cells.parts import part_network, stack_parts
 from dnas.cells.stages import run_stage
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, Network, SearchSpace, Supernet, check_genotype
+from dnas.space import CellSpec, Network, NetworkParts, SearchSpace, Supernet, check_genotype
 
 # The order matters for ties and for the columns of arch.
 DARTS_OPS = (
@@ -88,7 +89,12 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
         return _weights_by_edge(spec, weights)
 
-    space = SearchSpace(name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights)
+    def parts(**sizes) -> NetworkParts:
+        return stack_parts(cells, space.edges_per_node, **sizes)
+
+    space = SearchSpace(
+        name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights, parts=parts, part_network=part_network
+    )
     return space
 
 

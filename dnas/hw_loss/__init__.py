@@ -1,5 +1,62 @@
-"""What a network costs: exact counts of parameters and multiply-adds."""
+"""What a network costs: exact counts, tables of measured costs, the expected cost of a mix, and how a target is met."""
 
-from dnas.hw_loss.counts import Counts, count_network, count_supernet
+from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
+from dnas.hw_loss.expected import ExpectedCost, expected_cost, genotype_cost
+from dnas.hw_loss.feasible import FeasibleRange, feasible_range, repair
+from dnas.hw_loss.frank_wolfe import feasible_start, frank_wolfe
+from dnas.hw_loss.importers import import_fbnet, import_hw_nas_bench, import_proxylessnas
+from dnas.hw_loss.table import METRICS, Cost, CostTable, load_table, merge_tables, read_table, table_names, write_table
+from dnas.hw_loss.target import (
+    Multiplier,
+    absolute,
+    arch_loss,
+    augmented_lagrangian,
+    band,
+    excess_power,
+    hinge,
+    lagrangian,
+    lightnas,
+    log_power,
+    logarithm,
+    mnasnet,
+    relative,
+)
 
-__all__ = ["Counts", "count_network", "count_supernet"]
+__all__ = [
+    "Cost",
+    "CostTable",
+    "Counts",
+    "ExpectedCost",
+    "FeasibleRange",
+    "METRICS",
+    "Multiplier",
+    "absolute",
+    "arch_loss",
+    "augmented_lagrangian",
+    "band",
+    "count_network",
+    "count_supernet",
+    "count_table",
+    "excess_power",
+    "expected_cost",
+    "feasible_range",
+    "feasible_start",
+    "frank_wolfe",
+    "genotype_cost",
+    "hinge",
+    "import_fbnet",
+    "import_hw_nas_bench",
+    "import_proxylessnas",
+    "lagrangian",
+    "lightnas",
+    "load_table",
+    "log_power",
+    "logarithm",
+    "merge_tables",
+    "mnasnet",
+    "read_table",
+    "relative",
+    "repair",
+    "table_names",
+    "write_table",
+]

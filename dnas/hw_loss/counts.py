@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dnas.genotype import Genotype
+from dnas.hw_loss.table import Cost, CostTable
 from dnas.space import SearchSpace, check_genotype
 
 
@@ -102,6 +103,41 @@ def count_supernet(
     weights = jax.eval_shape(supernet.init, key, image)
     mix = {kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()}
     return Counts(_count_params(weights), _count_macs(supernet.apply, weights, mix, image))
+
+
+def count_table(space: SearchSpace, **sizes) -> CostTable:
+    """Returns the exact table of macs, params and bytes of every part that networks of the space can have.
+
+    macs and params in the convention of `count_network`, so that `genotype_cost` of this table is what it counts. bytes are
+    those that a part moves for one image if nothing stays in a cache: its input, its output and its weights, running averages
+    included, 4 bytes a number; an identity moves none.
+
+    Args:
+      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless given.
+
+    Raises:
+      ValueError: if the space does not say what its networks are made of, or for sizes that do not fit it.
+
+    Example:
+      >>> import dnas
+      >>> table = count_table(dnas.SPACES["darts"], channels=4, num_cells=1)
+      >>> part = dnas.SPACES["darts"].parts(channels=4, num_cells=1).fixed[0]
+      >>> print(part, int(table.rows["macs", part].mean), int(table.rows["params", part].mean))
+      conv_3x3 3->12 32x32 stride 1 331776 348
+    """
+    rows = {}
+    for part in space.parts(**sizes).distinct():
+        network, x = space.part_network(part), jax.ShapeDtypeStruct((1, part.height, part.width, part.channels_in), jnp.float32)
+        variables = jax.eval_shape(network.init, jax.eval_shape(lambda: jax.random.key(0)), x)
+        traced = jax.make_jaxpr(network.apply)(variables, x)
+        moved = prod(x.shape) + sum(prod(array.shape) for array in traced.out_avals) + _count_params(variables)
+        counts = {
+            "macs": _macs_of(traced.jaxpr),
+            "params": _count_params(variables.get("params", {})),
+            "bytes": 4 * moved if traced.eqns else 0,
+        }
+        rows |= {(metric, part): Cost(float(count), 0.0, 1) for metric, count in counts.items()}
+    return CostTable("any", "exact counts", 1, "any", "dnas.hw_loss.count_table", rows)
 
 
 def _image(size: int | tuple[int, int], channels: int) -> jax.ShapeDtypeStruct:

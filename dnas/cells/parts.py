@@ -1,0 +1,148 @@
+"""What final networks are made of: a description of every part that a hardware table has a row for, and its module."""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+
+from dnas.base import Array, Key, PyTree
+from dnas.cells.init import init_variables
+from dnas.cells.kernels import wide
+from dnas.cells.macro import Classifier, stack_layers
+from dnas.cells.norms import Norms, final_norms
+from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
+from dnas.space import CellSpec, LayerParts, NetworkParts, Part, PartNetwork
+
+PartModule = Callable[[Part, Norms], nn.Module]
+
+
+class ConvNorm(nn.Module):
+    """A 3x3 convolution and a norm, with a ReLU before them or without."""
+
+    channels: int
+    stride: int
+    norms: Norms
+    relu: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return self.norms.stem()(conv(self.channels, 3, self.stride, 1)(nn.relu(x) if self.relu else x))
+
+
+class MeanClassifier(nn.Module):
+    """The mean over positions and a linear layer."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return Classifier(self.num_classes)(x.mean((1, 2), dtype=wide(x.dtype)))
+
+
+# What is not a candidate op, by the name that a part has.
+FIXED: dict[str, PartModule] = {
+    "conv_3x3": lambda part, norms: ConvNorm(part.channels_out, part.stride, norms),
+    "relu_conv_3x3": lambda part, norms: ConvNorm(part.channels_out, part.stride, norms, relu=True),
+    "relu_conv_1x1": lambda part, norms: ReLUConvBN(part.channels_out, norms),
+    "factorized_reduce": lambda part, norms: FactorizedReduce(part.channels_out, norms),
+    "classifier": lambda part, norms: MeanClassifier(part.channels_out),
+}
+
+
+def _candidate(part: Part, norms: Norms) -> nn.Module:
+    return OPS[part.op](channels=part.channels_out, stride=part.stride, norms=norms)
+
+
+PARTS: Mapping[str, PartModule] = {**{op: _candidate for op in OPS}, **FIXED}
+
+
+def part_network(part: Part, modules: Mapping[str, PartModule] = PARTS) -> PartNetwork:
+    """Returns one part as a network, as it is after training: affine norms with running averages, pooling without norm.
+
+    Args:
+      modules: (part, norms) -> module by the name of the op. A space with ops of its own gives its own.
+
+    Raises:
+      ValueError: for an op without a module.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> network, x = part_network(Part("factorized_reduce", 6, 8, 4, 4, 2)), jnp.ones((1, 4, 4, 6))
+      >>> network.apply(network.init(jax.random.key(0), x), x).shape
+      (1, 2, 2, 8)
+    """
+    if part.op not in modules:
+        raise ValueError(f"no module is known for the part {part}; the ops that have one are: {', '.join(modules)}")
+
+    def init(key: Key, x: Array) -> PyTree:
+        return init_variables(modules[part.op](part, final_norms(True)), key, x)
+
+    def apply(variables: PyTree, x: Array) -> Array:
+        return modules[part.op](part, final_norms(False)).apply(variables, x)
+
+    return PartNetwork(init, apply)
+
+
+def edge_choices(spec: CellSpec, channels: int, size: tuple[int, int], stride: int) -> tuple[tuple[Part | None, ...], ...]:
+    """Returns the parts [E][O] of a cell whose ops keep the number of channels; None for `none` and what an edge lacks.
+
+    Args:
+      size: height and width of the inputs of the cell; stride: of the edges that leave them.
+    """
+    inner = tuple(-(-side // stride) for side in size)
+
+    def part(op, source):
+        own_size, own_stride = (size, stride) if source < spec.num_inputs else (inner, 1)
+        return Part(op, channels, channels, *own_size, own_stride)
+
+    return tuple(
+        tuple(part(op, source) if may and op != "none" else None for op, may in zip(spec.ops, allowed, strict=True))
+        for (source, _), allowed in zip(spec.edges, spec.allowed, strict=True)
+    )
+
+
+def stack_parts(
+    cells: Mapping[str, CellSpec],
+    edges_per_node: int | None,
+    *,
+    channels: int = 36,
+    num_cells: int = 20,
+    num_classes: int = 10,
+    image_size: int | tuple[int, int] = 32,
+    image_channels: int = 3,
+    stem: str = "cifar",
+) -> NetworkParts:
+    """Returns the parts of a `CellStack`: stem, the two convolutions before each cell, its edges, and the classifier.
+
+    The auxiliary head is not there: it is used in training only.
+
+    Args:
+      cells, edges_per_node: of the space; the rest as `stack_layers` has it.
+
+    Raises:
+      ValueError: for sizes that `stack_layers` refuses.
+    """
+    layers = stack_layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if stem == "cifar":
+        fixed = [Part("conv_3x3", image_channels, 3 * channels, height, width)]
+        before = last = 3 * channels
+    else:
+        fixed = [
+            Part("conv_3x3", image_channels, channels // 2, height, width, 2),
+            Part("relu_conv_3x3", channels // 2, channels, height // 2, width // 2, 2),
+            Part("relu_conv_3x3", channels, channels, height // 4, width // 4, 2),
+        ]
+        before = last = channels
+    halve, choices = stem == "imagenet", []
+    for layer in layers:
+        (height, width), width_of_cell = layer.size, layer.channels
+        if halve:
+            fixed.append(Part("factorized_reduce", before, width_of_cell, 2 * height, 2 * width, 2))
+        else:
+            fixed.append(Part("relu_conv_1x1", before, width_of_cell, height, width))
+        fixed.append(Part("relu_conv_1x1", last, width_of_cell, height, width))
+        choices.append(LayerParts(layer.kind, edge_choices(cells[layer.kind], width_of_cell, layer.size, layer.stride)))
+        before, last, halve = last, width_of_cell * len(cells[layer.kind].concat), layer.stride == 2
+    height, width = height // layers[-1].stride, width // layers[-1].stride
+    fixed.append(Part("classifier", last, num_classes, height, width))
+    return NetworkParts(cells, tuple(fixed), tuple(choices), edges_per_node)

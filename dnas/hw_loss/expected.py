@@ -1,0 +1,256 @@
+"""The cost of a mix: the expectation over the networks it stands for, in the unit of a table.
+
+It is C(mix) = fixed + sum over kinds, edges e and ops o of mix[e, o] * live[e] * cost[e, o], with the costs of all layers of a
+kind added up beforehand; live[e] is the probability that the edge is on a live path if it is there, see `live_edges.py`. For a
+layer-wise space, whose edges are all there, that is the sum of ProxylessNAS (section 3.3, https://arxiv.org/abs/1812.00332)
+and FBNet (section 3.2, https://arxiv.org/abs/1812.03443), linear in the mix.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnas.base import Array, Mix
+from dnas.genotype import Genotype
+from dnas.hw_loss.live_edges import at_most_one, check_live, live_edges, make_liveness, namespace
+from dnas.hw_loss.table import METRICS, CostTable
+from dnas.space import CellSpec, NetworkParts, Part, SearchSpace, check_genotype
+
+# Published counts are those of networks as they are built, dead branches included.
+_BUILT = ("macs", "params")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExpectedCost:
+    """What `expected_cost` returns: call it with a mix.
+
+    Args:
+      metric, unit: of the cost.
+      fixed: what all networks of the space have in common.
+      per_op: {kind: [E, O]}, the cost of an op on an edge in all layers of the kind together; for peak memory the largest.
+      interpolated: the parts whose cost was not measured.
+      layers, live: what it was made from.
+    """
+
+    metric: str
+    unit: str
+    fixed: float
+    per_op: Mapping[str, np.ndarray]
+    interpolated: tuple[Part, ...]
+    layers: NetworkParts
+    live: str
+    _terms: Mapping[str, Callable[[Array], Array]] = dataclasses.field(repr=False)
+
+    def __call__(self, mix: Mix) -> Array:
+        """Returns the cost of a mix {kind: [E, O]}.
+
+        Outside of jit and grad the sum is exact to the last digit of float64, so that counts, too large for float32, are the
+        integers they should be.
+
+        Raises:
+          ValueError: if the mix does not fit the space.
+        """
+        for kind, spec in self.layers.cells.items():
+            shape, expected = np.shape(mix.get(kind, ())), (len(spec.edges), len(spec.ops))
+            if shape != expected:
+                raise ValueError(f"the mix of cell {kind!r} has shape {shape}, expected {expected}")
+        rows = {kind: mix[kind] for kind in self.layers.cells}
+        if any(isinstance(array, jax.core.Tracer) for array in rows.values()):
+            return self._traced({kind: jnp.asarray(array) for kind, array in rows.items()})
+        return self._exact({kind: np.asarray(array, np.float64) for kind, array in rows.items()})
+
+    def _traced(self, rows: Mix) -> Array:
+        terms = [self._terms[kind](rows[kind]) for kind in rows]
+        if self.metric == "peak_memory":
+            return jnp.maximum(self.fixed, jnp.concatenate([term.sum(axis=-1) for term in terms]).max())
+        return self.fixed + sum(term.sum() for term in terms)
+
+    def _exact(self, rows: Mapping[str, np.ndarray]) -> float:
+        terms = [self._terms[kind](rows[kind]) for kind in rows]
+        if self.metric == "peak_memory":
+            return max(self.fixed, *(float(sum_) for term in terms for sum_ in term.sum(axis=-1)))
+        return math.fsum([self.fixed, *itertools.chain.from_iterable(term.ravel() for term in terms)])
+
+
+def expected_cost(
+    table: CostTable,
+    layers: NetworkParts,
+    *,
+    metric: str | None = None,
+    live: str | None = None,
+    interpolate: bool = False,
+    kept_only: bool = True,
+) -> ExpectedCost:
+    """Returns the function from a mix to its expected cost; everything that does not depend on the mix is computed once.
+
+    At a `one_hot_mix` it is the `genotype_cost`. In between it is the expectation of that cost, each weight being the
+    probability that its edge has its op:
+
+    * where every edge keeps an op, edges are independent, and the weight of `none`, and what a row lacks to one, is the
+      probability that an edge is not there. A row need not sum to one: with independent sigmoids each op counts as far as it
+      is on, and an edge is there with the sum of its weights, at most 1;
+    * where a node keeps k of its edges, as in DARTS, they are drawn one after the other without replacement, in proportion to
+      what their rows hold besides `none`, and the op independently, in proportion to its weight: the draw of
+      `sample_genotype`. So a mix has the cost of k edges a node, as its genotype will. With kept_only=False all edges count
+      with their weights, the sum that is usual in the literature; for DARTS it is about twice the cost of the genotype.
+
+    Peak memory is the largest over all parts, not the sum: at least what a network needs, since it knows of each part alone.
+
+    Args:
+      layers: what the networks are made of, `space.parts(...)` at the size that is going to be deployed.
+      metric: of the table; it may be left out if there is one.
+      live: what counts as running, see `live_edges`; "all" for macs and params unless given, "path" for others.
+      interpolate: whether parts that were not measured may be interpolated between sizes; the result names them.
+
+    Raises:
+      ValueError: names every part that the table lacks.
+
+    Example:
+      >>> import dnas
+      >>> space, sizes = dnas.SPACES["darts"], dict(channels=4, num_cells=3)
+      >>> table, layers = dnas.hw_loss.count_table(space, **sizes), space.parts(**sizes)
+      >>> cost = expected_cost(table, layers, metric="macs")
+      >>> genotype = dnas.PUBLISHED["DARTS_V2"]
+      >>> int(cost(dnas.one_hot_mix(space, genotype))) == dnas.count_network(space, genotype, **sizes).macs
+      True
+    """
+    metric = table.metric(metric)
+    live = ("all" if metric in _BUILT else "path") if live is None else live
+    check_live(live)
+    distinct = layers.distinct()
+    costs = dict(zip(distinct, table.costs(distinct, metric, interpolate=interpolate), strict=True))
+    combine = max if metric == "peak_memory" else math.fsum
+    per_op, terms = {}, {}
+    k = layers.edges_per_node
+    for kind, spec in layers.cells.items():
+        own = [layer.choices for layer in layers.layers if layer.kind == kind]
+        per_op[kind] = np.array(
+            [
+                [
+                    combine([costs[row[edge][op]].mean if row[edge][op] else 0.0 for row in own]) if own else 0.0
+                    for op in range(len(spec.ops))
+                ]
+                for edge in range(len(spec.edges))
+            ]
+        )
+        terms[kind] = _make_terms(spec, per_op[kind], live, k if kept_only else None, kept=k is not None)
+    fixed = combine([costs[part].mean for part in layers.fixed])
+    interpolated = tuple(part for part, cost in costs.items() if cost.interpolated)
+    return ExpectedCost(metric, next(iter(METRICS[metric])), fixed, per_op, interpolated, layers, live, terms)
+
+
+def _make_terms(spec: CellSpec, per_op: np.ndarray, live: str, k: int | None, kept: bool) -> Callable[[Array], Array]:
+    """Returns rows [E, O] -> what each op on each edge adds to the cost, [E, O]."""
+    runs = spec.allowed & (np.array(spec.ops) != "none")  # bool [E, O]
+    certain = (runs == spec.allowed).all(axis=-1) & (not kept)
+    liveness = make_liveness(spec, certain, live=live, kept=kept)
+    rates = _make_rates(spec, k) if k is not None else None
+
+    def terms(rows: Array) -> Array:
+        rows = rows * runs
+        there = rows.sum(axis=-1)
+        if rates is not None:
+            rates_of_edges = rates(there)
+            rows, there = rows * rates_of_edges[:, None], there * rates_of_edges
+        return rows * (liveness(at_most_one(namespace(rows), there))[:, None] * per_op)
+
+    return terms
+
+
+def _make_rates(spec: CellSpec, k: int) -> Callable[[Array], Array]:
+    """Returns strengths [E] -> probabilities to be among the k edges that a node draws, divided by the strengths, [E].
+
+    Edges are drawn one after the other without replacement, each in proportion to its strength; those without any are not
+    drawn. With all strengths 0 or 1, and at most k ones a node, the probabilities are the strengths.
+    """
+    most = max(len(spec.incoming(node)) for node in spec.nodes)
+    # All nodes at once: a node of fewer edges has others of no strength, which are not drawn either.
+    places = np.full((len(spec.nodes), most), len(spec.edges))
+    for row, node in zip(places, spec.nodes, strict=True):
+        row[: len(spec.incoming(node))] = spec.incoming(node)
+    back = np.argsort(places.ravel(), kind="stable")[: len(spec.edges)]
+    draws = _draws(most, k)
+
+    def rates(strengths: Array) -> Array:
+        xp = namespace(strengths)
+        own = xp.concatenate([strengths, xp.zeros(1, strengths.dtype)])[places]  # [nodes, n]
+        chance, rate = xp.ones((len(own), 1), strengths.dtype), 0.0
+        for others, steps in draws:
+            left = own @ others.T
+            chance = chance * xp.where(left > 0, 1 / xp.where(left > 0, left, 1.0), 0.0)
+            rate = rate + chance @ others
+            chance = xp.einsum("tse,ns,ne->nt", steps, chance, own)
+        return rate.ravel()[back]
+
+    return rates
+
+
+def _draws(num_edges: int, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For 0, 1, ... k - 1 edges drawn: which are left, [S, n], and which set S becomes which T by drawing e, [T, S, n]."""
+    sets = [list(itertools.combinations(range(num_edges), size)) for size in range(min(k, num_edges) + 1)]
+    draws = []
+    for before, after in itertools.pairwise(sets):
+        left = np.array([[float(edge not in drawn) for edge in range(num_edges)] for drawn in before])
+        steps = [
+            [[float(set(then) == {*drawn, edge} and edge not in drawn) for edge in range(num_edges)] for drawn in before]
+            for then in after
+        ]
+        draws.append((left, np.array(steps)))
+    return draws
+
+
+def genotype_cost(
+    table: CostTable,
+    space: SearchSpace,
+    genotype: Genotype,
+    *,
+    metric: str | None = None,
+    live: str | None = None,
+    interpolate: bool = False,
+    **sizes,
+) -> float:
+    """Returns what the network of a genotype costs by the table: the sum over its parts, for peak memory the largest.
+
+    Args:
+      metric, live, interpolate: as `expected_cost` has them.
+      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless given.
+
+    Raises:
+      ValueError: if the genotype does not fit the space, or concatenates other nodes than its cells do; names every part
+        that the network has and the table lacks.
+
+    Example:
+      >>> import dnas
+      >>> space, genotype = dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"]
+      >>> table = dnas.hw_loss.count_table(space, channels=4, num_cells=3)
+      >>> genotype_cost(table, space, genotype, metric="params", channels=4, num_cells=3)
+      14758.0
+    """
+    check_genotype(space, genotype)
+    metric = table.metric(metric)
+    live = ("all" if metric in _BUILT else "path") if live is None else live
+    check_live(live)
+    layers = space.parts(**sizes)
+    groups = {None: list(layers.fixed)}  # by kind and edge, since `expected_cost` adds up the layers of a kind first
+    for layer in layers.layers:
+        spec, edges = layers.cells[layer.kind], genotype.cells[layer.kind]
+        if set(genotype.concat_of(layer.kind)) != set(spec.concat):
+            raise ValueError(
+                f"cell {layer.kind!r} of the genotype concatenates {genotype.concat_of(layer.kind)}, but the networks of the "
+                f"space {space.name!r}, whose parts a table has, concatenate {spec.concat}"
+            )
+        there = [edge for edge in edges if edge.op != "none"]
+        running = live_edges({edge[:2] for edge in there}, spec.num_inputs, spec.concat, live)
+        for edge in there:
+            if edge[:2] in running:
+                part = layer.choices[spec.edges.index(edge[:2])][spec.ops.index(edge.op)]
+                groups.setdefault((layer.kind, edge), []).append(part)
+    parts = list(itertools.chain.from_iterable(groups.values()))
+    costs = dict(zip(parts, table.costs(parts, metric, interpolate=interpolate), strict=True))
+    combine = max if metric == "peak_memory" else math.fsum
+    return float(combine([combine([costs[part].mean for part in group]) for group in groups.values()]))

@@ -1,0 +1,348 @@
+"""A table of hardware costs: what one device takes for each part of a network. Load, check, write, merge."""
+
+import csv
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from dnas.space import Part
+
+# Every metric is kept in one unit, the first; the others are converted when a table is read, and anything else is refused.
+_BYTES = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+METRICS: dict[str, dict[str, float]] = {
+    "latency": {"ms": 1, "s": 1e3, "us": 1e-3, "ns": 1e-6},
+    "energy": {"mJ": 1, "J": 1e3, "uJ": 1e-3},
+    "peak_memory": _BYTES,
+    "macs": {"macs": 1, "kmacs": 1e3, "Mmacs": 1e6, "Gmacs": 1e9},
+    "params": {"params": 1, "kparams": 1e3, "Mparams": 1e6},
+    "bytes": _BYTES,
+}
+_HEADER = ("device", "runtime", "unit", "batch", "date", "source")
+_SHAPE = ("channels_in", "channels_out", "height", "width", "stride")
+_VALUES = ("mean", "spread", "count")
+TABLES = pathlib.Path(__file__).parent / "tables"
+
+
+class Cost(NamedTuple):
+    """What one part costs, in the unit of its metric, for the batch of the table."""
+
+    mean: float
+    spread: float | None = None  # standard deviation or the like, as the source has it; None where it is not known
+    count: int | None = None  # measurements behind it; None where it is not known
+    interpolated: bool = False  # not measured, see `CostTable.costs`
+
+
+@dataclasses.dataclass(frozen=True)
+class CostTable:
+    """The costs of one device: rows {(metric, part): cost}, in the base unit of each metric.
+
+    Args:
+      device, runtime: what ran it, such as "Raspberry Pi 4" and "LiteRT 2.16".
+      batch: images at once.
+      date, source: of the measurement, free text on one line.
+      rows: any number of metrics of `METRICS`.
+
+    Raises:
+      ValueError: for a metric that does not exist, a cost that is not a finite number of at least 0, and text that a header
+        cannot hold.
+
+    Example:
+      >>> row = {("latency", Part("skip_connect", 8, 8, 4, 4)): Cost(0.5)}
+      >>> table = CostTable("here", "jax", 1, "2025-01-31", "a guess", row)
+      >>> table == read_table(write_table(table)), table.metrics
+      (True, ('latency',))
+    """
+
+    device: str
+    runtime: str
+    batch: int
+    date: str
+    source: str
+    rows: Mapping[tuple[str, Part], Cost]
+
+    def __post_init__(self):
+        for name in ("device", "runtime", "date", "source"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or not text.strip() or text != " ".join(text.split()):
+                raise ValueError(f"{name} of a table is text on one line, not {text!r}")
+        if not isinstance(self.batch, int) or self.batch < 1:
+            raise ValueError(f"batch of a table is a number of images, at least 1, not {self.batch!r}")
+        if not self.rows:
+            raise ValueError("a table without rows was given; it needs a row for each part and metric")
+        for (metric, part), cost in self.rows.items():
+            _check_row(metric, part, cost)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the table has rows of, in the order of `METRICS`."""
+        return tuple(metric for metric in METRICS if any(own == metric for own, _ in self.rows))
+
+    def metric(self, name: str | None = None) -> str:
+        """Returns the metric of this name, or the only one of the table.
+
+        Raises:
+          ValueError: if the table does not have it, or has several and none is named.
+        """
+        if name is None and len(self.metrics) == 1:
+            return self.metrics[0]
+        if name not in self.metrics:
+            raise ValueError(f"the table of {self.device} has the metrics {', '.join(self.metrics)}; name one, not {name!r}")
+        return name
+
+    def costs(self, parts: Iterable[Part], metric: str | None = None, *, interpolate: bool = False) -> list[Cost]:
+        """Returns the cost of each part.
+
+        Args:
+          interpolate: fill in a part that was measured at a smaller and at a larger size, all else equal: linear in the
+            number of positions between the nearest of both. Such a cost is marked `interpolated` and has no spread.
+
+        Raises:
+          ValueError: names every part that the table lacks.
+        """
+        metric, parts = self.metric(metric), list(parts)
+        found = {part: self.rows.get((metric, part)) for part in parts}
+        if interpolate:
+            found |= {part: self._between(metric, part) for part, cost in found.items() if cost is None}
+        lacking = [str(part) for part, cost in found.items() if cost is None]
+        if lacking:
+            raise ValueError(
+                f"the {metric} table of {self.device} lacks {len(lacking)} of {len(found)} parts; measure them"
+                f"{'' if interpolate else ', or ask for interpolate=True'}:\n  " + "\n  ".join(lacking)
+            )
+        return [found[part] for part in parts]
+
+    def _between(self, metric: str, part: Part) -> Cost | None:
+        def others(row):
+            return row._replace(height=0, width=0)
+
+        alike = [(row.height * row.width, cost.mean) for (own, row), cost in self.rows.items()
+                 if own == metric and others(row) == others(part)]  # fmt: skip
+        positions = part.height * part.width
+        below = max((point for point in alike if point[0] <= positions), default=None)
+        above = min((point for point in alike if point[0] >= positions), default=None)
+        if below is None or above is None:
+            return None
+        share = (positions - below[0]) / max(above[0] - below[0], 1)
+        return Cost(below[1] + share * (above[1] - below[1]), interpolated=True)
+
+
+def _check_row(metric: str, part: Part, cost: Cost) -> None:
+    if metric not in METRICS:
+        raise ValueError(f"metric {metric!r} of {part} does not exist; choose from: {', '.join(METRICS)}")
+    if not re.fullmatch(r"\w+", part.op):
+        raise ValueError(f"an op is named by letters, digits and _, not {part.op!r}")
+    for name in _SHAPE:
+        value = getattr(part, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} of {part} is a whole number of at least 1, not {value!r}")
+    names = [name for name, _ in part.keys]
+    if names != sorted(set(names)) or set(names) & {"metric", "op", *_SHAPE, *_VALUES}:
+        raise ValueError(f"further keys of {part} have names of their own, sorted, each once; got {names}")
+    for name, value in part.keys:
+        if not isinstance(value, int) and not re.fullmatch(r"[a-zA-Z_][\w.-]*", str(value)):
+            raise ValueError(f"further keys are whole numbers or words; {name} of {part} is {value!r}")
+    for name, value in zip(("mean", "spread"), cost[:2], strict=True):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} of {metric} of {part} is a finite number of at least 0, not {value}")
+    if cost.count is not None and (not isinstance(cost.count, int) or cost.count < 1):
+        raise ValueError(f"count of {metric} of {part} is a whole number of at least 1, not {cost.count!r}")
+
+
+def load_table(name_or_path: str | os.PathLike) -> CostTable:
+    """Returns the table in a file, or the one in `dnas/hw_loss/tables` with this name.
+
+    Raises:
+      ValueError: names the file and the line of what is wrong in it, or the tables that there are.
+    """
+    path = pathlib.Path(name_or_path)
+    shipped = TABLES / f"{name_or_path}.csv"
+    if not path.is_file() and not shipped.is_file():
+        names = ", ".join(table_names()) or "none yet"
+        raise ValueError(f"there is neither a file {str(path)!r} nor a table of this name; the tables are: {names}")
+    path = path if path.is_file() else shipped
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text; a table is a CSV file, see write_table") from None
+    return read_table(text, str(path))
+
+
+def table_names() -> list[str]:
+    """Returns the names of the tables that come with the package, for `load_table`."""
+    return sorted(path.stem for path in TABLES.glob("*.csv"))
+
+
+def read_table(text: str, name: str = "table") -> CostTable:
+    """Returns the table in a text that is written as `write_table` has it.
+
+    Lines "# device: ..." come first: device, runtime, unit, batch, date and source. Then a CSV with the columns op,
+    channels_in, channels_out, height, width, stride, any further keys, mean, spread and count, and "metric" where there are
+    several. `unit` is one unit, or "latency ms, energy mJ". Spread, count and further keys may be empty.
+
+    Args:
+      name: of the file, for messages.
+
+    Raises:
+      ValueError: names the file and the line: for headers or columns that are missing or unknown, units of another metric,
+        rows that repeat, negative numbers, NaN, and text where a number belongs.
+    """
+    lines = text.splitlines()
+    header, start = {}, len(lines)
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            start = number
+            break
+        key, colon, value = line.removeprefix("#").partition(":")
+        if colon:
+            _refuse(key.strip() not in _HEADER, name, number, f"{key.strip()!r} is not in a header, which has {_HEADER}")
+            _refuse(key.strip() in header, name, number, f"{key.strip()} is given twice")
+            header[key.strip()] = value.strip()
+    lacking = [key for key in _HEADER if not header.get(key)]
+    _refuse(
+        lacking, name, 1, f"the header lacks {', '.join(lacking)}; write a line such as '# {(lacking or ['unit'])[0]}: ...'"
+    )
+    _refuse(not re.fullmatch("[1-9][0-9]*", header["batch"]), name, 1, f"batch is a whole number, not {header['batch']!r}")
+    try:
+        units = _units(header["unit"])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    columns = next(csv.reader(lines[start - 1 : start]), [])
+    lacking = [column for column in ("op", *_SHAPE, *_VALUES) if column not in columns]
+    _refuse(lacking, name, start, f"the columns {', '.join(lacking)} are missing; the columns found are {columns}")
+    wrong = [column for column in columns if columns.count(column) > 1 or not re.fullmatch(r"[a-z]\w*", column)]
+    _refuse(wrong, name, start, f"columns have names of small letters, each once; got {wrong}")
+    _refuse(
+        "metric" not in columns and len(units) > 1, name, start, f"a column metric is needed to tell apart {', '.join(units)}"
+    )
+    rows = {}
+    for number, line in enumerate(lines[start:], start + 1):
+        if not line.strip():
+            continue
+        cells = next(csv.reader([line]))
+        _refuse(len(cells) != len(columns), name, number, f"{len(cells)} cells, but {len(columns)} columns: {line!r}")
+        try:
+            key, cost = _read_row(dict(zip(columns, (cell.strip() for cell in cells), strict=True)), units)
+            _check_row(*key, cost)
+        except ValueError as error:
+            raise ValueError(f"{name}, line {number}: {error}") from None
+        _refuse(key in rows, name, number, f"the {key[0]} of {key[1]} is given twice")
+        rows[key] = cost
+    _refuse(not rows, name, len(lines), "there are no rows")
+    own = {key: header[key] for key in ("device", "runtime", "date", "source")}
+    return CostTable(**own, batch=int(header["batch"]), rows=rows)
+
+
+def _refuse(wrong, name: str, number: int, message: str) -> None:
+    if wrong:
+        raise ValueError(f"{name}, line {number}: {message}")
+
+
+def _units(text: str) -> dict[str, float]:
+    """{metric: factor} of "ms" or "latency ms, energy mJ"."""
+    units = {}
+    for part in text.split(","):
+        *metric, unit = part.split() or [""]
+        metrics = metric or [own for own in METRICS if unit in METRICS[own]]
+        if len(metrics) != 1 or metrics[0] not in METRICS or metrics[0] in units:
+            raise ValueError(
+                f"unit {text!r} does not say of which metric; write 'latency ms, energy mJ', with each of {', '.join(METRICS)} "
+                "at most once"
+            )
+        units[metrics[0]] = unit_factor(metrics[0], unit)
+    return units
+
+
+def unit_factor(metric: str, unit: str) -> float:
+    """Returns what a number in the unit is multiplied with to be in the base unit of the metric.
+
+    Raises:
+      ValueError: for a metric that does not exist, or a unit that is not one of its own.
+
+    Example:
+      >>> unit_factor("latency", "us")
+      0.001
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric {metric!r} does not exist; choose from: {', '.join(METRICS)}")
+    if unit not in METRICS[metric]:
+        raise ValueError(f"unit {unit!r} does not fit {metric}; choose from: {', '.join(METRICS[metric])}")
+    return METRICS[metric][unit]
+
+
+def _read_row(cells: Mapping[str, str], units: Mapping[str, float]) -> tuple[tuple[str, Part], Cost]:
+    metric = cells.get("metric", next(iter(units)))
+    if metric not in units:
+        raise ValueError(f"metric {metric!r} has no unit in the header, which has {', '.join(units)}")
+    further = [column for column in cells if column not in ("metric", "op", *_SHAPE, *_VALUES)]
+    keys = tuple(sorted((column, _whole_or_text(cells[column])) for column in further if cells[column]))
+    part = Part(cells["op"], *(_number(cells, column, int) for column in _SHAPE), keys)
+    spread = _number(cells, "spread", float) * units[metric] if cells["spread"] else None
+    count = _number(cells, "count", int) if cells["count"] else None
+    return (metric, part), Cost(_number(cells, "mean", float) * units[metric], spread, count)
+
+
+def _number(cells: Mapping[str, str], column: str, kind: type) -> int | float:
+    try:
+        return kind(cells[column])
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{column} of {cells['op']} is {what}, not {cells[column]!r}") from None
+
+
+def _whole_or_text(cell: str) -> int | str:
+    return int(cell) if re.fullmatch(r"-?\d+", cell) else cell
+
+
+def write_table(table: CostTable, path: str | os.PathLike | None = None) -> str:
+    """Returns the table as text, which `read_table` reads back to an equal one; with a path it is written there as well.
+
+    Raises:
+      ValueError: if a cost was interpolated: a table holds what was measured.
+    """
+    if guessed := [str(part) for (_, part), cost in table.rows.items() if cost.interpolated]:
+        raise ValueError(f"a table holds what was measured, but these were interpolated: {', '.join(guessed)}")
+    names = sorted({name for _, part in table.rows for name, _ in part.keys})
+    unit = ", ".join(f"{metric} {next(iter(METRICS[metric]))}" for metric in table.metrics)
+    header = {"device": table.device, "runtime": table.runtime, "unit": unit, "batch": table.batch}
+    header |= {"date": table.date, "source": table.source}
+    file = io.StringIO()
+    file.writelines(f"# {key}: {value}\n" for key, value in header.items())
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["metric", "op", *_SHAPE, *names, *_VALUES])
+    for (metric, part), cost in table.rows.items():
+        keys = dict(part.keys)
+        values = ["" if value is None else repr(kind(value)) for kind, value in zip((float, float, int), cost, strict=False)]
+        writer.writerow([metric, *part[:6], *(keys.get(name, "") for name in names), *values])
+    if path is not None:
+        pathlib.Path(path).write_text(file.getvalue(), encoding="utf-8")
+    return file.getvalue()
+
+
+def merge_tables(*tables: CostTable) -> CostTable:
+    """Returns one table with the rows of all: other parts or other metrics of the same device.
+
+    Date and source are those of all, separated by semicolons.
+
+    Raises:
+      ValueError: for tables of another device, runtime or batch, and for rows that two of them have with different costs.
+    """
+    if not tables:
+        raise ValueError("at least one table is needed")
+    first, rows = tables[0], {}
+    for table in tables:
+        for name in ("device", "runtime", "batch"):
+            if getattr(table, name) != getattr(first, name):
+                raise ValueError(
+                    f"a table is of one device: {name} is {getattr(first, name)!r} in one and {getattr(table, name)!r} in "
+                    "another of these"
+                )
+        for (metric, part), cost in table.rows.items():
+            if rows.setdefault((metric, part), cost) != cost:
+                raise ValueError(f"two of the tables have the {metric} of {part}, once {rows[metric, part]} and once {cost}")
+    joined = {name: "; ".join(dict.fromkeys(getattr(table, name) for table in tables)) for name in ("date", "source")}
+    return dataclasses.replace(first, rows=rows, **joined)

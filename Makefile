@@ -9,6 +9,8 @@ VENV ?= .venv
 # Where the commands run. With BIN= (empty: the programs on PATH) or another folder nothing is installed.
 BIN ?= $(VENV)/bin/
 INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-experiments)
+# What exports networks and runs them elsewhere needs packages that a search does not.
+INSTALLED_EXPORT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-export)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
 # Variables of the command line other than the Makefile's own become flags.
@@ -20,7 +22,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\''
 PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help install search retrain evaluate bench notebook test test-slow test-minimum lint check format clean
+.PHONY: help install search retrain evaluate bench table notebook test test-slow test-minimum lint check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,9 +36,13 @@ $(VENV)/installed-experiments: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --editable '.[experiments]'
 	@touch $@
 
-$(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+$(VENV)/installed-export: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable '.[experiments,export]'
 	@touch $@ $(VENV)/installed-experiments
+
+$(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev,export]'
+	@touch $@ $(VENV)/installed-experiments $(VENV)/installed-export
 
 install: $(INSTALLED_DEV)  ## make the environment in .venv with all that development needs
 
@@ -51,6 +57,9 @@ evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RU
 
 bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER=command in turn with a peer
 	$(BIN)python -m experiments.bench $(FLAGS)
+
+table: $(INSTALLED_EXPORT)  ## measure the parts of a search space on this device: SPACE=name RUNTIME=onnxruntime OUT=file.csv
+	$(BIN)python -m experiments.table $(FLAGS)
 
 notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them
 	$(BIN)python -m experiments.run_notebooks

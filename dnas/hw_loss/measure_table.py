@@ -1,0 +1,134 @@
+"""Making a table on the device at hand: every part of a space, and whole networks, measured in a runtime."""
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dnas.base import Array, Key, PyTree
+from dnas.genotype import Genotype
+from dnas.hw_loss.measure import Measured, Meter, clock, measure
+from dnas.hw_loss.runtimes import Runtime
+from dnas.hw_loss.table import Cost, CostTable, unit_factor
+from dnas.space import Part, SearchSpace
+
+_EMPTY = "empty"  # a call that computes nothing: what the runtime itself takes
+
+
+def measure_table(
+    space: SearchSpace,
+    runtime: Runtime,
+    *,
+    device: str,
+    date: str,
+    source: str,
+    batch_size: int = 1,
+    meter: Meter | None = None,
+    repeats: int = 30,
+    group: int = 48,
+    known: CostTable | None = None,
+    keep: Callable[[CostTable], None] = lambda table: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    **sizes,
+) -> CostTable:
+    """Returns the table of everything that networks of the space can be made of, measured here.
+
+    Parts are measured in groups, one that all groups share beside them: rows are scaled as if the shared part had cost the
+    same in each, so that a machine that has grown slower between groups favours nobody either. Each part is given as the
+    runtime takes it in final networks, at its own size, with random weights; what the runtime takes for a call that computes
+    nothing is subtracted, since a network pays it once.
+
+    Args:
+      device, date, source: for the header.
+      batch_size: images at once; the costs are those of the whole batch.
+      meter: `clock()` unless given.
+      repeats: blocks of each part, see `measure`.
+      group: parts that are compiled, and measured in turn, together.
+      known: a table of an interrupted measurement; its rows are kept and not measured again.
+      keep: called with all rows so far after each group, to write them to a file.
+      report: called with the parts done and all.
+      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless given.
+
+    Raises:
+      ValueError: if the space does not say what its networks are made of, for sizes that do not fit it, and if `known` is of
+        another device, runtime or batch.
+    """
+    meter = clock() if meter is None else meter
+    parts = space.parts(**sizes).distinct()
+    table = dataclasses.replace(known) if known is not None else None
+    header = {"device": device, "runtime": runtime.name, "batch": batch_size}
+    if known is not None and (own := {name: getattr(known, name) for name in header}) != header:
+        raise ValueError(f"the table to go on with is of {own}, not of {header}; write to another file")
+    rows = {} if table is None else dict(table.rows)
+    shared, factor = parts[0], unit_factor(meter.metric, meter.unit)
+    missing = [part for part in parts if (meter.metric, part) not in rows]
+    for start in range(0, len(missing), group):
+        members = dict.fromkeys([shared, *missing[start : start + group]])
+        calls: dict[Hashable, Callable[[], Any]] = {part: _part_call(space, runtime, part, batch_size) for part in members}
+        calls[_EMPTY] = runtime.prepare(lambda x: x + 1, np.zeros((batch_size, 1, 1, 1), np.float32))
+        found = measure(calls, meter=meter, repeats=repeats)
+        costs = {part: _cost(found[part], found[_EMPTY], factor) for part in members}
+        before = rows.get((meter.metric, shared))
+        scale = 1.0 if before is None or not costs[shared].mean else before.mean / costs[shared].mean
+        for part, cost in costs.items():
+            scaled = cost._replace(mean=cost.mean * scale, spread=cost.spread * scale)
+            rows.setdefault((meter.metric, part), scaled)
+        table = CostTable(date=date, source=source, rows=rows, **header)
+        keep(table)
+        report(min(start + group, len(missing)), len(missing))
+    return table
+
+
+def measure_networks(
+    space: SearchSpace,
+    genotypes: Sequence[Genotype],
+    runtime: Runtime,
+    *,
+    batch_size: int = 1,
+    meter: Meter | None = None,
+    repeats: int = 30,
+    image_size: int | tuple[int, int] = 32,
+    image_channels: int = 3,
+    **sizes,
+) -> list[Measured]:
+    """Returns what the whole network of each genotype costs, in the unit of the meter; measured in turn.
+
+    Args:
+      sizes: what `space.network` takes, such as channels and num_cells; the weights are random.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    x = _random((batch_size, height, width, image_channels))
+    calls = {}
+    for number, genotype in enumerate(genotypes):
+        network = space.network(genotype, **sizes)
+        variables = random_variables(network.init, x)
+        calls[number] = runtime.prepare(_logits(network, variables), x)
+    found = measure(calls, meter=meter, repeats=repeats)
+    return [found[number] for number in range(len(genotypes))]
+
+
+def random_variables(init: Callable[[Key, Array], PyTree], x: Array) -> PyTree:
+    """Returns variables of the shapes that `init` gives, drawn from U(0.1, 0.2): no zeros, which runtimes may skip."""
+    shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
+    random = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: random.uniform(0.1, 0.2, leaf.shape).astype(leaf.dtype), shapes)
+
+
+def _logits(network, variables: PyTree) -> Callable[[Array], Array]:
+    return lambda images: network.apply(variables, images, False, jax.random.key(0))[0]
+
+
+def _part_call(space: SearchSpace, runtime: Runtime, part: Part, batch_size: int) -> Callable[[], Any]:
+    network, x = space.part_network(part), _random((batch_size, part.height, part.width, part.channels_in))
+    variables = random_variables(network.init, x)
+    return runtime.prepare(lambda x: network.apply(variables, x), x)
+
+
+def _random(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+
+
+def _cost(found: Measured, empty: Measured, factor: float) -> Cost:
+    return Cost(max(found.median - empty.median, 0.0) * factor, found.spread * factor, found.count)

@@ -1,0 +1,90 @@
+"""`make table` measures what it says, goes on where it was stopped, and refuses what does not fit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import dnas
+from dnas.hw_loss import CostTable, Runtime, clock, expected_cost, measure_networks, measure_table, read_table
+from experiments import table as tables
+
+SIZES = {"channels": 2, "num_cells": 1, "num_classes": 3, "image_size": 8, "image_channels": 1}
+HEADER = {"device": "made up", "date": "2026-11-21", "source": "a test"}
+DARTS = dnas.SPACES["darts"]
+
+
+class Counting(list):
+    """A runtime that computes nothing and notes for what it was prepared."""
+
+    def runtime(self):
+        def prepare(function, x):
+            self.append(np.shape(x))
+            return lambda: None
+
+        return Runtime("nothing", prepare)
+
+
+def test_a_table_has_a_row_for_every_part_and_fits_the_space():
+    table = measure_table(DARTS, Counting().runtime(), repeats=1, meter=clock(seconds=1e-7), **HEADER, **SIZES)
+    layers = DARTS.parts(**SIZES)
+    assert {part for _, part in table.rows} == set(layers.distinct())
+    genotype = dnas.PUBLISHED["DARTS_V2"]
+    assert float(expected_cost(table, layers)(dnas.one_hot_mix(DARTS, genotype))) >= 0
+
+
+def test_an_interrupted_measurement_goes_on():
+    kept, counting = [], Counting()
+    options = dict(repeats=1, meter=clock(seconds=1e-7), group=20, **HEADER, **SIZES)
+
+    def stop(table):
+        kept.append(table)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_table(DARTS, counting.runtime(), keep=stop, **options)
+    known = kept[-1]
+    assert len(known.rows) == 40
+    first = len(counting)
+    table = measure_table(DARTS, counting.runtime(), known=known, **options)
+    assert {row: table.rows[row] for row in known.rows} == known.rows
+    groups = -(-(len(table.rows) - 40) // 20)
+    # The shared part and the empty call are prepared again for every group.
+    assert len(counting) - first == len(table.rows) - 40 + 2 * groups
+
+
+def test_a_table_of_another_device_is_not_gone_on_with():
+    table = measure_table(DARTS, Counting().runtime(), repeats=1, meter=clock(seconds=1e-7), **HEADER, **SIZES)
+    with pytest.raises(ValueError, match="write to another file"):
+        measure_table(DARTS, Counting().runtime(), known=table, **{**HEADER, "device": "another"}, **SIZES)
+
+
+def test_the_command_writes_a_table_that_can_be_read(tmp_path):
+    command = tables.TableCommand(
+        runtime="jax", out=tmp_path / "here.csv", channels=2, cells=1, classes=3, image_size=4, image_channels=1, repeats=1
+    )
+    command = dataclasses.replace(command, space="nothing")
+    with pytest.raises(ValueError, match="space 'nothing' is not known; choose from"):
+        tables.make_table(command, "a test")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["jax", "onnxruntime"])
+def test_measured_tables_order_networks_by_size(runtime, tmp_path):
+    if runtime == "onnxruntime":
+        pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    command = tables.TableCommand(runtime=runtime, out=tmp_path / "here.csv", channels=8, cells=1, image_size=16, repeats=5)
+    table = tables.make_table(command, "a test")
+    assert read_table((tmp_path / "here.csv").read_text()) == table
+    assert isinstance(table, CostTable)
+    sizes = tables.sizes_of(command)
+    cost = expected_cost(table, DARTS.parts(**sizes))
+    small, large = (
+        dnas.Genotype("darts", {kind: [(s, t, op) for t in range(2, 6) for s in (0, 1)] for kind in ("normal", "reduce")})
+        for op in ("skip_connect", "sep_conv_5x5")
+    )
+    predicted = [float(cost(dnas.one_hot_mix(DARTS, genotype))) for genotype in (small, large)]
+    measured = measure_networks(DARTS, [small, large], tables.runtime_of(command), repeats=5, **sizes)
+    assert predicted[0] < predicted[1]
+    assert measured[0].median < measured[1].median

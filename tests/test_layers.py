@@ -51,7 +51,7 @@ PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection"}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
-MAY_JIT |= {"cells/kernels.py", "cells/init.py", "cells/mixed.py"}
+MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py"}
 MAY_PRINT = {"loop.py"}
 
 

@@ -107,7 +107,10 @@ _conv_input = multilinear(depthwise_input_gradient, _of_input)
 _conv_kernel = multilinear(depthwise_kernel_gradient, _of_kernel)
 _of_output |= {0: _conv_input, 1: lambda g, x, *gate, **static: _conv_kernel(x, g, *gate, **static)}
 _of_input |= {0: _conv, 1: _conv_kernel}
-_of_kernel |= {0: lambda k, g, *gate, **static: _conv_input(g, k, *gate, **static), 1: lambda k, x, *gate, **static: _conv(x, k, *gate, **static)}
+_of_kernel |= {
+    0: lambda k, g, *gate, **static: _conv_input(g, k, *gate, **static),
+    1: lambda k, x, *gate, **static: _conv(x, k, *gate, **static),
+}
 
 
 def depthwise_conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, relu: bool = False) -> Array:

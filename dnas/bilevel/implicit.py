@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dnas.base import PyTree
+from dnas.bilevel.curvature import along_weights
 from dnas.bilevel.optimizer import ArchGradient
 
 # (product, vector) -> an approximate solution x of product(x) = vector, where product is linear and symmetric.
@@ -97,14 +98,11 @@ def implicit(solver: Solver | None = None, *, damping: float = 0.0) -> ArchGradi
         del optimizer, state
         (of_weights, direct), metrics = jax.grad(outer, argnums=(0, 1), has_aux=True)(weights, arch)
 
-        # One transpose of the inner gradient gives both products, reverse over reverse: H is symmetric. Why not jax.jvp: see
-        # `unrolled`.
-        _, pull_back = jax.vjp(lambda *both: jax.grad(inner, has_aux=True)(*both)[0], weights, arch)
-
         def product(vector: PyTree) -> PyTree:
-            return jax.tree.map(lambda h, x: h + damping * x, pull_back(vector)[0], vector)
+            along = along_weights(inner, weights, arch, vector)[0]
+            return jax.tree.map(lambda h, x: h + damping * x, along, vector)
 
-        through_weights = pull_back(solver(product, of_weights))[1]
+        through_weights = along_weights(inner, weights, arch, solver(product, of_weights))[1]
         return jax.tree.map(jnp.subtract, direct, through_weights), metrics
 
     return gradient

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from dnas.base import Arch, PyTree
+from dnas.bilevel.curvature import along_weights
 from dnas.bilevel.optimizer import ArchGradient
 
 
@@ -21,7 +22,8 @@ def unrolled(steps: int = 1) -> ArchGradient:
 
     For one step it is grad_arch L_valid(w', arch) + grad_arch <grad_w L_train(w, arch), u> with u = dL_valid/dw' pulled back
     through the optimiser's update; DARTS has xi = learning rate, u = -xi dL_valid/dw', and takes the second term by finite
-    differences: see `finite_differences`. Every step before the last is computed a second time instead of being stored.
+    differences: see `finite_differences`. Kept of every step are the weights and the state of the optimiser, nothing of the
+    network: the mixed product comes from `along_weights`, so that inner has to be differentiable forward over reverse.
 
     Raises:
       ValueError: if there is less than one step.
@@ -39,36 +41,23 @@ def unrolled(steps: int = 1) -> ArchGradient:
         raise ValueError(f"unrolled takes 1 virtual step or more, got {steps}; `first_order()` takes none")
 
     def gradient(inner, outer, weights, arch, optimizer, state):
-        now, trail = (weights, state), []
+        now, steps_back = (weights, state), []
         for _ in range(steps):
             inner_gradient, _ = jax.grad(inner, has_aux=True)(now[0], arch)
-            following, pull_back = jax.vjp(partial(_apply, optimizer), inner_gradient, *now)
-            trail.append((now[0], pull_back))
+            following, step_back = jax.vjp(partial(_apply, optimizer), inner_gradient, *now)
+            steps_back.append((now[0], step_back))
             now = following
         (of_weights, of_arch), metrics = jax.grad(outer, argnums=(0, 1), has_aux=True)(now[0], arch)
-        of_state = jax.tree.map(_no_cotangent, now[1])
-        for at, pull_back in reversed(trail):
-            u, of_weights, of_state = pull_back((of_weights, of_state))
-            through_weights, through_arch = _inner_product(inner, at, arch, u)
-            of_weights, of_arch = jax.tree.map(jnp.add, (of_weights, of_arch), (through_weights, through_arch))
+        # Back from step to step. Only the update of the optimiser is transposed; second derivatives are symmetric, and so the
+        # transpose of the inner gradient is its derivative along u.
+        of_state = jax.tree.map(_zero_cotangent, now[1])
+        for at, step_back in reversed(steps_back):
+            u, of_weights, of_state = step_back((of_weights, of_state))
+            through = along_weights(inner, at, arch, u)
+            of_weights, of_arch = jax.tree.map(jnp.add, (of_weights, of_arch), through)
         return of_arch, metrics
 
     return gradient
-
-
-def _inner_product(inner, weights, arch, u):
-    """u^T d2 inner / dw d(w, arch): by symmetry the derivative of the gradient of inner where the weights move along u."""
-    along = jax.jvp(lambda weights: jax.grad(inner, (0, 1), has_aux=True)(weights, arch)[0], (weights,), (u,))[1]
-    return along
-
-
-def _apply(optimizer, gradient, weights, state):
-    updates, state = optimizer.update(gradient, state, weights)
-    return optax.apply_updates(weights, updates), state
-
-
-def _no_cotangent(leaf):
-    return np.zeros(leaf.shape, jax.dtypes.float0) if not jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.zeros_like(leaf)
 
 
 def finite_differences(scale: float = 0.01) -> ArchGradient:
@@ -90,11 +79,7 @@ def finite_differences(scale: float = 0.01) -> ArchGradient:
     def gradient(inner, outer, weights, arch, optimizer, state):
         inner_gradient, _ = jax.grad(inner, has_aux=True)(weights, arch)
 
-        def virtual_weights(inner_gradient: PyTree) -> PyTree:
-            updates, _ = optimizer.update(inner_gradient, state, weights)
-            return optax.apply_updates(weights, updates)
-
-        virtual, pull_back = jax.vjp(virtual_weights, inner_gradient)
+        virtual, pull_back = jax.vjp(lambda gradient: _apply(optimizer, gradient, weights, state)[0], inner_gradient)
         (of_weights, direct), metrics = jax.grad(outer, argnums=(0, 1), has_aux=True)(virtual, arch)
         (u,) = pull_back(of_weights)
         norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(u)))
@@ -108,3 +93,14 @@ def finite_differences(scale: float = 0.01) -> ArchGradient:
         return jax.tree.map(lambda d, up, down: d + (up - down) / (2 * distance), direct, of_arch(1.0), of_arch(-1.0)), metrics
 
     return gradient
+
+
+def _apply(optimizer: optax.GradientTransformation, gradient: PyTree, weights: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:
+    updates, state = optimizer.update(gradient, state, weights)
+    return optax.apply_updates(weights, updates), state
+
+
+def _zero_cotangent(leaf):
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)  # of a step counter

@@ -67,9 +67,10 @@ def _run_sampled(ops, number, weights, mix, x):
 
 
 def _run_sampled_fwd(ops, number, *args):
-    # As in `scan_edges`, the value that comes with a gradient.
-    branches = [lambda *args, run=partial(_scaled, op, place): jax.vjp(run, *args)[0] for place, op in enumerate(ops)]
-    return lax.switch(number, branches, *args), (number, *args)
+    def branch(place):  # the value that comes with a gradient, as in `scan_edges`
+        return lambda *args: jax.vjp(partial(_scaled, ops[place], place), *args)[0]
+
+    return lax.switch(number, [branch(place) for place in range(len(ops))], *args), (number, *args)
 
 
 def _scaled(op, place, weights, mix, x):

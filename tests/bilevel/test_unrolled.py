@@ -128,9 +128,9 @@ def test_options_out_of_range_are_refused(make):
         make()
 
 
-def supernet_gradients(space, num_cells, gradients):
+def supernet_gradients(space, num_cells, gradients, **how):
     """What arch gradients give on a supernet in float64, and the arguments of `darts_steps`."""
-    supernet = space.supernet(channels=2, num_cells=num_cells, num_classes=3)
+    supernet = space.supernet(channels=2, num_cells=num_cells, num_classes=3, **how)
     random = np.random.default_rng(0)
     images, labels = jnp.asarray(random.normal(size=(2, 4, 8, 8, 3))), jnp.asarray(random.integers(0, 3, (2, 4)))
     shapes = jax.eval_shape(supernet.init, jax.random.key(0), images[0])
@@ -170,6 +170,15 @@ def test_unrolled_on_a_supernet_equals_the_gradient_through_the_virtual_step():
         (found,), written_out = supernet_gradients(space, 1, [unrolled()])
         close(found, written_out(1), atol=1e-10)
         assert all(abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(found))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{"schedule": "waves"}, {"remat": False}, {"sampled": True}, {"partial_channels": 2}], ids=str)
+def test_unrolled_equals_the_gradient_through_two_virtual_steps_however_the_supernet_runs(how):
+    space = darts_space(num_nodes=2, ops=("avg_pool_3x3", "skip_connect", "dil_conv_3x3"))
+    with enable_x64(True):
+        (found,), written_out = supernet_gradients(space, 1, [unrolled(2)], **how)
+        close(found, written_out(2), atol=1e-10)
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def normal(seed, *shape):
 
 
 def gradients(function, *args):
-    """(value, gradients, gradients of <gradients, directions>): reverse mode twice."""
+    """(value, gradients, gradients of <gradients, directions>): reverse mode twice; and forward mode over reverse."""
     y = function(*args)
     cotangent = normal(90, *y.shape)
     directions = [normal(91 + number, *arg.shape) for number, arg in enumerate(args)]
@@ -68,7 +68,9 @@ def gradients(function, *args):
     def inner(cotangent, *args):
         return sum(jnp.vdot(g, d) for g, d in zip(first(cotangent, *args), directions, strict=True))
 
-    return y, first(cotangent, *args), jax.grad(inner, (0, *(1 + place for place in places)))(cotangent, *args)
+    twice = jax.grad(inner, (0, *(1 + place for place in places)))(cotangent, *args)
+    forward = jax.jvp(lambda *args: first(cotangent, *args), args, tuple(directions))[1]
+    return y, first(cotangent, *args), twice, forward
 
 
 def compiled(function):

@@ -2,9 +2,10 @@
 
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
 from dnas.hw_loss.expected import ExpectedCost, expected_cost, genotype_cost
-from dnas.hw_loss.feasible import FeasibleRange, feasible_range, repair
+from dnas.hw_loss.feasible import FeasibleRange, feasible_range
 from dnas.hw_loss.frank_wolfe import feasible_start, frank_wolfe
 from dnas.hw_loss.importers import import_fbnet, import_hw_nas_bench, import_proxylessnas
+from dnas.hw_loss.repair import repair
 from dnas.hw_loss.table import METRICS, Cost, CostTable, load_table, merge_tables, read_table, table_names, write_table
 from dnas.hw_loss.target import (
     Multiplier,

@@ -25,12 +25,16 @@ class FrankWolfeState(NamedTuple):
     key: Key
 
 
-def frank_wolfe(key: Key, cost: ExpectedCost, bound: float) -> optax.GradientTransformation:
+def frank_wolfe(key: Key, cost: ExpectedCost, bound: float, *, start: int = 0) -> optax.GradientTransformation:
     """Returns the optimiser of rows on simplexes that keeps cost(rows) <= bound, for `simplex()` and `feasible_start`.
 
     Each step moves one kind of cell, drawn at random, by the share 2 n / (k + 2 n) towards the corner that is best for the
     gradient, n being the number of kinds and k the step. Where the cost is linear in the rows of a kind, as in layer-wise
     spaces, the corner is exact; elsewhere the cost is linearised, and the step halved until the bound holds, at last to none.
+
+    Args:
+      start: k of the first step. With the paper's 0 that step goes all the way to a corner, with a larger one less far, which
+        suits a search whose weights are trained beside arch.
 
     Raises:
       ValueError: if no genotype of the space meets the bound, naming the range of costs; on update without params.
@@ -50,7 +54,7 @@ def frank_wolfe(key: Key, cost: ExpectedCost, bound: float) -> optax.GradientTra
 
     def init(arch: PyTree) -> FrankWolfeState:
         del arch
-        return FrankWolfeState(jnp.zeros((), jnp.int32), key)
+        return FrankWolfeState(jnp.asarray(start, jnp.int32), key)
 
     def update(gradients: PyTree, state: FrankWolfeState, params: PyTree | None = None):
         if params is None:

@@ -15,7 +15,7 @@ _MOST_UNCERTAIN = 10  # edges that may be `none`, all sets of which are compared
 
 
 class FeasibleRange(NamedTuple):
-    """The least and the largest cost of any genotype. Where not exact, no genotype is outside, but none may be at the ends."""
+    """The least and the largest cost of the genotypes. Where not exact none is outside, but there may be none at the ends."""
 
     least: float
     largest: float
@@ -25,8 +25,8 @@ class FeasibleRange(NamedTuple):
 def feasible_range(cost: ExpectedCost) -> FeasibleRange:
     """Returns the least and the largest cost of the genotypes of a space.
 
-    It is exact for layer-wise spaces, for cells whose nodes keep k edges and are all part of the output, as in DARTS, and for
-    others of up to 10 edges that may be `none`, all sets of which are compared.
+    Cells whose output no input reaches do not count. It is exact for layer-wise spaces, for cells whose nodes keep k edges and
+    are all part of the output, as in DARTS, and for others of up to 10 edges that may be `none`.
 
     Example:
       >>> import dnas
@@ -67,33 +67,35 @@ def _sum(cost: ExpectedCost) -> Callable[[list[float]], float]:
     return (lambda numbers: float(max(numbers))) if cost.metric == "peak_memory" else math.fsum
 
 
-def _extreme_cell(cost, spec: CellSpec, per_op: np.ndarray, largest: bool) -> tuple[float, np.ndarray, bool]:
-    """(cost, one-hot rows, whether exact) of the cheapest or the dearest cell."""
-    worst = -math.inf if largest else math.inf
+def _extreme_cell(cost: ExpectedCost, spec: CellSpec, per_op: np.ndarray, largest: bool) -> tuple[float, np.ndarray, bool]:
+    """(cost, one-hot rows, whether exact) of the cheapest or the dearest cell.
+
+    More edges never cost less, so that the dearest has all of them.
+    """
     runs = spec.allowed & (np.array(spec.ops) != "none")
-    best_op = np.where(runs, per_op, worst)
-    best_op = best_op.argmax(axis=-1) if largest else best_op.argmin(axis=-1)
+    best_op = np.where(runs, per_op, -math.inf).argmax(axis=-1) if largest else np.where(runs, per_op, math.inf).argmin(axis=-1)
     own = per_op[np.arange(len(spec.edges)), best_op]
     k = cost.layers.edges_per_node
     if k is not None:
         sign = -1 if largest else 1
-        kept = [edge for node in spec.nodes for edge in sorted(spec.incoming(node), key=lambda edge: sign * own[edge])[:k]]
-        sets, exact = [kept], set(spec.concat) == set(spec.nodes)
+        sets = [[edge for node in spec.nodes for edge in sorted(spec.incoming(node), key=lambda edge: sign * own[edge])[:k]]]
+        exact = set(spec.concat) == set(spec.nodes)
     else:
         uncertain = np.flatnonzero((spec.allowed & ~runs).any(axis=-1)).tolist()
-        exact = len(uncertain) <= _MOST_UNCERTAIN
         certain = sorted(set(range(len(spec.edges))) - set(uncertain))
-        sizes = range(len(uncertain) + 1) if exact else [0, len(uncertain)]
+        exact = largest or len(uncertain) <= _MOST_UNCERTAIN
+        sizes = [len(uncertain)] if largest else range(len(uncertain) + 1) if exact else [0]
         sets = [[*certain, *chosen] for size in sizes for chosen in itertools.combinations(uncertain, size)]
     found = []
     for edges in sets:
-        alive = live_edges([spec.edges[edge] for edge in edges], spec.num_inputs, spec.concat, cost.live)
-        found.append(_sum(cost)([0.0, *(own[edge] for edge in edges if spec.edges[edge] in alive)]))
-    place = int(np.argmax(found) if largest else np.argmin(found))
+        there = [spec.edges[edge] for edge in edges]
+        alive = live_edges(there, spec.num_inputs, spec.concat, cost.live)
+        total = _sum(cost)([0.0, *(own[edge] for edge in edges if spec.edges[edge] in alive)])
+        found.append(total if not exact or live_edges(there, spec.num_inputs, spec.concat) else math.inf)
+    place = int(np.argmin(found))
     rows = np.zeros(per_op.shape)
-    for edge in range(len(spec.edges)):
-        if edge in sets[place]:
-            rows[edge, best_op[edge]] = 1.0
-        elif k is None:
-            rows[edge, spec.ops.index("none")] = 1.0
-    return found[place], rows, exact
+    rows[sets[place], best_op[sets[place]]] = 1.0
+    if k is None and "none" in spec.ops:
+        rows[rows.sum(axis=-1) == 0, spec.ops.index("none")] = 1.0
+    # Where some nodes are not part of the output, edges may be kept for nothing, and how many depends on which.
+    return (0.0 if k is not None and not exact and not largest else found[place]), rows, exact

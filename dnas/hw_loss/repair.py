@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnas.base import Mix
-from dnas.genotype import Genotype
+from dnas.genotype import Edge, Genotype
 from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.feasible import check_bound
+from dnas.hw_loss.live_edges import live_edges
 from dnas.space import SearchSpace, one_hot_mix
 
 Limits = Sequence[tuple[ExpectedCost, float]]  # (cost, what it may be at most)
@@ -18,7 +19,8 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
 
     One op after the other is exchanged on its edge, each time that which loses the least mix for the excess that it takes
     away, summed over the limits. At the end, exchanges that turn out not to be needed are
-    taken back, those that regain most first. A genotype within the limits comes back as it is.
+    taken back, those that regain most first. A genotype within the limits comes back as it is, and no cell loses the last path
+    from its inputs to its output.
 
     Args:
       mix: {kind: [E, O]}, what the genotype was read from: an exchange loses the difference of the weights of two ops.
@@ -62,6 +64,8 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
         found = []
         for kind, place, op in _exchanges(space, cells):
             row, _, new = columns(kind, place, op)
+            if op == "none" and not _connected(space, cells[kind], kind, without=place):
+                continue
             if chosen[kind][row, new] == 0 and (left := excess_with(kind, place, op)) < current:
                 found.append((max(-regained_by(kind, place, op), 0.0) / (current - left), left, kind, place, op))
         if not found:
@@ -77,6 +81,13 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
         if cells[kind][place].op != first[kind, place] and excess_with(kind, place, first[kind, place]) == 0:
             exchange(kind, place, first[kind, place])
     return Genotype(genotype.space, cells, genotype.concat)
+
+
+def _connected(space: SearchSpace, edges: Sequence[Edge], kind: str, without: int) -> bool:
+    """Whether an input still reaches the output if one edge is left out."""
+    spec = space.cells[kind]
+    there = {edge[:2] for place, edge in enumerate(edges) if edge.op != "none" and place != without}
+    return bool(live_edges(there, spec.num_inputs, spec.concat))
 
 
 def _exchanges(space: SearchSpace, cells) -> list[tuple[str, int, str]]:

@@ -6,6 +6,7 @@ from test_expected import SIZES, SPACES, cell_space, chain_space, random_mix, ra
 
 import dnas
 from dnas.hw_loss import expected_cost, feasible_range, genotype_cost, repair
+from dnas.hw_loss.live_edges import live_edges
 from dnas.selection import default_selection
 from dnas.space import one_hot_mix
 
@@ -27,6 +28,11 @@ def test_a_repaired_genotype_meets_the_bound(name, share):
         genotype = default_selection(space, mix)
         repaired = repair(space, genotype, mix, [(cost, bound)])
         assert genotype_cost(random_table(space.parts()), space, repaired, metric="latency") <= bound
+        (kind,) = space.cells
+        there = [edge[:2] for edge in repaired.cells[kind] if edge.op != "none"]
+        was = [edge[:2] for edge in genotype.cells[kind] if edge.op != "none"]
+        concat = space.cells[kind].concat
+        assert live_edges(there, 1, concat) or not live_edges(was, 1, concat)
         if cost(one_hot_mix(space, genotype)) <= bound:
             assert repaired == genotype
 

@@ -90,12 +90,13 @@ def _extreme_cell(cost: ExpectedCost, spec: CellSpec, per_op: np.ndarray, larges
     for edges in sets:
         there = [spec.edges[edge] for edge in edges]
         alive = live_edges(there, spec.num_inputs, spec.concat, cost.live)
-        total = _sum(cost)([0.0, *(own[edge] for edge in edges if spec.edges[edge] in alive)])
+        # Where some nodes are not part of the output, how many edges are kept for nothing depends on which are kept.
+        at_most = set(there) if k is not None and not exact else alive
+        total = _sum(cost)([0.0, *(own[edge] for edge in edges if spec.edges[edge] in at_most)])
         found.append(total if not exact or live_edges(there, spec.num_inputs, spec.concat) else math.inf)
     place = int(np.argmin(found))
     rows = np.zeros(per_op.shape)
     rows[sets[place], best_op[sets[place]]] = 1.0
     if k is None and "none" in spec.ops:
         rows[rows.sum(axis=-1) == 0, spec.ops.index("none")] = 1.0
-    # Where some nodes are not part of the output, edges may be kept for nothing, and how many depends on which.
     return (0.0 if k is not None and not exact and not largest else found[place]), rows, exact

@@ -45,7 +45,7 @@ def frank_wolfe(key: Key, cost: ExpectedCost, bound: float, *, start: int = 0) -
       >>> table = dnas.hw_loss.count_table(space, **sizes)
       >>> cost = dnas.hw_loss.expected_cost(table, space.parts(**sizes), metric="params")
       >>> optimizer, arch = frank_wolfe(jax.random.key(0), cost, 9000.0), feasible_start(cost, 9000.0)
-      >>> updates, _ = optimizer.update(jax.tree.map(lambda rows: -rows, arch), optimizer.init(arch), arch)
+      >>> updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.negative, arch), optimizer.init(arch), arch)
       >>> bool(cost(optax.apply_updates(arch, updates)) <= 9000.0)
       True
     """
@@ -84,7 +84,7 @@ def _scaled(cost: ExpectedCost, bound: float):
     return lambda mix: cost(mix) / bound
 
 
-def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: np.ndarray) -> Array:
+def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: Array) -> Array:
     """Returns the rows [E, O] on simplexes that minimise <gradient, rows> subject to <slopes, rows> <= limit.
 
     It is a linear program, the continuous multiple-choice knapsack, solved exactly through its one multiplier l >= 0: for
@@ -96,11 +96,11 @@ def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: n
       gradient, slopes: [E, O]; allowed: bool [E, O], an op of each row at least.
 
     Example:
-      >>> rows = best_corner(jnp.array([[0.0, 1.0], [0.0, 3.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]]), 3.5, np.ones((2, 2)))
-      >>> rows.tolist()
+      >>> gradient, slopes = jnp.array([[0.0, 1.0], [0.0, 3.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]])
+      >>> jax.jit(best_corner)(gradient, slopes, 3.5, jnp.ones((2, 2), bool)).tolist()
       [[0.5, 0.5], [1.0, 0.0]]
     """
-    allowed = np.asarray(allowed, bool)
+    allowed = jnp.asarray(allowed, bool)
     pairs = allowed[:, :, None] & allowed[:, None, :]
     saved = slopes[:, :, None] - slopes[:, None, :]  # by going from the first op to the second
     lost = gradient[:, None, :] - gradient[:, :, None]

@@ -7,7 +7,7 @@ import numpy as np
 from dnas.base import Mix
 from dnas.genotype import Edge, Genotype
 from dnas.hw_loss.expected import ExpectedCost
-from dnas.hw_loss.feasible import check_bound
+from dnas.hw_loss.feasible import cheapest_mix, check_bound
 from dnas.hw_loss.live_edges import live_edges
 from dnas.space import SearchSpace, one_hot_mix
 
@@ -69,18 +69,34 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
             if chosen[kind][row, new] == 0 and (left := excess_with(kind, place, op)) < current:
                 found.append((max(-regained_by(kind, place, op), 0.0) / (current - left), left, kind, place, op))
         if not found:
-            costs = ", ".join(f"{float(cost(chosen)):g} {cost.unit} for a bound of {bound:g}" for cost, bound in limits)
-            raise ValueError(
-                f"exchanging ops one by one ends at {costs}; other edges would have to be chosen, or the bounds contradict "
-                "each other. Raise a bound, or search with a penalty"
-            )
+            break
         _, current, kind, place, op = min(found)
         first.setdefault((kind, place), cells[kind][place].op)
         exchange(kind, place, op)
+    if current > 0 and _all_edges_listed(space, cells):
+        # The way out takes several exchanges at once: to the cheapest network, and back below as far as the limits allow.
+        for kind, rows in cheapest_mix(limits[0][0]).items():
+            for place, edge in enumerate(cells[kind]):
+                first.setdefault((kind, place), edge.op)
+                exchange(kind, place, space.cells[kind].ops[rows[space.cells[kind].edges.index(edge[:2])].argmax()])
+    if excess() > 0:
+        costs = ", ".join(f"{float(cost(chosen)):g} {cost.unit} for a bound of {bound:g}" for cost, bound in limits)
+        raise ValueError(
+            f"exchanging ops ends at {costs}; other edges would have to be chosen, or the bounds contradict each other. Raise a "
+            "bound, or search with a penalty"
+        )
     for kind, place in sorted(first, key=lambda key: -regained_by(*key, first[key])):
-        if cells[kind][place].op != first[kind, place] and excess_with(kind, place, first[kind, place]) == 0:
-            exchange(kind, place, first[kind, place])
+        op = first[kind, place]
+        if op == "none" and not _connected(space, cells[kind], kind, without=place):
+            continue
+        if cells[kind][place].op != op and excess_with(kind, place, op) == 0:
+            exchange(kind, place, op)
     return Genotype(genotype.space, cells, genotype.concat)
+
+
+def _all_edges_listed(space: SearchSpace, cells) -> bool:
+    """Whether every edge may turn to any of its ops: nodes do not choose among their edges, and those of `none` are listed."""
+    return space.edges_per_node is None and all(len(edges) == len(space.cells[kind].edges) for kind, edges in cells.items())
 
 
 def _connected(space: SearchSpace, edges: Sequence[Edge], kind: str, without: int) -> bool:

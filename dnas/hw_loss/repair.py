@@ -82,8 +82,8 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
     if excess() > 0:
         costs = ", ".join(f"{float(cost(chosen)):g} {cost.unit} for a bound of {bound:g}" for cost, bound in limits)
         raise ValueError(
-            f"exchanging ops ends at {costs}; other edges would have to be chosen, or the bounds contradict each other. Raise a "
-            "bound, or search with a penalty"
+            f"exchanging ops ends at {costs}; other edges would have to be chosen, or the bounds contradict each other. Raise "
+            "a bound, or search with a penalty"
         )
     for kind, place in sorted(first, key=lambda key: -regained_by(*key, first[key])):
         op = first[kind, place]

@@ -82,18 +82,20 @@ def make_search(
     image_shape: tuple[int, int, int],
     relaxation: Relaxation | None = None,
     arch_losses: Sequence[WeightedLoss] = (),
+    arch_factors: Sequence[ArchLoss] = (),
     perturbation: Perturbation | None = None,
     candidates: Candidates | None = None,
 ) -> Search:
     """Returns the search over a supernet.
 
-    The inner objective is the cross entropy on the training batch; the outer one that on the validation batch plus every
-    arch loss. Each is evaluated at its own sample of the relaxation.
+    The inner objective is the cross entropy on the training batch; the outer one that on the validation batch times every
+    arch factor, plus every arch loss. Each is evaluated at its own sample of the relaxation.
 
     Args:
       image_shape: (H, W, C) of the images.
       relaxation: `softmax()` unless given.
       arch_losses: terms (arch, mix) -> scalar that add up; or pairs of a weight, a number or an optax schedule, and a term.
+      arch_factors: functions of the same kind that multiply the cross entropy, as FBNet's cost does.
       perturbation: what the inner objective does to its mix, such as `random_perturbation()`; None for nothing.
       candidates: {kind: bool [E, O]}, the ops in play at the start; all of them unless given.
 
@@ -139,6 +141,8 @@ def make_search(
             mix = sample(key, arch, state.candidates, state.step)
             loss, found = classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
             of_batch = jax.tree.map(lambda rows: rows.mean(-1) if rows.ndim == 3 else rows, mix)
+            for factor in arch_factors:
+                loss *= factor(arch, of_batch)
             for weight, term in arch_losses:
                 loss += value_at(state.step, weight) * term(arch, of_batch)
             return loss, found
@@ -207,6 +211,7 @@ def run_search(
     relaxation: Relaxation | None = None,
     optimizer: Callable[[int, int], BilevelOptimizer] = darts_optimizer,
     arch_losses: Sequence[WeightedLoss] = (),
+    arch_factors: Sequence[ArchLoss] = (),
     perturbation: Perturbation | None = None,
     single_level: bool = False,
     candidates: Candidates | None = None,
@@ -229,7 +234,7 @@ def run_search(
       max_steps: ends the search early.
       supernet_options: what else `space.supernet` takes, for instance {"partial_channels": 4} or {"dtype": "bfloat16"}.
       relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses,
-        perturbation, candidates: as in `make_search`; select: how the genotype is read.
+        arch_factors, perturbation, candidates: as in `make_search`; select: how the genotype is read.
       single_level: train arch on the batches of the weights, which are then drawn from all images, as SNAS does.
       rule: runs after every whole epoch; may stop the search, name the mix that the genotype is read from, and drop candidates.
       augmentation: unless given, images are normalised by their own mean and deviation and nothing else.
@@ -271,6 +276,7 @@ def run_search(
         image_shape=data.images.shape[1:],
         relaxation=relaxation,
         arch_losses=arch_losses,
+        arch_factors=arch_factors,
         perturbation=perturbation,
         candidates=candidates,
     )

@@ -211,6 +211,18 @@ def test_metrics_are_loss_and_accuracy_of_both_batches_where_their_gradients_are
     np.testing.assert_allclose(found, [loss, accuracy, valid_loss, valid_accuracy], rtol=1e-5)
 
 
+def test_arch_factors_multiply_the_loss_of_arch_and_touch_nothing_else():
+    optimizer = alternating(first_order(), optax.set_to_zero(), optax.sgd(1.0))
+    steps = []
+    for factors in ((), (lambda arch, mix: 3.0,), (lambda arch, mix: mix["cell"].sum(),), (lambda arch, mix: 0.0,)):
+        parts = small_search(LINEAR, optimizer=optimizer, arch_factors=factors)
+        start = parts.init(jax.random.key(0))
+        steps.append(parts.step(start, *batches())[0].arch["cell"] - start.arch["cell"])
+    np.testing.assert_allclose(steps[1], 3 * steps[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(steps[2], len(LINEAR.cells["cell"].edges) * steps[0], rtol=1e-3, atol=1e-6)  # rows sum to one
+    assert not steps[3].any() and steps[0].any()
+
+
 def test_arch_losses_add_up_and_touch_arch_only():
     def term(arch, mix):
         return (jnp.asarray([0.0, 1.0, 2.0]) * mix["cell"]).sum() + (arch["cell"] ** 2).sum()

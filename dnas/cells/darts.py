@@ -90,7 +90,8 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
         return _weights_by_edge(spec, weights)
 
     def parts(**sizes) -> NetworkParts:
-        return stack_parts(cells, space.edges_per_node, **sizes)
+        published = {"channels": space.final_channels, "num_cells": space.final_cells}
+        return stack_parts(cells, space.edges_per_node, **{**published, **sizes})
 
     space = SearchSpace(
         name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights, parts=parts, part_network=part_network

@@ -3,11 +3,12 @@
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
 from dnas.hw_loss.energy import energy_meter
 from dnas.hw_loss.expected import ExpectedCost, expected_cost, genotype_cost
-from dnas.hw_loss.feasible import FeasibleRange, feasible_range, repair
+from dnas.hw_loss.feasible import FeasibleRange, feasible_range
 from dnas.hw_loss.frank_wolfe import feasible_start, frank_wolfe
 from dnas.hw_loss.importers import import_fbnet, import_hw_nas_bench, import_proxylessnas
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.measure_table import measure_networks, measure_table
+from dnas.hw_loss.repair import repair
 from dnas.hw_loss.runtimes import Runtime, jax_runtime, onnx_runtime
 from dnas.hw_loss.table import METRICS, Cost, CostTable, load_table, merge_tables, read_table, table_names, write_table
 from dnas.hw_loss.target import (

@@ -64,6 +64,17 @@ class ExpectedCost:
             return self._traced({kind: jnp.asarray(array) for kind, array in rows.items()})
         return self._exact({kind: np.asarray(array, np.float64) for kind, array in rows.items()})
 
+    def excess(self, mix: Mapping[str, np.ndarray], bound: float) -> float:
+        """Returns by which share a discrete mix is above a bound, 0 if it is not; for peak memory that of all edges together.
+
+        Of peak memory every edge that is above the bound must come down, though one alone does not change the largest.
+        """
+        rows = {kind: np.asarray(mix[kind], np.float64) for kind in self.layers.cells}
+        if self.metric != "peak_memory":
+            return max(self._exact(rows) - bound, 0.0) / (bound or 1.0)
+        edges = np.concatenate([self._terms[kind](own).sum(axis=-1) for kind, own in rows.items()])
+        return float(np.maximum(np.array([self.fixed, *edges]) - bound, 0.0).sum()) / (bound or 1.0)
+
     def _traced(self, rows: Mix) -> Array:
         terms = [self._terms[kind](rows[kind]) for kind in rows]
         if self.metric == "peak_memory":
@@ -229,7 +240,7 @@ def genotype_cost(
       >>> space, genotype = dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"]
       >>> table = dnas.hw_loss.count_table(space, channels=4, num_cells=3)
       >>> genotype_cost(table, space, genotype, metric="params", channels=4, num_cells=3)
-      14758.0
+      2858.0
     """
     check_genotype(space, genotype)
     metric = table.metric(metric)

@@ -25,12 +25,16 @@ class FrankWolfeState(NamedTuple):
     key: Key
 
 
-def frank_wolfe(key: Key, cost: ExpectedCost, bound: float) -> optax.GradientTransformation:
+def frank_wolfe(key: Key, cost: ExpectedCost, bound: float, *, start: int = 0) -> optax.GradientTransformation:
     """Returns the optimiser of rows on simplexes that keeps cost(rows) <= bound, for `simplex()` and `feasible_start`.
 
     Each step moves one kind of cell, drawn at random, by the share 2 n / (k + 2 n) towards the corner that is best for the
     gradient, n being the number of kinds and k the step. Where the cost is linear in the rows of a kind, as in layer-wise
     spaces, the corner is exact; elsewhere the cost is linearised, and the step halved until the bound holds, at last to none.
+
+    Args:
+      start: k of the first step. With the paper's 0 that step goes all the way to a corner, with a larger one less far, which
+        suits a search whose weights are trained beside arch.
 
     Raises:
       ValueError: if no genotype of the space meets the bound, naming the range of costs; on update without params.
@@ -41,7 +45,7 @@ def frank_wolfe(key: Key, cost: ExpectedCost, bound: float) -> optax.GradientTra
       >>> table = dnas.hw_loss.count_table(space, **sizes)
       >>> cost = dnas.hw_loss.expected_cost(table, space.parts(**sizes), metric="params")
       >>> optimizer, arch = frank_wolfe(jax.random.key(0), cost, 9000.0), feasible_start(cost, 9000.0)
-      >>> updates, _ = optimizer.update(jax.tree.map(lambda rows: -rows, arch), optimizer.init(arch), arch)
+      >>> updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.negative, arch), optimizer.init(arch), arch)
       >>> bool(cost(optax.apply_updates(arch, updates)) <= 9000.0)
       True
     """
@@ -50,7 +54,7 @@ def frank_wolfe(key: Key, cost: ExpectedCost, bound: float) -> optax.GradientTra
 
     def init(arch: PyTree) -> FrankWolfeState:
         del arch
-        return FrankWolfeState(jnp.zeros((), jnp.int32), key)
+        return FrankWolfeState(jnp.asarray(start, jnp.int32), key)
 
     def update(gradients: PyTree, state: FrankWolfeState, params: PyTree | None = None):
         if params is None:
@@ -80,7 +84,7 @@ def _scaled(cost: ExpectedCost, bound: float):
     return lambda mix: cost(mix) / bound
 
 
-def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: np.ndarray) -> Array:
+def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: Array) -> Array:
     """Returns the rows [E, O] on simplexes that minimise <gradient, rows> subject to <slopes, rows> <= limit.
 
     It is a linear program, the continuous multiple-choice knapsack, solved exactly through its one multiplier l >= 0: for
@@ -92,11 +96,11 @@ def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: n
       gradient, slopes: [E, O]; allowed: bool [E, O], an op of each row at least.
 
     Example:
-      >>> rows = best_corner(jnp.array([[0.0, 1.0], [0.0, 3.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]]), 3.5, np.ones((2, 2)))
-      >>> rows.tolist()
+      >>> gradient, slopes = jnp.array([[0.0, 1.0], [0.0, 3.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]])
+      >>> jax.jit(best_corner)(gradient, slopes, 3.5, jnp.ones((2, 2), bool)).tolist()
       [[0.5, 0.5], [1.0, 0.0]]
     """
-    allowed = np.asarray(allowed, bool)
+    allowed = jnp.asarray(allowed, bool)
     pairs = allowed[:, :, None] & allowed[:, None, :]
     saved = slopes[:, :, None] - slopes[:, None, :]  # by going from the first op to the second
     lost = gradient[:, None, :] - gradient[:, :, None]

@@ -225,9 +225,8 @@ def _entries(path: str | os.PathLike) -> dict:
     found = {}
     for number, key, value in entries:
         if key is None or key in found:
-            raise ValueError(
-                f"{path}, line {number}: {'this key is there twice' if key else 'not understood'}: {lines[number - 1]!r}"
-            )
+            wrong = "this key is there twice" if key else "this is not understood"
+            raise ValueError(f"{path}, line {number}: {wrong}: {lines[number - 1]!r}")
         found[key] = value
     return found
 

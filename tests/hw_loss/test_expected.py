@@ -216,9 +216,8 @@ def test_what_no_input_reaches_or_nothing_reads_costs_nothing():
     fixed = sum(table.rows["latency", part].mean for part in layers.fixed)
 
     def cost(live, *edges):
-        genotype = Genotype(
-            "cells", {"cell": [(*edge, "conv" if edge in edges else "none") for edge in space.cells["cell"].edges]}
-        )
+        ops = [(*edge, "conv" if edge in edges else "none") for edge in space.cells["cell"].edges]
+        genotype = Genotype("cells", {"cell": ops}, {"cell": (3,)})
         own = genotype_cost(table, space, genotype, metric="latency", live=live)
         assert own == expected_cost(table, layers, metric="latency", live=live)(one_hot_mix(space, genotype))
         return round((own - fixed) / conv, 9)

@@ -1,0 +1,98 @@
+"""Repair: within every bound, and no more exchanged than it takes."""
+
+import numpy as np
+import pytest
+from test_expected import SIZES, SPACES, cell_space, chain_space, random_mix, random_table
+
+import dnas
+from dnas.hw_loss import expected_cost, feasible_range, genotype_cost, repair
+from dnas.hw_loss.live_edges import live_edges
+from dnas.selection import default_selection
+from dnas.space import one_hot_mix
+
+
+def cost_of(space, sizes=None, **more):
+    layers = space.parts(**(sizes or {}))
+    return expected_cost(random_table(layers), layers, **{"metric": "latency", **more})
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7])
+@pytest.mark.parametrize("name", ["chain", "cells"])
+def test_a_repaired_genotype_meets_the_bound(name, share):
+    space = SPACES[name]
+    cost = cost_of(space)
+    ends = feasible_range(cost)
+    bound = ends.least + share * (ends.largest - ends.least)
+    for seed in range(5):
+        mix = random_mix(space, seed)
+        genotype = default_selection(space, mix)
+        repaired = repair(space, genotype, mix, [(cost, bound)])
+        assert genotype_cost(random_table(space.parts()), space, repaired, metric="latency") <= bound
+        (kind,) = space.cells
+        there = [edge[:2] for edge in repaired.cells[kind] if edge.op != "none"]
+        was = [edge[:2] for edge in genotype.cells[kind] if edge.op != "none"]
+        concat = space.cells[kind].concat
+        assert live_edges(there, 1, concat) or not live_edges(was, 1, concat)
+        if cost(one_hot_mix(space, genotype)) <= bound:
+            assert repaired == genotype
+
+
+def test_a_repaired_darts_cell_meets_the_bound_and_keeps_its_edges():
+    space = dnas.SPACES["darts"]
+    cost = cost_of(space, SIZES)
+    mix = random_mix(space)
+    genotype = default_selection(space, mix)
+    bound = 0.8 * cost(one_hot_mix(space, genotype))
+    repaired = repair(space, genotype, mix, [(cost, bound)])
+    assert cost(one_hot_mix(space, repaired)) <= bound
+    for kind, edges in genotype.cells.items():
+        assert [edge[:2] for edge in edges] == [edge[:2] for edge in repaired.cells[kind]]
+
+
+def test_one_switch_is_the_one_that_loses_least():
+    space = chain_space(ops=("a", "b"), length=3)
+    layers = space.parts()
+    cost = expected_cost(random_table(layers), layers, metric="latency")
+    dear = cost.per_op["layers"].argmax(axis=-1)
+    dear[1] = 0  # its only op
+    saved = np.array([abs(row[0] - row[1]) if n != 1 else 0.0 for n, row in enumerate(cost.per_op["layers"])])
+    mix = {"layers": np.zeros((3, 2))}
+    for layer, weight in enumerate((0.9, 1.0, 0.6)):
+        mix["layers"][layer, dear[layer]] = weight
+        mix["layers"][layer, 1 - dear[layer]] = 1 - weight
+    genotype = default_selection(space, mix)
+    bound = cost(one_hot_mix(space, genotype)) - 0.5 * saved[[0, 2]].min()
+    repaired = repair(space, genotype, mix, [(cost, bound)])
+    changed = [old.source for old, new in zip(genotype.cells["layers"], repaired.cells["layers"], strict=True) if old != new]
+    assert changed == [2]
+
+
+def test_a_bound_that_no_genotype_meets_is_refused_with_the_range():
+    space = cell_space()
+    cost = cost_of(space)
+    ends = feasible_range(cost)
+    mix = random_mix(space)
+    with pytest.raises(ValueError, match=rf"latency of at most .* ranges from {ends.least:g} to {ends.largest:g} ms"):
+        repair(space, default_selection(space, mix), mix, [(cost, 0.9 * ends.least)])
+
+
+def test_a_bound_that_needs_other_edges_says_so():
+    space = dnas.SPACES["darts"]
+    cost = cost_of(space, SIZES)
+    mix = random_mix(space)
+    genotype = default_selection(space, mix)
+    least = feasible_range(cost).least
+    with pytest.raises(ValueError, match="other edges would have to be chosen"):
+        repair(space, genotype, mix, [(cost, least * 1.0001)])
+
+
+@pytest.mark.parametrize("name", ["chain", "cells"])
+def test_several_bounds_are_met_at_once(name):
+    space = SPACES[name]
+    costs = [cost_of(space, metric=metric) for metric in ("latency", "energy", "peak_memory")]
+    ends = [feasible_range(cost) for cost in costs]
+    limits = [(cost, end.least + 0.6 * (end.largest - end.least)) for cost, end in zip(costs, ends, strict=True)]
+    for seed in range(5):
+        mix = random_mix(space, seed)
+        repaired = one_hot_mix(space, repair(space, default_selection(space, mix), mix, limits))
+        assert all(cost(repaired) <= bound for cost, bound in limits)

@@ -26,6 +26,7 @@ LEVELS = {
     "hessian": 3.5,
     "rules": 3.7,
     "scoring": 3.7,
+    "tabular": 3.5,
     "data": 3.5,
     "loop": 3.5,
     "objective": 3.5,
@@ -46,9 +47,12 @@ ONLY = {
     "scoring": {"base", "data"},
     "rules": {"base", "genotype", "space", "selection"},
     "published": {"genotype"},
+    "tabular": {"genotype", "space"},
 }
-PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection"}
+PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection", "tabular"}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
+# Packages of an extra, imported only by who asks for them.
+OPTIONAL = {"tabular/nats.py": {"nats_bench"}}
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
 MAY_JIT |= {"cells/kernels.py", "cells/init.py", "cells/mixed.py"}
@@ -104,7 +108,7 @@ def violations(path, source):
                 found.append(f"{path} imports {module}, but uses the standard library only")
             if top == "flax" and unit != "cells":
                 found.append(f"{path} imports {module}; only cells may")
-            if top not in installed_with_dnas():
+            if top not in installed_with_dnas() | OPTIONAL.get(path, set()):
                 found.append(f"{path} imports {module}, which is not among the requirements of setup.cfg")
     for node in ast.walk(tree):
         if isinstance(node, (ast.Name, ast.Attribute)):

@@ -1,6 +1,6 @@
 """dnas: differentiable architecture search (the DARTS family) in JAX."""
 
-from dnas import arch_losses, bilevel, cells, contracts, hw_loss, relax, rules, selection
+from dnas import arch_losses, bilevel, cells, contracts, hw_loss, relax, rules, selection, tabular
 from dnas.base import Batch
 from dnas.bilevel import (
     BilevelOptimizer,
@@ -148,6 +148,7 @@ __all__ = [
     "softmax",
     "sparsemax",
     "strongest_ops",
+    "tabular",
     "threshold",
     "top_edges",
     "unrolled",

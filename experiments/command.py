@@ -8,7 +8,7 @@ from collections.abc import Callable
 from experiments import config as settings
 from experiments.cache import use_compilation_cache
 from experiments.phases import Job, make_job
-from experiments.runs import Run, open_run, run_name
+from experiments.runs import PATHS, Run, open_run, run_name
 
 
 def run_command(
@@ -49,11 +49,12 @@ def read_config(kind: type[settings.Config], command: str, args: list[str]) -> s
 
 
 def _before(config: settings.Config, before: dict) -> settings.Config:
-    data_dir = config.data_dir or (before["data_dir"] and pathlib.Path(before["data_dir"]))
+    paths = {name: pathlib.Path(before[name]) for name in PATHS if before.get(name)}
+    paths |= {name: path for name in PATHS if (path := getattr(config, name, None))}
     known = {field.name for field in dataclasses.fields(config)}
     lost = sorted(set(before["settings"]) - known)
     if lost:
         raise ValueError(
             f"the run was begun by another version of dnas, with settings that do not exist now: {', '.join(lost)}"
         )
-    return dataclasses.replace(config, **before["settings"], data_dir=data_dir)
+    return dataclasses.replace(config, **before["settings"], **paths)

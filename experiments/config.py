@@ -180,6 +180,8 @@ class SearchConfig(RetrainConfig):
     """Of arch, added to its gradient."""
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
+    benchmark: pathlib.Path | None = None
+    """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the searched cell stands."""
 
 
 # What differs from the published settings for CIFAR-10, which are the defaults above. The digits are small and few: the
@@ -266,8 +268,8 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
         default = preset(kind, given.dataset, given.method, given.space)
     config = tyro.cli(kind, args=spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
     # make passes ~ on as it is.
-    data_dir = config.data_dir and config.data_dir.expanduser()
-    return dataclasses.replace(config, data_dir=data_dir, runs=config.runs.expanduser())
+    paths = {name: getattr(config, name, None) for name in ("data_dir", "runs", "benchmark")}
+    return dataclasses.replace(config, **{name: path.expanduser() for name, path in paths.items() if path})
 
 
 def spell_out(kind: type, args: Sequence[str]) -> list[str]:

@@ -166,6 +166,12 @@ METHODS = {
         "dnas/rules/greedy.py",
         {"rule": "greedy", "warmup": 9 / 50},
     ),
+    "robust_darts": Method(
+        "RobustDARTS, early stopping",
+        "https://arxiv.org/abs/1909.09656",
+        "dnas/rules/eigenvalue.py",
+        {"rule": "eigenvalue"},
+    ),
     "rarts": Method("RARTS", "https://arxiv.org/abs/2008.03901", "dnas/bilevel/rarts.py", {"optimizer": "rarts"}),
     "sharp_darts": Method(
         "sharpDARTS",

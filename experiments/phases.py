@@ -13,6 +13,7 @@ import dnas
 from dnas.data import Augmentation, statistics
 from dnas.loop import Progress, StepMemory
 from dnas.relax import op_logits
+from dnas.tabular import Benchmark, load_benchmark
 from experiments import build, stages
 from experiments.checkpoints import Checkpoints
 from experiments.config import RetrainConfig, SearchConfig
@@ -31,6 +32,7 @@ class Job(NamedTuple):
     dataset: Dataset
     space: dnas.SearchSpace
     augmentation: Augmentation
+    benchmark: Benchmark | None = None
 
 
 def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
@@ -44,6 +46,8 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     if not config.drop_path < 1:
         raise ValueError(f"drop_path is a rate below 1, got {config.drop_path}")
     space = dnas.SPACES[config.space]
+    path = getattr(config, "benchmark", None)
+    benchmark = path and load_benchmark(path, space=space)
     dataset = shrink(load(config.dataset, config.data_dir), config)
     size = dataset.train_images.shape[1:3]
     auxiliary = config.auxiliary > 0
@@ -62,7 +66,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
             raise ValueError(f"{name} is {batch_size}, but there are {available} images for it; lower it or use more images")
     mean, std = statistics(dataset.train_images)
     augmentation = Augmentation(mean, std, config.crop_padding, config.flip)
-    return Job(config, run_of(), dataset, space, augmentation)
+    return Job(config, run_of(), dataset, space, augmentation, benchmark)
 
 
 def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:

@@ -31,6 +31,7 @@ def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str,
         name=run.folder.name,
         summary=summary,
         verdict=verdict(summary),
+        tabular=tabular_lines(summary),
         trained=trained,
         skips={name: skips(cell) for name, cell in cells.items()},
         cells=genotype._repr_svg_(),
@@ -39,7 +40,8 @@ def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str,
     )
     run.write("report.html", html)
     run.write("summary.json", {"name": run.folder.name, **summary})
-    print(f"\n{summary['genotype']}\n\n{verdict(summary)}\nreport: {run.folder / 'report.html'}")
+    lines = [verdict(summary), *tabular_lines(summary), f"report: {run.folder / 'report.html'}"]
+    print(f"\n{summary['genotype']}\n", *lines, sep="\n")
 
 
 def verdict(summary: dict[str, Any]) -> str:
@@ -58,3 +60,11 @@ def verdict(summary: dict[str, Any]) -> str:
     if abs(difference) <= max(summary["random_std"] or 0.0, 1 / count):
         return text + " The searched cell does not differ from random ones by more than their spread, or by one image."
     return text + f" The searched cell is {'better' if difference > 0 else 'worse'} than their mean by {abs(difference):.2%}."
+
+
+def tabular_lines(summary: dict[str, Any]) -> list[str]:
+    """Returns what the benchmark of the settings says of the searched cell, a line a metric; nothing without a benchmark."""
+    benchmark = summary.get("benchmark")
+    if benchmark is None:
+        return []
+    return [f"{benchmark['file']}:", *(benchmark["text"] or ["no architecture in it computes the same as the searched cell"])]

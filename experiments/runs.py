@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+PATHS = ("data_dir", "benchmark")  # settings that are written apart: they may differ when a run is continued
 _PACKAGES = ("dnas", "jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
 
@@ -93,8 +94,8 @@ def open_run(config, command: str, *, argv=()) -> Run:
     if before is None:
         if run.folder.exists() and {path.name for path in run.folder.iterdir()} - {"config.json.part"}:
             raise ValueError(f"{run.folder} exists and is not a run of dnas; choose another name or another folder of runs")
-        data_dir = config.data_dir and str(pathlib.Path(config.data_dir).absolute())
-        run.write("config.json", {"command": command, "settings": settings(config), "data_dir": data_dir, **environment(argv)})
+        paths = {name: path and str(pathlib.Path(path).absolute()) for name in PATHS for path in [getattr(config, name, None)]}
+        run.write("config.json", {"command": command, "settings": settings(config), **paths, **environment(argv)})
         return run
     if before["command"] != command:
         raise ValueError(f"{run.folder} is a run of `make {before['command']}`; continue it with that, or choose another name")
@@ -126,7 +127,7 @@ def settings(config) -> dict[str, Any]:
     tree = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
-        if field.name not in ("resume", "overwrite", "runs", "checkpoint_seconds", "name", "data_dir")
+        if field.name not in ("resume", "overwrite", "runs", "checkpoint_seconds", "name", *PATHS)
     }
     return tree
 

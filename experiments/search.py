@@ -2,10 +2,12 @@
 
 import statistics
 import sys
+from typing import Any
 
 import jax
 
 import dnas
+from dnas.tabular import standings
 from experiments import phases
 from experiments.command import run_command
 from experiments.config import SearchConfig
@@ -45,8 +47,18 @@ def search(job: phases.Job) -> None:
         "dataset": job.config.dataset,
         "train_images": len(job.dataset.train_labels),
         "test_images": len(job.dataset.test_labels),
+        "benchmark": standing(job, genotype),
     }
     write_report(job, summary, {"searched": trained} | {f"random_{number}": result for number, result in enumerate(random)})
+
+
+def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:
+    """Returns where the genotype stands in the benchmark of the settings; without standings if it is not in there."""
+    if job.benchmark is None:
+        return None
+    found = standings(job.benchmark, genotype) if genotype in job.benchmark else ()
+    rows = {"standings": [row._asdict() for row in found], "text": [str(row) for row in found]}
+    return {"file": str(job.config.benchmark), **rows}
 
 
 def random_cells(job: phases.Job) -> list[dnas.Genotype]:

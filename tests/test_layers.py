@@ -26,6 +26,7 @@ LEVELS = {
     "hessian": 3.5,
     "rules": 3.7,
     "scoring": 3.7,
+    "tabular": 3.5,
     "data": 3.5,
     "loop": 3.5,
     "objective": 3.5,
@@ -47,9 +48,12 @@ ONLY = {
     "scoring": {"base", "data"},
     "rules": {"base", "genotype", "space", "selection"},
     "published": {"genotype"},
+    "tabular": {"genotype", "space"},
 }
-PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection"}
+PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection", "tabular"}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
+# Packages of an extra, imported only by who asks for them.
+OPTIONAL = {"tabular/nats.py": {"nats_bench"}}
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
 MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py"}

@@ -1,4 +1,4 @@
-"""A network in the terms of other runtimes: library convolutions and pooling, norms folded into the convolutions before them."""
+"""A network in the terms of other runtimes: library convolutions and pooling, norms folded into convolutions."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,9 +17,9 @@ from dnas.base import Array
 def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """Returns a function of the same values, written with convolutions, pooling and ReLUs that exporters know.
 
-    Depthwise sums over taps become grouped convolutions, products over the channels of images 1x1 convolutions, calls are written
-    out, what does not depend on the arguments is computed here, and a chain of scales and shifts of channels, such as a
-    norm with running averages, becomes one of each, in the kernel of a convolution and after it.
+    Depthwise sums over taps become grouped convolutions, products over the channels of images 1x1 convolutions, calls are
+    written out, what does not depend on the arguments is computed here, and a chain of scales and shifts of channels, such
+    as a norm with running averages, goes into the kernel and the bias of the convolution before it.
 
     Args:
       function: of arrays; whatever else it depends on, such as the variables of a network, is a constant of the result.

@@ -43,16 +43,16 @@ def _rapl(folder: pathlib.Path):
     counters = sorted(path / "energy_uj" for path in folder.glob("*-rapl:[0-9]*") if path.name.count(":") == 1)
     if not counters:
         raise ValueError(
-            f"the energy of the CPU cannot be read: {folder} has no RAPL counter. Virtual machines have none as a rule; measure "
-            "on the machine itself, or latency only"
+            f"the energy of the CPU cannot be read: {folder} has no RAPL counter. Virtual machines have none as a rule; "
+            "measure on the machine itself, or latency only"
         )
     try:
         wraps = {path: float((path.parent / "max_energy_range_uj").read_text()) for path in counters}
         last = {path: float(path.read_text()) for path in counters}
     except PermissionError as error:
         raise ValueError(
-            f"the energy of the CPU cannot be read: {error}. Its counters are readable by root only on most systems: run as root, "
-            f"or `chmod a+r {counters[0]}`"
+            f"the energy of the CPU cannot be read: {error}. Only root may read its counters on most systems: run as root, or "
+            f"`chmod a+r {counters[0]}`"
         ) from None
     total = 0.0
 

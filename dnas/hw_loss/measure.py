@@ -105,8 +105,9 @@ def summarise(samples: list[float]) -> Measured:
     """Returns median, spread and number of the samples without those that lie far from the others.
 
     Example:
-      >>> summarise([1.0, 1.1, 0.9, 1.0, 1.05, 0.95, 9.0])
-      Measured(median=1.0, spread=0.06454972243679027, count=6)
+      >>> found = summarise([1.0, 1.1, 0.9, 1.0, 1.05, 0.95, 9.0])
+      >>> found.median, found.count
+      (1.0, 6)
     """
     values = np.asarray(samples, float)
     deviations = np.abs(values - np.median(values))

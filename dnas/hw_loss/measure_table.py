@@ -1,7 +1,7 @@
 """Making a table on the device at hand: every part of a space, and whole networks, measured in a runtime."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax

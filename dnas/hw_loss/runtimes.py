@@ -12,8 +12,8 @@ from dnas.base import Array
 class Runtime(NamedTuple):
     """A way to run a function of one array.
 
-    `name` is that of the header of a table; `prepare(function, x)` returns a call without arguments that runs the compiled function on x
-    once and returns its result when it is there.
+    `name` is that of the header of a table; `prepare(function, x)` compiles, and returns a call without arguments that runs
+    the function on x once and returns its result when it is there.
     """
 
     name: str

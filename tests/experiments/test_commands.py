@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -80,8 +81,6 @@ def test_a_reloaded_network_scores_the_same(finished, capsys):
 
 
 def test_evaluation_reads_the_checkpoint_and_not_the_summary(finished, tmp_path):
-    import shutil
-
     copy = tmp_path / "a"
     shutil.copytree(finished / "a", copy)
     shutil.rmtree(copy / "checkpoints" / "searched")
@@ -94,6 +93,32 @@ def test_resuming_a_finished_run_repeats_its_result_and_no_work(finished, capsys
     search.main([f"--runs={finished}", "--name=a", "--resume"])
     assert Run(finished / "a").read("summary.json") == before
     assert "compiling" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_searched_cell_is_looked_up_in_the_benchmark(finished, tmp_path, capsys, listed):
+    """A finished run is reported again with the benchmark, and once more without naming it."""
+    shutil.copytree(finished / "a", tmp_path / "a")
+    searched = dnas.Genotype.from_text(Run(finished / "a").read("summary.json")["genotype"])
+    genotypes = [dnas.PUBLISHED["DARTS_V1"], dnas.PUBLISHED["DARTS_V2"], *([searched] if listed else [])]
+    table = dnas.tabular.Benchmark(genotypes, {"top1": [97.0, 97.24, 97.1][: len(genotypes)]})
+    table.write(tmp_path / "table.csv.gz")
+    for flags in ([f"--benchmark={tmp_path / 'table.csv.gz'}"], []):
+        search.main([f"--runs={tmp_path}", "--name=a", "--resume", *flags])
+        found = Run(tmp_path / "a").read("summary.json")["benchmark"]
+        html, shown = (tmp_path / "a" / "report.html").read_text(), capsys.readouterr().out
+        assert found["file"] == str(tmp_path / "table.csv.gz")
+        if listed:
+            (top1,) = found["standings"]
+            assert (top1["value"], top1["rank"], top1["num_archs"]) == (97.1, 2, 3)
+            assert top1["regret"] == pytest.approx(0.14) and top1["expected_best"]["1"] == pytest.approx(
+                (97.0 + 97.24 + 97.1) / 3
+            )
+            line = "top1: 97.1, rank 2 of 3"
+        else:
+            assert found["standings"] == []
+            line = "no architecture in it computes the same"
+        assert line in html and line in shown
 
 
 def test_a_finished_run_is_not_overwritten(finished):
@@ -114,6 +139,7 @@ def test_retrain_takes_the_genotype_file_of_a_run(finished):
         (["--dataset=mnist"], "'mnist'.*choose from"),
         (["--dataset=cifar10", "--data-dir=/no/such/folder"], "/no/such/folder"),
         (["--space=nope"], "'nope'.*darts"),
+        (["--benchmark=/no/such.csv"], "no file /no/such.csv.*published"),
         (["--relax=nope"], "'nope'.*softmax"),
         (["--cells=8", "--channels=0"], "channels must be at least 1"),
         (["--drop-path=1"], "below 1"),

@@ -15,7 +15,7 @@ def test_config_json_holds_every_setting_versions_device_and_git_state(tmp_path)
     run = open_run(config_in(tmp_path), "search")
     config = run.read("config.json")
     assert config["settings"] == settings(config_in(tmp_path))
-    left_out = {"resume", "overwrite", "runs", "checkpoint_seconds", "name", "data_dir"}
+    left_out = {"resume", "overwrite", "runs", "checkpoint_seconds", "name", "data_dir", "benchmark"}
     assert set(config["settings"]) | left_out == {field.name for field in dataclasses.fields(SearchConfig)}
     assert {"jax", "flax", "optax", "numpy"} <= set(config["versions"]) and config["device"] and "git" in config
 

@@ -35,7 +35,7 @@ def test_a_table_has_a_row_for_every_part_and_fits_the_space():
 
 def test_an_interrupted_measurement_goes_on():
     kept, counting = [], Counting()
-    options = dict(repeats=1, meter=clock(seconds=1e-7), group=20, **HEADER, **SIZES)
+    options = dict(repeats=1, meter=clock(seconds=1e-7), group=8, **HEADER, **SIZES)
 
     def stop(table):
         kept.append(table)
@@ -45,13 +45,13 @@ def test_an_interrupted_measurement_goes_on():
     with pytest.raises(KeyboardInterrupt):
         measure_table(DARTS, counting.runtime(), keep=stop, **options)
     known = kept[-1]
-    assert len(known.rows) == 40
+    assert len(known.rows) == 16
     first = len(counting)
     table = measure_table(DARTS, counting.runtime(), known=known, **options)
     assert {row: table.rows[row] for row in known.rows} == known.rows
-    groups = -(-(len(table.rows) - 40) // 20)
+    groups = -(-(len(table.rows) - 16) // 8)
     # The shared part and the empty call are prepared again for every group.
-    assert len(counting) - first == len(table.rows) - 40 + 2 * groups
+    assert len(counting) - first == len(table.rows) - 16 + 2 * groups
 
 
 def test_a_table_of_another_device_is_not_gone_on_with():

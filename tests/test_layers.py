@@ -53,7 +53,6 @@ ONLY = {
 PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection", "tabular"}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
 # Packages of an extra, imported only by who asks for them.
-OPTIONAL = {"tabular/nats.py": {"nats_bench"}}
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
 MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py"}
@@ -69,7 +68,12 @@ def installed_with_dnas():
 
 
 # Packages of an extra, by the only files that import them: inside a function, with a message that names the extra.
-OPTIONAL = {"export.py": {"jax2onnx"}, "hw_loss/runtimes.py": {"onnxruntime"}, "hw_loss/energy.py": {"pynvml"}}
+OPTIONAL = {
+    "export.py": {"jax2onnx"},
+    "hw_loss/energy.py": {"pynvml"},
+    "hw_loss/runtimes.py": {"onnxruntime"},
+    "tabular/nats.py": {"nats_bench"},
+}
 
 
 def unit_of(path):
@@ -179,7 +183,7 @@ GOOD = {
     "down": ("search.py", "from dnas.bilevel import sgd\nfrom dnas import selection\nimport jax"),
     "within a package": ("cells/cell.py", "from dnas.cells.ops import OPS\nfrom .mixed import MixedOp\nimport flax"),
     "standard library": ("genotype.py", "import json\nfrom dnas import drawing, notation"),
-    "fences": ("cells/kernels.py", "import jax\nf = jax.jit(abs)"),
+    "fences": ("cells/multilinear.py", "import jax\nf = jax.jit(abs)"),
     "the top": ("__init__.py", "from dnas.search import run_search\nfrom dnas import cells"),
     "words in a docstring": ("space.py", '"""import dnas; jax.jit; print(1)"""'),
 }

@@ -52,7 +52,6 @@ ONLY = {
 }
 PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection", "tabular"}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
-# Packages of an extra, imported only by who asks for them.
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
 MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py"}

@@ -22,7 +22,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\''
 PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help install search retrain evaluate study bench table notebook test test-slow test-minimum lint check format clean
+.PHONY: help install search retrain evaluate study bench table fit notebook test test-slow test-minimum lint check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RU
 
 study: $(INSTALLED)  ## several methods and seeds on a space with a tabular benchmark: BENCHMARK=file.csv.gz; continues when killed
 	$(BIN)python -m experiments.study $(FLAGS)
+
+fit: $(INSTALLED)  ## fit a cost model to measured networks and score it on others: CSV=file COLUMN=name SAMPLES=500
+	@$(BIN)python -m experiments.fit $(FLAGS)
 
 bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER=command in turn with a peer
 	$(BIN)python -m experiments.bench $(FLAGS)

@@ -1,11 +1,13 @@
-"""What a network costs: exact counts, tables of measured costs, the expected cost of a mix, and how a target is met."""
+"""What a network costs: exact counts, tables of measured costs, expected costs, models fitted to networks, and targets."""
 
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
 from dnas.hw_loss.energy import energy_meter
 from dnas.hw_loss.expected import ExpectedCost, expected_cost, genotype_cost
 from dnas.hw_loss.feasible import FeasibleRange, feasible_range
+from dnas.hw_loss.fit import CostModel, fit_cost
 from dnas.hw_loss.frank_wolfe import feasible_start, frank_wolfe
 from dnas.hw_loss.importers import import_fbnet, import_hw_nas_bench, import_proxylessnas
+from dnas.hw_loss.liveness import Liveness, expected_liveness
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.measure_table import measure_networks, measure_table
 from dnas.hw_loss.repair import repair
@@ -29,10 +31,12 @@ from dnas.hw_loss.target import (
 
 __all__ = [
     "Cost",
+    "CostModel",
     "CostTable",
     "Counts",
     "ExpectedCost",
     "FeasibleRange",
+    "Liveness",
     "METRICS",
     "Measured",
     "Meter",
@@ -49,7 +53,9 @@ __all__ = [
     "energy_meter",
     "excess_power",
     "expected_cost",
+    "expected_liveness",
     "feasible_range",
+    "fit_cost",
     "feasible_start",
     "frank_wolfe",
     "genotype_cost",

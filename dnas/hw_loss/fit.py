@@ -1,0 +1,208 @@
+"""A cost model calibrated on measured networks: what a runtime does with dead branches is learned, not assumed.
+
+The cost of a cell is a sum over what is connected (`structure`), plus what the measured networks themselves add: cells that
+are the same network cost the same. Both parts are exact expectations over independent choices, multilinear in mix.
+"""
+
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dnas.base import Array
+from dnas.hw_loss.graphs import MOST_CELLS, ZEROS, all_cells, average_over_cells, count_cells, graph_text
+from dnas.hw_loss.liveness import expected_liveness, present_ops
+from dnas.space import CellSpec
+
+
+class CostModel(NamedTuple):
+    """The expected cost of one kind of cell, a function of its mix; from `fit_cost`."""
+
+    spec: CellSpec
+    weights: Array  # [K], the cost of each number of `structure`
+    zeros: str  # the rule by which measured networks were told apart, one of `graphs.ZEROS`
+    known: dict[str, tuple[float, float]]  # {graph: (mean measured cost, how far it replaces that of the structure)}
+    table: Array  # [cells], what is known beyond the structure; [0] if nothing is, or the space is too large to list
+
+    def cost(self, mix: Array) -> Array:
+        """Returns the expected cost [] of mix [E, O], in the unit of the measurements. Pure; for jit, vmap and grad."""
+        expected = self.weights @ structure(self.spec, mix)
+        return expected + average_over_cells(self.spec, self.table, mix) if self.table.size else expected
+
+    def to_json(self) -> str:
+        """Returns text from which `from_json` makes the model again."""
+        return json.dumps(
+            {
+                "spec": self.spec.__dict__,
+                "weights": np.asarray(self.weights, float).tolist(),
+                "zeros": self.zeros,
+                "known": self.known,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "CostModel":
+        """Returns the model that `to_json` wrote; ValueError if the text is not such a model."""
+        try:
+            tree = json.loads(text)
+            given = {key: _tuples(value) for key, value in tree["spec"].items()}
+            spec, weights, zeros = CellSpec(**given), np.array(tree["weights"], float), tree["zeros"]
+            known = {text: (float(mean), float(trust)) for text, (mean, trust) in tree["known"].items()}
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"this is not a cost model as CostModel.to_json writes it: {error!r}") from None
+        return _make_model(spec, weights, zeros, known)
+
+
+def structure(spec: CellSpec, mix: Array) -> Array:
+    """Returns [K] expected numbers that a cost is a weighted sum of, see `expected_liveness`.
+
+    They are: 1; whether the cell is connected; sums; live ops, by op; ops that run on zeros if the runtime does not fold
+    them, by source and op; live ops that feed a live op, by both ops (where operators are fused, or find data in a cache).
+    """
+    found = expected_liveness(spec, mix)
+    ops = jnp.array(present_ops(spec), int)
+    base = [jnp.ones((1,), mix.dtype), found.connected[None], found.sums[None], found.live.sum(axis=0)[ops]]
+    for node in spec.nodes:
+        rows = [number for number, (source, _) in enumerate(spec.edges) if source == node]
+        if rows:
+            base.append(found.unfed[jnp.array(rows)].sum(axis=0)[ops])
+    # Whether the first op's source is reached, the two ops, and whether the second's target is used: all independent.
+    first = jnp.stack([found.reached[source] * mix[number, ops] for number, (source, _) in enumerate(spec.edges)])
+    second = jnp.stack([found.used[target] * mix[number, ops] for number, (_, target) in enumerate(spec.edges)])
+    pairs = jnp.einsum("eo,ef,fp->op", first, jnp.array(_follows(spec), mix.dtype), second)
+    return jnp.concatenate([*base, pairs.ravel()])
+
+
+def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
+    """Returns the cost model of measured networks.
+
+    The weights minimise a Huber loss, by iteratively reweighted least squares with a small ridge, of errors relative to the
+    cost (up to a tenth of the median): some measurements are off by far more than the rest. How much pairs of ops are trusted
+    is chosen by cross-validation. What the structure leaves unexplained is averaged over the measured cells that are one
+    network, and shrunk as much as leaving one out says: measurements without repetitions change nothing else.
+
+    Args:
+      mixes: [N, E, O], one-hot rows; zeros or "none" for an absent edge.
+      costs: [N], positive, one network each, in any unit.
+
+    Raises:
+      ValueError: for fewer than 20 networks, shapes that do not fit, or costs that are not positive.
+
+    Example:
+      >>> spec = CellSpec(1, 2, ((0, 1), (1, 2), (0, 2)), ("none", "conv", "pool"), concat=(2,))
+      >>> mixes = np.eye(3)[np.random.default_rng(0).integers(0, 3, (40, 3))]
+      >>> model = fit_cost(spec, mixes, [1 + float(mix[2, 1]) for mix in mixes])
+      >>> round(float(model.cost(jnp.array([[1.0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]]))), 2)
+      2.0
+    """
+    mixes, costs = np.asarray(mixes, np.float32), np.asarray(costs, float)
+    if mixes.ndim != 3 or mixes.shape[1:] != (len(spec.edges), len(spec.ops)) or costs.shape != mixes.shape[:1]:
+        raise ValueError(
+            f"mixes are [N, {len(spec.edges)}, {len(spec.ops)}] and costs [N]; got {mixes.shape} and {costs.shape}"
+        )
+    if not np.isin(mixes, (0, 1)).all() or mixes.sum(axis=-1).max(initial=0) > 1:
+        raise ValueError("every row of a mix is one-hot, or zeros for an absent edge: measured networks are discrete")
+    if len(costs) < 20:
+        raise ValueError(f"a cost model needs at least 20 measured networks, got {len(costs)}")
+    if not np.isfinite(costs).all() or costs.min() <= 0:
+        raise ValueError("costs must be positive and finite; leave out networks that were not measured")
+    # In an order of their own, so that the folds do not depend on that of the measurements.
+    order = np.lexsort((costs, *mixes.reshape(len(mixes), -1).T))
+    mixes, costs = mixes[order], costs[order]
+    numbers = np.asarray(jax.vmap(lambda mix: structure(spec, mix))(jnp.asarray(mixes)), float)
+    importance = 1 / np.maximum(costs, 0.1 * np.median(costs))
+    is_pair = np.arange(numbers.shape[1]) >= numbers.shape[1] - len(present_ops(spec)) ** 2
+    candidates = [np.where(is_pair, trust, 1.0) for trust in (0.0, 0.01, 0.1, 1.0)]
+    errors = [_error(_out_of_fold(numbers, costs, importance, trust), costs, importance) for trust in candidates]
+    weights = _robust_weights(numbers, costs, importance, candidates[int(np.argmin(errors))])
+    zeros, known = _known_networks(spec, mixes, costs, numbers @ weights, importance)
+    return _make_model(spec, weights, zeros, known)
+
+
+def _robust_weights(numbers, costs, importance, trust, *, ridge=1e-4, threshold=0.5, iterations=30):
+    """Weights of the numbers; those of which trust is below 1 are shrunk the more, those of which it is 0 left out."""
+    centre, spread = numbers.mean(axis=0), numbers.std(axis=0)
+    kept = (trust > 0) & (spread > 1e-6)  # which the constant is not
+    scale = trust[kept] / spread[kept]
+    inputs = np.c_[np.ones(len(costs)), (numbers[:, kept] - centre[kept]) * scale]
+    now = importance**2
+    penalty = np.diag(np.r_[0.0, np.full(kept.sum(), ridge * now.sum())])
+    for _ in range(iterations):
+        weighted = inputs.T * now
+        found = np.linalg.solve(weighted @ inputs + penalty, weighted @ costs)
+        errors = np.abs(inputs @ found - costs) * importance
+        now = importance**2 / np.maximum(1, errors / (threshold * 1.4826 * np.median(errors) + 1e-9))
+    weights = np.zeros(len(trust))
+    weights[kept] = found[1:] * scale
+    weights[0] = found[0] - weights @ centre
+    return weights
+
+
+def _out_of_fold(numbers, costs, importance, trust, *, folds=5):
+    """Predictions of every network by weights that were fitted without it."""
+    predicted = np.empty(len(costs))
+    fold = np.arange(len(costs)) % folds
+    for number in range(folds):
+        rest = fold != number
+        predicted[~rest] = numbers[~rest] @ _robust_weights(numbers[rest], costs[rest], importance[rest], trust)
+    return predicted
+
+
+def _known_networks(spec, mixes, costs, predicted, importance):
+    """The rule for zeros, and {graph: (mean cost, trust)}, that tell best what else was measured of the same network."""
+    if count_cells(spec) > MOST_CELLS:
+        return ZEROS[0], {}
+    best = (np.sum(np.abs(costs - predicted) * importance), ZEROS[0], {})
+    for zeros in ZEROS:
+        texts = [graph_text(spec, choices, zeros=zeros) for choices in _choices(spec, mixes)]
+        names, graph, counts = np.unique(texts, return_inverse=True, return_counts=True)
+        totals = np.bincount(graph, costs)
+        # Noise of a measurement grows with what is measured; the error of the structure need not.
+        noise = (totals / counts / np.median(costs)) ** 2
+        others = counts[graph] - 1
+        others_mean = np.where(others > 0, totals[graph] - costs, 0.0) / np.maximum(others, 1)
+        for shrinkage in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0):
+            trust = others / np.maximum(others + shrinkage * noise[graph], 1e-9)
+            error = np.sum(np.abs(costs - predicted - trust * (others_mean - predicted)) * importance)
+            if error < best[0] * 0.999:
+                known = zip(totals / counts, counts / (counts + shrinkage * noise), strict=True)
+                best = (
+                    error,
+                    zeros,
+                    {name: (float(mean), float(trust)) for name, (mean, trust) in zip(names, known, strict=True)},
+                )
+    return best[1], best[2]
+
+
+def _make_model(spec, weights, zeros, known) -> CostModel:
+    weights, table = jnp.asarray(weights, jnp.float32), np.zeros(0)
+    if known:
+        cells = all_cells(spec)
+        texts = [graph_text(spec, cell, zeros=zeros) for cell in cells]
+        hit = [number for number, text in enumerate(texts) if text in known]
+        mixes = jnp.array([[[op == choice != "none" for op in spec.ops] for choice in cells[number]] for number in hit])
+        numbers = jax.vmap(lambda mix: structure(spec, mix))(mixes.astype(jnp.float32))
+        mean, trust = np.array([known[texts[number]] for number in hit]).T
+        table = np.zeros(len(cells))
+        table[hit] = trust * (mean - np.asarray(numbers, float) @ np.asarray(weights, float))
+    return CostModel(spec, weights, zeros, known, jnp.asarray(table, jnp.float32))
+
+
+def _choices(spec: CellSpec, mixes) -> list[list[str]]:
+    """The ops of one-hot mixes; a row of zeros is an absent edge."""
+    names = np.array([*spec.ops, "none"])
+    return [[str(names[row.argmax() if row.any() else -1]) for row in mix] for mix in mixes]
+
+
+def _follows(spec: CellSpec) -> list[list[bool]]:
+    return [[target == source for source, _ in spec.edges] for _, target in spec.edges]
+
+
+def _error(predicted, costs, importance) -> float:
+    return float(np.mean(np.abs(predicted - costs) * importance))
+
+
+def _tuples(value):
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

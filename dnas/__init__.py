@@ -17,7 +17,7 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import OPS, SPACES, darts_space, widen_weights
+from dnas.cells import OPS, SPACES, darts_space, fbnet_space, layerwise_space, proxylessnas_space, widen_weights
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
@@ -114,6 +114,7 @@ __all__ = [
     "drop_ops",
     "edge_weights",
     "exponentiated_gradient",
+    "fbnet_space",
     "final_sgd",
     "finite_differences",
     "first_order",
@@ -124,6 +125,7 @@ __all__ = [
     "implicit",
     "inherit_weights",
     "keep_pair_mass",
+    "layerwise_space",
     "make_evaluation",
     "make_search",
     "max_w",
@@ -131,6 +133,7 @@ __all__ = [
     "per_sample",
     "perturbation_epochs",
     "plain_augmentation",
+    "proxylessnas_space",
     "random_genotype",
     "random_perturbation",
     "rarts",

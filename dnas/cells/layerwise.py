@@ -320,7 +320,8 @@ class MixedBlock(nn.Module):
                 arrays[number] = module.apply({"params": self._own(number)}, x)
         for numbers in together.values():
             own = [self._own(number) for number in numbers]
-            arrays |= zip(numbers, run_together([modules[number] for number in numbers], own, x), strict=True)
+            blocks = [modules[number] for number in numbers]
+            arrays |= zip(numbers, run_together(lambda y: self.norms.conv()(y), blocks, own, x), strict=True)
         rows = [mix[number] for number in arrays]
         if adding:
             rows.append(mix[np.asarray(adding)].sum(0))

@@ -90,26 +90,29 @@ class MBConv(nn.Module):
         return self.expands and self.activation is nn.relu
 
 
-def run_together(blocks: Sequence[MBConv], weights: Sequence[PyTree], x: Array) -> list[Array]:
+def run_together(norm: Callable[[Array], Array], blocks: Sequence[MBConv], weights: Sequence[PyTree], x: Array) -> list[Array]:
     """Returns what each of several expanding blocks makes of x, without the x that it adds.
 
-    They run as one block of all their channels, which compiles in a fraction of the time and computes the same where norms have
-    no parameters: a norm, like a depthwise convolution, treats each channel by itself. Blocks differ in expansion and groups
-    only.
+    They run as one block of all their channels, which compiles in a fraction of the time and computes the same, since a norm,
+    like a depthwise convolution, treats each channel by itself.
+
+    Args:
+      norm: that of the blocks, without parameters.
+      blocks: which differ in expansion and groups only; weights: of each.
     """
     first = blocks[0]
     parts = [grouped_product(x, own["expand"]["kernel"], block.groups) for block, own in zip(blocks, weights, strict=True)]
     parts = [shuffle(part, block.groups) if block.groups > 1 else part for block, part in zip(blocks, parts, strict=True)]
-    y = first.norms.conv()(jnp.concatenate(parts, axis=-1))
+    y = norm(jnp.concatenate(parts, axis=-1))
     y = y if first.relu else first.activation(y)
     kernel = jnp.concatenate([own["depthwise"]["kernel"] for own in weights], axis=-1)
-    y = first.activation(first.norms.conv()(depthwise_conv(y, kernel, first.stride, 1, first.relu)))
+    y = first.activation(norm(depthwise_conv(y, kernel, first.stride, 1, first.relu)))
     parts = jnp.split(y, np.cumsum([part.shape[-1] for part in parts])[:-1], axis=-1)
     parts = [
         grouped_product(part, own["project"]["kernel"], block.groups)
         for block, own, part in zip(blocks, weights, parts, strict=True)
     ]
-    return jnp.split(first.norms.conv()(jnp.concatenate(parts, axis=-1)), len(blocks), axis=-1)
+    return jnp.split(norm(jnp.concatenate(parts, axis=-1)), len(blocks), axis=-1)
 
 
 class Skip(nn.Module):

@@ -17,7 +17,7 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import OPS, SPACES, custom_space, darts_space, widen_weights
+from dnas.cells import OPS, SPACES, custom_space, darts_space, fbnet_space, layerwise_space, proxylessnas_space, widen_weights
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
@@ -115,6 +115,7 @@ __all__ = [
     "drop_ops",
     "edge_weights",
     "exponentiated_gradient",
+    "fbnet_space",
     "final_sgd",
     "finite_differences",
     "first_order",
@@ -125,6 +126,7 @@ __all__ = [
     "implicit",
     "inherit_weights",
     "keep_pair_mass",
+    "layerwise_space",
     "make_evaluation",
     "make_search",
     "max_w",
@@ -132,6 +134,7 @@ __all__ = [
     "per_sample",
     "perturbation_epochs",
     "plain_augmentation",
+    "proxylessnas_space",
     "random_genotype",
     "random_perturbation",
     "rarts",

@@ -1,16 +1,19 @@
-"""Cells drawn as SVG with the standard library, so that a genotype shows itself wherever SVG does."""
+"""Genotypes drawn as SVG with the standard library, so that they show themselves wherever SVG does."""
 
 from html import escape
 
 _COLOURS = ("#2f6db3", "#c4473a", "#3c8d5a", "#7d57a8", "#c77d1e", "#23868c", "#8c5a2b", "#5f6673")
 _NODE, _GAP, _LANE, _MARGIN = 46, 130, 26, 24  # pixels: node width, space between nodes, height of a lane, margin
+_BOX, _HEIGHT, _STEP, _ROW = 96, 30, 118, 64  # of a chain: width and height of a box, from box to box, from row to row
+_IN_ROW, _CHAIN = 8, 5  # boxes in a row; a chain of so many edges is drawn as boxes
 
 
 def draw_cells(cells, concat) -> str:
     """Returns one SVG picture of all cells.
 
     The nodes of a cell stand in a row; every edge runs in a lane of its own above the row, labelled with its op, so that
-    no two labels meet. Nodes that are concatenated to the output have a double border.
+    no two labels meet. Nodes that are concatenated to the output have a double border. A longer chain, as in a layer-wise
+    space, is drawn as rows of boxes, one an edge.
 
     Args:
       cells: {kind: [(source, target, op), ...]}.
@@ -20,13 +23,54 @@ def draw_cells(cells, concat) -> str:
     colours = {op: _COLOURS[number % len(_COLOURS)] for number, op in enumerate(ops)}
     parts, top, width = [], 0, 0
     for kind, edges in cells.items():
-        picture, cell_width, cell_height = _draw_cell(kind, edges, concat[kind], colours)
+        draw = _draw_chain if _is_chain(edges, concat[kind]) else _draw_cell
+        picture, cell_width, cell_height = draw(kind, edges, concat[kind], colours)
         parts.append(f'<g transform="translate(0 {top})">{picture}</g>')
         top, width = top + cell_height, max(width, cell_width)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top}" viewBox="0 0 {width} {top}" '
         f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
     )
+
+
+def _is_chain(edges, concat) -> bool:
+    linked = all((source, target) == (number, number + 1) for number, (source, target, _) in enumerate(edges))
+    return linked and len(edges) >= _CHAIN and tuple(concat) == (len(edges),)
+
+
+def _draw_chain(kind, edges, concat, colours):
+    del concat
+    parts = [_title(kind)]
+    for number, (source, _, op) in enumerate(edges):
+        x, y = _MARGIN + number % _IN_ROW * _STEP, _MARGIN + 28 + number // _IN_ROW * _ROW
+        middle, colour = x + _BOX / 2, colours[op]
+        # What only passes on is hollow, so that the depth of the network can be seen.
+        style = f'fill="{colour}" fill-opacity="0.16"' if "skip" not in op else 'fill="none" stroke-dasharray="4 3"'
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="{_BOX}" height="{_HEIGHT}" rx="5" {style} stroke="{colour}" stroke-width="1.6"/>'
+            f'<text x="{middle}" y="{y + 19}" text-anchor="middle" fill="#222">{escape(op)}</text>'
+            f'<text x="{middle}" y="{y - 4}" text-anchor="middle" font-size="9" fill="#666">{source}</text>'
+        )
+        if number == len(edges) - 1:
+            continue
+        end, line = x + _BOX, y + _HEIGHT / 2
+        if (number + 1) % _IN_ROW:
+            tip = x + _STEP
+            parts.append(f'<path d="M{end} {line} H{tip - 6}" stroke="#444" stroke-width="1.3"/>')
+        else:  # around to the first box of the next row
+            tip, between, line = _MARGIN, y + _HEIGHT + 8, line + _ROW
+            parts.append(
+                f'<path d="M{end} {line - _ROW} H{end + 10} V{between} H{tip - 14} V{line} H{tip - 6}" fill="none" '
+                'stroke="#444" stroke-width="1.3"/>'
+            )
+        parts.append(f'<path d="M{tip - 6} {line - 3.5} v7 l6 -3.5 z" fill="#444"/>')
+    rows = -(-len(edges) // _IN_ROW)
+    width = 2 * _MARGIN + (min(len(edges), _IN_ROW) - 1) * _STEP + _BOX
+    return "".join(parts), width, _MARGIN + 28 + (rows - 1) * _ROW + _HEIGHT + _MARGIN
+
+
+def _title(kind) -> str:
+    return f'<text x="{_MARGIN}" y="{_MARGIN}" font-size="15" font-weight="bold" fill="#222">{escape(kind)}</text>'
 
 
 def _draw_cell(kind, edges, concat, colours):
@@ -38,7 +82,7 @@ def _draw_cell(kind, edges, concat, colours):
     row = _MARGIN + 16 + _LANE * (max(lanes.values()) + 1) + 8
     left = {node: _MARGIN + node * (_NODE + _GAP) for node in nodes}
     ports = _ports(edges, lanes, left)
-    parts = [f'<text x="{_MARGIN}" y="{_MARGIN}" font-size="15" font-weight="bold" fill="#222">{escape(kind)}</text>']
+    parts = [_title(kind)]
     for number, (_, _, op) in enumerate(edges):
         height = row - 8 - _LANE * lanes[number]
         start, end = ports[number]

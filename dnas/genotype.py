@@ -83,12 +83,13 @@ class Genotype:
 
     @classmethod
     def from_text(cls, text: str) -> "Genotype":
-        """Returns the genotype written in any of three notations; the text is parsed and never evaluated.
+        """Returns the genotype written in any of four notations; the text is parsed and never evaluated.
 
         * that of the original DARTS code: "Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5],
           reduce=[...], reduce_concat=range(2, 6))". Every node has the same number of entries, in the order of the
           nodes; as in that code, the nodes follow two inputs. Its space is "darts";
         * that of NAS-Bench-201: "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|";
+        * that of layer-wise spaces, their name and a block for each layer: "fbnet: k3_e1, k3_e6, skip_connect, ...";
         * the JSON of `to_json`.
 
         Raises:
@@ -105,20 +106,26 @@ class Genotype:
             return cls("nasbench201", *notation.parse_nasbench201(stripped))
         if stripped.startswith("Genotype"):
             return cls("darts", *notation.parse_original(stripped))
+        if notation.is_layers(stripped):
+            return cls(*notation.parse_layers(stripped))
         raise ValueError(
             f"this is not a genotype: {stripped[:60]!r}. Write the original notation 'Genotype(normal=[(op, node), ...], "
-            "...)', a NAS-Bench-201 string '|op~0|+|op~0|op~1|+...', or JSON as Genotype.to_json makes it"
+            "...)', a NAS-Bench-201 string '|op~0|+|op~0|op~1|+...', 'space: block, block, ...' with a block a layer, or JSON "
+            "as Genotype.to_json makes it"
         )
 
     def to_text(self) -> str:
         """Returns the original notation of the space: `from_text` reads it back to an equal genotype.
 
-        Only the name of another space than "darts" and "nasbench201" is lost: the notation has no place for it.
+        A genotype of one kind "layers" is written as layer-wise ones are. Of others, only the name of another space than
+        "darts" and "nasbench201" is lost: the notation has no place for it.
 
         Raises:
           ValueError: if the notation cannot hold this genotype (in the original notation every node of a cell has the
             same number of edges); `to_json` holds every genotype.
         """
+        if set(self.cells) == {"layers"}:
+            return notation.write_layers(self.space, self.cells, {"layers": self.concat_of("layers")})
         write = notation.write_nasbench201 if self.space == "nasbench201" else notation.write_original
         return write(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
 

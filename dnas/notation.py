@@ -1,4 +1,4 @@
-"""The two text notations of published cells, read without evaluating them. Standard library only.
+"""The text notations of published genotypes, read without evaluating them. Standard library only.
 
 A cell is plain data here: edges are (source, target, op) tuples, and {kind: edges}, {kind: concat} describe a genotype.
 """
@@ -143,6 +143,33 @@ def write_nasbench201(cells: Cells, concat: Concat) -> str:
     text = "+".join("|" + "".join(group) for group in groups)
     if not _reads_back(parse_nasbench201, text, cells, concat):
         raise ValueError("a NAS-Bench-201 string lists edges node by node, and its last node is the output; use to_json()")
+    return text
+
+
+def is_layers(text: str) -> bool:
+    """Whether the text begins as a layer-wise genotype does: with the name of its space and a colon."""
+    return re.match(r"\w+:\s", text) is not None
+
+
+def parse_layers(text: str) -> tuple[str, Cells, Concat]:
+    """Returns (space, cells, concat) of "fbnet: k3_e1, k5_e6, ...": one block a layer, from the first layer to the last."""
+    space, _, rest = text.partition(":")
+    blocks = [block.strip() for block in rest.split(",")]
+    for number, block in enumerate(blocks):
+        if not re.fullmatch(r"\w+", block):
+            raise ValueError(f"layer {number} of the genotype is {block[:80]!r}, not the name of a block such as 'k3_e1'")
+    edges = [(number, number + 1, block) for number, block in enumerate(blocks)]
+    return space, {"layers": edges}, {"layers": (len(blocks),)}
+
+
+def write_layers(space: str, cells: Cells, concat: Concat) -> str:
+    """Returns the text that `parse_layers` reads back, or raises ValueError if there is none."""
+    text = f"{space}: {', '.join(op for _, _, op in cells['layers'])}"
+    if not is_layers(text) or not _reads_back(lambda text: parse_layers(text)[1:], text, cells, concat):
+        raise ValueError(
+            "a layer-wise genotype lists one block a layer, the first one first, after the name of its space, one word; use "
+            "to_json()"
+        )
     return text
 
 

@@ -1,6 +1,7 @@
 """From settings to the parts of a search: names become objects here."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -102,8 +103,7 @@ def _rule(config: SearchConfig) -> dnas.Rule:
 def _relaxation(config: SearchConfig, length: Length) -> dnas.Relaxation:
     options: dict[str, Any] = {}
     if config.relax in ("gumbel_softmax", "gumbel_hard") and config.temperature is not None:
-        end = config.temperature if config.temperature_end is None else config.temperature_end
-        options["temperature"] = relax.linear_temperature(*length, start=config.temperature, end=end)
+        options["temperature"] = _temperature(config, length)
     if config.relax not in ("simplex", "sigmoid", "edge_weights", "max_w"):
         options["init_scale"] = config.arch_init_scale
     made = relax.RELAXATIONS[config.relax](**options)
@@ -115,6 +115,16 @@ def _relaxation(config: SearchConfig, length: Length) -> dnas.Relaxation:
     if config.search_drop_path:
         made = relax.drop_ops(made, optax.linear_schedule(0.0, config.search_drop_path, length.steps))
     return relax.per_sample(made, config.batch_size) if config.per_sample else made
+
+
+def _temperature(config: SearchConfig, length: Length) -> optax.Schedule:
+    start = config.temperature
+    end = start if config.temperature_end is None else config.temperature_end
+    if config.temperature_schedule == "linear":
+        return relax.linear_temperature(*length, start=start, end=end)
+    if min(start, end) <= 0:
+        raise ValueError(f"a temperature that falls exponentially is positive, got {start} at the start and {end} at the end")
+    return relax.exponential_temperature(*length, start=start, rate=math.log(start / end) / max(length.epochs - 1, 1))
 
 
 def _arch_losses(config: SearchConfig, length: Length) -> list[tuple[Any, Any]]:

@@ -103,7 +103,9 @@ class SearchConfig(RetrainConfig):
     temperature: float | None = None
     """Of a Gumbel sample, at the start; by default that of the relaxation."""
     temperature_end: float | None = None
-    """At the end, reached along a line; the same throughout unless given."""
+    """At the end; the same throughout unless given."""
+    temperature_schedule: Literal["linear", "exponential"] = "linear"
+    """How the temperature gets there."""
     edge_weights: bool = False
     """Whether edges into a node have weights of their own, as in PC-DARTS."""
     per_sample: bool = False
@@ -211,7 +213,13 @@ PRESETS = {
 }
 
 # What a space needs at the small sizes that a data set's own settings have, where cells cannot be stacked as in DARTS.
-SMALL_SPACES: dict[str, dict[str, int]] = {}
+SMALL_SPACES: dict[str, dict[str, int]] = {
+    "fbnet": {"channels": 8, "cells": 22, "retrain_channels": 8, "retrain_cells": 22},
+    "proxylessnas": {"channels": 16, "cells": 21, "retrain_channels": 16, "retrain_cells": 21},
+}
+
+# What a space needs whatever the data set: layer-wise networks have no auxiliary head.
+SPACE_SETTINGS = {"fbnet": {"auxiliary": 0.0}, "proxylessnas": {"auxiliary": 0.0}}
 
 Config = TypeVar("Config", bound=RetrainConfig)
 
@@ -246,6 +254,7 @@ def preset(kind: type[Config], dataset: str, method: str = "darts1", space: str 
         "retrain_cells": built.final_cells,
         **METHODS[method].settings,
         **PRESETS[dataset],
+        **SPACE_SETTINGS.get(space, {}),
     }
     if PRESETS[dataset]:
         settings |= METHODS[method].small | SMALL_SPACES.get(space, {})

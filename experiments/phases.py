@@ -1,5 +1,6 @@
 """The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is done once."""
 
+import inspect
 import time
 from collections.abc import Callable
 from functools import partial
@@ -140,14 +141,23 @@ def _search_stage(job: Job, phase: "_Phase", stage: stages.Stage, before: dnas.S
 
 
 def supernet_options(config: SearchConfig) -> dict[str, Any]:
-    """Returns what the settings say of how the supernet runs."""
-    return {
+    """Returns what the settings say of how the supernet runs.
+
+    Raises:
+      ValueError: for a setting that the supernet of the space does not have.
+    """
+    options = {
         "partial_channels": config.partial_channels,
         "schedule": config.schedule,
         "remat": config.remat,
         "dtype": dtype_of(config),
         "sampled": config.sampled,
     }
+    known = inspect.signature(dnas.SPACES[config.space].supernet).parameters
+    for name in options.keys() - known:
+        if getattr(config, name) != getattr(SearchConfig, name):
+            raise ValueError(f"the supernet of the space {config.space!r} has no {name}; leave it out")
+    return {name: value for name, value in options.items() if name in known}
 
 
 def dtype_of(config: RetrainConfig) -> str | None:

@@ -45,7 +45,7 @@ def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str,
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """Returns the result in words, beside the random cells where there are some."""
+    """Returns the result in words, beside the random architectures where there are some."""
     accuracy, count = summary["test_accuracy"], summary["test_images"]
     text = (
         f"test accuracy {accuracy:.2%} on {count:,} images, {summary['params']:,} parameters, {summary['macs']:,} multiply-adds"
@@ -54,12 +54,12 @@ def verdict(summary: dict[str, Any]) -> str:
     if not random:
         return text + "."
     spread = f" +- {summary['random_std']:.2%}" if summary["random_std"] is not None else ""
-    cells = f"{len(random)} random cells" if len(random) > 1 else "1 random cell"
-    text += f"; {cells}, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
+    others = f"{len(random)} random architectures" if len(random) > 1 else "1 random architecture"
+    text += f"; {others}, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
     difference = accuracy - summary["random_mean"]
     if abs(difference) <= max(summary["random_std"] or 0.0, 1 / count):
-        return text + " The searched cell does not differ from random ones by more than their spread, or by one image."
-    return text + f" The searched cell is {'better' if difference > 0 else 'worse'} than their mean by {abs(difference):.2%}."
+        return text + " The searched one does not differ from random ones by more than their spread, or by one image."
+    return text + f" The searched one is {'better' if difference > 0 else 'worse'} than their mean by {abs(difference):.2%}."
 
 
 def tabular_lines(summary: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 import dnas
+from dnas.notation import is_layers
 from experiments import phases
 from experiments.command import run_command
 from experiments.config import RetrainCommand
@@ -52,7 +53,7 @@ def read_genotype(given: str) -> dnas.Genotype:
     """
     if given in dnas.PUBLISHED:
         return dnas.PUBLISHED[given]
-    if given.lstrip().startswith(("Genotype", "|", "{")):
+    if given.lstrip().startswith(("Genotype", "|", "{")) or is_layers(given.lstrip()):
         return dnas.Genotype.from_text(given)
     if not given:
         raise ValueError(

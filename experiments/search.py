@@ -23,9 +23,9 @@ def search(job: phases.Job) -> None:
     """Runs all phases that are not done yet and writes summary.json and report.html."""
     found = phases.search(job)
     genotype = dnas.Genotype.from_text(found["genotype"])
-    trained = phases.retrain(job, "searched", "retrain searched cell", genotype)
+    trained = phases.retrain(job, "searched", "retrain searched", genotype)
     random = [
-        phases.retrain(job, f"random_{number}", f"retrain random cell {number + 1}", cell)
+        phases.retrain(job, f"random_{number}", f"retrain random {number + 1}", cell)
         for number, cell in enumerate(random_cells(job))
     ]
     accuracies = [result["test_accuracy"] for result in random]

@@ -123,3 +123,20 @@ def test_output_nodes_are_marked_and_named():
     assert "output: concatenation of nodes 1, 3" in texts(root)
     double = [element for element in root.iter(f"{SVG}rect") if element.get("fill") == "none"]
     assert len(double) == 2
+
+
+@pytest.mark.parametrize("name", ["FBNET_A", "PROXYLESS_GPU"])
+def test_a_chain_is_drawn_as_boxes_that_do_not_meet_in_the_order_of_the_layers(name):
+    genotype = PUBLISHED[name]
+    root = ElementTree.fromstring(genotype._repr_svg_())
+    boxes = [element for element in root.iter(f"{SVG}rect") if element.get("rx")]
+    places = [(float(box.get("y")), float(box.get("x"))) for box in boxes]
+    assert len(boxes) == len(genotype.cells["layers"]) and places == sorted(places)
+    for (y, x), (other_y, other_x) in itertools.pairwise(places):
+        assert other_y > y + float(boxes[0].get("height")) or other_x > x + float(boxes[0].get("width"))
+    assert 7 * max(len(edge.op) for edge in genotype.cells["layers"]) < float(boxes[0].get("width"))
+
+
+def test_what_is_no_long_chain_is_drawn_as_a_cell():
+    for edges in ([(0, 1, "a"), (1, 2, "b")], [(n, n + 1, "a") for n in range(6)] + [(0, 6, "b")]):
+        assert "output: node" in draw_cells({"layers": edges}, {"layers": (edges[-1][1],)})

@@ -116,6 +116,8 @@ UNWRITABLE = {
     "another name": Genotype("nasbench201", {"normal": [(0, 1, "a")]}),
     "a node without an edge": Genotype("nasbench201", {"cell": [(0, 2, "a")]}, {"cell": (2,)}),
     "another output": Genotype("nasbench201", {"cell": [(0, 1, "a"), (1, 2, "a")]}, {"cell": (1,)}),
+    "layers with another output": Genotype("fbnet", {"layers": [(0, 1, "a"), (1, 2, "a")]}),
+    "a layer-wise space of two words": Genotype("my space", {"layers": [(0, 1, "a")]}),
     "nasbench out of order": Genotype("nasbench201", {"cell": [(0, 2, "a"), (0, 1, "a")]}, {"cell": (2,)}),
 }
 

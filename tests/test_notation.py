@@ -63,3 +63,37 @@ def test_all_nasbench201_strings_of_two_ops_are_different_and_return():
         assert notation.parse_nasbench201(text) == ({"cell": edges}, {"cell": (3,)})
         texts.add(text)
     assert len(texts) == 2**6
+
+
+@pytest.mark.parametrize("text", ["fbnet: k3_e1", "my_space: a, b, skip_connect, a"])
+def test_layers_are_written_as_they_are_read(text):
+    space, cells, concat = notation.parse_layers(text)
+    assert notation.write_layers(space, cells, concat) == text
+    assert [edge[:2] for edge in cells["layers"]] == [(n, n + 1) for n in range(len(cells["layers"]))]
+    assert concat == {"layers": (len(cells["layers"]),)}
+
+
+def test_layers_may_be_spaced_otherwise():
+    assert notation.parse_layers("x:\n a ,b,\n  c") == notation.parse_layers("x: a, b, c")
+
+
+@pytest.mark.parametrize(
+    "text, place", [("x: a,, b", "layer 1"), ("x: a, b c", "layer 1"), ("x: ", "layer 0"), ("x: a, f()", "layer 1")]
+)
+def test_what_is_no_block_is_refused_with_its_layer(text, place):
+    with pytest.raises(ValueError, match=f"{place} of the genotype is"):
+        notation.parse_layers(text)
+
+
+UNCHAINED = {
+    "a gap": [(0, 1, "a"), (2, 3, "a")],
+    "a branch": [(0, 1, "a"), (0, 2, "a")],
+    "out of order": [(1, 2, "a"), (0, 1, "a")],
+}
+
+
+@pytest.mark.parametrize("name", UNCHAINED)
+def test_what_is_no_chain_is_not_written_as_layers(name):
+    edges = UNCHAINED[name]
+    with pytest.raises(ValueError, match="one block a layer.*to_json"):
+        notation.write_layers("x", {"layers": edges}, {"layers": (max(edges)[1],)})

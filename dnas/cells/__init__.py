@@ -2,8 +2,12 @@
 
 from dnas.cells.custom import custom_space
 from dnas.cells.darts import DARTS_OPS, darts_space
+from dnas.cells.fbnet import FBNET_OPS, fbnet_space
+from dnas.cells.layerwise import Chain, Stage, layerwise_space
+from dnas.cells.mbconv import BLOCKS
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
+from dnas.cells.proxylessnas import PROXYLESS_OPS, proxylessnas_space
 from dnas.cells.sharp_darts import SHARP_OPS
 from dnas.cells.standard import standard_ops
 from dnas.cells.widen import widen_weights
@@ -13,17 +17,27 @@ SPACES = {
     # FairDARTS, DrNAS and DARTS-PT search among seven ops.
     "darts_without_none": darts_space(name="darts_without_none", ops=DARTS_OPS[1:]),
     "sharp_darts": darts_space(name="sharp_darts", ops=SHARP_OPS),
+    "fbnet": fbnet_space(),
+    "proxylessnas": proxylessnas_space(),
 }
 
 __all__ = [
+    "BLOCKS",
+    "Chain",
     "DARTS_OPS",
+    "FBNET_OPS",
     "Norms",
     "OPS",
+    "PROXYLESS_OPS",
     "SHARP_OPS",
     "SPACES",
+    "Stage",
     "custom_space",
     "darts_space",
+    "fbnet_space",
     "final_norms",
+    "layerwise_space",
+    "proxylessnas_space",
     "search_norms",
     "standard_ops",
     "widen_weights",

@@ -57,7 +57,7 @@ weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _run_sampled(ops, number, weights, mix, x):
+def run_sampled(ops, number, weights, mix, x):
     """mix[number] * ops[number](weights, x): only this one runs, forward and backward.
 
     The automatic gradient of `lax.switch` keeps what the gradient of any branch might need, filled with zeros for those
@@ -86,7 +86,7 @@ def _run_sampled_bwd(ops, saved, g):
     return np.zeros((), jax.dtypes.float0), *gradients
 
 
-_run_sampled.defvjp(_run_sampled_fwd, _run_sampled_bwd)
+run_sampled.defvjp(_run_sampled_fwd, _run_sampled_bwd)
 
 
 def shuffle(x: Array, groups: int) -> Array:
@@ -157,7 +157,7 @@ class MixedOp(nn.Module):
         weights = dict(self.variables.get("params", {}))
         detached = self._candidates(channels, name=False)
         branches = tuple(pure(module, name) for module, name in zip(detached, self.ops, strict=True))
-        return _run_sampled(branches, jnp.argmax(mix), weights, mix, x)
+        return run_sampled(branches, jnp.argmax(mix), weights, mix, x)
 
 
 class MixedCell(nn.Module):

@@ -20,6 +20,7 @@ CHANNELS = 2
 SIZES = [(6, 4), (5, 7)]
 CONVS = [(3, *rest) for rest in itertools.product((1, 2), (1, 2), SIZES)]  # side, stride, dilation, size
 CONVS += [(5, 1, 1, (5, 7)), (5, 1, 2, (6, 4)), (5, 2, 1, (6, 4)), (5, 2, 2, (5, 7))]
+CONVS += [(7, 1, 1, (5, 7)), (7, 2, 1, (6, 4))]
 
 
 @pytest.fixture(autouse=True)

@@ -59,6 +59,10 @@ REFUSED = {
     "one level": (["--optimizer=single_level", "--warmup=0.5"], "no arch step of its own"),
     "warmup": (["--warmup=2"], "part of the epochs"),
     "partial channels": (["--partial-channels=3"], "multiple of partial_channels"),
+    "partial channels of layers": (["--space=fbnet", "--partial-channels=4"], "'fbnet' has no partial_channels"),
+    "depth of layers": (["--space=fbnet", "--cells=8"], "has 22 layers, and num_cells is their number"),
+    "auxiliary head of layers": (["--space=proxylessnas", "--auxiliary=0.4"], "no auxiliary head"),
+    "cold for ever": (["--method=fbnet", "--temperature-end=0"], "falls exponentially is positive"),
 }
 
 
@@ -74,7 +78,11 @@ SMALL = (
     "--channels=8 --cells=1 --epochs=2 --batch-size=16 --images=96 --test-images=48 --retrain-channels=4 --retrain-cells=1 "
     "--retrain-epochs=1 --retrain-steps=1 --random-cells=1 --samples=4"
 ).split()
-OTHER = {"drnas_progressive": ["--channels=24"], "sgas": ["--epochs=9", "--interval=5"]}
+OTHER = {
+    "drnas_progressive": ["--channels=24"],
+    "sgas": ["--epochs=9", "--interval=5"],
+    "fbnet": ["--cells=22", "--retrain-cells=22"],
+}
 
 
 @pytest.mark.slow
@@ -86,4 +94,35 @@ def test_a_method_runs_from_digits_to_an_accuracy_beside_the_random_baseline(met
     dnas.check_genotype(dnas.SPACES[preset(SearchConfig, "digits", method).space], genotype)
     assert 0 <= summary["test_accuracy"] <= 1 and len(summary["random_accuracies"]) == 1
     printed = capsys.readouterr().out
-    assert text_of(genotype) in printed and "1 random cell, trained alike" in printed
+    assert text_of(genotype) in printed and "1 random architecture, trained alike" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [["--space=fbnet"], ["--method=proxyless", "--space=proxylessnas", "--sampled=1"]], ids=str)
+def test_a_layer_wise_space_runs_from_digits_to_a_report(flags, tmp_path):
+    name = flags[-2 if "--sampled=1" in flags else -1].split("=")[1]
+    space, run = dnas.SPACES[name], tmp_path / "run"
+    cells = [f"--cells={space.num_cells}", f"--retrain-cells={space.num_cells}"]
+    main([*flags, f"--runs={tmp_path}", "--name=run", *SMALL, *cells])
+    genotype = dnas.Genotype.from_text((run / "genotype.txt").read_text())
+    dnas.check_genotype(space, genotype)
+    assert genotype == dnas.Genotype.from_json((run / "genotype.json").read_text())
+    assert (run / "report.html").is_file() and genotype.to_text() in (run / "summary.json").read_text()
+
+
+def test_the_temperature_of_fbnet_falls_by_its_factor_an_epoch():
+    config = preset(SearchConfig, "cifar10", "fbnet")
+    schedule = build._temperature(config, build.Length(config.epochs, 10))
+    assert [round(float(schedule(10 * epoch)), 3) for epoch in (0, 10, 45, 89)] == [5.0, 3.188, 0.66, 0.091]
+
+
+def test_layer_wise_spaces_have_their_published_sizes_and_no_auxiliary_head():
+    config = preset(SearchConfig, "cifar10", space="proxylessnas")
+    assert (config.channels, config.cells, config.retrain_channels, config.retrain_cells, config.auxiliary) == (
+        32,
+        21,
+        32,
+        21,
+        0.0,
+    )
+    assert preset(SearchConfig, "digits", space="fbnet").cells == 22

@@ -30,7 +30,7 @@ METHODS = {
         "DARTS, second order",
         "https://arxiv.org/abs/1806.09055",
         "dnas/bilevel/unrolled.py",
-        {"optimizer": "finite_differences"},
+        {"optimizer": "unrolled"},
     ),
     "pc_darts": Method(
         "PC-DARTS",

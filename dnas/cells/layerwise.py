@@ -12,11 +12,24 @@ import jax.numpy as jnp
 
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype, init_variables
+from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
 from dnas.cells.macro import STEMS
 from dnas.cells.norms import Norms, final_norms, search_norms
+from dnas.cells.parts import part_network
 from dnas.cells.trunk import Block, ChosenLayers, MixedLayers, Place, Sizes, Trunk, alike, stack_name, strided
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype
+from dnas.space import (
+    CellSpec,
+    LayerParts,
+    LayerSpec,
+    Network,
+    NetworkParts,
+    Part,
+    PartNetwork,
+    SearchSpace,
+    Supernet,
+    check_genotype,
+)
 
 KIND = "layers"
 
@@ -168,6 +181,27 @@ def layerwise_space(
                 found[f"layer_{layer}"] = jax.tree.map(lambda array, place=layer - first: array[place], stacked)
         return {**weights, "layers": found}
 
+    def parts(
+        *,
+        channels: int = chain.stem,
+        num_cells: int = number,
+        num_classes: int = 10,
+        image_size: int | tuple[int, int] = 32,
+        image_channels: int = 3,
+        stem: str = "cifar",
+    ) -> NetworkParts:
+        own = layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
+        sizes = sizes_of(channels, num_cells, stem)
+        choices = []
+        for place, layer in zip(sizes.places, own, strict=True):
+            found = {op: block_part(op, block, place, layer.size) for op, block in place.blocks}
+            choices.append(tuple(found.get(op) for op in names))
+        fixed = around_parts(sizes, chain, image_channels, num_classes, image_size, own)
+        return NetworkParts({KIND: spec}, fixed, (LayerParts(KIND, tuple(choices)),), None)
+
+    def part_of(part: Part) -> PartNetwork:
+        return part_network(part, part_modules(chain, blocks))
+
     space = SearchSpace(
         name,
         {KIND: spec},
@@ -180,6 +214,8 @@ def layerwise_space(
         final_channels=chain.stem,
         final_cells=number,
         chosen_weights=chosen_weights,
+        parts=parts,
+        part_network=part_of,
     )
     return space
 

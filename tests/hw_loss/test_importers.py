@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from test_expected import chain_space
 
-from dnas.hw_loss import import_fbnet, import_hw_nas_bench, import_proxylessnas, read_table, write_table
+import dnas
+from dnas.hw_loss import expected_cost, import_fbnet, import_hw_nas_bench, import_proxylessnas, read_table, write_table
 from dnas.hw_loss.importers import proxylessnas_part
 from dnas.space import Part
 
@@ -173,3 +174,64 @@ def test_fbnets_list_that_does_not_fit_is_refused(tree, message, tmp_path):
     (tmp_path / "pi.json").write_text(json.dumps(tree))
     with pytest.raises(ValueError, match=message):
         import_fbnet(tmp_path / "pi.json", chain_space(length=3).parts(), **FROM)
+
+
+IMAGENET = dict(image_size=224, num_classes=1000, stem="imagenet")
+
+
+def fbnet_keys():
+    """Every key that HW-NAS-Bench looks up for FBNet's networks on ImageNet, made as its own code does."""
+    channels, layers, strides = (16, 24, 32, 64, 112, 184, 352), (1, 4, 4, 4, 4, 4, 1), (1, 2, 2, 2, 1, 2, 1)
+    blocks = [(e, k, g) for k in (3, 5) for e, g in ((1, 1), (1, 2), (3, 1), (6, 1))]
+    yield "ConvNorm_H224_W224_Cin3_Cout16_kernel3_stride2_group1"
+    side, inputs = 112, 16
+    for outputs, number, first_stride in zip(channels, layers, strides, strict=True):
+        for layer in range(number):
+            stride = 1 if layer else first_stride
+            shape = f"H{side}_W{side}_Cin{inputs}_Cout{outputs}"
+            yield f"Skip_{shape}_stride{stride}"
+            for e, k, g in blocks:
+                yield f"ConvBlock_{shape}_exp{e}_kernel{k}_stride{stride}_group{g}"
+            side, inputs = side // stride, outputs
+    yield f"ConvNorm_H{side}_W{side}_Cin{inputs}_Cout1984_kernel1_stride1_group1"
+    yield f"AvgP_H{side}_W{side}_Cin1984_Cout1984_kernel{side}_stride1"
+    yield "FC_Cin1984_Cout1000"
+
+
+def test_the_tables_of_hw_nas_bench_are_those_of_our_fbnet_space(tmp_path):
+    path = tmp_path / "fbnet.json"
+    path.write_text(json.dumps({key: 1.0 for key in fbnet_keys()}))
+    table, layers = import_hw_nas_bench(path, "raspi4_latency"), dnas.SPACES["fbnet"].parts(**IMAGENET)
+    assert {part for _, part in table.rows} == set(layers.distinct())
+    # Stem, 22 layers, head, and pooling with its linear layer.
+    assert expected_cost(table, layers)({"layers": np.full((22, 9), 1 / 9)}) == pytest.approx(1 + 22 + 1 + 2)
+
+
+def proxyless_keys():
+    """Every key that ProxylessNAS looks up for the networks of its space, made as its own code does."""
+    stages = [(24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1)]
+    yield "Conv-input:224x224x3-output:112x112x32"
+    yield "expanded_conv-input:112x112x32-output:112x112x16-expand:1-kernel:3-stride:1-idskip:0"
+    side, inputs = 112, 16
+    for outputs, number, first_stride in stages:
+        for layer in range(number):
+            stride, after = (1, side) if layer else (first_stride, side // first_stride)
+            shape = f"input:{side}x{side}x{inputs}-output:{after}x{after}x{outputs}"
+            for kernel in (3, 5, 7):
+                for expand in (3, 6):
+                    yield f"expanded_conv-{shape}-expand:{expand}-kernel:{kernel}-stride:{stride}-idskip:{int(layer > 0)}"
+            side, inputs = after, outputs
+    yield "Conv_1-input:7x7x320-output:7x7x1280"
+    yield "Logits-input:7x7x1280-output:1000"
+
+
+def test_the_tables_of_proxylessnas_are_those_of_our_space(tmp_path):
+    path = tmp_path / "mobile_trim.yaml"
+    path.write_text("".join(f"{key}: {{mean: 2.0}}\n" for key in dict.fromkeys(proxyless_keys())))
+    table, layers = import_proxylessnas(path, **FROM), dnas.SPACES["proxylessnas"].parts(**IMAGENET)
+    assert {part for _, part in table.rows} == set(layers.distinct())
+    blocks = np.zeros((21, 7))
+    blocks[:, 0] = 1.0
+    assert expected_cost(table, layers)({"layers": blocks}) == 2.0 * (21 + 4)
+    blocks[1] = [0, 0, 0, 0, 0, 0, 1]  # a layer left out is free
+    assert expected_cost(table, layers)({"layers": blocks}) == 2.0 * (20 + 4)

@@ -1,17 +1,28 @@
 """The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1, https://arxiv.org/abs/1806.09055."""
 
-import jax
+import dataclasses
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype, init_variables
 from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import SCHEDULES, ChosenCell, MixedCell, default_schedule, stacked_edges, stage_ops
+from dnas.cells.mixed import (
+    Candidates,
+    ChosenCell,
+    MixedCell,
+    check_supernet,
+    default_schedule,
+    stacked_edges,
+    stage_ops,
+    weights_by_edge,
+)
 from dnas.cells.norms import final_norms, search_norms
-from dnas.cells.ops import OPS
+from dnas.cells.ops import check_ops
 from dnas.cells.stages import run_stage
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, Network, SearchSpace, Supernet, check_genotype
+from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype
 
 # The order matters for ties and for the columns of arch.
 DARTS_OPS = (
@@ -28,7 +39,13 @@ DARTS_OPS = (
 NUM_INPUTS = 2  # a cell reads the outputs of the two cells before it
 
 
-def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_nodes: int = 4) -> SearchSpace:
+def darts_space(
+    *,
+    name: str = "darts",
+    ops: tuple[str, ...] = DARTS_OPS,
+    num_nodes: int = 4,
+    edge_ops: Mapping[str, tuple[tuple[str, ...], ...]] | None = None,
+) -> SearchSpace:
     """Returns the DARTS search space, or a variant with other ops or another number of nodes.
 
     Each of the `num_nodes` intermediate nodes has an edge from both inputs and from every earlier node; the output is the
@@ -38,28 +55,28 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
       name: the name that genotypes of the space carry; give a variant its own.
       ops: names in `OPS`, in the order of the columns of arch.
       num_nodes: intermediate nodes of a cell.
+      edge_ops: {"normal": ..., "reduce": ...}, the ops of each edge where edges have different ones; each in the order of
+        `ops`, which are those of any edge. A supernet has weights for these only.
 
     Raises:
-      ValueError: for an op that is not in `OPS`.
+      ValueError: for an op that is not in `OPS`, and for edge_ops that do not fit the cells.
 
     Example:
       >>> space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3"))
       >>> len(space.cells["normal"].edges)
       14
     """
-    if isinstance(ops, str):
-        raise ValueError(f"ops is a tuple of names, such as ({ops!r},), not one name")
-    for op in ops:
-        if op not in OPS:
-            raise ValueError(f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}")
-    if not set(ops) - {"none"}:
-        raise ValueError(f"a space needs an op besides none, got {ops}; choose from: {', '.join(OPS)}")
+    check_ops(ops)
     if num_nodes < 1:
         raise ValueError(f"a cell needs at least one intermediate node, got num_nodes={num_nodes}")
     nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
     spec = CellSpec(num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)
     cells = {"normal": spec, "reduce": spec}
+    if edge_ops is not None:
+        if set(edge_ops) != set(cells):
+            raise ValueError(f"edge_ops are given for the cells {', '.join(cells)}, not for {', '.join(edge_ops)}")
+        cells = {kind: dataclasses.replace(spec, edge_ops=tuple(map(tuple, edge_ops[kind]))) for kind in cells}
 
     def supernet(
         *,
@@ -89,7 +106,8 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
         return _network(genotype, **sizes)
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
-        return _weights_by_edge(spec, weights)
+        kinds = [layer.kind for layer in stack_layers(channels=2, num_cells=_num_cells(weights), image_size=4)]
+        return _weights_by_edge([cells[kind] for kind in kinds], weights)
 
     space = SearchSpace(name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights)
     return space
@@ -107,21 +125,12 @@ def _supernet(
     remat: bool,
     dtype,
 ) -> Supernet:
-    if partial_channels < 1 or channels % partial_channels:
-        raise ValueError(
-            f"{channels} channels cannot be split in {partial_channels} parts; choose channels that are a multiple of "
-            "partial_channels"
-        )
-    if schedule not in (None, *SCHEDULES):
-        raise ValueError(f"schedule {schedule!r} does not exist; choose from: {', '.join(SCHEDULES)}, or None for the default")
-    if sampled and schedule == "waves":
-        raise ValueError(
-            "a sampled path runs one op an edge, but the schedule 'waves' runs all of them at once; use schedule='edges'"
-        )
+    check_supernet(channels, partial_channels, sampled, schedule)
     check_dtype(dtype)
     schedule = schedule or ("edges" if sampled else default_schedule())
     norms = search_norms()
-    ops = stage_ops(cells["normal"].ops, norms, partial_channels, sampled)
+    candidates = Candidates(tuple(cells.values()), norms, partial_channels, sampled)
+    ops = stage_ops(candidates)
 
     def stack(mix: Mix) -> CellStack:
         def make_cell(layer):
@@ -130,9 +139,9 @@ def _supernet(
             )
 
         def run_one_stage(layers, halves, weights, before, last):
-            rows = [mix[layer.kind] for layer in layers]
-            spec = cells[layers[0].kind]
-            return run_stage(spec, layers, ops, weights, rows, before, last, halves=halves, remat=remat)
+            rows, specs = [mix[layer.kind] for layer in layers], [cells[layer.kind] for layer in layers]
+            filled = [_filled(candidates, *of_cell) for of_cell in zip(specs, layers, weights, strict=True)]
+            return run_stage(specs[0], layers, ops, filled, rows, before, last, halves=halves, remat=remat)
 
         return CellStack(
             channels,
@@ -154,6 +163,17 @@ def _supernet(
         return stack(mix).apply({"params": weights}, images)[0]
 
     return Supernet(init, apply)
+
+
+def _filled(candidates: Candidates, spec: CellSpec, layer: LayerSpec, weights: PyTree) -> PyTree:
+    """The weights of a layer with those of each edge filled up to all candidates."""
+    cell = {
+        f"edges_stride_{stride}": candidates.stack(
+            spec, layer.channels, stride, edges, weights.get("cell", {}).get(f"edges_stride_{stride}", {})
+        )
+        for stride, edges in stacked_edges(spec, layer.stride).items()
+    }
+    return {**weights, "cell": cell}
 
 
 def _network(
@@ -205,18 +225,14 @@ def _network(
     return Network(init, apply)
 
 
-def _weights_by_edge(spec: CellSpec, weights: PyTree) -> PyTree:
+def _num_cells(weights: PyTree) -> int:
+    return sum(name.startswith("cell_") for name in weights)
+
+
+def _weights_by_edge(specs: Sequence[CellSpec], weights: PyTree) -> PyTree:
     """The supernet's weights under the names of the network's: one entry an edge in place of one a stride."""
-    renamed = {}
-    for name, child in weights.items():
-        if not name.startswith("cell_"):
-            renamed[name] = child
-            continue
-        stacks = {int(key.removeprefix("edges_stride_")): stacked for key, stacked in child.get("cell", {}).items()}
-        cell = {}
-        for stride, edges in stacked_edges(spec, max(stacks, default=1)).items():
-            for place, (source, target) in enumerate(edges):
-                own = jax.tree.map(lambda array, place=place: array[place], stacks.get(stride, {}))
-                cell[f"edge_{source}_{target}"] = own
-        renamed[name] = {**child, "cell": cell}
+    renamed = dict(weights)
+    for number, spec in enumerate(specs):
+        layer = weights[f"cell_{number}"]
+        renamed[f"cell_{number}"] = {**layer, "cell": weights_by_edge(spec, layer.get("cell", {}))}
     return renamed

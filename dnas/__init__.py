@@ -17,7 +17,7 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import OPS, SPACES, darts_space, widen_weights
+from dnas.cells import OPS, SPACES, darts_space, nasbench201_space, robust_darts_space, widen_weights
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
@@ -127,6 +127,7 @@ __all__ = [
     "make_evaluation",
     "make_search",
     "max_w",
+    "nasbench201_space",
     "one_hot_mix",
     "per_sample",
     "perturbation_epochs",
@@ -136,6 +137,7 @@ __all__ = [
     "rarts",
     "relax",
     "retrain",
+    "robust_darts_space",
     "rules",
     "run_search",
     "selection",

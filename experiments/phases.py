@@ -1,5 +1,6 @@
 """The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is done once."""
 
+import inspect
 import time
 from collections.abc import Callable
 from functools import partial
@@ -136,14 +137,22 @@ def _search_stage(job: Job, phase: "_Phase", stage: stages.Stage, before: dnas.S
 
 
 def supernet_options(config: SearchConfig) -> dict[str, Any]:
-    """Returns what the settings say of how the supernet runs."""
-    return {
+    """Returns what the settings say of how the supernet runs.
+
+    Raises:
+      ValueError: for a setting other than the default that the supernets of the space do not have.
+    """
+    options = {
         "partial_channels": config.partial_channels,
         "schedule": config.schedule,
         "remat": config.remat,
         "dtype": dtype_of(config),
         "sampled": config.sampled,
     }
+    taken = inspect.signature(dnas.SPACES[config.space].supernet).parameters
+    if lost := [name for name in options if name not in taken and getattr(config, name) != getattr(SearchConfig, name)]:
+        raise ValueError(f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave it out")
+    return {name: value for name, value in options.items() if name in taken}
 
 
 def dtype_of(config: RetrainConfig) -> str | None:
@@ -213,6 +222,7 @@ def _final_optimizer(config: RetrainConfig, epochs: int, steps_per_epoch: int) -
         steps_per_epoch,
         learning_rate=config.retrain_learning_rate,
         momentum=config.momentum,
+        nesterov=config.nesterov,
         weight_decay=config.weight_decay,
         clip=config.clip,
     )

@@ -123,3 +123,11 @@ def test_output_nodes_are_marked_and_named():
     assert "output: concatenation of nodes 1, 3" in texts(root)
     double = [element for element in root.iter(f"{SVG}rect") if element.get("fill") == "none"]
     assert len(double) == 2
+
+
+def test_an_edge_of_none_is_dashed_and_pale_and_no_other_is():
+    root = ElementTree.fromstring(Genotype.from_text("|none~0|+|op~0|none~1|")._repr_svg_())
+    colours = {element.text: element.get("fill") for element in root.iter(f"{SVG}text")}
+    lines = [element for element in root.iter(f"{SVG}path") if element.get("fill") == "none"]
+    dashed = [element.get("stroke") for element in lines if element.get("stroke-dasharray")]
+    assert len(lines) == 3 and dashed == [colours["none"]] * 2 != [colours["op"]] * 2

@@ -45,6 +45,8 @@ def darts_space(
     ops: tuple[str, ...] = DARTS_OPS,
     num_nodes: int = 4,
     edge_ops: Mapping[str, tuple[tuple[str, ...], ...]] | None = None,
+    final_channels: int = 36,
+    final_cells: int = 20,
 ) -> SearchSpace:
     """Returns the DARTS search space, or a variant with other ops or another number of nodes.
 
@@ -57,6 +59,7 @@ def darts_space(
       num_nodes: intermediate nodes of a cell.
       edge_ops: {"normal": ..., "reduce": ...}, the ops of each edge where edges have different ones; each in the order of
         `ops`, which are those of any edge. A supernet has weights for these only.
+      final_channels, final_cells: the published size of a final network, which is the default of `network`.
 
     Raises:
       ValueError: for an op that is not in `OPS`, and for edge_ops that do not fit the cells.
@@ -103,13 +106,14 @@ def darts_space(
 
     def network(genotype: Genotype, **sizes) -> Network:
         check_genotype(space, genotype)
-        return _network(genotype, **sizes)
+        return _network(genotype, **{"channels": final_channels, "num_cells": final_cells, **sizes})
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
         kinds = [layer.kind for layer in stack_layers(channels=2, num_cells=_num_cells(weights), image_size=4)]
         return _weights_by_edge([cells[kind] for kind in kinds], weights)
 
-    space = SearchSpace(name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights)
+    sizes = dict(final_channels=final_channels, final_cells=final_cells)
+    space = SearchSpace(name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights, **sizes)
     return space
 
 
@@ -179,8 +183,8 @@ def _filled(candidates: Candidates, spec: CellSpec, layer: LayerSpec, weights: P
 def _network(
     genotype: Genotype,
     *,
-    channels: int = 36,
-    num_cells: int = 20,
+    channels: int,
+    num_cells: int,
     num_classes: int = 10,
     stem: str = "cifar",
     auxiliary: bool = False,

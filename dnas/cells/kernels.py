@@ -189,7 +189,7 @@ def conv_forward(x, kernel):
 
 
 def conv_kernel_gradient(x, g):
-    batch, height, width, channels = x.shape
+    height, channels = x.shape[1], x.shape[-1]
     rows, flat = _row_taps(x), g.reshape(-1, g.shape[-1])
     views = [lax.slice_in_dim(rows, i, i + height, axis=1).reshape(-1, 3 * channels) for i in range(3)]
     found = [lax.dot_general(view, flat, (((0,), (0,)), ((), ())), preferred_element_type=wide(x.dtype)) for view in views]

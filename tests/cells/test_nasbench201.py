@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import dnas
-from dnas.cells import final_norms, inherit_weights, nasbench201_space, search_norms
+from dnas import inherit_weights
+from dnas.cells import final_norms, nasbench201_space, search_norms
 from dnas.cells.residual import residual_layers
 from dnas.selection import random_genotype
 

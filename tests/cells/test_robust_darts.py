@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dnas
-from dnas.cells import inherit_weights, search_norms
+from dnas.cells import search_norms
 from dnas.cells.mixed import Candidates, stacked_edges
 from dnas.selection import random_genotype
 

@@ -168,7 +168,7 @@ GOOD = {
     "down": ("search.py", "from dnas.bilevel import sgd\nfrom dnas import selection\nimport jax"),
     "within a package": ("cells/cell.py", "from dnas.cells.ops import OPS\nfrom .mixed import MixedOp\nimport flax"),
     "standard library": ("genotype.py", "import json\nfrom dnas import drawing, notation"),
-    "fences": ("cells/kernels.py", "import jax\nf = jax.jit(abs)"),
+    "fences": ("cells/multilinear.py", "import jax\nf = jax.jit(abs)"),
     "the top": ("__init__.py", "from dnas.search import run_search\nfrom dnas import cells"),
     "words in a docstring": ("space.py", '"""import dnas; jax.jit; print(1)"""'),
 }

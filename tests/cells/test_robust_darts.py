@@ -38,7 +38,7 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(name):
     network = space.network(genotype, **SIZES, norms=search_norms)
     variables = jax.eval_shape(network.init, KEY, IMAGES)
     variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)  # every array must be inherited
-    variables = inherit_weights(space, genotype, weights, variables)
+    variables = dnas.inherit_weights(space, genotype, weights, variables)
     expected = apply(weights, dnas.one_hot_mix(space, genotype), IMAGES)
     logits = compiled(lambda variables: network.apply(variables, IMAGES, True, KEY)[0])(variables)
     np.testing.assert_allclose(logits, expected, atol=1e-4)

@@ -37,7 +37,7 @@ def test_the_table_has_means_spreads_and_random_draws():
     lines = study.table(summary).splitlines()
     assert lines[2] == "| darts1 | 74.00 +- 28.28 | 54.00, 94.00 | 2 | 6, 6 | 60 |"
     assert lines[3].startswith("| gdas | 89.00 | 89.00 |")
-    assert lines[4].startswith("| one random cell | 61.75 +- 33.2")
+    assert lines[4].startswith("| one random cell | 61.75 +- 33.62")
     assert lines[-1] == "| the best of all | 94.00 | | 1 | | |"
     assert not any("drnas" in line for line in lines)
 

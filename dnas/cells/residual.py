@@ -113,7 +113,10 @@ class ResidualStack(nn.Module):
         own, rngs = [step.own() for step in steps], [step.rngs() for step in steps]
         if self.scan:
             x, changed = lax.scan(
-                lambda x, of_step: apply(module, *of_step, (x,), *args), x, (stack_trees(own), stack_trees(rngs))
+                lambda x, of_step: apply(module, *of_step, (x,), *args),
+                x,
+                (stack_trees(own), stack_trees(rngs)),
+                length=len(steps),  # cells may have no weights
             )
             changed = [_at(changed, place) for place in range(len(steps))]
         else:

@@ -1,6 +1,7 @@
 """A search space of one's own: cells, layers, and a macro network written as a plain function."""
 
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,8 +128,11 @@ def custom_space(
         return make_network(module, dtype=dtype)
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
-        kinds = {child: kind for child in weights for kind in cells if child.startswith(f"{kind}_cell_")}
-        return {child: weights_by_edge(cells[kinds[child]], own) if child in kinds else own for child, own in weights.items()}
+        found = dict(weights)
+        for name, own in weights.items():
+            if match := re.fullmatch(r"(\w+)_stride_(\d+)_cell_\d+", name):
+                found[name] = weights_by_edge(cells[match[1]], int(match[2]), own)
+        return found
 
     space = SearchSpace(
         name,
@@ -159,6 +163,8 @@ class _MacroNetwork(nn.Module):
         count = itertools.count()
 
         def cell(layer: LayerSpec, *inputs: Array) -> Array:
-            return self.make_cell(layer, f"{layer.kind}_cell_{next(count)}")(inputs, *self.cell_args(layer))
+            return self.make_cell(layer, f"{layer.kind}_stride_{layer.stride}_cell_{next(count)}")(
+                inputs, *self.cell_args(layer)
+            )
 
         return self.macro(images, self.layers(images), self.num_classes, self.norms, cell)

@@ -1,7 +1,7 @@
 """The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1, https://arxiv.org/abs/1806.09055."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from dnas.base import Array, Mix, PyTree
 from dnas.cells.macro import STEMS, CellStack, stack_layers
@@ -99,8 +99,13 @@ def darts_space(
         return _network(genotype, **{"channels": final_channels, "num_cells": final_cells, **sizes})
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
-        kinds = [layer.kind for layer in stack_layers(channels=2, num_cells=_num_cells(weights), image_size=4)]
-        return _weights_by_edge([cells[kind] for kind in kinds], weights)
+        num_cells = sum(name.startswith("cell_") for name in weights)
+        renamed = dict(weights)
+        for number, layer in enumerate(stack_layers(channels=2, num_cells=num_cells, image_size=4)):
+            own = weights[f"cell_{number}"]
+            cell = weights_by_edge(cells[layer.kind], layer.stride, own.get("cell", {}))
+            renamed[f"cell_{number}"] = {**own, "cell": cell}
+        return renamed
 
     def parts(**sizes) -> NetworkParts:
         published = {"channels": space.final_channels, "num_cells": space.final_cells}
@@ -202,16 +207,3 @@ def _network(
         return CellStack(channels, num_cells, num_classes, stem, places, make_cell, lambda layer: args, auxiliary, remat, scan)
 
     return make_network(stack, auxiliary=auxiliary, dtype=dtype)
-
-
-def _num_cells(weights: PyTree) -> int:
-    return sum(name.startswith("cell_") for name in weights)
-
-
-def _weights_by_edge(specs: Sequence[CellSpec], weights: PyTree) -> PyTree:
-    """The supernet's weights under the names of the network's: one entry an edge in place of one a stride."""
-    renamed = dict(weights)
-    for number, spec in enumerate(specs):
-        layer = weights[f"cell_{number}"]
-        renamed[f"cell_{number}"] = {**layer, "cell": weights_by_edge(spec, layer.get("cell", {}))}
-    return renamed

@@ -384,12 +384,11 @@ def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]
     return groups
 
 
-def weights_by_edge(spec: CellSpec, cell: PyTree) -> PyTree:
+def weights_by_edge(spec: CellSpec, stride: int, cell: PyTree) -> PyTree:
     """Returns the weights of a `MixedCell` under the names of a `ChosenCell`: one entry an edge in place of one a stride."""
-    stacks = {int(name.removeprefix("edges_stride_")): stacked for name, stacked in cell.items()}
     return {
-        f"edge_{edge[0]}_{edge[1]}": _weights_of_edge(spec, edges, stacks.get(stride, {}), edge)
-        for stride, edges in stacked_edges(spec, max(stacks, default=1)).items()
+        f"edge_{edge[0]}_{edge[1]}": _weights_of_edge(spec, edges, cell.get(f"edges_stride_{own_stride}", {}), edge)
+        for own_stride, edges in stacked_edges(spec, stride).items()
         for edge in edges
     }
 

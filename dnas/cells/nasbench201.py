@@ -74,7 +74,7 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
         return _network(genotype, **sizes)
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
-        return {name: weights_by_edge(spec, child) if name.startswith("cell_") else child for name, child in weights.items()}
+        return {name: weights_by_edge(spec, 1, child) if name.startswith("cell_") else child for name, child in weights.items()}
 
     space = SearchSpace(
         name,

@@ -116,7 +116,7 @@ class ResidualStack(nn.Module):
                 lambda x, of_step: apply(module, *of_step, (x,), *args),
                 x,
                 (stack_trees(own), stack_trees(rngs)),
-                length=len(steps),  # which cells without weights do not tell
+                length=len(steps),  # cells may have no weights
             )
             changed = [_at(changed, place) for place in range(len(steps))]
         else:

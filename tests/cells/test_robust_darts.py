@@ -120,6 +120,20 @@ def test_an_unknown_space_names_the_four():
         dnas.robust_darts_space("s5")
 
 
+def test_weights_of_a_reduction_whose_strided_edges_have_none_are_inherited():
+    own = (("max_pool_3x3",),) * 4 + (("sep_conv_3x3",),)
+    space = dnas.darts_space(
+        name="few", ops=("max_pool_3x3", "sep_conv_3x3"), num_nodes=2, edge_ops={"normal": own, "reduce": own}
+    )
+    sizes = dict(channels=4, num_cells=1, num_classes=5)
+    genotype = dnas.argmax_edges()(space, {kind: np.ones((5, 2)) for kind in space.cells})
+    weights, network = space.supernet(**sizes).init(KEY, IMAGES), space.network(genotype, **sizes)
+    variables = inherit_weights(space, genotype, weights, network.init(jax.random.key(9), IMAGES))
+    stored = weights["cell_0"]["cell"]["edges_stride_1"]["sep_conv_3x3"]["Dense_0"]["kernel"]
+    found = variables["params"]["cell_0"]["cell"]["edge_2_3"]["sep_conv_3x3"]["Dense_0"]["kernel"]
+    np.testing.assert_array_equal(found, stored[0])
+
+
 @pytest.mark.parametrize("kinds", [("normal",), ("normal", "reduce", "other")])
 def test_edge_ops_are_given_for_both_kinds_of_cell(kinds):
     with pytest.raises(ValueError, match="given for the cells normal, reduce"):

@@ -17,7 +17,18 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import OPS, SPACES, custom_space, darts_space, fbnet_space, layerwise_space, proxylessnas_space, widen_weights
+from dnas.cells import (
+    OPS,
+    SPACES,
+    custom_space,
+    darts_space,
+    fbnet_space,
+    layerwise_space,
+    nasbench201_space,
+    proxylessnas_space,
+    robust_darts_space,
+    widen_weights,
+)
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
@@ -130,6 +141,7 @@ __all__ = [
     "make_evaluation",
     "make_search",
     "max_w",
+    "nasbench201_space",
     "one_hot_mix",
     "per_sample",
     "perturbation_epochs",
@@ -140,6 +152,7 @@ __all__ = [
     "rarts",
     "relax",
     "retrain",
+    "robust_darts_space",
     "rules",
     "run_search",
     "selection",

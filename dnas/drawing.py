@@ -3,6 +3,7 @@
 from html import escape
 
 _COLOURS = ("#2f6db3", "#c4473a", "#3c8d5a", "#7d57a8", "#c77d1e", "#23868c", "#8c5a2b", "#5f6673")
+_NOTHING = "#bdbdbd"  # of an edge that carries nothing
 _NODE, _GAP, _LANE, _MARGIN = 46, 130, 26, 24  # pixels: node width, space between nodes, height of a lane, margin
 _BOX, _HEIGHT, _STEP, _ROW = 96, 30, 118, 64  # of a chain: width and height of a box, from box to box, from row to row
 _IN_ROW, _CHAIN = 8, 5  # boxes in a row; a chain of so many edges is drawn as boxes
@@ -12,15 +13,15 @@ def draw_cells(cells, concat) -> str:
     """Returns one SVG picture of all cells.
 
     The nodes of a cell stand in a row; every edge runs in a lane of its own above the row, labelled with its op, so that
-    no two labels meet. Nodes that are concatenated to the output have a double border. A longer chain, as in a layer-wise
-    space, is drawn as rows of boxes, one an edge.
+    no two labels meet; an edge that carries `none` is faint and dashed. Nodes that are concatenated to the output have a
+    double border. A longer chain, as in a layer-wise space, is drawn as rows of boxes, one an edge.
 
     Args:
       cells: {kind: [(source, target, op), ...]}.
       concat: {kind: node numbers}.
     """
-    ops = sorted({op for edges in cells.values() for _, _, op in edges})
-    colours = {op: _COLOURS[number % len(_COLOURS)] for number, op in enumerate(ops)}
+    ops = sorted({op for edges in cells.values() for _, _, op in edges} - {"none"})
+    colours = {op: _COLOURS[number % len(_COLOURS)] for number, op in enumerate(ops)} | {"none": _NOTHING}
     parts, top, width = [], 0, 0
     for kind, edges in cells.items():
         draw = _draw_chain if _is_chain(edges, concat[kind]) else _draw_cell
@@ -86,10 +87,10 @@ def _draw_cell(kind, edges, concat, colours):
     for number, (_, _, op) in enumerate(edges):
         height = row - 8 - _LANE * lanes[number]
         start, end = ports[number]
-        colour = colours[op]
+        colour, dashes = colours[op], ' stroke-dasharray="3 4"' if op == "none" else ""
         parts.append(
             f'<path d="M{start} {row} V{height + 8} Q{start} {height} {start + 8} {height} H{end - 8} Q{end} {height} {end} '
-            f'{height + 8} V{row - 5}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
+            f'{height + 8} V{row - 5}" fill="none" stroke="{colour}" stroke-width="1.6"{dashes}/>'
             f'<path d="M{end - 3.5} {row - 6} h7 l-3.5 6 z" fill="{colour}"/>'
             f'<text x="{start + 12}" y="{height - 4}" fill="{colour}">{escape(op)}</text>'
         )

@@ -48,10 +48,11 @@ def final_sgd(
     momentum: float = 0.9,
     weight_decay: float = 3e-4,
     clip: float = 5.0,
+    nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine. Appendix A.1.1."""
     schedule = cosine_by_epoch(epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=0.0)
-    return sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip)
+    return sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov)
 
 
 def retrain(

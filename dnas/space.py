@@ -65,7 +65,10 @@ class CellSpec:
 
 
 class LayerSpec(NamedTuple):
-    """One layer of a macro network: a cell, or in a layer-wise space one choice block."""
+    """One layer of a macro network: a cell, or in a layer-wise space one choice block.
+
+    What is not searched has none: a residual block between two cells of NAS-Bench-201 shows in the size of the second.
+    """
 
     kind: str
     channels: int  # of each node of the cell

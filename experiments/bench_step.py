@@ -32,15 +32,17 @@ from experiments.roofline import program_bytes  # noqa: E402
 class Case:
     """What to time."""
 
-    case: Literal["darts", "darts2", "darts2_fd", "pcdarts", "sampled", "evaluation"] = "darts"
+    case: Literal["darts", "darts2", "darts2_fd", "pcdarts", "sampled", "nasbench201", "nasbench201_sampled", "evaluation"] = (
+        "darts"
+    )
     """A search step of DARTS: first order, second order exact or by finite differences; of PC-DARTS; of one sampled op an edge
-    (GDAS); or a training step of the final network."""
+    (GDAS); of the first and the last of these in NAS-Bench-201's space; or a training step of the final network."""
     batch_size: int = 16
     """Images a batch; a search step takes two batches."""
     channels: int | None = None
     """Of the first cells; 16, evaluation 36."""
     cells: int | None = None
-    """8, evaluation 20."""
+    """8, nasbench201 15, evaluation 20."""
     ops: int = 8
     """Candidates an edge: the last so many of DARTS's eight."""
     nodes: int = 4
@@ -81,12 +83,15 @@ def _dtype(case: Case):
 
 
 def _supernet(case: Case):
-    space = darts_space(name="bench", ops=DARTS_OPS[8 - case.ops :], num_nodes=case.nodes)
+    if _is_nasbench201(case):
+        space = dnas.SPACES["nasbench201"]
+    else:
+        space = darts_space(name="bench", ops=DARTS_OPS[8 - case.ops :], num_nodes=case.nodes)
     supernet = space.supernet(
-        channels=case.channels or 16,
-        num_cells=case.cells or 8,
+        channels=case.channels or space.channels,
+        num_cells=case.cells or space.num_cells,
         partial_channels=case.partial_channels if case.case == "pcdarts" else 1,
-        sampled=case.case == "sampled",
+        sampled=_is_sampled(case),
         schedule=case.schedule,
         remat=case.remat is not False,
         dtype=_dtype(case),
@@ -94,8 +99,16 @@ def _supernet(case: Case):
     return space, supernet
 
 
+def _is_nasbench201(case: Case) -> bool:
+    return case.case.startswith("nasbench201")
+
+
+def _is_sampled(case: Case) -> bool:
+    return case.case.endswith("sampled")
+
+
 def _relaxation(case: Case) -> dnas.Relaxation:
-    made = {"pcdarts": dnas.edge_weights, "sampled": dnas.gumbel_hard}
+    made = {"pcdarts": dnas.edge_weights, "sampled": dnas.gumbel_hard, "nasbench201_sampled": dnas.gumbel_hard}
     return made.get(case.case, dnas.softmax)()
 
 
@@ -201,13 +214,13 @@ def measure(case: Case) -> dict[str, Any]:
 def _flop(case: Case) -> int:
     """Twice the multiply-adds of a step. Passes, each about as many: a search step has two forward, two for the inputs'
     gradients and one for the weights', and with remat two forward again; a training step has one of each."""
-    sizes = dict(channels=case.channels or 16, num_cells=case.cells or 8, image_size=case.image_size)
     if case.case == "evaluation":
-        sizes |= dict(channels=case.channels or 36, num_cells=case.cells or 20)
+        sizes = dict(channels=case.channels or 36, num_cells=case.cells or 20, image_size=case.image_size)
         macs = dnas.count_network(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"], **sizes, auxiliary=True).macs
         return 2 * case.batch_size * macs * (4 if case.remat else 3)
     space, _ = _supernet(case)
-    if case.case in ("sampled", "darts2", "darts2_fd"):
+    sizes = dict(channels=case.channels, num_cells=case.cells, image_size=case.image_size)
+    if _is_sampled(case) or case.case in ("darts2", "darts2_fd"):
         macs = 0  # of a path that is drawn anew at each step; or not counted
     elif case.case == "pcdarts":
         macs = count_supernet(space, **sizes, partial_channels=case.partial_channels).macs

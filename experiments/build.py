@@ -152,7 +152,9 @@ def _optimizer(config: SearchConfig, epochs: int, steps_per_epoch: int) -> dnas.
     schedule = make_schedule(
         epochs, steps_per_epoch, learning_rate=config.learning_rate, min_learning_rate=config.min_learning_rate
     )
-    of_weights = functools.partial(bilevel.sgd, schedule, momentum=config.momentum, weight_decay=config.weight_decay)
+    of_weights = functools.partial(
+        bilevel.sgd, schedule, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay
+    )
     weights, arch = of_weights(clip=config.clip), _arch_optimizer(config)
     if config.optimizer == "single_level":  # the outer objective holds the arch losses, and has the same batch
         return bilevel.single_level(weights, arch, inner_weight=0.0)

@@ -144,7 +144,7 @@ def supernet_options(config: SearchConfig) -> dict[str, Any]:
     """Returns what the settings say of how the supernet runs.
 
     Raises:
-      ValueError: for a setting that the supernet of the space does not have.
+      ValueError: for a setting other than the default that the supernets of the space do not have.
     """
     options = {
         "partial_channels": config.partial_channels,
@@ -153,11 +153,10 @@ def supernet_options(config: SearchConfig) -> dict[str, Any]:
         "dtype": dtype_of(config),
         "sampled": config.sampled,
     }
-    known = inspect.signature(dnas.SPACES[config.space].supernet).parameters
-    for name in options.keys() - known:
-        if getattr(config, name) != getattr(SearchConfig, name):
-            raise ValueError(f"the supernet of the space {config.space!r} has no {name}; leave it out")
-    return {name: value for name, value in options.items() if name in known}
+    taken = inspect.signature(dnas.SPACES[config.space].supernet).parameters
+    if lost := [name for name in options if name not in taken and getattr(config, name) != getattr(SearchConfig, name)]:
+        raise ValueError(f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave it out")
+    return {name: value for name, value in options.items() if name in taken}
 
 
 def dtype_of(config: RetrainConfig) -> str | None:
@@ -227,6 +226,7 @@ def _final_optimizer(config: RetrainConfig, epochs: int, steps_per_epoch: int) -
         steps_per_epoch,
         learning_rate=config.retrain_learning_rate,
         momentum=config.momentum,
+        nesterov=config.nesterov,
         weight_decay=config.weight_decay,
         clip=config.clip,
     )

@@ -94,8 +94,7 @@ def open_run(config, command: str, *, argv=()) -> Run:
     if before is None:
         if run.folder.exists() and {path.name for path in run.folder.iterdir()} - {"config.json.part"}:
             raise ValueError(f"{run.folder} exists and is not a run of dnas; choose another name or another folder of runs")
-        paths = {name: path and str(pathlib.Path(path).absolute()) for name in PATHS for path in [getattr(config, name, None)]}
-        run.write("config.json", {"command": command, "settings": settings(config), **paths, **environment(argv)})
+        run.write("config.json", {"command": command, "settings": settings(config), **paths(config), **environment(argv)})
         return run
     if before["command"] != command:
         raise ValueError(f"{run.folder} is a run of `make {before['command']}`; continue it with that, or choose another name")
@@ -119,6 +118,9 @@ def open_run(config, command: str, *, argv=()) -> Run:
         raise ValueError(
             f"{run.folder} cannot be continued with other settings: {listed}. Leave them out, or give another name"
         )
+    given = {name: path for name, path in paths(config).items() if path is not None}
+    if given != {name: before.get(name) for name in given}:
+        run.write("config.json", before | given)
     return run
 
 
@@ -130,6 +132,12 @@ def settings(config) -> dict[str, Any]:
         if field.name not in ("resume", "overwrite", "runs", "checkpoint_seconds", "name", *PATHS)
     }
     return tree
+
+
+def paths(config) -> dict[str, str | None]:
+    """Returns the settings that are paths to what the run reads, as JSON holds them: absolute."""
+    given = {name: getattr(config, name, None) for name in PATHS}
+    return {name: path and str(pathlib.Path(path).absolute()) for name, path in given.items()}
 
 
 def environment(argv) -> dict[str, Any]:

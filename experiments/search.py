@@ -58,7 +58,7 @@ def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:
         return None
     found = standings(job.benchmark, genotype) if genotype in job.benchmark else ()
     rows = {"standings": [row._asdict() for row in found], "text": [str(row) for row in found]}
-    return {"file": str(job.config.benchmark), **rows}
+    return {"file": job.config.benchmark.name, **rows}
 
 
 def random_cells(job: phases.Job) -> list[dnas.Genotype]:

@@ -9,7 +9,7 @@ import pytest
 
 import dnas
 from dnas.cells import OPS, SPACES, darts_space
-from dnas.contracts import check_op, check_relaxation, check_space
+from dnas.contracts import check_op, check_relaxation, check_selection, check_space
 from dnas.relax import (
     RELAXATIONS,
     Relaxation,
@@ -35,6 +35,24 @@ def test_op_keeps_its_contract(name):
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_relaxation_keeps_its_contract(name, kind):
     check_relaxation(RELAXATIONS[name](), SPACES["darts"].cells[kind])
+
+
+OTHER_CELLS = {spec: f"{name}, {kind}" for name, space in SPACES.items() for kind, spec in space.cells.items() if spec != SPEC}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", OTHER_CELLS, ids=OTHER_CELLS.get)
+@pytest.mark.parametrize("name", RELAXATIONS)
+def test_relaxation_keeps_its_contract_on_the_cells_of_other_spaces(name, spec):
+    check_relaxation(RELAXATIONS[name](), spec)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_selections_that_fit_a_space_keep_their_contract_there(name):
+    space = SPACES[name]
+    check_selection(dnas.default_selection, space)
+    check_selection(dnas.argmax_edges(), space)
+    check_selection(dnas.top_edges(1), space)
 
 
 PLAIN = [name for name in RELAXATIONS if name not in ("edge_weights", "max_w")]

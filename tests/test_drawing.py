@@ -140,3 +140,11 @@ def test_a_chain_is_drawn_as_boxes_that_do_not_meet_in_the_order_of_the_layers(n
 def test_what_is_no_long_chain_is_drawn_as_a_cell():
     for edges in ([(0, 1, "a"), (1, 2, "b")], [(n, n + 1, "a") for n in range(6)] + [(0, 6, "b")]):
         assert "output: node" in draw_cells({"layers": edges}, {"layers": (edges[-1][1],)})
+
+
+def test_an_edge_of_none_is_dashed_and_pale_and_no_other_is():
+    root = ElementTree.fromstring(Genotype.from_text("|none~0|+|op~0|none~1|")._repr_svg_())
+    colours = {element.text: element.get("fill") for element in root.iter(f"{SVG}text")}
+    lines = [element for element in root.iter(f"{SVG}path") if element.get("fill") == "none"]
+    dashed = [element.get("stroke") for element in lines if element.get("stroke-dasharray")]
+    assert len(lines) == 3 and dashed == [colours["none"]] * 2 != [colours["op"]] * 2

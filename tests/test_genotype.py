@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import pickle
@@ -426,3 +427,12 @@ def test_mutated_text_reads_as_a_genotype_or_raises_value_error(name):
             assert isinstance(found, Genotype)
             assert Genotype.from_json(found.to_json()) == found
     assert read > 0
+
+
+def test_all_15_625_nasbench201_strings_are_different_and_return():
+    ops = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    texts = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*chosen) for chosen in itertools.product(ops, repeat=6)]
+    genotypes = {Genotype.from_text(text): text for text in texts}
+    assert len(genotypes) == 15_625
+    assert all(genotype.to_text() == text for genotype, text in genotypes.items())
+    assert all(Genotype.from_json(genotype.to_json()) == genotype for genotype in [*genotypes][::25])

@@ -5,9 +5,11 @@ from dnas.cells.darts import DARTS_OPS, darts_space
 from dnas.cells.fbnet import FBNET_OPS, fbnet_space
 from dnas.cells.layerwise import Chain, Stage, layerwise_space
 from dnas.cells.mbconv import BLOCKS
+from dnas.cells.nasbench201 import NASBENCH201_OPS, nasbench201_space
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.proxylessnas import PROXYLESS_OPS, proxylessnas_space
+from dnas.cells.robust_darts import robust_darts_space
 from dnas.cells.sharp_darts import SHARP_OPS
 from dnas.cells.standard import standard_ops
 from dnas.cells.widen import widen_weights
@@ -19,6 +21,8 @@ SPACES = {
     "sharp_darts": darts_space(name="sharp_darts", ops=SHARP_OPS),
     "fbnet": fbnet_space(),
     "proxylessnas": proxylessnas_space(),
+    "nasbench201": nasbench201_space(),
+    **{name: robust_darts_space(name) for name in ("s1", "s2", "s3", "s4")},
 }
 
 __all__ = [
@@ -26,6 +30,7 @@ __all__ = [
     "Chain",
     "DARTS_OPS",
     "FBNET_OPS",
+    "NASBENCH201_OPS",
     "Norms",
     "OPS",
     "PROXYLESS_OPS",
@@ -38,6 +43,8 @@ __all__ = [
     "final_norms",
     "layerwise_space",
     "proxylessnas_space",
+    "nasbench201_space",
+    "robust_darts_space",
     "search_norms",
     "standard_ops",
     "widen_weights",

@@ -1,15 +1,18 @@
 """The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1, https://arxiv.org/abs/1806.09055."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+
 from dnas.base import Array, Mix, PyTree
 from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import ChosenCell, MixedCell, stage_ops, weights_by_edge
+from dnas.cells.mixed import Candidates, ChosenCell, MixedCell, stacked_edges, stage_ops, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
-from dnas.cells.ops import OPS
+from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, stack_parts
 from dnas.cells.stages import run_stage
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, Network, NetworkParts, SearchSpace, Supernet, check_genotype
+from dnas.space import CellSpec, LayerSpec, Network, NetworkParts, SearchSpace, Supernet, check_genotype
 
 # The order matters for ties and for the columns of arch.
 DARTS_OPS = (
@@ -26,7 +29,15 @@ DARTS_OPS = (
 NUM_INPUTS = 2  # a cell reads the outputs of the two cells before it
 
 
-def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_nodes: int = 4) -> SearchSpace:
+def darts_space(
+    *,
+    name: str = "darts",
+    ops: tuple[str, ...] = DARTS_OPS,
+    num_nodes: int = 4,
+    edge_ops: Mapping[str, tuple[tuple[str, ...], ...]] | None = None,
+    final_channels: int = 36,
+    final_cells: int = 20,
+) -> SearchSpace:
     """Returns the DARTS search space, or a variant with other ops or another number of nodes.
 
     Each of the `num_nodes` intermediate nodes has an edge from both inputs and from every earlier node; the output is the
@@ -36,28 +47,29 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
       name: the name that genotypes of the space carry; give a variant its own.
       ops: names in `OPS`, in the order of the columns of arch.
       num_nodes: intermediate nodes of a cell.
+      edge_ops: {"normal": ..., "reduce": ...}, the ops of each edge where edges have different ones; each in the order of
+        `ops`, which are those of any edge. A supernet has weights for these only.
+      final_channels, final_cells: the published size of a final network, which is the default of `network`.
 
     Raises:
-      ValueError: for an op that is not in `OPS`.
+      ValueError: for an op that is not in `OPS`, and for edge_ops that do not fit the cells.
 
     Example:
       >>> space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3"))
       >>> len(space.cells["normal"].edges)
       14
     """
-    if isinstance(ops, str):
-        raise ValueError(f"ops is a tuple of names, such as ({ops!r},), not one name")
-    for op in ops:
-        if op not in OPS:
-            raise ValueError(f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}")
-    if not set(ops) - {"none"}:
-        raise ValueError(f"a space needs an op besides none, got {ops}; choose from: {', '.join(OPS)}")
+    check_ops(ops)
     if num_nodes < 1:
         raise ValueError(f"a cell needs at least one intermediate node, got num_nodes={num_nodes}")
     nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
     spec = CellSpec(num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)
     cells = {"normal": spec, "reduce": spec}
+    if edge_ops is not None:
+        if set(edge_ops) != set(cells):
+            raise ValueError(f"edge_ops are given for the cells {', '.join(cells)}, not for {', '.join(edge_ops)}")
+        cells = {kind: dataclasses.replace(spec, edge_ops=tuple(map(tuple, edge_ops[kind]))) for kind in cells}
 
     def supernet(
         *,
@@ -84,17 +96,27 @@ def darts_space(*, name: str = "darts", ops: tuple[str, ...] = DARTS_OPS, num_no
 
     def network(genotype: Genotype, **sizes) -> Network:
         check_genotype(space, genotype)
-        return _network(genotype, **sizes)
+        return _network(genotype, **{"channels": final_channels, "num_cells": final_cells, **sizes})
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
-        return _weights_by_edge(spec, weights)
+        kinds = [layer.kind for layer in stack_layers(channels=2, num_cells=_num_cells(weights), image_size=4)]
+        return _weights_by_edge([cells[kind] for kind in kinds], weights)
 
     def parts(**sizes) -> NetworkParts:
         published = {"channels": space.final_channels, "num_cells": space.final_cells}
         return stack_parts(cells, space.edges_per_node, **{**published, **sizes})
 
     space = SearchSpace(
-        name, cells, stack_layers, supernet, network, chosen_weights=chosen_weights, parts=parts, part_network=part_network
+        name,
+        cells,
+        stack_layers,
+        supernet,
+        network,
+        final_channels=final_channels,
+        final_cells=final_cells,
+        chosen_weights=chosen_weights,
+        parts=parts,
+        part_network=part_network,
     )
     return space
 
@@ -113,7 +135,8 @@ def _supernet(
 ) -> Supernet:
     schedule = checked_schedule(schedule, channels=channels, partial_channels=partial_channels, sampled=sampled)
     norms = search_norms()
-    ops = stage_ops(cells["normal"].ops, norms, partial_channels, sampled)
+    candidates = Candidates(tuple(cells.values()), norms, partial_channels, sampled)
+    ops = stage_ops(candidates)
 
     def stack(mix: Mix) -> CellStack:
         def make_cell(layer):
@@ -122,9 +145,9 @@ def _supernet(
             )
 
         def run_one_stage(layers, halves, weights, before, last):
-            rows = [mix[layer.kind] for layer in layers]
-            spec = cells[layers[0].kind]
-            return run_stage(spec, layers, ops, weights, rows, before, last, halves=halves, remat=remat)
+            rows, specs = [mix[layer.kind] for layer in layers], [cells[layer.kind] for layer in layers]
+            filled = [_filled(candidates, *of_cell) for of_cell in zip(specs, layers, weights, strict=True)]
+            return run_stage(specs[0], layers, ops, filled, rows, before, last, halves=halves, remat=remat)
 
         return CellStack(
             channels,
@@ -140,11 +163,22 @@ def _supernet(
     return make_supernet(stack, cells, dtype=dtype)
 
 
+def _filled(candidates: Candidates, spec: CellSpec, layer: LayerSpec, weights: PyTree) -> PyTree:
+    """The weights of a layer with those of each edge filled up to all candidates."""
+    cell = {
+        f"edges_stride_{stride}": candidates.stack(
+            spec, layer.channels, stride, edges, weights.get("cell", {}).get(f"edges_stride_{stride}", {})
+        )
+        for stride, edges in stacked_edges(spec, layer.stride).items()
+    }
+    return {**weights, "cell": cell}
+
+
 def _network(
     genotype: Genotype,
     *,
-    channels: int = 36,
-    num_cells: int = 20,
+    channels: int,
+    num_cells: int,
     num_classes: int = 10,
     stem: str = "cifar",
     auxiliary: bool = False,
@@ -170,10 +204,14 @@ def _network(
     return make_network(stack, auxiliary=auxiliary, dtype=dtype)
 
 
-def _weights_by_edge(spec: CellSpec, weights: PyTree) -> PyTree:
+def _num_cells(weights: PyTree) -> int:
+    return sum(name.startswith("cell_") for name in weights)
+
+
+def _weights_by_edge(specs: Sequence[CellSpec], weights: PyTree) -> PyTree:
     """The supernet's weights under the names of the network's: one entry an edge in place of one a stride."""
-
-    def renamed(name, child):
-        return {**child, "cell": weights_by_edge(spec, child.get("cell", {}))} if name.startswith("cell_") else child
-
-    return {name: renamed(name, child) for name, child in weights.items()}
+    renamed = dict(weights)
+    for number, spec in enumerate(specs):
+        layer = weights[f"cell_{number}"]
+        renamed[f"cell_{number}"] = {**layer, "cell": weights_by_edge(spec, layer.get("cell", {}))}
+    return renamed

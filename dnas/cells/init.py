@@ -114,14 +114,14 @@ class TracedOnce(nn.Module):
                     self.put_variable(collection, name, value)
 
 
-def init_variables(module: nn.Module, key: Key, images: Array) -> PyTree:
-    """Returns the variables of the module for images [B, H, W, C], with every marked array drawn."""
+def init_variables(module: nn.Module, key: Key, images: Array, *args: Array) -> PyTree:
+    """Returns the variables of the module for images [B, H, W, C] and further arguments, with every marked array drawn."""
     module_key, draw_key = jax.random.split(key)
 
     def is_undrawn(leaf) -> bool:
         return isinstance(leaf, Undrawn)
 
-    variables = module.init(module_key, images)
+    variables = module.init(module_key, images, *args)
     leaves, tree = jax.tree.flatten(variables, is_leaf=is_undrawn)
     total = sum(leaf.value.size for leaf in leaves if is_undrawn(leaf))
     numbers = jax.random.uniform(draw_key, (total,), images.dtype, -1.0, 1.0)

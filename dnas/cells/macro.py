@@ -164,12 +164,12 @@ class CellStack(nn.Module):
     def _run(self, step: TracedOnce, before: Array, last: Array, args: tuple[Array, ...]) -> Array:
         if self.is_initializing() or not self.remat:
             return step(before, last, *args)
-        y, changed = _checkpointed(step.unbound.module, step.own(), step.rngs(), before, last, *args)
+        y, changed = checkpointed(step.unbound.module, step.own(), step.rngs(), before, last, *args)
         step.keep(changed)
         return y
 
     def _scan(self, steps, own, before, last, args) -> tuple[Array, Array]:
-        apply = _checkpointed if self.remat else apply_once
+        apply = checkpointed if self.remat else apply_once
 
         def body(carry, of_step):
             before, last = carry
@@ -177,7 +177,7 @@ class CellStack(nn.Module):
             return (last, y), changed
 
         rngs = [step.rngs() for step in steps]
-        carry, changed = lax.scan(body, (before, last), (_stack(own), _stack(rngs)))
+        carry, changed = lax.scan(body, (before, last), (stack_trees(own), stack_trees(rngs)))
         for place, step in enumerate(steps):
             step.keep(jax.tree.map(lambda array, place=place: array[place], changed))
         return carry
@@ -192,7 +192,7 @@ class CellStack(nn.Module):
         return first, second
 
 
-_checkpointed = jax.checkpoint(apply_once, static_argnums=0)
+checkpointed = jax.checkpoint(apply_once, static_argnums=0)
 
 
 def _alike(layers: Sequence[LayerSpec], halves: Sequence[bool], first: int) -> int:
@@ -212,7 +212,8 @@ def _shapes(tree: PyTree) -> tuple:
     return structure, *(leaf.shape for leaf in leaves)
 
 
-def _stack(trees: Sequence[PyTree]) -> PyTree:
+def stack_trees(trees: Sequence[PyTree]) -> PyTree:
+    """Returns one tree whose arrays have a first axis more."""
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)
 
 

@@ -1,7 +1,9 @@
 """What runs on the edges of a cell: every candidate, weighted, in the supernet; the chosen ones in a final network."""
 
+import functools
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,9 +13,9 @@ from jax import lax
 
 from dnas.base import Array, PyTree
 from dnas.cells.cell import run_cell, waves
-from dnas.cells.edges import scan_edges
+from dnas.cells.edges import RunEdge, scan_edges
 from dnas.cells.norms import Norms
-from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero
+from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero, edge_numbers
 from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
 
@@ -57,36 +59,40 @@ weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def run_sampled(ops, number, weights, mix, x):
-    """mix[number] * ops[number](weights, x): only this one runs, forward and backward.
+def _switch(branches, number, *args):
+    """branches[number](*args): only this one runs, forward and backward.
 
     The automatic gradient of `lax.switch` keeps what the gradient of any branch might need, filled with zeros for those
-    that have not run; here the backward pass is a switch of its own, over branches that run their op again.
+    that have not run; here the backward pass is a switch of its own, over branches that run again.
     """
-    return _run_sampled_fwd(ops, number, weights, mix, x)[0]
+    return _switch_fwd(branches, number, *args)[0]
 
 
-def _run_sampled_fwd(ops, number, *args):
-    def branch(place):  # the value that comes with a gradient, as in `scan_edges`
-        return lambda *args: jax.vjp(partial(_scaled, ops[place], place), *args)[0]
+def _switch_fwd(branches, number, *args):
+    def valued(branch):  # the value that comes with a gradient, as in `scan_edges`
+        return lambda *args: jax.vjp(branch, *args)[0]
 
-    return lax.switch(number, [branch(place) for place in range(len(ops))], *args), (number, *args)
+    return lax.switch(number, [valued(branch) for branch in branches], *args), (number, *args)
+
+
+def _switch_bwd(branches, saved, g):
+    def pull_back(branch):
+        return lambda args, g: jax.vjp(branch, *args)[1](g)
+
+    number, *args = saved
+    return np.zeros((), jax.dtypes.float0), *lax.switch(number, [pull_back(branch) for branch in branches], args, g)
+
+
+_switch.defvjp(_switch_fwd, _switch_bwd)
+
+
+def run_sampled(ops, number, weights, mix, x):
+    """Returns mix[number] * ops[number](weights, x): only this op runs, forward and backward."""
+    return _switch(tuple(partial(_scaled, op, place) for place, op in enumerate(ops)), number, weights, mix, x)
 
 
 def _scaled(op, place, weights, mix, x):
     return mix[place].astype(x.dtype) * op(weights, x)
-
-
-def _run_sampled_bwd(ops, saved, g):
-    def branch(place):
-        return lambda weights, mix, x, g: jax.vjp(partial(_scaled, ops[place], place), weights, mix, x)[1](g)
-
-    number, *args = saved
-    gradients = lax.switch(number, [branch(place) for place in range(len(ops))], *args, g)
-    return np.zeros((), jax.dtypes.float0), *gradients
-
-
-run_sampled.defvjp(_run_sampled_fwd, _run_sampled_bwd)
 
 
 def shuffle(x: Array, groups: int) -> Array:
@@ -156,21 +162,22 @@ class MixedOp(nn.Module):
 
         weights = dict(self.variables.get("params", {}))
         detached = self._candidates(channels, name=False)
-        branches = tuple(pure(module, name) for module, name in zip(detached, self.ops, strict=True))
-        return run_sampled(branches, jnp.argmax(mix), weights, mix, x)
+        ops = [pure(module, name) for module, name in zip(detached, self.ops, strict=True)]
+        return run_sampled(ops, jnp.argmax(mix), weights, mix, x)
 
 
 class MixedCell(nn.Module):
     """A cell of the supernet: a mixed op on every edge.
 
-    Its weights are stacked: "edges_stride_s" holds those of all edges of stride s, arrays [E', ...] in the order of
-    `stacked_edges`.
+    Its weights are stacked: "edges_stride_s" holds for each op those of all edges of stride s that have it, arrays [E', ...]
+    in the order of `stacked_edges`.
 
     Args:
       spec: the graph; channels: of each node; stride: of the edges that leave the inputs, the others have 1.
       norms, partial_channels, sampled: as in `MixedOp`.
       schedule: "edges" runs the edges one after the other, see `scan_edges`: what a CPU does best, compiled in seconds.
-        "waves" runs all edges that leave a node as one op with more axes: fewer and larger kernels.
+        "waves" runs all edges that leave a node as one op with more axes: fewer and larger kernels. Where edges have different
+        candidates it runs them one by one, each compiled on its own.
       remat: compute what an edge, or with "waves" the whole cell, computed on the way again for the gradient and keep
         nothing of it. It saves memory, and on a CPU time.
     """
@@ -187,64 +194,156 @@ class MixedCell(nn.Module):
     @nn.compact
     def __call__(self, inputs: Sequence[Array], mix: Array) -> Array:
         """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each and mix [E, O] or [E, O, B]."""
-        ops = {
-            stride: MixedOp(self.spec.ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
-            for stride in stacked_edges(self.spec, self.stride)
-        }
-        weights = {stride: self._weights(stride, op, inputs[0]) for stride, op in ops.items()}
+        weights = {stride: self._weights(stride, inputs[0]) for stride in stacked_edges(self.spec, self.stride)}
         if self.is_initializing():
             batch, height, width, channels = inputs[0].shape
             shape = (batch, height // self.stride, width // self.stride, channels * len(self.spec.concat))
             return jnp.zeros(shape, inputs[0].dtype)
         run = self._scan if self.schedule == "edges" else self._run_waves
-        run = partial(run, ops)
         if self.schedule == "waves" and self.remat:
             run = jax.checkpoint(run)
         return run(weights, tuple(inputs), mix)
 
-    def _weights(self, stride: int, op: MixedOp, x: Array) -> PyTree:
+    @property
+    def _candidates(self) -> "Candidates":
+        return Candidates((self.spec,), self.norms, self.partial_channels, self.sampled)
+
+    def _weights(self, stride: int, x: Array) -> PyTree:
         name = f"edges_stride_{stride}"
         if self.has_variable("params", name):
             return self.get_variable("params", name)
         if not self.is_initializing():
             return {}  # no op of these edges has weights
-        edges = stacked_edges(self.spec, self.stride)[stride]
+        edges, op = stacked_edges(self.spec, self.stride)[stride], self._candidates.all_ops(self.channels, stride)
         keys = jax.random.split(self.make_rng("params"), len(edges))
         boxes = jax.vmap(lambda key: op.init(key, x, jnp.zeros(len(self.spec.ops), x.dtype)))(keys).get("params", {})
+        if self.spec.edge_ops is not None:
+            rows = {op: _rows_with(self.spec, edges, op) for op in boxes}
+            boxes = {op: jax.tree.map(lambda array, op=op: array[rows[op]], boxes[op]) for op in boxes if rows[op].size}
         if boxes:
             self.put_variable("params", name, boxes)
         return nn.meta.unbox(boxes)
 
-    def _scan(self, ops, weights, inputs, mix):
+    def _scan(self, weights, inputs, mix):
         first = self.spec.num_inputs
         batch, height, width, channels = inputs[0].shape
         nodes = jnp.zeros((self.spec.num_nodes, batch, height // self.stride, width // self.stride, channels), inputs[0].dtype)
         for stride, edges in stacked_edges(self.spec, self.stride).items():
             rows = mix[np.asarray([self.spec.edges.index(edge) for edge in edges])]
-            scan = partial(scan_edges, partial(_run_op, ops[stride]), remat=self.remat)
+            scan = partial(scan_edges, self._candidates.runner(self.channels, stride), remat=self.remat)
+            own = self._candidates.stack(self.spec, self.channels, stride, edges, weights[stride])
             if self.stride == 1:  # inputs and nodes have one shape and share a buffer
-                nodes = scan(edges, weights[stride], rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[first:]
+                nodes = scan(edges, own, rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[first:]
             else:
                 reads_inputs = stride > 1
                 links = [(source if reads_inputs else source - first, target - first) for source, target in edges]
-                nodes = scan(links, weights[stride], rows, jnp.stack(inputs) if reads_inputs else None, nodes)
+                nodes = scan(links, own, rows, jnp.stack(inputs) if reads_inputs else None, nodes)
         return jnp.concatenate([nodes[node - first] for node in self.spec.concat], axis=-1)
 
-    def _run_waves(self, ops, weights, inputs, mix):
+    def _run_waves(self, weights, inputs, mix):
+        def run_alone(source, target, x):
+            stride = self.stride if source < self.spec.num_inputs else 1
+            edges, row = stacked_edges(self.spec, self.stride)[stride], self.spec.edges.index((source, target))
+            ops = self.spec.edge_ops[row]
+            columns = np.asarray([self.spec.ops.index(op) for op in ops])
+            numbers = jax.tree.map(lambda array: array[0], edge_numbers(ops, [(source, target)]))
+            own = {**_weights_of_edge(self.spec, edges, weights[stride], (source, target)), **numbers}
+            op = MixedOp(ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
+            return _run_op(op, own, mix[row, columns], x)
+
         def run_wave(wave, xs):
+            if self.spec.edge_ops is not None:
+                states = dict(zip(wave.sources, xs, strict=True))
+                return [sum(run_alone(source, target, x) for source, x in states.items()) for target in wave.targets]
             stride = self.stride if max(wave.sources) < self.spec.num_inputs else 1
             stacked, grid = stacked_edges(self.spec, self.stride)[stride], (len(wave.sources), len(wave.targets))
-            pairs = [(source, target) for source in wave.sources for target in wave.targets]
-            own = jax.tree.map(
-                lambda array: array[np.asarray([stacked.index(pair) for pair in pairs])].reshape(*grid, *array.shape[1:]),
-                weights[stride],
-            )
-            rows = mix[np.asarray([self.spec.edges.index(pair) for pair in pairs])].reshape(*grid, *mix.shape[1:])
+            places = np.asarray([stacked.index((source, target)) for source in wave.sources for target in wave.targets])
+            own = self._candidates.stack(self.spec, self.channels, stride, stacked, weights[stride])
+            own = jax.tree.map(lambda array: array[places].reshape(*grid, *array.shape[1:]), own)
+            pairs = [self.spec.edges.index(stacked[place]) for place in places]
+            rows = mix[np.asarray(pairs)].reshape(*grid, *mix.shape[1:])
             # The inner map leaves x alone: what has no weights (ReLU, pooling, its norm) runs once a source, not once an edge.
-            per_target = jax.vmap(partial(_run_op, ops[stride]), (0, 0, None))
+            run = self._candidates.runner(self.channels, stride)
+            per_target = jax.vmap(run, (0, 0, None))
             return tuple(jax.vmap(per_target)(own, rows, jnp.stack(xs)).sum(0))
 
         return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
+
+
+class Candidates(NamedTuple):
+    """What runs on the edges of one or more kinds of cell, all with the same ops, though an edge may have some of them only.
+
+    Edges run in one compiled loop, also where they have different candidates: their weights are filled up with zeros to those
+    of all ops, and with them goes the number of the set of candidates to run.
+    """
+
+    specs: tuple[CellSpec, ...]
+    norms: Norms
+    partial_channels: int
+    sampled: bool
+
+    def runner(self, channels: int, stride: int) -> RunEdge:
+        """Returns what an edge runs, given a slice of what `stack` returns."""
+        if not self.sets:
+            return partial(_run_op, self.all_ops(channels, stride))
+
+        def branch(ops):
+            columns = np.asarray([self.specs[0].ops.index(op) for op in ops])
+            own = self.all_ops(channels, stride).clone(ops=ops)
+            return lambda weights, row, x: _run_op(own, weights, row[columns], x)
+
+        branches = tuple(branch(ops) for ops in self.sets)
+        return lambda weights, row, x: _switch(branches, weights[0], weights[1], row, x)
+
+    def stack(self, spec: CellSpec, channels: int, stride: int, edges: Sequence[tuple[int, int]], weights: PyTree) -> PyTree:
+        """Returns arrays [E, ...], one entry an edge, of the weights [E', ...] of each op on those edges that have it."""
+        numbers = edge_numbers(spec.ops, edges)
+        if not self.sets:
+            return {**weights, **numbers}
+        dtype = next((array.dtype for array in jax.tree.leaves(weights)), jnp.float32)
+
+        def fill(array, rows):
+            return jnp.zeros((len(edges), *array.shape[1:]), dtype).at[rows].set(array)
+
+        filled = {}
+        for op, shapes in _weight_shapes(self.all_ops(channels, stride)).items():
+            nobody = jax.tree.map(lambda like: jnp.zeros((0, *like.shape), dtype), shapes)
+            rows = _rows_with(spec, edges, op)
+            filled[op] = jax.tree.map(partial(fill, rows=rows), weights.get(op, nobody))
+        own = [self.sets.index(spec.edge_ops[spec.edges.index(edge)]) for edge in edges]
+        return np.asarray(own, np.int32), {**filled, **numbers}
+
+    def all_ops(self, channels: int, stride: int) -> "MixedOp":
+        """The mixed op that an edge with all candidates runs."""
+        return MixedOp(self.specs[0].ops, channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
+
+    @property
+    def sets(self) -> tuple[tuple[str, ...], ...]:
+        """The different candidates that edges have; none where all edges have all ops."""
+        return tuple(dict.fromkeys(ops for spec in self.specs for ops in spec.edge_ops or ()))
+
+
+@functools.cache
+def _weight_shapes(op: MixedOp) -> PyTree:
+    """The shapes of the weights of one edge, {op: tree}."""
+    x, mix = jnp.zeros((1, 4, 4, op.channels)), jnp.zeros(len(op.ops))
+    return nn.meta.unbox(jax.eval_shape(op.init, jax.random.key(0), x, mix)).get("params", {})
+
+
+def _rows_with(spec: CellSpec, edges: Sequence[tuple[int, int]], op: str) -> np.ndarray:
+    """The places of those edges that have an op."""
+    column = spec.ops.index(op)
+    return np.asarray([n for n, edge in enumerate(edges) if spec.allowed[spec.edges.index(edge), column]], int)
+
+
+def _weights_of_edge(spec: CellSpec, edges: Sequence[tuple[int, int]], weights: PyTree, edge: tuple[int, int]) -> PyTree:
+    """The weights of one edge, {op: tree}, out of those of all `edges`, see `MixedCell`."""
+    own = {}
+    for op, stacked in weights.items():
+        rows = _rows_with(spec, edges, op)
+        if (place := np.flatnonzero(rows == edges.index(edge))).size:
+            own[op] = jax.tree.map(lambda array, place=int(place[0]): array[place], stacked)
+    return own
 
 
 @partial(jax.jit, static_argnums=0)
@@ -253,20 +352,17 @@ def _run_op(op: MixedOp, weights: PyTree, mix: Array, x: Array) -> Array:
     return op.apply({"params": weights}, x, mix)
 
 
-def stage_ops(ops: tuple[str, ...], norms: Norms, partial_channels: int, sampled: bool) -> StageOps:
+def stage_ops(candidates: Candidates) -> StageOps:
     """Returns what `run_stage` runs for a supernet of these candidates."""
 
-    def edge(channels, stride):
-        return partial(_run_op, MixedOp(ops, channels, stride, norms, partial_channels, sampled, parent=None))
-
     def older(channels, halve, weights, x):
-        module = (FactorizedReduce if halve else ReLUConvBN)(channels, norms, parent=None)
+        module = (FactorizedReduce if halve else ReLUConvBN)(channels, candidates.norms, parent=None)
         return _run_module(module, weights, x)
 
     def newer(channels, weights, x):
         return older(channels, False, weights, x)
 
-    return StageOps(edge, older, newer)
+    return StageOps(candidates.runner, older, newer)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -288,13 +384,13 @@ def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]
     return groups
 
 
-def weights_by_edge(spec: CellSpec, weights: PyTree) -> PyTree:
-    """Returns the weights of a `MixedCell` by the names that a `ChosenCell` has: {edge_SOURCE_TARGET: weights of its ops}."""
-    stacks = {int(name.removeprefix("edges_stride_")): stacked for name, stacked in weights.items()}
+def weights_by_edge(spec: CellSpec, cell: PyTree) -> PyTree:
+    """Returns the weights of a `MixedCell` under the names of a `ChosenCell`: one entry an edge in place of one a stride."""
+    stacks = {int(name.removeprefix("edges_stride_")): stacked for name, stacked in cell.items()}
     return {
-        f"edge_{source}_{target}": jax.tree.map(lambda array, place=place: array[place], stacks.get(stride, {}))
+        f"edge_{edge[0]}_{edge[1]}": _weights_of_edge(spec, edges, stacks.get(stride, {}), edge)
         for stride, edges in stacked_edges(spec, max(stacks, default=1)).items()
-        for place, (source, target) in enumerate(edges)
+        for edge in edges
     }
 
 

@@ -69,7 +69,7 @@ def multilinear(function: Callable[..., Array], transposes: Mapping[int, Callabl
             if place in transposes and not isinstance(tangent, ad.Zero)
         ]
         y = primitive.bind(*primals, **params)
-        return y, sum(parts[1:], parts[0]) if parts else ad.Zero.from_primal_value(y)
+        return y, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(y)
 
     def transpose(cotangent, *args, axes, **static):
         (place,) = (place for place, arg in enumerate(args) if ad.is_undefined_primal(arg))

@@ -11,10 +11,17 @@ from dnas.cells.mixed import SCHEDULES, default_schedule
 from dnas.space import CellSpec, Network, Supernet
 
 
-def make_supernet(module: Callable[[Mix], nn.Module], cells: Mapping[str, CellSpec], *, dtype=None) -> Supernet:
+def make_supernet(
+    module: Callable[[Mix], nn.Module],
+    cells: Mapping[str, CellSpec],
+    *,
+    args: Callable[[Mix], tuple[Array, ...]] = lambda mix: (),
+    dtype=None,
+) -> Supernet:
     """Returns the supernet that applies `module(mix)` to images; it has no state.
 
     Args:
+      args: mix -> what else the module is called with.
       dtype: what it computes in, None for that of its weights.
 
     Raises:
@@ -24,21 +31,28 @@ def make_supernet(module: Callable[[Mix], nn.Module], cells: Mapping[str, CellSp
 
     def init(key: Key, images: Array) -> PyTree:
         mix = {kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype) for kind, spec in cells.items()}
-        return init_variables(module(mix), key, images)["params"]
+        return init_variables(module(mix), key, images, *args(mix))["params"]
 
     def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
         weights, images = in_dtype(dtype, (weights, images))
-        logits = module(mix).apply({"params": weights}, images)
+        logits = module(mix).apply({"params": weights}, images, *args(mix))
         return logits[0] if isinstance(logits, tuple) else logits
 
     return Supernet(init, apply)
 
 
-def make_network(module: Callable[[bool, Array | None, bool], nn.Module], *, auxiliary: bool = False, dtype=None) -> Network:
+def make_network(
+    module: Callable[[bool, Array | None, bool], nn.Module],
+    *,
+    args: Callable[[Array | None], tuple[Array, ...]] = lambda drop_path: (),
+    auxiliary: bool = False,
+    dtype=None,
+) -> Network:
     """Returns the network that applies `module(train, drop_path, auxiliary)` to images.
 
     Args:
       module: drop_path is a rate, or None for none; the module returns logits, or (logits, auxiliary logits or None).
+      args: drop_path -> what else the module is called with.
       auxiliary: whether training returns the logits of the auxiliary head too.
       dtype: as for `make_supernet`.
 
@@ -48,17 +62,18 @@ def make_network(module: Callable[[bool, Array | None, bool], nn.Module], *, aux
     check_dtype(dtype)
 
     def init(key: Key, images: Array) -> PyTree:
-        return init_variables(module(True, None, auxiliary), key, images)
+        return init_variables(module(True, None, auxiliary), key, images, *args(None))
 
     def apply(variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0) -> tuple[Array, PyTree]:
         # "auxiliary" holds the logits of the step before, where these variables came back from one.
         collections = {name: tree for name, tree in variables.items() if name != "auxiliary"}
         collections["params"], images = in_dtype(dtype, (collections["params"], images))
         if not train:
-            return _both(module(False, None, False).apply(collections, images))[0], variables
+            return _both(module(False, None, False).apply(collections, images, *args(None)))[0], variables
         drops = not isinstance(drop_path, (int, float)) or drop_path > 0
-        found, averages = module(True, jnp.asarray(drop_path) if drops else None, auxiliary).apply(
-            collections, images, rngs={"drop_path": key} if drops else {}, mutable=["batch_stats"]
+        rate = jnp.asarray(drop_path) if drops else None
+        found, averages = module(True, rate, auxiliary).apply(
+            collections, images, *args(rate), rngs={"drop_path": key} if drops else {}, mutable=["batch_stats"]
         )
         logits, auxiliary_logits = _both(found)
         variables = {**variables, **averages}

@@ -2,20 +2,23 @@
 
 Every op is built as `OPS[name](channels=C, stride=s, norms=norms)` and maps images [B, H, W, C] to
 [B, ceil(H/s), ceil(W/s), C]. `norms` says which norms it gets, so that the same op serves the supernet, whose norms are
-stateless, and the final network. Convolutions have no bias. DARTS, section 3.1 and appendix A.1,
+stateless, and the final network. Convolutions have no bias, but for `NorConv`. DARTS, section 3.1 and appendix A.1,
 https://arxiv.org/abs/1806.09055; structure and order as in quark0/darts, cnn/operations.py.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dnas.base import Array
-from dnas.cells.init import conv_init
-from dnas.cells.kernels import avg_pool, depthwise_conv, max_pool
-from dnas.cells.norms import Norms
+from dnas.cells.init import bias_init, conv_init
+from dnas.cells.kernels import avg_pool, conv3x3, depthwise_conv, max_pool
+from dnas.cells.norms import BatchNorm, Norms
 
 
 def conv(channels: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv:
@@ -41,6 +44,16 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", conv_init, (self.kernel, self.kernel, 1, x.shape[-1]), x.dtype)
         return depthwise_conv(x, kernel, self.stride, self.dilation, self.relu)
+
+
+class DenseConv(nn.Module):
+    """A 3x3 convolution of stride 1 without bias, padded to keep the size."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return conv3x3(x, self.param("kernel", conv_init, (3, 3, x.shape[-1], self.channels), x.dtype))
 
 
 class ReLUConvBN(nn.Module):
@@ -168,6 +181,73 @@ class SharpSepConv(nn.Module):
         return self.norms.conv()(pointwise(self.channels)(x))
 
 
+class NorConv(nn.Module):
+    """ReLU, convolution, norm. NAS-Bench-201, section 2.1, https://arxiv.org/abs/2001.00326.
+
+    As in its released code, the convolution has a bias exactly where the norm has no shift.
+    """
+
+    channels: int
+    stride: int
+    norms: Norms
+    kernel: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        norm = self.norms.conv()
+        fan_in = self.kernel**2 * x.shape[-1]
+        x = nn.relu(x)
+        if self.kernel == 1:
+            y = pointwise(self.channels)(x[:, :: self.stride, :: self.stride])
+        elif self.kernel == 3 and self.stride == 1 and jax.default_backend() == "cpu":
+            y = DenseConv(self.channels, name="Conv_0")(x)
+        else:
+            y = conv(self.channels, self.kernel, self.stride, self.kernel // 2)(x)
+        if not (isinstance(norm, BatchNorm) and norm.affine):
+            bias = self.param("bias", bias_init(fan_in), (self.channels,), x.dtype)
+            # The mean of the batch takes a bias away again, and its gradient is zero: neither is worth a pass over y.
+            if not (isinstance(norm, BatchNorm) and not norm.running):
+                y = y + bias
+        return norm(y)
+
+
+class Noise(nn.Module):
+    """Numbers from N(0, 1) in place of its input: an op that can only harm. Space S4 of https://arxiv.org/abs/1909.09656.
+
+    The original draws at every call. Here an op is a function of its weights and its input, so the numbers follow from the
+    signs of the image's features and from the edge: other ones for each edge, image and, as features change, step, and the
+    same when a network runs on the same image again. Nothing has a gradient.
+    """
+
+    channels: int
+    stride: int
+    norms: Norms
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = x[:, :: self.stride, :: self.stride].shape[1:]
+        # Every place has an odd number of its own; sums of whole numbers do not depend on their order.
+        worth = 2 * jnp.arange(math.prod(x.shape[1:]), dtype=jnp.uint32) * jnp.uint32(2654435761) + 1
+        seeds = jnp.where(x > 0, worth.reshape(x.shape[1:]), 0).sum((1, 2, 3), dtype=jnp.uint32)
+        key = jax.random.fold_in(jax.random.key(0), self._edge())
+        return jax.vmap(lambda seed: jax.random.normal(jax.random.fold_in(key, seed), shape))(seeds).astype(x.dtype)
+
+    def _edge(self):
+        if self.has_variable("params", "edge"):  # of a mixed op, see `edge_numbers`
+            return self.get_variable("params", "edge").astype(jnp.uint32)
+        names = [name.split("_") for name in self.path if name.startswith("edge_")]  # of a final network
+        return _edge_number(*map(int, names[-1][1:])) if names else 0
+
+
+def edge_numbers(ops: Sequence[str], edges: Sequence[tuple[int, int]]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what ops need beside their weights, {op: {"edge": [E]}}: which edge they are on, if they draw numbers."""
+    return {op: {"edge": np.asarray([_edge_number(*edge) for edge in edges], np.float32)} for op in ops if OPS[op] is Noise}
+
+
+def _edge_number(source: int, target: int) -> int:
+    return 1000 * source + target
+
+
 def _flood(channels: int) -> int:
     return 4 * channels
 
@@ -185,8 +265,22 @@ OPS: dict[str, Callable[..., nn.Module]] = {
     "sep_conv_5x5": partial(SepConv, kernel=5),
     "dil_conv_3x3": partial(DilConv, kernel=3),
     "dil_conv_5x5": partial(DilConv, kernel=5),
+    "noise": Noise,
+    "nor_conv_1x1": partial(NorConv, kernel=1),
+    "nor_conv_3x3": partial(NorConv, kernel=3),
     "flood_conv_3x3": partial(SharpSepConv, kernel=3, dilation=1, middle=_flood),
     "dil_flood_conv_3x3": partial(SharpSepConv, kernel=3, dilation=2, middle=_flood),
     "choke_conv_3x3": partial(SharpSepConv, kernel=3, dilation=1, middle=_choke),
     "dil_choke_conv_3x3": partial(SharpSepConv, kernel=3, dilation=2, middle=_choke),
 }
+
+
+def check_ops(ops: tuple[str, ...]) -> None:
+    """Raises ValueError unless a space can have these candidates."""
+    if isinstance(ops, str):
+        raise ValueError(f"ops is a tuple of names, such as ({ops!r},), not one name")
+    for op in ops:
+        if op not in OPS:
+            raise ValueError(f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}")
+    if not set(ops) - {"none"}:
+        raise ValueError(f"a space needs an op besides none, got {ops}; choose from: {', '.join(OPS)}")

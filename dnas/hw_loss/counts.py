@@ -197,15 +197,20 @@ def _depthwise(equation) -> int:
     return prod(equation.outvars[0].aval.shape) * side * side
 
 
+def _dense(equation) -> int:
+    return prod(equation.outvars[0].aval.shape) * prod(equation.invars[1].aval.shape[-4:-1])  # of the kernel [..., k, k, C, D]
+
+
 def _none(equation) -> int:
     return 0
 
 
 # By primitive, or by the name of a fenced kernel of dnas.cells: a depthwise convolution is written there as a sum over taps,
-# and the sums of a norm, which do not count, as products with ones.
+# a dense one with more products than it has, and the sums of a norm, which do not count, as products with ones.
 _RULES = {
     "dot_general": _dot,
     "conv_general_dilated": _conv,
+    "conv_forward": _dense,
     "depthwise_forward": _depthwise,
     "norm_forward": _none,
     "affine_norm_forward": _none,

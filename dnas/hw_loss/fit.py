@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
-from dnas.hw_loss.graphs import MOST_CELLS, ZEROS, all_cells, average_over_cells, count_cells, graph_text
+from dnas.hw_loss.graphs import MOST_CELLS, ZEROS, all_cells, average_over_cells, count_cells
 from dnas.hw_loss.liveness import expected_liveness, present_ops
+from dnas.hw_loss.residual import Residual, fit_residual
 from dnas.space import CellSpec
+
+NO_RESIDUAL = Residual(0.0, (), (), ZEROS[0], {})
 
 
 class CostModel(NamedTuple):
@@ -22,9 +25,8 @@ class CostModel(NamedTuple):
 
     spec: CellSpec
     weights: Array  # [K], the cost of each number of `structure`
-    zeros: str  # the rule by which measured networks were told apart, one of `graphs.ZEROS`
-    known: dict[str, tuple[float, float]]  # {graph: (mean measured cost, how far it replaces that of the structure)}
-    table: Array  # [cells], what is known beyond the structure; [0] if nothing is, or the space is too large to list
+    residual: Residual  # what measured networks say beyond the structure
+    table: Array  # [cells], the corrections that it makes; [0] if none, or if the space is too large to list its cells
 
     def cost(self, mix: Array) -> Array:
         """Returns the expected cost [] of mix [E, O], in the unit of the measurements. Pure; for jit, vmap and grad."""
@@ -33,37 +35,33 @@ class CostModel(NamedTuple):
 
     def to_json(self) -> str:
         """Returns text from which `from_json` makes the model again."""
-        return json.dumps(
-            {
-                "spec": self.spec.__dict__,
-                "weights": np.asarray(self.weights, float).tolist(),
-                "zeros": self.zeros,
-                "known": self.known,
-            }
-        )
+        parts = {"spec": self.spec.__dict__, "weights": np.asarray(self.weights, float).tolist()}
+        return json.dumps(parts | {"residual": self.residual._asdict()})
 
     @classmethod
     def from_json(cls, text: str) -> "CostModel":
         """Returns the model that `to_json` wrote; ValueError if the text is not such a model."""
         try:
             tree = json.loads(text)
-            given = {key: _tuples(value) for key, value in tree["spec"].items()}
-            spec, weights, zeros = CellSpec(**given), np.array(tree["weights"], float), tree["zeros"]
-            known = {text: (float(mean), float(trust)) for text, (mean, trust) in tree["known"].items()}
+            spec = CellSpec(**{key: _tuples(value) for key, value in tree["spec"].items()})
+            residual = Residual(**{key: _tuples(value) for key, value in tree["residual"].items()})
+            residual = residual._replace(known={graph: _tuples(pair) for graph, pair in residual.known.items()})
+            return _make_model(spec, np.array(tree["weights"], float), residual)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"this is not a cost model as CostModel.to_json writes it: {error!r}") from None
-        return _make_model(spec, weights, zeros, known)
 
 
 def structure(spec: CellSpec, mix: Array) -> Array:
     """Returns [K] expected numbers that a cost is a weighted sum of, see `expected_liveness`.
 
-    They are: 1; whether the cell is connected; sums; live ops, by op; ops that run on zeros if the runtime does not fold
-    them, by source and op; live ops that feed a live op, by both ops (where operators are fused, or find data in a cache).
+    They are: 1; whether the cell is connected; sums; live ops, by op; chosen ops, by op, connected or not; ops that run on
+    zeros if the runtime does not fold them, by source and op; live ops that feed a live op, by both ops (where operators
+    are fused, or find data in a cache).
     """
     found = expected_liveness(spec, mix)
     ops = jnp.array(present_ops(spec), int)
     base = [jnp.ones((1,), mix.dtype), found.connected[None], found.sums[None], found.live.sum(axis=0)[ops]]
+    base.append(mix.sum(axis=0)[ops])
     for node in spec.nodes:
         rows = [number for number, (source, _) in enumerate(spec.edges) if source == node]
         if rows:
@@ -80,8 +78,8 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
 
     The weights minimise a Huber loss, by iteratively reweighted least squares with a small ridge, of errors relative to the
     cost (up to a tenth of the median): some measurements are off by far more than the rest. How much pairs of ops are trusted
-    is chosen by cross-validation. What the structure leaves unexplained is averaged over the measured cells that are one
-    network, and shrunk as much as leaving one out says: measurements without repetitions change nothing else.
+    is chosen by cross-validation, and so is what `fit_residual` adds in spaces of up to 2^17 cells. Nothing depends on the
+    order of the measurements, and all but rounding scales with their unit.
 
     Args:
       mixes: [N, E, O], one-hot rows; zeros or "none" for an absent edge.
@@ -111,17 +109,19 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
     # In an order of their own, so that the folds do not depend on that of the measurements.
     order = np.lexsort((costs, *mixes.reshape(len(mixes), -1).T))
     mixes, costs = mixes[order], costs[order]
-    numbers = np.asarray(jax.vmap(lambda mix: structure(spec, mix))(jnp.asarray(mixes)), float)
+    numbers = _structures(spec, mixes)
     importance = 1 / np.maximum(costs, 0.1 * np.median(costs))
     is_pair = np.arange(numbers.shape[1]) >= numbers.shape[1] - len(present_ops(spec)) ** 2
     candidates = [np.where(is_pair, trust, 1.0) for trust in (0.0, 0.01, 0.1, 1.0)]
     errors = [_error(_out_of_fold(numbers, costs, importance, trust), costs, importance) for trust in candidates]
     weights = _robust_weights(numbers, costs, importance, candidates[int(np.argmin(errors))])
-    zeros, known = _known_networks(spec, mixes, costs, numbers @ weights, importance)
-    return _make_model(spec, weights, zeros, known)
+    residual = NO_RESIDUAL
+    if count_cells(spec) <= MOST_CELLS:
+        residual = fit_residual(spec, _choices(spec, mixes), costs, numbers @ weights, importance)
+    return _make_model(spec, weights, residual)
 
 
-def _robust_weights(numbers, costs, importance, trust, *, ridge=1e-4, threshold=0.5, iterations=30):
+def _robust_weights(numbers, costs, importance, trust, *, ridge=1e-6, threshold=0.5, iterations=30):
     """Weights of the numbers; those of which trust is below 1 are shrunk the more, those of which it is 0 left out."""
     centre, spread = numbers.mean(axis=0), numbers.std(axis=0)
     kept = (trust > 0) & (spread > 1e-6)  # which the constant is not
@@ -133,7 +133,8 @@ def _robust_weights(numbers, costs, importance, trust, *, ridge=1e-4, threshold=
         weighted = inputs.T * now
         found = np.linalg.solve(weighted @ inputs + penalty, weighted @ costs)
         errors = np.abs(inputs @ found - costs) * importance
-        now = importance**2 / np.maximum(1, errors / (threshold * 1.4826 * np.median(errors) + 1e-9))
+        # An error of 1 % is never gross, so that the scale of errors does not shrink away where there are none.
+        now = importance**2 / np.maximum(1, errors / (threshold * max(1.4826 * np.median(errors), 0.02)))
     weights = np.zeros(len(trust))
     weights[kept] = found[1:] * scale
     weights[0] = found[0] - weights @ centre
@@ -150,44 +151,20 @@ def _out_of_fold(numbers, costs, importance, trust, *, folds=5):
     return predicted
 
 
-def _known_networks(spec, mixes, costs, predicted, importance):
-    """The rule for zeros, and {graph: (mean cost, trust)}, that tell best what else was measured of the same network."""
-    if count_cells(spec) > MOST_CELLS:
-        return ZEROS[0], {}
-    best = (np.sum(np.abs(costs - predicted) * importance), ZEROS[0], {})
-    for zeros in ZEROS:
-        texts = [graph_text(spec, choices, zeros=zeros) for choices in _choices(spec, mixes)]
-        names, graph, counts = np.unique(texts, return_inverse=True, return_counts=True)
-        totals = np.bincount(graph, costs)
-        # Noise of a measurement grows with what is measured; the error of the structure need not.
-        noise = (totals / counts / np.median(costs)) ** 2
-        others = counts[graph] - 1
-        others_mean = np.where(others > 0, totals[graph] - costs, 0.0) / np.maximum(others, 1)
-        for shrinkage in (0.0, 0.1, 0.3, 1.0, 3.0, 10.0):
-            trust = others / np.maximum(others + shrinkage * noise[graph], 1e-9)
-            error = np.sum(np.abs(costs - predicted - trust * (others_mean - predicted)) * importance)
-            if error < best[0] * 0.999:
-                known = zip(totals / counts, counts / (counts + shrinkage * noise), strict=True)
-                best = (
-                    error,
-                    zeros,
-                    {name: (float(mean), float(trust)) for name, (mean, trust) in zip(names, known, strict=True)},
-                )
-    return best[1], best[2]
-
-
-def _make_model(spec, weights, zeros, known) -> CostModel:
+def _make_model(spec, weights, residual) -> CostModel:
     weights, table = jnp.asarray(weights, jnp.float32), np.zeros(0)
-    if known:
+    if residual.support or residual.known:
         cells = all_cells(spec)
-        texts = [graph_text(spec, cell, zeros=zeros) for cell in cells]
-        hit = [number for number, text in enumerate(texts) if text in known]
-        mixes = jnp.array([[[op == choice != "none" for op in spec.ops] for choice in cells[number]] for number in hit])
-        numbers = jax.vmap(lambda mix: structure(spec, mix))(mixes.astype(jnp.float32))
-        mean, trust = np.array([known[texts[number]] for number in hit]).T
-        table = np.zeros(len(cells))
-        table[hit] = trust * (mean - np.asarray(numbers, float) @ np.asarray(weights, float))
-    return CostModel(spec, weights, zeros, known, jnp.asarray(table, jnp.float32))
+        rows = np.array([[[op == choice != "none" for op in spec.ops] for choice in cell] for cell in cells], np.float32)
+        predicted = _structures(spec, rows) @ np.asarray(weights, float)
+        table = residual.correct(spec, cells, predicted) - predicted
+    return CostModel(spec, weights, residual, jnp.asarray(table, jnp.float32))
+
+
+def _structures(spec: CellSpec, mixes: np.ndarray) -> np.ndarray:
+    # As one computation, which a bare vmap would dispatch op by op.
+    numbers = jax.lax.map(lambda mix: structure(spec, mix), jnp.asarray(mixes), batch_size=len(mixes))
+    return np.asarray(numbers, float)
 
 
 def _choices(spec: CellSpec, mixes) -> list[list[str]]:

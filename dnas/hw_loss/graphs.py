@@ -47,6 +47,26 @@ def graph_text(spec: CellSpec, choices: Sequence[str], *, zeros: str = "fold") -
     return ",".join(sorted("+".join(tensors[node]) for node in spec.concat))
 
 
+def live_choices(spec: CellSpec, choices: Sequence[str]) -> tuple[str, ...]:
+    """Returns the op of every edge of a discrete cell, "none" also where it is not on a path from an input to the output.
+
+    Example:
+      >>> spec = CellSpec(1, 2, ((0, 1), (1, 2), (0, 2)), ("none", "conv"), concat=(2,))
+      >>> live_choices(spec, ["none", "conv", "conv"])
+      ('none', 'none', 'conv')
+    """
+    present = [edge for edge, op in zip(spec.edges, choices, strict=True) if op != "none"]
+    reached, used = set(range(spec.num_inputs)), set(spec.concat)
+    for source, target in sorted(present):
+        if source in reached:
+            reached.add(target)
+    for source, target in sorted(present, reverse=True):
+        if target in used:
+            used.add(source)
+    ends = zip(spec.edges, choices, strict=True)
+    return tuple(op if source in reached and target in used else "none" for (source, target), op in ends)
+
+
 def all_cells(spec: CellSpec) -> list[tuple[str, ...]]:
     """Returns the choices of every discrete cell, the last edge's changing fastest, in the order of `cell_probabilities`.
 

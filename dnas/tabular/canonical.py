@@ -134,13 +134,6 @@ def _orders(cell: _Cell) -> Iterator[tuple]:
     A line is (op, what it reads in terms of earlier lines). Which terms are least depends on the function alone and not
     on how nodes are numbered, so the least of all orders does too. Only terms with equal lines lead to several orders.
     """
-    uses = {number: [] for number in [*range(cell.num_inputs), *cell.terms]}
-    for name, reads in [
-        *((n, term.reads) for n, term in cell.terms.items()),
-        *((-1 - i, v) for i, v in enumerate(cell.outputs)),
-    ]:
-        for number, count in reads.items():
-            uses[number].append((name, count))
     paths, seen = [({n: n for n in range(cell.num_inputs)}, ())], 0
     while paths:
         placed, lines = paths.pop()
@@ -151,8 +144,10 @@ def _orders(cell: _Cell) -> Iterator[tuple]:
                 if number not in placed and all(read in placed for read in term.reads)
             }
             least = min(ready.values())
-            # Those that are read by the same terms and outputs can be swapped: one stands for all.
-            tied = list({tuple(uses[number]): number for number, line in ready.items() if line == least}.values())
+            tied = []  # of those that can be swapped, one stands for all
+            for number in (number for number, line in ready.items() if line == least):
+                if not any(_swappable(cell, number, other) for other in tied):
+                    tied.append(number)
             lines += (least,)
             paths += [({**placed, number: len(placed)}, lines) for number in tied[1:]]
             placed[tied[0]] = len(placed)
@@ -162,6 +157,18 @@ def _orders(cell: _Cell) -> Iterator[tuple]:
                 f"the cell has more than {_MAX_ORDERS} orders of parts that look alike; it is too large to compare"
             )
         yield lines, tuple(sorted(_renamed(value, placed) for value in cell.outputs))
+
+
+def _swappable(cell: _Cell, one: int, other: int) -> bool:
+    """Whether two terms that read the same could trade places without anyone noticing."""
+    trade = {one: other, other: one}
+
+    def items(value, swap):
+        return frozenset((swap.get(number, number), count) for number, count in value.items())
+
+    return all(items(term.reads, trade) == items(term.reads, {}) for term in cell.terms.values()) and Counter(
+        items(value, trade) for value in cell.outputs
+    ) == Counter(items(value, {}) for value in cell.outputs)
 
 
 def _renamed(value: Value, placed: dict[int, int]) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from dnas.cells.kernels import avg_pool, channel_sum, depthwise_conv, max_pool
+from dnas.cells.kernels import avg_pool, channel_sum, conv3x3, depthwise_conv, max_pool
 
 try:
     from jax import enable_x64
@@ -89,6 +89,16 @@ def test_depthwise_conv_equals_xla_to_second_order(side, stride, dilation, size)
     x, kernel = normal(0, 2, *size, CHANNELS), normal(1, side, side, 1, CHANNELS)
     ours = compiled(lambda *args: gradients(lambda x, kernel: depthwise_conv(x, kernel, stride, dilation), *args))
     theirs = compiled(lambda *args: gradients(lambda x, kernel: conv_by_xla(x, kernel, stride, dilation), *args))
+    assert_equal(ours(x, kernel), theirs(x, kernel))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_conv3x3_equals_xla_to_second_order(size):
+    def by_xla(x, kernel):
+        return lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    x, kernel = normal(0, 2, *size, CHANNELS), normal(1, 3, 3, CHANNELS, 3)
+    ours, theirs = (compiled(lambda *args, f=f: gradients(f, *args)) for f in (conv3x3, by_xla))
     assert_equal(ours(x, kernel), theirs(x, kernel))
 
 

@@ -9,6 +9,7 @@ import pytest
 from dnas.cells import OPS, final_norms, search_norms
 from dnas.cells.init import bias_init, conv_init, init_variables
 from dnas.cells.macro import Classifier
+from dnas.cells.norms import BatchNorm
 from dnas.cells.ops import FactorizedReduce, ReLUConvBN
 
 CHANNELS = 4
@@ -86,6 +87,26 @@ def sharp_sep_conv(dilation):
     return apply
 
 
+def nor_conv(x, params, stride):
+    if "Conv_0" in params:
+        kernel = params["Conv_0"]["kernel"]
+        y = np.einsum("bhwijc,ijcd->bhwd", windows(relu(x), 3, stride, 1), kernel)
+    else:
+        y = relu(x)[:, ::stride, ::stride] @ params["Dense_0"]["kernel"]
+    return norm(y + params["bias"])
+
+
+def noise(x, params, stride):
+    """By the definition: a seed an image, the sum of what each positive number is worth."""
+    worth = 2 * np.arange(x[0].size, dtype=np.uint64) * 2654435761 + 1
+    shape, images = x[0, ::stride, ::stride].shape, []
+    for image in x:
+        seed = np.uint32(worth[image.ravel() > 0].sum() % 2**32)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), seed)
+        images.append(jax.random.normal(key, shape))
+    return np.stack(images)
+
+
 EXPECTED = {
     "none": none,
     "max_pool_3x3": max_pool,
@@ -95,6 +116,9 @@ EXPECTED = {
     "sep_conv_5x5": sep_conv,
     "dil_conv_3x3": dil_conv,
     "dil_conv_5x5": dil_conv,
+    "noise": noise,
+    "nor_conv_1x1": nor_conv,
+    "nor_conv_3x3": nor_conv,
     "flood_conv_3x3": sharp_sep_conv(1),
     "dil_flood_conv_3x3": sharp_sep_conv(2),
     "choke_conv_3x3": sharp_sep_conv(1),
@@ -193,6 +217,8 @@ def test_op_has_these_parameters(name, stride):
     expected = {"sep": [pointwise, depthwise] * 2, "dil": [pointwise, depthwise]}.get(name[:3], [])
     if name == "skip_connect" and stride == 2:
         expected = [(CHANNELS, CHANNELS // 2)] * 2
+    if name.startswith("nor_conv"):
+        expected = [(CHANNELS,), pointwise if name == "nor_conv_1x1" else (3, 3, CHANNELS, CHANNELS)]
     if name in MIDDLE:
         wide = MIDDLE[name]
         expected = [depthwise, (CHANNELS, wide), (3, 3, 1, wide), (wide, CHANNELS)]
@@ -202,10 +228,40 @@ def test_op_has_these_parameters(name, stride):
 @pytest.mark.parametrize("name", OPS)
 def test_final_norms_add_a_scale_and_a_shift_a_norm_and_no_bias(name):
     _, variables, _ = build(name, 2, norms=final_norms(True))
-    norms = 2 if name in MIDDLE else {"sep": 2, "dil": 1, "ski": 1}.get(name[:3], 0)
+    norms = 2 if name in MIDDLE else {"sep": 2, "dil": 1, "ski": 1, "nor": 1}.get(name[:3], 0)
     vectors = [array for array in jax.tree.leaves(variables.get("params", {})) if array.ndim == 1]
     assert len(vectors) == 2 * norms
     assert len(jax.tree.leaves(variables.get("batch_stats", {}))) == 2 * norms
+
+
+@pytest.mark.parametrize("kernel", ["1x1", "3x3"])
+def test_a_bias_shifts_what_a_norm_without_scale_and_running_averages_sees(kernel):
+    """With the statistics of the batch it has no effect; with kept ones it has, until they have followed."""
+    norms = search_norms()._replace(conv=lambda: BatchNorm(affine=False, train=False))
+    op, variables, images = build(f"nor_conv_{kernel}", 1, norms=norms)
+    bias = variables["params"]["bias"]
+    without = {**variables, "params": {**variables["params"], "bias": jnp.zeros_like(bias)}}
+    np.testing.assert_allclose(
+        op.apply(variables, images) - op.apply(without, images), jnp.broadcast_to(bias, images.shape), atol=1e-5
+    )
+
+
+def test_noise_is_standard_normal_differs_between_images_and_edges_and_repeats_for_the_same():
+    op = OPS["noise"](channels=16, stride=1, norms=search_norms())
+    images = jax.random.normal(jax.random.key(0), (8, 16, 16, 16))
+    first, again = op.apply({}, images), op.apply({}, images)
+    other_edge = op.apply({"params": {"edge": jnp.float32(1002)}}, images)
+    np.testing.assert_array_equal(first, again)
+    numbers = np.concatenate([first.ravel(), other_edge.ravel()])
+    assert abs(numbers.mean()) < 0.02 and abs(numbers.std() - 1) < 0.02
+    correlations = np.corrcoef(np.concatenate([first, other_edge]).reshape(16, -1))
+    assert abs(correlations - np.eye(16)).max() < 0.1
+
+
+def test_noise_of_an_image_does_not_depend_on_the_others_of_its_batch():
+    op = OPS["noise"](channels=4, stride=2, norms=search_norms())
+    images = jax.random.normal(jax.random.key(0), (3, 8, 8, 4))
+    np.testing.assert_array_equal(op.apply({}, images)[1:], op.apply({}, images[1:]))
 
 
 @pytest.mark.parametrize(

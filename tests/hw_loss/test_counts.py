@@ -1,5 +1,7 @@
 """Counts as exact integers: published figures, the arrays of a real network, and an independent formula."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -251,3 +253,133 @@ def test_sizes_that_do_not_fit_are_refused(given, message):
 def test_supernet_sizes_that_do_not_fit_are_refused(given):
     with pytest.raises(ValueError, match="cannot be halved|at least one cell"):
         count_supernet(SPACE, **given)
+
+
+NASBENCH201 = dnas.SPACES["nasbench201"]
+# The macs of the benchmark, https://arxiv.org/abs/2001.00326, count the classifier's bias as well: 10 more than ours.
+BENCHMARK = {
+    "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|": (129_306, 15_647_370),
+    "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|": (
+        1_531_546,
+        220_119_690,
+    ),
+    "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|": (73_306, 7_783_050),
+    "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|": (73_306, 7_783_050),
+}
+
+
+@pytest.mark.parametrize("text", BENCHMARK)
+def test_nasbench201_counts_are_those_of_the_benchmark(text):
+    params, macs = BENCHMARK[text]
+    assert count_network(NASBENCH201, dnas.Genotype.from_text(text)) == Counts(params, macs - 10)
+
+
+# Rounded as published: millions of multiply-adds and of parameters.
+ROUNDED = {
+    ("avg_pool_3x3",) * 6: (7.783, 0.0733),
+    ("nor_conv_1x1",) * 6: (31.376, 0.2413),
+    ("nor_conv_3x3", "none", "nor_conv_3x3", "skip_connect", "none", "skip_connect"): (78.562, 0.5594),
+    ("nor_conv_3x3", "nor_conv_3x3", "avg_pool_3x3", "skip_connect", "nor_conv_3x3", "skip_connect"): (113.951, 0.8024),
+    ("nor_conv_3x3", "nor_conv_1x1", "nor_conv_3x3", "skip_connect", "nor_conv_3x3", "nor_conv_3x3"): (153.273, 1.0735),
+}
+
+
+def nasbench201_genotype(ops):
+    spec = NASBENCH201.cells["cell"]
+    return dnas.Genotype(
+        "nasbench201", {"cell": [(*edge, op) for edge, op in zip(spec.edges, ops, strict=True)]}, {"cell": (3,)}
+    )
+
+
+@pytest.mark.parametrize("ops", ROUNDED)
+def test_nasbench201_counts_round_to_the_published_ones(ops):
+    found = count_network(NASBENCH201, nasbench201_genotype(ops))
+    assert (round((found.macs + 10) / 1e6, 3), round(found.params / 1e6, 4)) == ROUNDED[ops]
+
+
+def nasbench201_formula(ops, *, channels=16, num_cells=15, num_classes=10, height=32, width=32):
+    """Params and macs from the paper's description: a norm has two numbers a channel, no convolution has a bias."""
+    areas = [{"nor_conv_1x1": 1, "nor_conv_3x3": 9}.get(op, 0) for op in ops]
+    params = 27 * channels + 2 * channels + 2 * 4 * channels + 4 * channels * num_classes + num_classes
+    macs = height * width * 27 * channels + 4 * channels * num_classes
+    for stage in range(3):
+        wide, pixels = channels << stage, (height >> stage) * (width >> stage)
+        params += num_cells // 3 * sum(area * wide**2 + 2 * wide for area in areas if area)
+        macs += num_cells // 3 * pixels * wide**2 * sum(areas)
+        if stage:  # the residual block: 3x3 from half the channels, 3x3, and 1x1 from half the channels
+            kernels = 9 * wide**2 // 2 + 9 * wide**2 + wide**2 // 2
+            params, macs = params + kernels + 4 * wide, macs + pixels * kernels
+    return Counts(params, macs)
+
+
+@pytest.mark.parametrize("text", BENCHMARK)
+def test_the_nasbench201_formula_gives_the_benchmarks_counts(text):
+    ops = [edge.op for edge in dnas.Genotype.from_text(text).cells["cell"]]
+    params, macs = BENCHMARK[text]
+    assert nasbench201_formula(ops) == Counts(params, macs - 10)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nasbench201_counts_at_other_sizes_equal_the_formula(seed):
+    genotype = random_genotype(jax.random.key(seed), NASBENCH201)
+    found = count_network(NASBENCH201, genotype, channels=4, num_cells=6, num_classes=7, image_size=(12, 8))
+    ops = [edge.op for edge in genotype.cells["cell"]]
+    assert found == nasbench201_formula(ops, channels=4, num_cells=6, num_classes=7, height=12, width=8)
+
+
+@pytest.mark.slow
+def test_all_15_625_nasbench201_networks_have_the_counts_of_the_formula():
+    """The smallest network of three cells for each string; at the published size, of each combination of ops one network."""
+    ops = NASBENCH201.cells["cell"].ops
+    small = dict(channels=1, num_cells=3)
+    published = set()
+    for chosen in itertools.product(ops, repeat=6):
+        genotype = nasbench201_genotype(chosen)
+        found = count_network(NASBENCH201, genotype, **small, image_size=4)
+        assert found == nasbench201_formula(chosen, **small, height=4, width=4), chosen
+        if tuple(sorted(chosen)) not in published:
+            published.add(tuple(sorted(chosen)))
+            assert count_network(NASBENCH201, genotype) == nasbench201_formula(chosen), chosen
+    assert len(published) == 210
+
+
+def test_nasbench201_supernet_costs_what_its_candidates_cost_together():
+    """Every edge has all five ops; norms of candidates have no scale and shift, and convolutions a bias instead."""
+    formula = nasbench201_formula(["nor_conv_1x1", "nor_conv_3x3"] * 6)
+    biases = 5 * 12 * (16 + 32 + 64)
+    assert count_supernet(NASBENCH201) == Counts(formula.params - biases, formula.macs)
+    assert count_supernet(NASBENCH201, affine=True) == formula
+
+
+# Beside the edges a supernet of DARTS has, C = 16 and 8 cells: the stem, 27 * 48 and a norm; the 1x1 convolutions in front of
+# the cells, of the channels that they read; and the classifier.
+READS = [(48, 48), (48, 64), (64, 64), (64, 128), (128, 128), (128, 128), (128, 256), (256, 256)]
+WIDTHS = [16, 16, 32, 32, 32, 64, 64, 64]
+FIXED = 27 * 48 + 2 * 48 + sum(sum(reads) * width for reads, width in zip(READS, WIDTHS, strict=True)) + 256 * 10 + 10
+
+
+def robust_darts_formula(name):
+    """Weights of the candidates on each edge, summed over the cells."""
+    space, total = dnas.SPACES[name], FIXED
+    for number, width in enumerate(WIDTHS):
+        kind = "reduce" if number in (2, 5) else "normal"
+        spec = space.cells[kind]
+        for (source, _), ops in zip(spec.edges, spec.edge_ops or [spec.ops] * 14, strict=True):
+            of_op = {
+                "skip_connect": width**2 if kind == "reduce" and source < 2 else 0,  # two halves of a 1x1 convolution
+                "sep_conv_3x3": 2 * (9 * width + width**2),
+                "dil_conv_3x3": 9 * width + width**2,
+                "dil_conv_5x5": 25 * width + width**2,
+            }
+            total += sum(of_op.get(op, 0) for op in ops)
+    return total
+
+
+def test_darts_supernet_without_its_edges_has_the_fixed_weights():
+    empty = dnas.darts_space(name="empty", ops=("none", "max_pool_3x3"))
+    assert count_supernet(empty).params == FIXED
+
+
+@pytest.mark.parametrize("name", ["s1", "s2", "s3", "s4"])
+def test_robust_darts_supernets_have_weights_for_their_own_candidates_only(name):
+    assert count_supernet(dnas.SPACES[name]).params == robust_darts_formula(name)

@@ -128,7 +128,7 @@ def test_weights_of_a_reduction_whose_strided_edges_have_none_are_inherited():
     sizes = dict(channels=4, num_cells=1, num_classes=5)
     genotype = dnas.argmax_edges()(space, {kind: np.ones((5, 2)) for kind in space.cells})
     weights, network = space.supernet(**sizes).init(KEY, IMAGES), space.network(genotype, **sizes)
-    variables = inherit_weights(space, genotype, weights, network.init(jax.random.key(9), IMAGES))
+    variables = dnas.inherit_weights(space, genotype, weights, network.init(jax.random.key(9), IMAGES))
     stored = weights["cell_0"]["cell"]["edges_stride_1"]["sep_conv_3x3"]["Dense_0"]["kernel"]
     found = variables["params"]["cell_0"]["cell"]["edge_2_3"]["sep_conv_3x3"]["Dense_0"]["kernel"]
     np.testing.assert_array_equal(found, stored[0])

@@ -62,7 +62,7 @@ def study(given: argparse.Namespace, rest: list[str], command: str) -> dict[str,
     if given.space not in dnas.SPACES:
         raise ValueError(f"space {given.space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
     benchmark = load_benchmark(given.benchmark.expanduser(), space=dnas.SPACES[given.space])
-    metric = benchmark.metrics[0] if given.metric is None else given.metric
+    metric = next(iter(benchmark.metrics)) if given.metric is None else given.metric
     benchmark.best(metric)  # refuses a metric that does not exist before any search
     folder = given.runs.expanduser() / given.name
     methods = given.methods.split(",")

@@ -27,14 +27,16 @@ TINY = darts_space(name="tiny", ops=("none", "skip_connect", "avg_pool_3x3"), nu
 
 
 @pytest.mark.parametrize("name", OPS)
+@pytest.mark.contract
 def test_op_keeps_its_contract(name):
     check_op(OPS[name])
 
 
-@pytest.mark.parametrize("kind", SPACES["darts"].cells)
 @pytest.mark.parametrize("name", RELAXATIONS)
-def test_relaxation_keeps_its_contract(name, kind):
-    check_relaxation(RELAXATIONS[name](), SPACES["darts"].cells[kind])
+@pytest.mark.contract
+def test_relaxation_keeps_its_contract(name):
+    for spec in set(SPACES["darts"].cells.values()):  # one, shared by both kinds of cell
+        check_relaxation(RELAXATIONS[name](), spec)
 
 
 OTHER_CELLS = {spec: f"{name}, {kind}" for name, space in SPACES.items() for kind, spec in space.cells.items() if spec != SPEC}
@@ -68,6 +70,7 @@ WRAPPERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.contract
 def test_wrapped_relaxation_keeps_its_contract(name, wrapper):
     check_relaxation(WRAPPERS[wrapper](RELAXATIONS[name]()), SPEC)
 
@@ -83,6 +86,7 @@ def test_wrapped_relaxation_keeps_its_contract(name, wrapper):
     ],
     ids=["two paths", "two paths, edge weights", "max_w, detached", "gumbel, cold", "gumbel, on a schedule"],
 )
+@pytest.mark.contract
 def test_relaxation_with_options_keeps_its_contract(relaxation):
     check_relaxation(relaxation, SPEC)
 
@@ -91,10 +95,12 @@ LONG = [name for name in SPACES if SPACES[name].num_cells > 20]  # tracing them 
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SPACES])
+@pytest.mark.contract
 def test_space_keeps_its_contract(name):
-    check_space(SPACES[name])
+    check_space(SPACES[name], num_cells=None if name in LONG else 3)
 
 
+@pytest.mark.contract
 def test_a_variant_of_a_space_keeps_its_contract():
     check_space(TINY)
 

@@ -1,5 +1,7 @@
 """Products and eigenvalues of the arch Hessian against a dense one."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +21,13 @@ def symmetric(seed, eigenvalues):
     return jnp.asarray(q @ np.diag(eigenvalues) @ q.T, jnp.float32)
 
 
+@partial(jax.jit, static_argnames=("steps", "method"))
+def compiled(matrix, **options):
+    return dominant_eigenvalue(lambda v: matrix @ v, jnp.zeros(len(matrix)), KEY, **options)
+
+
 def largest(matrix, **options):
-    return float(dominant_eigenvalue(lambda v: matrix @ v, jnp.zeros(len(matrix)), KEY, **options))
+    return float(compiled(matrix, **options))
 
 
 SPECTRA = {
@@ -92,13 +99,14 @@ def test_eigenvalue_of_a_quadratic_is_that_of_its_matrix_plus_weight_decay(metho
     def decayed(arch):
         return loss(arch) + 0.5 * decay * sum((leaf**2).sum() for leaf in jax.tree.leaves(arch))
 
-    found = dominant_eigenvalue(hessian_vector_product(decayed, arch), arch, KEY, steps=200, method=method)
+    found = jax.jit(lambda: dominant_eigenvalue(hessian_vector_product(decayed, arch), arch, KEY, steps=200, method=method))()
     assert float(found) == pytest.approx(np.linalg.eigvalsh(matrix)[-1] + decay, rel=1e-4)
 
 
 def test_vmap_over_keys_agrees():
     loss, arch, _ = quadratic()
-    found = jax.vmap(lambda key: dominant_eigenvalue(hessian_vector_product(loss, arch), arch, key))(jax.random.split(KEY, 3))
+    one = jax.vmap(lambda key: dominant_eigenvalue(hessian_vector_product(loss, arch), arch, key))
+    found = jax.jit(one)(jax.random.split(KEY, 3))
     np.testing.assert_allclose(found, 1.5, rtol=1e-4)
 
 
@@ -106,16 +114,16 @@ def test_vmap_over_keys_agrees():
 def supernet_loss():
     """The outer loss of a tiny supernet as a function of arch, whose kernels have gradients of their own."""
     ops = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
-    space = dnas.darts_space(name="tiny", ops=ops, num_nodes=2)
+    space = dnas.darts_space(name="tiny", ops=ops, num_nodes=1)
     supernet = space.supernet(channels=2, num_cells=1, num_classes=3)
     images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
-    weights = supernet.init(jax.random.key(2), images)
+    weights = jax.jit(supernet.init)(jax.random.key(2), images)
 
     def loss(arch):
         mix = {kind: jax.nn.softmax(rows) for kind, rows in arch.items()}
         return classification_loss(supernet.apply(weights, mix, images), jnp.array([0, 1, 2, 0]))[0]
 
-    arch = {kind: jax.random.normal(jax.random.key(3), (5, 5)) for kind in space.cells}
+    arch = {kind: jax.random.normal(jax.random.key(3), (2, 5)) for kind in space.cells}
     return loss, arch
 
 

@@ -1,5 +1,6 @@
 """A search is a function of its seed, stops and goes on without a trace, and refuses at once what cannot work."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def assert_same(one, other):
 
 _PROGRAM = """
 import hashlib, jax, numpy as np, dnas
-space = dnas.darts_space(num_nodes=1)
+space = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3"), num_nodes=1)
 images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 result = dnas.run_search(space, (images, np.arange(40) % 3), channels=2, num_cells=1, epochs=4, batch_size=4, seed=SEED,
                          augmentation=dnas.Augmentation((0.5,), (0.25,), cutout=2), report=lambda progress: None)
@@ -101,13 +102,20 @@ def test_another_seed_gives_another_search():
     assert (one.state.arch["cell"] != other.state.arch["cell"]).any()
 
 
+AUGMENTATION = dnas.Augmentation((0.5,), (0.25,), crop_padding=2, cutout=2)
+
+
+@functools.cache
+def uninterrupted():
+    return search(augmentation=AUGMENTATION)
+
+
 @pytest.mark.parametrize("stop", [1, 4, 5, 12, 20])
 def test_resumed_search_equals_the_uninterrupted_one(stop):
-    augmentation = dnas.Augmentation((0.5,), (0.25,), crop_padding=2, cutout=2)
-    whole = search(augmentation=augmentation)
-    part = search(augmentation=augmentation, max_steps=stop)
+    whole = uninterrupted()
+    part = search(augmentation=AUGMENTATION, max_steps=stop)
     assert int(part.state.step) == stop
-    resumed = search(augmentation=augmentation, resume=lambda state: part.state)
+    resumed = search(augmentation=AUGMENTATION, resume=lambda state: part.state)
     assert_same(resumed.state, whole.state)
     assert resumed.genotype == whole.genotype
     jax.tree.map(np.testing.assert_array_equal, resumed.mix, whole.mix)

@@ -43,6 +43,7 @@ OPTIMIZERS = {name: darts_optimizer(2, 2, arch_gradient=gradient) for name, grad
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.contract
 def test_optimizer_keeps_its_contract(name):
     check_bilevel(OPTIMIZERS[name])
 

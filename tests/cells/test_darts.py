@@ -43,18 +43,13 @@ def count(tree):
     return sum(array.size for array in jax.tree.leaves(tree))
 
 
-def compiled(function):
-    """jit, compiled in a hurry."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 class Supernet:
     """One supernet for the module: its weights, and one compiled function of mix and images."""
 
     def __init__(self):
         supernet = SPACE.supernet(**SIZES)
-        self.weights = compiled(supernet.init)(jax.random.key(0), images())
-        self.apply = compiled(supernet.apply)
+        self.weights = jax.jit(supernet.init)(jax.random.key(0), images())
+        self.apply = jax.jit(supernet.apply)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +62,16 @@ def small_network():
     """A retrained network with an auxiliary head, its variables, and its training step compiled once."""
     network = SPACE.network(dnas.PUBLISHED["PDARTS"], **SIZES, auxiliary=True)
     pictures = images(size=(32, 32))
-    variables = network.init(jax.random.key(0), pictures)
-    train = compiled(lambda variables, key, rate: network.apply(variables, pictures, True, key, rate))
+    variables = jax.jit(network.init)(jax.random.key(0), pictures)
+    train = jax.jit(lambda variables, key, rate: network.apply(variables, pictures, True, key, rate))
     return network, pictures, variables, train
 
 
-@pytest.mark.parametrize("name", [*GENOTYPES])
+# Every op and every source is in the random cells: the published ones are more of the same.
+OFTEN = {"DARTS_V1", "unequal", *RANDOM}
+
+
+@pytest.mark.parametrize("name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in GENOTYPES])
 def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(supernet, name):
     genotype = GENOTYPES[name]
     network = SPACE.network(genotype, **SIZES, norms=search_norms)
@@ -80,7 +79,7 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(supernet, 
     variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)  # every array must be inherited
     variables = dnas.inherit_weights(SPACE, genotype, supernet.weights, variables)
     expected = supernet.apply(supernet.weights, dnas.one_hot_mix(SPACE, genotype), images())
-    both = compiled(lambda variables: [network.apply(variables, images(), train, KEY)[0] for train in (True, False)])
+    both = jax.jit(lambda variables: [network.apply(variables, images(), train, KEY)[0] for train in (True, False)])
     for logits in both(variables):
         np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
 
@@ -217,8 +216,8 @@ def test_auxiliary_head_does_not_change_the_logits():
     _, pictures, variables, train = small_network()
     logits, _ = train(variables, jax.random.key(0), jnp.float32(0.0))
     plain = SPACE.network(dnas.PUBLISHED["PDARTS"], **SIZES)
-    assert set(plain.init(jax.random.key(0), pictures)["params"]) == set(variables["params"]) - {"auxiliary"}
-    found = plain.apply(variables, pictures, True, jax.random.key(0))[0]
+    assert set(jax.eval_shape(plain.init, KEY, pictures)["params"]) == set(variables["params"]) - {"auxiliary"}
+    found = jax.jit(plain.apply, static_argnums=2)(variables, pictures, True, KEY)[0]
     np.testing.assert_allclose(found, logits, atol=1e-4)
 
 
@@ -237,14 +236,14 @@ def test_imagenet_network_has_logits_and_auxiliary_logits(auxiliary):
 def seven_cells(**more):
     """Logits and gradients of a supernet whose stages have two and three cells."""
     supernet = SPACE.supernet(channels=4, num_cells=7, num_classes=3, **more)
-    weights = compiled(SPACE.supernet(channels=4, num_cells=7, num_classes=3).init)(jax.random.key(0), images())
+    weights = jax.jit(SPACE.supernet(channels=4, num_cells=7, num_classes=3).init)(jax.random.key(0), images())
     mix = {kind: jax.random.uniform(jax.random.key(number), (14, 8)) for number, kind in enumerate(SPACE.cells)}
 
     def value(weights, mix, pictures):
         logits = supernet.apply(weights, mix, pictures)
         return jax.nn.log_softmax(logits)[:, 0].sum(), logits
 
-    return compiled(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(weights, mix, images())
+    return jax.jit(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(weights, mix, images())
 
 
 @pytest.mark.parametrize("more", [{"remat": False}, {"schedule": "waves"}], ids=str)
@@ -256,9 +255,9 @@ def test_every_schedule_computes_the_same_supernet(more):
 @pytest.mark.slow
 def test_partial_channels_under_both_schedules_are_the_same_supernet():
     sizes = dict(channels=4, num_cells=3, num_classes=3, partial_channels=2)
-    weights = compiled(SPACE.supernet(**sizes).init)(jax.random.key(0), images())
+    weights = jax.jit(SPACE.supernet(**sizes).init)(jax.random.key(0), images())
     mix = {kind: jax.random.uniform(jax.random.key(1), (14, 8)) for kind in SPACE.cells}
-    logits = [compiled(SPACE.supernet(**sizes, schedule=s).apply)(weights, mix, images()) for s in ("edges", "waves")]
+    logits = [jax.jit(SPACE.supernet(**sizes, schedule=s).apply)(weights, mix, images()) for s in ("edges", "waves")]
     np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)
 
 
@@ -270,7 +269,7 @@ def test_published_partial_supernet_has_299_578_weights():
 
 def test_sampled_supernet_equals_the_weighted_one_at_a_one_hot_mix(supernet):
     genotype_like = {kind: jax.nn.one_hot(jax.random.randint(jax.random.key(3), (14,), 0, 8), 8) for kind in SPACE.cells}
-    sampled = compiled(SPACE.supernet(**SIZES, sampled=True).apply)
+    sampled = jax.jit(SPACE.supernet(**SIZES, sampled=True).apply)
     expected = supernet.apply(supernet.weights, genotype_like, images())
     np.testing.assert_allclose(sampled(supernet.weights, genotype_like, images()), expected, atol=1e-4)
 
@@ -286,10 +285,10 @@ def test_bfloat16_gives_float32_logits_and_gradients_near_those_of_float32():
 
 def test_bfloat16_network_keeps_its_averages_in_float32():
     network = SPACE.network(dnas.PUBLISHED["DARTS_V2"], **SIZES, dtype="bfloat16")
-    variables = compiled(network.init)(jax.random.key(0), images())
-    step = compiled(lambda variables: network.apply(variables, images(), True, KEY, 0.1))
+    variables = jax.jit(network.init)(jax.random.key(0), images())
+    step = jax.jit(lambda variables: network.apply(variables, images(), True, KEY, 0.1))
     logits, updated = step(variables)
-    again = compiled(lambda variables: network.apply(variables, images(), False, KEY)[0])(updated)
+    again = jax.jit(lambda variables: network.apply(variables, images(), False, KEY)[0])(updated)
     assert logits.dtype == again.dtype == jnp.float32
     chex.assert_trees_all_equal_shapes_and_dtypes(updated, variables)
 

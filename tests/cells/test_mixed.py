@@ -17,8 +17,6 @@ try:
 except ImportError:  # jax before 0.8
     from jax.experimental import enable_x64
 
-HURRY = {"xla_backend_optimization_level": 0}
-
 CHANNELS, BATCH, SIZE = 4, 2, 6
 NAMES = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
 
@@ -165,7 +163,7 @@ def test_float64_gradients_of_a_cell_equal_those_by_hand_to_1e_8_and_so_do_secon
                     for g, w in zip(*map(jax.tree.leaves, (first(weights, xs, mix), weights)), strict=True)
                 )
 
-            return jax.jit(lambda *args: (first(*args), jax.grad(along, 2)(*args)), compiler_options=HURRY)(*wide)
+            return jax.jit(lambda *args: (first(*args), jax.grad(along, 2)(*args)))(*wide)
 
         ours = second(lambda w, xs, m: module.apply({"params": w}, xs, m))
         theirs = second(lambda w, xs, m: by_hand(w, xs, m, 2))

@@ -129,8 +129,8 @@ def test_gradients_of_normalize_equal_the_automatic_ones_to_second_order(mapped)
                 return jax.grad(value)(x, cotangent), jax.grad(inner, (0, 1))(x, cotangent, direction)
 
             if mapped:
-                return jax.vmap(gradients)(x, cotangent, direction)
-            return gradients(x[0], cotangent[0], direction[0])
+                return jax.jit(jax.vmap(gradients))(x, cotangent, direction)
+            return jax.jit(gradients)(x[0], cotangent[0], direction[0])
 
         pairs = zip(
             jax.tree.leaves(both(lambda x: normalize(x, None, None, EPS)[0])), jax.tree.leaves(both(naive)), strict=True

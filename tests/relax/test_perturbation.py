@@ -1,5 +1,7 @@
 """SmoothDARTS's perturbations."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,8 +22,13 @@ def loss(mix):
     return sum(jnp.square(mix[kind] - TARGET[kind]).sum() for kind in MIX)
 
 
+@partial(jax.jit, static_argnums=0)
+def compiled(perturbation, key, step, mix):
+    return perturbation(key, step, loss, mix)
+
+
 def perturbed(perturbation, seed=0, step=0, mix=MIX):
-    return perturbation(jax.random.key(seed), jnp.asarray(step), loss, mix)
+    return compiled(perturbation, jax.random.key(seed), jnp.asarray(step), mix)
 
 
 @BOTH
@@ -33,8 +40,9 @@ def test_without_a_radius_the_mix_is_left_as_it_is_to_the_last_bit(factory, radi
 @BOTH
 @pytest.mark.parametrize("radius", [0.03, 0.3, 5.0])
 def test_rows_keep_their_sum_and_their_zeros(factory, radius):
+    perturbation = factory(radius)
     for seed in range(3):
-        new = perturbed(jax.jit(factory(radius), static_argnums=2), seed)
+        new = perturbed(perturbation, seed)
         for kind in MIX:
             assert (new[kind] >= 0).all() and jnp.isfinite(new[kind]).all()
             np.testing.assert_allclose(new[kind].sum(1), MIX[kind].sum(1), rtol=1e-5)
@@ -61,8 +69,9 @@ def test_a_row_that_loses_all_its_weight_gives_it_to_the_op_that_lost_least():
 
 
 def test_the_adversary_never_lowers_the_loss_and_beats_a_random_move():
+    both = random_perturbation(0.1), adversarial_perturbation(0.1)
     for seed in range(5):
-        random, adversary = (perturbed(factory(0.1), seed) for factory in (random_perturbation, adversarial_perturbation))
+        random, adversary = (perturbed(perturbation, seed) for perturbation in both)
         assert loss(adversary) > loss(MIX)
         assert loss(adversary) > loss(random)
 
@@ -109,8 +118,8 @@ def test_mixes_for_each_image_are_perturbed_row_by_row(factory):
 def test_vmap_over_seeds_equals_one_by_one():
     keys = jax.random.split(jax.random.key(0), 3)
     for factory in (random_perturbation, adversarial_perturbation):
-        together = jax.vmap(lambda key, factory=factory: factory(0.1)(key, 0, loss, MIX))(keys)
-        alone = [factory(0.1)(key, 0, loss, MIX) for key in keys]
+        one = partial(compiled, factory(0.1), step=0, mix=MIX)
+        together, alone = jax.vmap(one)(keys), [one(key) for key in keys]
         np.testing.assert_allclose(together["normal"], jnp.stack([mix["normal"] for mix in alone]), atol=1e-5)
 
 

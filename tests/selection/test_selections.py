@@ -52,6 +52,7 @@ def edges_of(genotype):
 
 @pytest.mark.parametrize("space", [DARTS, TINY], ids=lambda space: space.name)
 @pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.contract
 def test_selection_keeps_its_contract(name, space):
     check_selection(SELECTIONS[name](), space)
 
@@ -59,6 +60,7 @@ def test_selection_keeps_its_contract(name, space):
 @pytest.mark.parametrize(
     "selection", [argmax_edges(), threshold(), top_edges(1), skip_budget(selection=top_edges(1), kind="cell")]
 )
+@pytest.mark.contract
 def test_selection_keeps_its_contract_on_nasbench201(selection):
     check_selection(selection, NASBENCH)
 

@@ -101,6 +101,7 @@ def test_the_error_for_a_missing_file_says_where_one_is_published(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"\x80\x04\x95\xff", b"\x1f\x8b", gzip.compress(GOOD.encode())[:-9], gzip.compress(GOOD.encode())[:30] + b"x" * 30],
+    ids=["pickle", "head alone", "cut", "spoiled"],
 )
 def test_a_file_of_another_kind_or_cut_short_is_refused(tmp_path, content):
     (tmp_path / "a.csv.gz").write_bytes(content)

@@ -17,11 +17,12 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import OPS, SPACES, darts_space, widen_weights
+from dnas.cells import OPS, SPACES, darts_space, recurrent_space, widen_weights
 from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
+from dnas.language import make_perplexity
 from dnas.loop import Progress
 from dnas.published import PUBLISHED
 from dnas.relax import (
@@ -46,8 +47,10 @@ from dnas.relax import (
     with_prior,
 )
 from dnas.retrain import RetrainResult, RetrainState, final_sgd, make_evaluation, retrain
+from dnas.retrain_text import TextRetrainResult, TextRetrainState, retrain_text, text_sgd
 from dnas.rules import RULES, Observed, Rule, Verdict, perturbation_epochs
 from dnas.search import Search, SearchResult, SearchState, make_search, run_search
+from dnas.search_text import TextSearchState, recurrent_optimizer, search_text
 from dnas.selection import (
     SELECTIONS,
     Selection,
@@ -60,7 +63,19 @@ from dnas.selection import (
     threshold,
     top_edges,
 )
-from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype, inherit_weights, one_hot_mix
+from dnas.space import (
+    CellSpec,
+    LayerSpec,
+    Network,
+    SearchSpace,
+    SequenceNetwork,
+    SequenceSupernet,
+    Supernet,
+    check_genotype,
+    inherit_weights,
+    one_hot_mix,
+)
+from dnas.text import Text, read_text, unigram_perplexity
 
 __all__ = [
     "Augmentation",
@@ -89,7 +104,13 @@ __all__ = [
     "SearchSpace",
     "SearchState",
     "Selection",
+    "SequenceNetwork",
+    "SequenceSupernet",
     "Supernet",
+    "Text",
+    "TextRetrainResult",
+    "TextRetrainState",
+    "TextSearchState",
     "Verdict",
     "adversarial_perturbation",
     "alternating",
@@ -125,6 +146,7 @@ __all__ = [
     "inherit_weights",
     "keep_pair_mass",
     "make_evaluation",
+    "make_perplexity",
     "make_search",
     "max_w",
     "one_hot_mix",
@@ -134,10 +156,15 @@ __all__ = [
     "random_genotype",
     "random_perturbation",
     "rarts",
+    "read_text",
+    "recurrent_optimizer",
+    "recurrent_space",
     "relax",
     "retrain",
+    "retrain_text",
     "rules",
     "run_search",
+    "search_text",
     "selection",
     "sgd",
     "sigmoid",
@@ -147,8 +174,10 @@ __all__ = [
     "softmax",
     "sparsemax",
     "strongest_ops",
+    "text_sgd",
     "threshold",
     "top_edges",
+    "unigram_perplexity",
     "unrolled",
     "widen_weights",
     "with_prior",

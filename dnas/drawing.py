@@ -6,7 +6,7 @@ _COLOURS = ("#2f6db3", "#c4473a", "#3c8d5a", "#7d57a8", "#c77d1e", "#23868c", "#
 _NODE, _GAP, _LANE, _MARGIN = 46, 130, 26, 24  # pixels: node width, space between nodes, height of a lane, margin
 
 
-def draw_cells(cells, concat) -> str:
+def draw_cells(cells, concat, output="concatenation") -> str:
     """Returns one SVG picture of all cells.
 
     The nodes of a cell stand in a row; every edge runs in a lane of its own above the row, labelled with its op, so that
@@ -15,12 +15,13 @@ def draw_cells(cells, concat) -> str:
     Args:
       cells: {kind: [(source, target, op), ...]}.
       concat: {kind: node numbers}.
+      output: what is made of these nodes.
     """
     ops = sorted({op for edges in cells.values() for _, _, op in edges})
     colours = {op: _COLOURS[number % len(_COLOURS)] for number, op in enumerate(ops)}
     parts, top, width = [], 0, 0
     for kind, edges in cells.items():
-        picture, cell_width, cell_height = _draw_cell(kind, edges, concat[kind], colours)
+        picture, cell_width, cell_height = _draw_cell(kind, edges, concat[kind], colours, output)
         parts.append(f'<g transform="translate(0 {top})">{picture}</g>')
         top, width = top + cell_height, max(width, cell_width)
     return (
@@ -29,7 +30,7 @@ def draw_cells(cells, concat) -> str:
     )
 
 
-def _draw_cell(kind, edges, concat, colours):
+def _draw_cell(kind, edges, concat, colours, output):
     sources = {source for source, _, _ in edges}
     targets = {target for _, target, _ in edges}
     nodes = range(max(targets) + 1)
@@ -62,7 +63,7 @@ def _draw_cell(kind, edges, concat, colours):
                 'stroke="#444"/>'
             )
     outputs = ", ".join(map(str, concat))
-    legend = f"output: concatenation of nodes {outputs}" if len(concat) > 1 else f"output: node {outputs}"
+    legend = f"output: {output} of nodes {outputs}" if len(concat) > 1 else f"output: node {outputs}"
     parts.append(f'<text x="{_MARGIN}" y="{row + 44}" fill="#666">{legend}</text>')
     return "".join(parts), left[nodes[-1]] + _NODE + _MARGIN, row + 56
 

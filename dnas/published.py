@@ -23,6 +23,12 @@ def _darts(normal: str, reduce: str) -> Genotype:
     return Genotype("darts", {"normal": _cell(normal), "reduce": _cell(reduce)})
 
 
+def _recurrent(text: str) -> Genotype:
+    """The recurrent cell of "op source, op source, ...": one a node, in the order of the nodes from 1 on."""
+    pairs = [pair.split() for pair in text.split(",")]
+    return Genotype("recurrent", {"recurrent": [(int(source), number, op) for number, (op, source) in enumerate(pairs, 1)]})
+
+
 PUBLISHED = {
     "DARTS_V1": _darts(
         "sep3 1, sep3 0, skip 0, sep3 1, skip 0, sep3 1, sep3 0, skip 2",
@@ -53,4 +59,7 @@ PUBLISHED = {
         "sep3 0, sep3 1, skip 0, sep5 1, sep3 0, skip 1, skip 0, skip 1",
         "max 0, sep3 1, max 0, dil5 2, max 0, skip 2, max 0, skip 2",
     ),
+    # The recurrent cells of DARTS, quark0/darts rnn/genotypes.py, of first and second order.
+    "DARTS_RNN_V1": _recurrent("relu 0, relu 1, tanh 2, relu 3, relu 4, identity 1, relu 5, relu 1"),
+    "DARTS_RNN_V2": _recurrent("sigmoid 0, relu 1, relu 1, identity 1, tanh 2, sigmoid 5, tanh 3, relu 5"),
 }

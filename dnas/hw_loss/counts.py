@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dnas.genotype import Genotype
-from dnas.space import SearchSpace, check_genotype
+from dnas.space import SearchSpace, check_genotype, check_inputs
 
 
 class Counts(NamedTuple):
@@ -50,6 +50,7 @@ def count_network(
       >>> count_network(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"])
       Counts(params=3349342, macs=528359040)
     """
+    check_inputs(space, "images")
     check_genotype(space, genotype)
     sizes = {
         "channels": space.final_channels if channels is None else channels,

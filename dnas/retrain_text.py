@@ -126,8 +126,10 @@ def retrain_text(
     test = make_perplexity(network.apply, network.start, text.test, batch_size=1, window=window)
 
     def at_epoch_end(state: TextRetrainState) -> tuple[TextRetrainState, dict[str, Any], bool]:
-        epoch, perplexity = (int(state.step) - 1) // steps_per_epoch, valid(state.average)
-        loss = np.log(perplexity)
+        perplexity = valid(state.average)
+        if int(state.step) % steps_per_epoch:  # ended early: a longer run would not have stopped here
+            return state, {"valid_perplexity": perplexity}, False
+        epoch, loss = int(state.step) // steps_per_epoch - 1, np.log(perplexity)
         if loss < state.losses.min():
             state = state._replace(best=state.average)
         before = np.asarray(state.losses[: max(epoch - patience, 0)])
@@ -148,4 +150,5 @@ def retrain_text(
         report=report,
         announce=announce,
     )
-    return TextRetrainResult(test(state.best), valid(state.best), state.best, state, history)
+    weights = state.average if np.log(valid(state.average)) < state.losses.min() else state.best
+    return TextRetrainResult(test(weights), valid(weights), weights, state, history)

@@ -123,3 +123,8 @@ def test_output_nodes_are_marked_and_named():
     assert "output: concatenation of nodes 1, 3" in texts(root)
     double = [element for element in root.iter(f"{SVG}rect") if element.get("fill") == "none"]
     assert len(double) == 2
+
+
+def test_the_output_of_a_recurrent_cell_is_the_mean_of_its_nodes():
+    root = ElementTree.fromstring(PUBLISHED["DARTS_RNN_V2"]._repr_svg_())
+    assert "output: mean of nodes 1, 2, 3, 4, 5, 6, 7, 8" in texts(root)

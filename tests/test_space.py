@@ -85,8 +85,9 @@ def test_genotype_that_does_not_fit_is_refused_with_the_reason(name, check):
 @pytest.mark.parametrize("name", dnas.PUBLISHED)
 def test_one_hot_mix_holds_a_one_for_each_edge_of_the_genotype(name):
     genotype = dnas.PUBLISHED[name]
-    for kind, rows in one_hot_mix(DARTS, genotype).items():
-        cell = DARTS.cells[kind]
+    space = dnas.SPACES[genotype.space]
+    for kind, rows in one_hot_mix(space, genotype).items():
+        cell = space.cells[kind]
         ones = {(*cell.edges[row], cell.ops[column]) for row, column in zip(*np.nonzero(np.asarray(rows)), strict=True)}
         assert ones == set(genotype.cells[kind])
         assert float(rows.sum()) == len(genotype.cells[kind])

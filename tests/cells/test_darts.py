@@ -31,7 +31,8 @@ UNEQUAL = dnas.Genotype(
     },
 )
 
-GENOTYPES = {**dnas.PUBLISHED, **RANDOM, "unequal": UNEQUAL}
+PUBLISHED = {name: genotype for name, genotype in dnas.PUBLISHED.items() if genotype.space == "darts"}
+GENOTYPES = {**PUBLISHED, **RANDOM, "unequal": UNEQUAL}
 
 
 def images(seed=0, size=(8, 8)):

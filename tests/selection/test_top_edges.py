@@ -86,7 +86,8 @@ def test_selection_depends_on_the_order_of_weights_only(change):
 @pytest.mark.parametrize("name", dnas.PUBLISHED)
 def test_published_cell_is_selected_from_its_one_hot_mix(name):
     genotype = dnas.PUBLISHED[name]
-    again = top_edges()(DARTS, one_hot_mix(DARTS, genotype))
+    space = dnas.SPACES[genotype.space]
+    again = top_edges(space.edges_per_node)(space, one_hot_mix(space, genotype))
     assert {kind: set(edges) for kind, edges in again.cells.items()} == {k: set(v) for k, v in genotype.cells.items()}
 
 

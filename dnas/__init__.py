@@ -26,6 +26,7 @@ from dnas.cells import (
     layerwise_space,
     nasbench201_space,
     proxylessnas_space,
+    recurrent_space,
     robust_darts_space,
     widen_weights,
 )
@@ -33,6 +34,7 @@ from dnas.data import Augmentation, plain_augmentation
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
+from dnas.language import make_perplexity
 from dnas.loop import Progress
 from dnas.published import PUBLISHED
 from dnas.relax import (
@@ -57,8 +59,10 @@ from dnas.relax import (
     with_prior,
 )
 from dnas.retrain import RetrainResult, RetrainState, final_sgd, make_evaluation, retrain
+from dnas.retrain_text import TextRetrainResult, TextRetrainState, retrain_text, text_sgd
 from dnas.rules import RULES, Observed, Rule, Verdict, perturbation_epochs
 from dnas.search import Search, SearchResult, SearchState, make_search, run_search
+from dnas.search_text import TextSearchState, recurrent_optimizer, search_text
 from dnas.selection import (
     SELECTIONS,
     Selection,
@@ -71,7 +75,19 @@ from dnas.selection import (
     threshold,
     top_edges,
 )
-from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype, inherit_weights, one_hot_mix
+from dnas.space import (
+    CellSpec,
+    LayerSpec,
+    Network,
+    SearchSpace,
+    SequenceNetwork,
+    SequenceSupernet,
+    Supernet,
+    check_genotype,
+    inherit_weights,
+    one_hot_mix,
+)
+from dnas.text import Text, read_text, unigram_perplexity
 
 __all__ = [
     "Augmentation",
@@ -100,7 +116,13 @@ __all__ = [
     "SearchSpace",
     "SearchState",
     "Selection",
+    "SequenceNetwork",
+    "SequenceSupernet",
     "Supernet",
+    "Text",
+    "TextRetrainResult",
+    "TextRetrainState",
+    "TextSearchState",
     "Verdict",
     "adversarial_perturbation",
     "alternating",
@@ -139,6 +161,7 @@ __all__ = [
     "keep_pair_mass",
     "layerwise_space",
     "make_evaluation",
+    "make_perplexity",
     "make_search",
     "max_w",
     "nasbench201_space",
@@ -150,11 +173,16 @@ __all__ = [
     "random_genotype",
     "random_perturbation",
     "rarts",
+    "read_text",
+    "recurrent_optimizer",
+    "recurrent_space",
     "relax",
     "retrain",
+    "retrain_text",
     "robust_darts_space",
     "rules",
     "run_search",
+    "search_text",
     "selection",
     "sgd",
     "sigmoid",
@@ -165,8 +193,10 @@ __all__ = [
     "sparsemax",
     "strongest_ops",
     "tabular",
+    "text_sgd",
     "threshold",
     "top_edges",
+    "unigram_perplexity",
     "unrolled",
     "widen_weights",
     "with_prior",

@@ -221,8 +221,10 @@ def _check_absent(relaxation, arch, spec, product):
 def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
     """Checks a search space: its cells, its layers, genotypes, and the shapes of its networks, none of which is run.
 
+    Networks that read tokens have no layers; their hidden states fit from one window to the next.
+
     Args:
-      num_cells: length of the networks; that of the space's supernet unless given.
+      num_cells: length of the networks of images; that of the space's supernet unless given.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -233,6 +235,9 @@ def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
     """
     for kind, spec in space.cells.items():
         _check_cell(kind, spec)
+    if space.inputs == "tokens":
+        _check_sequences(space, _check_genotypes(space))
+        return
     num_cells = space.num_cells if num_cells is None else num_cells
     _check_layers(space, num_cells)
     genotype = _check_genotypes(space)
@@ -324,6 +329,33 @@ def _check_network(space, genotype, num_cells):
             chex.assert_shape(logits, (_BATCH, _CLASSES))
             chex.assert_type(logits, jnp.float32)
             _assert_same_structure(dict(updated), dict(variables))
+
+
+def _check_sequences(space, genotype):
+    sizes = dict(channels=_CHANNELS, num_classes=_CLASSES)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
+    tokens = jax.ShapeDtypeStruct((_BATCH, 3), jnp.int32)
+    mix = {kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()}
+    networks = {"supernet": (space.supernet(**sizes), (mix,)), "network": (space.network(genotype, **sizes), ())}
+    for name, (network, arguments) in networks.items():
+        with _law(f"{name}.init(key) returns float32 weights and works under vmap"):
+            weights = jax.eval_shape(jax.vmap(network.init), keys)
+            chex.assert_type(jax.tree.leaves(weights), jnp.float32)
+            chex.assert_tree_shape_prefix(weights, (_SEEDS,))
+        for train in (True, False):
+            with _law(f"{name}.apply with train={train} returns float32 logits [B, T, V] and states [B, T, H] that go on"):
+
+                def apply(weights, *arguments, network=network, train=train):
+                    *mix, tokens, key = arguments
+                    logits, states = network.apply(weights, *mix, tokens, network.start(_BATCH), train, key)
+                    return logits, network.apply(weights, *mix, tokens, states[:, -1], train, key)[1], network.start(_BATCH)
+
+                over_seeds = jax.vmap(apply, (0, *[None] * (len(arguments) + 2)))
+                logits, states, start = jax.eval_shape(over_seeds, weights, *arguments, tokens, key)
+                chex.assert_shape(logits, (_SEEDS, *tokens.shape, _CLASSES))
+                chex.assert_shape(states, (_SEEDS, *tokens.shape, start.shape[-1]))
+                chex.assert_type((logits, states), jnp.float32)
 
 
 def check_selection(selection: Selection, space: SearchSpace) -> None:

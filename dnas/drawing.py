@@ -9,7 +9,7 @@ _BOX, _HEIGHT, _STEP, _ROW = 96, 30, 118, 64  # of a chain: width and height of 
 _IN_ROW, _CHAIN = 8, 5  # boxes in a row; a chain of so many edges is drawn as boxes
 
 
-def draw_cells(cells, concat) -> str:
+def draw_cells(cells, concat, output="concatenation") -> str:
     """Returns one SVG picture of all cells.
 
     The nodes of a cell stand in a row; every edge runs in a lane of its own above the row, labelled with its op, so that
@@ -19,13 +19,16 @@ def draw_cells(cells, concat) -> str:
     Args:
       cells: {kind: [(source, target, op), ...]}.
       concat: {kind: node numbers}.
+      output: what is made of these nodes.
     """
     ops = sorted({op for edges in cells.values() for _, _, op in edges} - {"none"})
     colours = {op: _COLOURS[number % len(_COLOURS)] for number, op in enumerate(ops)} | {"none": _NOTHING}
     parts, top, width = [], 0, 0
     for kind, edges in cells.items():
-        draw = _draw_chain if _is_chain(edges, concat[kind]) else _draw_cell
-        picture, cell_width, cell_height = draw(kind, edges, concat[kind], colours)
+        if _is_chain(edges, concat[kind]):
+            picture, cell_width, cell_height = _draw_chain(kind, edges, colours)
+        else:
+            picture, cell_width, cell_height = _draw_cell(kind, edges, concat[kind], colours, output)
         parts.append(f'<g transform="translate(0 {top})">{picture}</g>')
         top, width = top + cell_height, max(width, cell_width)
     return (
@@ -39,8 +42,7 @@ def _is_chain(edges, concat) -> bool:
     return linked and len(edges) >= _CHAIN and tuple(concat) == (len(edges),)
 
 
-def _draw_chain(kind, edges, concat, colours):
-    del concat
+def _draw_chain(kind, edges, colours):
     parts = [_title(kind)]
     for number, (source, _, op) in enumerate(edges):
         x, y = _MARGIN + number % _IN_ROW * _STEP, _MARGIN + 28 + number // _IN_ROW * _ROW
@@ -74,7 +76,7 @@ def _title(kind) -> str:
     return f'<text x="{_MARGIN}" y="{_MARGIN}" font-size="15" font-weight="bold" fill="#222">{escape(kind)}</text>'
 
 
-def _draw_cell(kind, edges, concat, colours):
+def _draw_cell(kind, edges, concat, colours, output):
     sources = {source for source, _, _ in edges}
     targets = {target for _, target, _ in edges}
     nodes = range(max(targets) + 1)
@@ -107,7 +109,7 @@ def _draw_cell(kind, edges, concat, colours):
                 'stroke="#444"/>'
             )
     outputs = ", ".join(map(str, concat))
-    legend = f"output: concatenation of nodes {outputs}" if len(concat) > 1 else f"output: node {outputs}"
+    legend = f"output: {output} of nodes {outputs}" if len(concat) > 1 else f"output: node {outputs}"
     parts.append(f'<text x="{_MARGIN}" y="{row + 44}" fill="#666">{legend}</text>')
     return "".join(parts), left[nodes[-1]] + _NODE + _MARGIN, row + 56
 

@@ -24,9 +24,9 @@ class Edge(NamedTuple):
 class Genotype:
     """The cells of one discrete architecture, by kind: frozen, hashable, independent of the order of the kinds.
 
-    Nodes of a cell are numbered from 0, its inputs first. A cell's output is the concatenation of the nodes in
-    `concat[kind]`; a kind that is not in `concat` concatenates every node that an edge enters. An entry that only repeats
-    this default is dropped, so that equal cells compare equal.
+    Nodes of a cell are numbered from 0, its inputs first. A cell's output is the concatenation, in a recurrent cell the
+    mean, of the nodes in `concat[kind]`; a kind that is not in `concat` has every node that an edge enters. An entry that
+    only repeats this default is dropped, so that equal cells compare equal.
 
     Args:
       space: name of the search space, such as "darts".
@@ -88,6 +88,8 @@ class Genotype:
         * that of the original DARTS code: "Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5],
           reduce=[...], reduce_concat=range(2, 6))". Every node has the same number of entries, in the order of the
           nodes; as in that code, the nodes follow two inputs. Its space is "darts";
+        * that of its recurrent cells: "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ...], concat=range(1, 9))", one entry
+          a node after node 0. Its space is "recurrent";
         * that of NAS-Bench-201: "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|";
         * that of layer-wise spaces, their name and a block for each layer: "fbnet: k3_e1, k3_e6, skip_connect, ...";
         * the JSON of `to_json`.
@@ -105,6 +107,8 @@ class Genotype:
         if stripped.startswith("|"):
             return cls("nasbench201", *notation.parse_nasbench201(stripped))
         if stripped.startswith("Genotype"):
+            if notation.is_recurrent(stripped):
+                return cls("recurrent", *notation.parse_recurrent(stripped))
             return cls("darts", *notation.parse_original(stripped))
         if notation.is_layers(stripped):
             return cls(*notation.parse_layers(stripped))
@@ -117,8 +121,9 @@ class Genotype:
     def to_text(self) -> str:
         """Returns the original notation of the space: `from_text` reads it back to an equal genotype.
 
-        A genotype of one kind "layers" is written as layer-wise ones are. Of others, only the name of another space than
-        "darts" and "nasbench201" is lost: the notation has no place for it.
+        A genotype of one kind "layers" is written as layer-wise ones are, one of one kind "recurrent" as recurrent cells are.
+        Outside of layer-wise spaces, the name of another space than "darts", "nasbench201" and "recurrent" is lost: the
+        notations have no place for it.
 
         Raises:
           ValueError: if the notation cannot hold this genotype (in the original notation every node of a cell has the
@@ -126,7 +131,10 @@ class Genotype:
         """
         if set(self.cells) == {"layers"}:
             return notation.write_layers(self.space, self.cells, {"layers": self.concat_of("layers")})
-        write = notation.write_nasbench201 if self.space == "nasbench201" else notation.write_original
+        if self._is_recurrent():
+            write = notation.write_recurrent
+        else:
+            write = notation.write_nasbench201 if self.space == "nasbench201" else notation.write_original
         return write(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
 
     @classmethod
@@ -155,7 +163,11 @@ class Genotype:
 
     def _repr_svg_(self) -> str:
         """Returns the cells drawn as SVG: a notebook shows a genotype this way."""
-        return drawing.draw_cells(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
+        output = "mean" if self._is_recurrent() else "concatenation"
+        return drawing.draw_cells(self.cells, {kind: self.concat_of(kind) for kind in self.cells}, output)
+
+    def _is_recurrent(self) -> bool:
+        return set(self.cells) == {"recurrent"} and self.space not in ("darts", "nasbench201")
 
 
 class _FrozenDict(dict):

@@ -16,18 +16,7 @@ def parse_original(text: str) -> tuple[Cells, Concat]:
     The notation of quark0/darts, cnn/genotypes.py: each cell has two inputs, and every later node the same number of
     entries. Raises ValueError with the place in the text.
     """
-    try:
-        call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        where = f" at line {error.lineno}, column {error.offset}" if getattr(error, "lineno", None) else ""
-        raise ValueError(f"the genotype is not well-formed{where}: {error}") from None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype" or call.args:
-        raise ValueError("a genotype in the original notation is one call 'Genotype(normal=..., normal_concat=..., ...)'")
-    fields = {}
-    for keyword in call.keywords:
-        if keyword.arg is None or keyword.arg in fields:
-            raise ValueError(f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a plain field")
-        fields[keyword.arg] = keyword.value
+    fields = read_fields(text)
     kinds = [name for name in fields if not name.endswith("_concat")]
     if not kinds:
         raise ValueError("the genotype has no cells; write normal=[(op, node), ...], reduce=[(op, node), ...]")
@@ -43,6 +32,23 @@ def parse_original(text: str) -> tuple[Cells, Concat]:
         concat[kind] = _read_nodes(f"{kind}_concat", concats[kind])
         cells[kind] = _edges_of_pairs(kind, pairs, concat[kind])
     return cells, concat
+
+
+def read_fields(text: str) -> dict[str, ast.expr]:
+    """Returns the fields of "Genotype(name=..., ...)", unread. Raises ValueError with the place in the text."""
+    try:
+        call = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        where = f" at line {error.lineno}, column {error.offset}" if getattr(error, "lineno", None) else ""
+        raise ValueError(f"the genotype is not well-formed{where}: {error}") from None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype" or call.args:
+        raise ValueError("a genotype in the original notation is one call 'Genotype(normal=..., normal_concat=..., ...)'")
+    fields = {}
+    for keyword in call.keywords:
+        if keyword.arg is None or keyword.arg in fields:
+            raise ValueError(f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a plain field")
+        fields[keyword.arg] = keyword.value
+    return fields
 
 
 def _at(node) -> str:
@@ -104,6 +110,34 @@ def _edges_of_pairs(kind, pairs, concat) -> list[tuple[int, int, str]]:
             )
         edges.append((source, target, op))
     return edges
+
+
+def is_recurrent(text: str) -> bool:
+    """Returns whether the text is in the notation of quark0/darts, rnn/genotypes.py, which `parse_recurrent` reads."""
+    return set(read_fields(text)) == {"recurrent", "concat"}
+
+
+def parse_recurrent(text: str) -> tuple[Cells, Concat]:
+    """Returns (cells, concat) of "Genotype(recurrent=[(op, source), ...], concat=range(1, 9))": one entry a node, from 1 on."""
+    fields = read_fields(text)
+    edges = []
+    for node, (op, source) in enumerate(_read_pairs("recurrent", fields["recurrent"]), start=1):
+        if source >= node:
+            raise ValueError(f"pair {node - 1} of the cell, {(op, source)}, belongs to node {node}: its source must be below")
+        edges.append((source, node, op))
+    return {"recurrent": edges}, {"recurrent": _read_nodes("concat", fields["concat"])}
+
+
+def write_recurrent(cells: Cells, concat: Concat) -> str:
+    """Returns the text that `parse_recurrent` reads back to the same cell, or raises ValueError if there is none."""
+    nodes = concat["recurrent"]
+    in_a_row = list(nodes) == list(range(nodes[0], nodes[-1] + 1))
+    written = f"range({nodes[0]}, {nodes[-1] + 1})" if in_a_row else list(nodes)
+    pairs = [(op, source) for source, _, op in cells["recurrent"]]
+    text = f"Genotype(recurrent={pairs}, concat={written})"
+    if not _reads_back(parse_recurrent, text, cells, concat):
+        raise ValueError("the notation of a recurrent cell lists one edge for each node, from node 1 on; use to_json()")
+    return text
 
 
 def write_original(cells: Cells, concat: Concat) -> str:

@@ -49,6 +49,12 @@ def _layers(space: str, text: str) -> Genotype:
     return Genotype(space, {"layers": edges}, {"layers": (len(ops),)})
 
 
+def _recurrent(text: str) -> Genotype:
+    """The recurrent cell of "op source, op source, ...": one a node, in the order of the nodes from 1 on."""
+    pairs = [pair.split() for pair in text.split(",")]
+    return Genotype("recurrent", {"recurrent": [(int(source), number, op) for number, (op, source) in enumerate(pairs, 1)]})
+
+
 PUBLISHED = {
     "DARTS_V1": _darts(
         "sep3 1, sep3 0, skip 0, sep3 1, skip 0, sep3 1, sep3 0, skip 2",
@@ -105,4 +111,7 @@ PUBLISHED = {
         "proxylessnas",
         "k5e3, k3e3, skip*2 | k7e3, k3e3, k5e3*2 | k7e6, k5e3*3 | k5e6, k5e3*3 | k7e6*2, k7e3*2 | k7e6",
     ),
+    # The recurrent cells of DARTS, quark0/darts rnn/genotypes.py, of first and second order.
+    "DARTS_RNN_V1": _recurrent("relu 0, relu 1, tanh 2, relu 3, relu 4, identity 1, relu 5, relu 1"),
+    "DARTS_RNN_V2": _recurrent("sigmoid 0, relu 1, relu 1, identity 1, tanh 2, sigmoid 5, tanh 3, relu 5"),
 }

@@ -32,7 +32,7 @@ from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_
 from dnas.rules import Observed, Rule, Verdict
 from dnas.scoring import make_accuracy
 from dnas.selection import Selection, default_selection
-from dnas.space import SearchSpace, Supernet
+from dnas.space import SearchSpace, Supernet, check_inputs
 
 # Parts of a key that no split makes: those are its first few folds.
 _PERTURBATION = 2**31
@@ -102,13 +102,48 @@ def make_search(
     Raises:
       ValueError: for candidates that do not fit the space.
     """
+
+    def loss(weights: PyTree, mix: Mix, batch: Batch) -> tuple[Array, Metrics]:
+        return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
+
+    return make_search_by(
+        space,
+        lambda key: supernet.init(key, jnp.zeros((1, *image_shape))),
+        loss,
+        optimizer,
+        relaxation=relaxation,
+        arch_losses=arch_losses,
+        arch_factors=arch_factors,
+        perturbation=perturbation,
+        candidates=candidates,
+    )
+
+
+def make_search_by(
+    space: SearchSpace,
+    init_weights: Callable[[Key], PyTree],
+    batch_loss: Callable[[PyTree, Mix, Any], tuple[Array, Metrics]],
+    optimizer: BilevelOptimizer,
+    *,
+    relaxation: Relaxation | None = None,
+    arch_losses: Sequence[WeightedLoss] = (),
+    arch_factors: Sequence[ArchLoss] = (),
+    perturbation: Perturbation | None = None,
+    candidates: Candidates | None = None,
+) -> Search:
+    """Returns the search over whatever maps (weights, mix, batch) to (loss, metrics): `make_search` without the images.
+
+    Args:
+      init_weights: key -> weights.
+      batch_loss: its batches are what `Search.step` is given; its metrics have the loss, without arch losses, as "loss".
+    """
     relaxation = softmax() if relaxation is None else relaxation
     candidates = _checked_candidates(space, candidates)
     arch_losses = [term if isinstance(term, tuple) else (1.0, term) for term in arch_losses]
 
     def init(key: Key) -> SearchState:
         weights_key, arch_key, key = jax.random.split(key, 3)
-        weights = supernet.init(weights_key, jnp.zeros((1, *image_shape)))
+        weights = init_weights(weights_key)
         parts = jax.random.split(arch_key, len(space.cells))
         arch = {kind: relaxation.init(part, spec) for (kind, spec), part in zip(space.cells.items(), parts, strict=True)}
         in_play = jax.tree.map(jnp.asarray, candidates)
@@ -122,7 +157,7 @@ def make_search(
         }
 
     def metrics(weights: PyTree, mix: Mix, batch: Batch) -> Metrics:
-        return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)[1]
+        return batch_loss(weights, mix, batch)[1]
 
     def inner_objective(key: Key, batch: Batch, state: SearchState):
         def evaluate(weights: PyTree, arch: Arch) -> tuple[Array, Metrics]:
@@ -131,7 +166,7 @@ def make_search(
                 fixed = jax.lax.stop_gradient(weights)  # the perturbation is a constant of this step
                 own_key = jax.random.fold_in(key, _PERTURBATION)
                 mix = perturbation(own_key, state.step, lambda mix: metrics(fixed, mix, batch)["loss"], mix)
-            return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
+            return batch_loss(weights, mix, batch)
 
         return evaluate
 
@@ -139,7 +174,7 @@ def make_search(
         def evaluate(weights: PyTree, arch: Arch) -> tuple[Array, Metrics]:
             arch = in_play(arch, state.candidates)
             mix = sample(key, arch, state.candidates, state.step)
-            loss, found = classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
+            loss, found = batch_loss(weights, mix, batch)
             of_batch = jax.tree.map(lambda rows: rows.mean(-1) if rows.ndim == 3 else rows, mix)
             for factor in arch_factors:
                 loss *= factor(arch, of_batch)
@@ -256,6 +291,7 @@ def run_search(
     relaxation = softmax() if relaxation is None else relaxation
     channels = space.channels if channels is None else channels
     num_cells = space.num_cells if num_cells is None else num_cells
+    check_inputs(space, "images")
     data = check_data(*data, num_classes)
     num_classes = int(data.labels.max()) + 1 if num_classes is None else num_classes
     augmentation = plain_augmentation(data.images) if augmentation is None else augmentation

@@ -155,6 +155,30 @@ def _no_parts(*args, **sizes):
     )
 
 
+class SequenceSupernet(NamedTuple):
+    """A supernet over token sequences, whose hidden state goes on from one window of a text to the next.
+
+    `apply(weights, mix, tokens, hidden, train, key)` returns (logits [B, T, V], states [B, T, H]) for tokens [B, T] that follow
+    what left `hidden` [B, H]: logits of the token after each, and the hidden state after each, whose last goes into the next
+    window. With train=True dropout is on, drawn from key; otherwise key is not used.
+    """
+
+    init: Callable[[Key], PyTree]  # key -> weights
+    start: Callable[[int], Array]  # batch size -> hidden [B, H] before the first token of a text
+    apply: Callable[..., tuple[Array, Array]]
+
+
+class SequenceNetwork(NamedTuple):
+    """The network of one genotype over token sequences: a `SequenceSupernet` without the mix.
+
+    `apply(weights, tokens, hidden, train, key)` returns (logits [B, T, V], states [B, T, H]).
+    """
+
+    init: Callable[[Key], PyTree]
+    start: Callable[[int], Array]
+    apply: Callable[..., tuple[Array, Array]]
+
+
 class SearchSpace(NamedTuple):
     """A search space: cells and their ops, and factories of what is built from them.
 
@@ -180,6 +204,16 @@ class SearchSpace(NamedTuple):
     # (genotype, weights of the supernet) -> the same by the names that weights have in the genotype's network
     parts: Callable[..., NetworkParts] = _no_parts
     part_network: Callable[[Part], PartNetwork] = _no_parts
+    inputs: str = "images"  # what its networks read: "tokens" where they are a `SequenceSupernet` and a `SequenceNetwork`
+
+
+def check_inputs(space: SearchSpace, inputs: str) -> None:
+    """Raises ValueError unless networks of the space read images, or tokens, as `inputs` says."""
+    if space.inputs != inputs:
+        instead = {"tokens": "dnas.search_text and dnas.retrain_text", "images": "dnas.run_search and dnas.retrain"}
+        raise ValueError(
+            f"networks of the space {space.name!r} read {space.inputs} and not {inputs}; use {instead[space.inputs]}"
+        )
 
 
 def check_genotype(space: SearchSpace, genotype: Genotype) -> None:

@@ -9,7 +9,7 @@ import optax
 
 import dnas
 from dnas import arch_losses, bilevel, relax, rules, selection
-from experiments.config import SearchConfig
+from experiments.config import MethodConfig, SearchConfig
 
 
 class Length(NamedTuple):
@@ -29,7 +29,7 @@ def length_of(config: SearchConfig, num_images: int) -> Length:
     return Length(config.epochs, max(used // config.batch_size, 1))
 
 
-def is_single_level(config: SearchConfig) -> bool:
+def is_single_level(config: MethodConfig) -> bool:
     return config.optimizer == "single_level"
 
 
@@ -39,15 +39,28 @@ def parts_of(config: SearchConfig, num_images: int) -> dict[str, Any]:
     Raises:
       ValueError: for names that do not exist, and for parts that do not fit each other.
     """
+    if config.sampled and config.relax not in ("gumbel_hard", "binary_gates"):
+        raise ValueError(
+            f"sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or binary_gates, not {config.relax}"
+        )
+    if config.sampled and config.per_sample:
+        raise ValueError("a sampled path is one for the whole batch; leave out sampled or per_sample")
+    return method_parts(config, length_of(config, num_images)) | {"rule": None if config.rule is None else _rule(config)}
+
+
+def method_parts(config: MethodConfig, length: Length) -> dict[str, Any]:
+    """Returns the parts that a search has in any space, on images or on a text.
+
+    Raises:
+      ValueError: for names that do not exist, and for parts that do not fit each other.
+    """
     _check(config)
-    length = length_of(config, num_images)
     return {
         "relaxation": _relaxation(config, length),
         "optimizer": functools.partial(_optimizer, config),
         "arch_losses": _arch_losses(config, length),
         "perturbation": _perturbation(config, length),
         "single_level": is_single_level(config),
-        "rule": None if config.rule is None else _rule(config),
         "select": _named(selection.SELECTIONS, "select", config.select)(),
     }
 
@@ -58,7 +71,7 @@ def _named(known: Mapping[str, Any], what: str, name: str):
     return known[name]
 
 
-def _check(config: SearchConfig) -> None:
+def _check(config: MethodConfig) -> None:
     _named(relax.RELAXATIONS, "relaxation", config.relax)
     if (config.relax == "simplex") != (config.arch_optimizer == "exponentiated_gradient"):
         raise ValueError(
@@ -67,12 +80,6 @@ def _check(config: SearchConfig) -> None:
         )
     if config.edge_weights and config.arch_optimizer == "exponentiated_gradient":
         raise ValueError("edge weights are logits, which exponentiated_gradient would take for probabilities; leave one out")
-    if config.sampled and config.relax not in ("gumbel_hard", "binary_gates"):
-        raise ValueError(
-            f"sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or binary_gates, not {config.relax}"
-        )
-    if config.sampled and config.per_sample:
-        raise ValueError("a sampled path is one for the whole batch; leave out sampled or per_sample")
     reason = {"single_level": "a single level has no arch step of its own", "rarts": "RARTS has its own order of steps"}
     if config.optimizer in reason and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
         raise ValueError(f"{reason[config.optimizer]}: leave out warmup, arch_every and order")
@@ -100,7 +107,7 @@ def _rule(config: SearchConfig) -> dnas.Rule:
     return _named(made, "rule", config.rule)()
 
 
-def _relaxation(config: SearchConfig, length: Length) -> dnas.Relaxation:
+def _relaxation(config: MethodConfig, length: Length) -> dnas.Relaxation:
     options: dict[str, Any] = {}
     if config.relax in ("gumbel_softmax", "gumbel_hard") and config.temperature is not None:
         options["temperature"] = _temperature(config, length)
@@ -117,7 +124,7 @@ def _relaxation(config: SearchConfig, length: Length) -> dnas.Relaxation:
     return relax.per_sample(made, config.batch_size) if config.per_sample else made
 
 
-def _temperature(config: SearchConfig, length: Length) -> optax.Schedule:
+def _temperature(config: MethodConfig, length: Length) -> optax.Schedule:
     start = config.temperature
     end = start if config.temperature_end is None else config.temperature_end
     if config.temperature_schedule == "linear":
@@ -127,7 +134,7 @@ def _temperature(config: SearchConfig, length: Length) -> optax.Schedule:
     return relax.exponential_temperature(*length, start=start, rate=math.log(start / end) / max(length.epochs - 1, 1))
 
 
-def _arch_losses(config: SearchConfig, length: Length) -> list[tuple[Any, Any]]:
+def _arch_losses(config: MethodConfig, length: Length) -> list[tuple[Any, Any]]:
     terms = [
         (config.entropy, arch_losses.entropy()),
         (config.zero_one, arch_losses.zero_one()),
@@ -140,14 +147,14 @@ def _arch_losses(config: SearchConfig, length: Length) -> list[tuple[Any, Any]]:
     return terms
 
 
-def _perturbation(config: SearchConfig, length: Length):
+def _perturbation(config: MethodConfig, length: Length):
     if config.perturb is None:
         return None
     radius = relax.perturbation_radius(*length, start=config.perturb_radius / 10, end=config.perturb_radius)
     return {"random": relax.random_perturbation, "adversarial": relax.adversarial_perturbation}[config.perturb](radius)
 
 
-def _optimizer(config: SearchConfig, epochs: int, steps_per_epoch: int) -> dnas.BilevelOptimizer:
+def _optimizer(config: MethodConfig, epochs: int, steps_per_epoch: int) -> dnas.BilevelOptimizer:
     make_schedule = {"cosine": bilevel.cosine_by_epoch, "cosine_power": bilevel.cosine_power_annealing}[config.rate_schedule]
     schedule = make_schedule(
         epochs, steps_per_epoch, learning_rate=config.learning_rate, min_learning_rate=config.min_learning_rate
@@ -170,14 +177,14 @@ def _optimizer(config: SearchConfig, epochs: int, steps_per_epoch: int) -> dnas.
         gradients[config.optimizer](),
         weights,
         arch,
-        virtual_optimizer=of_weights(clip=None),
+        virtual_optimizer=of_weights(clip=config.clip if config.clip_virtual else None),
         warmup_steps=round(config.warmup * epochs) * steps_per_epoch,
         arch_every=config.arch_every,
         order=config.order,
     )
 
 
-def _arch_optimizer(config: SearchConfig) -> optax.GradientTransformation:
+def _arch_optimizer(config: MethodConfig) -> optax.GradientTransformation:
     if config.arch_optimizer == "exponentiated_gradient":
         return relax.exponentiated_gradient(config.arch_learning_rate)
     adam = bilevel.arch_adam(config.arch_learning_rate, b1=config.arch_b1, weight_decay=config.arch_weight_decay)

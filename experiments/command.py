@@ -4,10 +4,11 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from experiments import config as settings
 from experiments.cache import use_compilation_cache
-from experiments.phases import Job, make_job
+from experiments.phases import make_job
 from experiments.runs import PATHS, Run, open_run, run_name
 
 
@@ -15,27 +16,33 @@ def run_command(
     kind: type[settings.Config],
     command: str,
     args: list[str],
-    work: Callable[[Job], None],
-    check: Callable[[settings.RetrainConfig], None] = lambda config: None,
+    work: Callable[[Any], None],
+    check: Callable[[Any], None] = lambda config: None,
+    *,
+    make: Callable[[Any, Callable[[], Run]], Any] = make_job,
+    default: settings.Config | None = None,
 ) -> None:
     """Does the work of a command in the folder of its run; exits with a message for mistakes in settings or data.
 
-    `check` looks at what only this command knows, before there is a folder.
+    `check` looks at what only this command knows, before there is a folder; `make` returns what `work` is given. Settings
+    start from `default`, by default from those of the data set.
     """
     use_compilation_cache()
     try:
-        config = read_config(kind, command, args)
+        config = read_config(kind, command, args, default)
         check(config)
-        work(make_job(config, lambda: open_run(config, command, argv=args)))
+        work(make(config, lambda: open_run(config, command, argv=args)))
     except (ValueError, ConnectionError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; RESUME=1 (--resume) continues from the last checkpoint")
 
 
-def read_config(kind: type[settings.Config], command: str, args: list[str]) -> settings.Config:
+def read_config(
+    kind: type[settings.Config], command: str, args: list[str], default: settings.Config | None = None
+) -> settings.Config:
     """Returns the checked settings: those of the interrupted run where one is resumed, changed by nothing but the folder."""
-    config = settings.parse(kind, args)
+    config = settings.parse(kind, args, default)
     if config.resume:
         before = Run(pathlib.Path(config.runs) / run_name(config, command)).read("config.json")
         if before is None:

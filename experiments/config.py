@@ -13,19 +13,9 @@ from experiments.methods import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrainConfig:
-    """Trains the network of a genotype from scratch and scores it on the test images."""
+class RunConfig:
+    """What every run has, whatever it does."""
 
-    dataset: str = "digits"
-    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10 or cifar100. Other defaults depend on it."""
-    data_dir: pathlib.Path | None = None
-    """Folder that holds the data set in its original layout; what is missing is downloaded to it (or to a cache)."""
-    images: int | None = None
-    """Use only this many training images."""
-    test_images: int | None = None
-    """Use only this many test images."""
-    space: str = "darts"
-    """Search space by name."""
     name: str | None = None
     """Name of the run's folder; made from the settings unless given."""
     runs: pathlib.Path = pathlib.Path("runs")
@@ -38,6 +28,22 @@ class RetrainConfig:
     """Delete a run of the same name first."""
     checkpoint_seconds: float = 20.0
     """Least time between checkpoints, which are written at the end of an epoch, and within long ones every five minutes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainConfig(RunConfig):
+    """Trains the network of a genotype from scratch and scores it on the test images."""
+
+    dataset: str = "digits"
+    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10 or cifar100. Other defaults depend on it."""
+    data_dir: pathlib.Path | None = None
+    """Folder that holds the data set in its original layout; what is missing is downloaded to it (or to a cache)."""
+    images: int | None = None
+    """Use only this many training images."""
+    test_images: int | None = None
+    """Use only this many test images."""
+    space: str = "darts"
+    """Search space by name."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What networks compute in. Weights, norms' statistics, losses and updates are float32 either way."""
@@ -90,14 +96,9 @@ class RetrainCommand(RetrainConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig(RetrainConfig):
-    """Searches a cell, trains its network from scratch, does the same with random cells, and writes a report.
+class MethodConfig:
+    """What a search is made of, whatever its networks read."""
 
-    Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
-    """
-
-    method: str = "darts1"
-    """Published method by name; its settings are the defaults of those below."""
     relax: str = "softmax"
     """Relaxation by name."""
     arch_init_scale: float = 1e-3
@@ -124,6 +125,8 @@ class SearchConfig(RetrainConfig):
     """How the two levels are optimised."""
     unrolled_steps: int = 1
     """Virtual steps of the unrolled gradient."""
+    clip_virtual: bool = False
+    """Whether virtual steps are clipped as real ones are: not in DARTS's convolutional search, but in its recurrent one."""
     order: Literal["arch_first", "weights_first"] = "arch_first"
     """Which of the two steps comes first."""
     warmup: float = 0.0
@@ -148,6 +151,17 @@ class SearchConfig(RetrainConfig):
     """Weight of DrNAS's distance from the uniform distribution."""
     select: str = "default"
     """How the genotype is read, by name; by default as the papers of the space do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig(MethodConfig, RetrainConfig):
+    """Searches a cell, trains its network from scratch, does the same with random cells, and writes a report.
+
+    Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
+    """
+
+    method: str = "darts1"
+    """Published method by name; its settings are the defaults of those below."""
     rule: str | None = None
     """What runs between epochs, by name: a guard that may stop the search, or decisions that drop candidates."""
     interval: int = 5
@@ -239,7 +253,7 @@ SMALL_SPACES: dict[str, dict[str, Any]] = {
     "proxylessnas": {"channels": 16, "cells": 21, "retrain_channels": 16, "retrain_cells": 21},
 }
 
-Config = TypeVar("Config", bound=RetrainConfig)
+Config = TypeVar("Config", bound=RunConfig)
 
 
 def preset(kind: type[Config], dataset: str, method: str = "darts1", space: str | None = None) -> Config:
@@ -316,7 +330,7 @@ def spell_out(kind: type, args: Sequence[str]) -> list[str]:
     return spelled
 
 
-def check(config: RetrainConfig) -> None:
+def check(config: RunConfig) -> None:
     """Raises ValueError for a number that no run can have, before any work."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -330,7 +344,7 @@ def check(config: RetrainConfig) -> None:
         raise ValueError(f"clip must be greater than 0, got {config.clip}; give a large number to clip nothing")
     if not config.momentum < 1:
         raise ValueError(f"momentum must be less than 1, got {config.momentum}")
-    if isinstance(config, SearchConfig) and config.warmup > 1:
+    if isinstance(config, MethodConfig) and config.warmup > 1:
         raise ValueError(f"warmup is a part of the epochs, from 0 to 1, got {config.warmup}")
     if config.resume and config.overwrite:
         raise ValueError("resume continues a run and overwrite deletes it: give one of them")

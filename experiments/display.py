@@ -65,7 +65,13 @@ def _choices(genotype: Genotype | None):
     return genotype and {kind: frozenset(edges) for kind, edges in genotype.cells.items()}
 
 
-def skips(genotype) -> str:
+def skips(genotype: Genotype) -> str:
     """Returns the skip count of each cell in words: a cell of skips has collapsed (DARTS+, arXiv 1909.06035)."""
-    counts = genotype.count("skip_connect")
-    return "skips " + ", ".join(f"{kind} {count} of {len(genotype.cells[kind])}" for kind, count in counts.items())
+    return "skips " + ", ".join(
+        f"{kind} {count} of {len(genotype.cells[kind])}" for kind, count in skip_counts(genotype).items()
+    )
+
+
+def skip_counts(genotype: Genotype) -> dict[str, int]:
+    """Returns how many edges of each cell are skips: in a recurrent cell those of the identity."""
+    return genotype.count("identity" if "recurrent" in genotype.cells else "skip_connect")

@@ -14,12 +14,13 @@ import dnas
 from dnas.data import Augmentation, statistics
 from dnas.loop import Progress, StepMemory
 from dnas.relax import op_logits
+from dnas.space import check_inputs
 from dnas.tabular import Benchmark, load_benchmark
 from experiments import build, stages
 from experiments.checkpoints import Checkpoints
 from experiments.config import RetrainConfig, SearchConfig
 from experiments.datasets import Dataset, load
-from experiments.display import Display, text_of
+from experiments.display import Display, skip_counts, text_of
 from experiments.runs import Run
 
 _STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
@@ -44,6 +45,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     """
     if config.space not in dnas.SPACES:
         raise ValueError(f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
+    check_inputs(dnas.SPACES[config.space], "images")
     if not config.drop_path < 1:
         raise ValueError(f"drop_path is a rate below 1, got {config.drop_path}")
     space = dnas.SPACES[config.space]
@@ -107,7 +109,7 @@ def search(job: Job) -> dict[str, Any]:
     for number, stage in enumerate(plan, start=1):
         last = number == len(plan)
         # The last goes by the name that reports look for.
-        phase = _Phase(
+        phase = Phase(
             job,
             "search" if last else f"search_stage_{number}",
             f"search {number} of {len(plan)}" if len(plan) > 1 else "search",
@@ -118,7 +120,7 @@ def search(job: Job) -> dict[str, Any]:
     return phase.finish({"genotype": before.genotype.to_json(), "seconds": seconds})
 
 
-def _search_stage(job: Job, phase: "_Phase", stage: stages.Stage, before: dnas.SearchResult | None) -> dnas.SearchResult:
+def _search_stage(job: Job, phase: "Phase", stage: stages.Stage, before: dnas.SearchResult | None) -> dnas.SearchResult:
     config, dataset = stage.config, job.dataset
     return dnas.run_search(
         job.space,
@@ -159,7 +161,7 @@ def supernet_options(config: SearchConfig) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in taken}
 
 
-def dtype_of(config: RetrainConfig) -> str | None:
+def dtype_of(config) -> str | None:
     """Returns the type that networks compute in; None where it is that of their weights."""
     return None if config.dtype == "float32" else config.dtype
 
@@ -190,7 +192,7 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
     done = job.run.read(f"phases/{name}.json")
     if done:
         return done
-    phase = _Phase(job, name, title)
+    phase = Phase(job, name, title)
     train, test = (dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)
     result = dnas.retrain(
         network_of(job, genotype),
@@ -256,10 +258,10 @@ def evaluate(job: Job, name: str) -> float:
     return score(checkpoints.restore(state).variables)
 
 
-class _Phase:
-    """Resumes a phase, and keeps its checkpoints, rows and clock."""
+class Phase:
+    """Resumes a phase of a job, which has a config and a run, and keeps its checkpoints, rows and clock."""
 
-    def __init__(self, job: Job, name: str, title: str):
+    def __init__(self, job, name: str, title: str):
         self._job, self._name = job, name
         self._checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
         self._display = Display(title)
@@ -307,7 +309,7 @@ class _Phase:
 def _as_json(row: dict[str, Any]) -> dict[str, Any]:
     row = dict(row)
     if "genotype" in row:
-        row["skips"] = row["genotype"].count("skip_connect")
+        row["skips"] = skip_counts(row["genotype"])
         row["genotype"] = row["genotype"].to_json()
     if "mix" in row:
         row["mix"] = {kind: rows.tolist() for kind, rows in row["mix"].items()}

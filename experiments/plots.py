@@ -38,18 +38,38 @@ def draw_curves(search_rows: list[dict[str, Any]], retrain_rows: dict[str, list[
     return figure
 
 
+def draw_perplexities(search_rows: list[dict[str, Any]], train_rows: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Returns the losses of the search, and the validation perplexity of every trained network, over the epochs."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, label in (("loss", "part that trains the weights"), ("valid_loss", "part that trains arch")):
+        left.plot([row["epoch"] for row in search_rows], [row[name] for row in search_rows], label=label, marker=".")
+    left.set(title="search: loss", xlabel="epoch")
+    for name, rows in train_rows.items():
+        style = {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
+        values = [row["valid_perplexity"] for row in rows]
+        right.plot([row["epoch"] for row in rows], values, label=name.replace("_", " "), marker=".", **style)
+    right.set(title="training: validation perplexity", xlabel="epoch", yscale="log")
+    for axis in (left, right):
+        axis.legend(frameon=False)
+    return figure
+
+
 def draw_logits(space: dnas.SearchSpace, rows: list[dict[str, Any]]) -> Figure:
     """Returns the logits of every edge over the epochs of the search: a panel an edge, a line an op."""
     kinds = list(space.cells)
     columns = max(len(space.cells[kind].edges) for kind in kinds)
-    columns = math.ceil(columns / 2)
-    figure = Figure(figsize=(2.0 * columns, 3.6 * len(kinds) + 0.6), layout="constrained")
+    columns = min(math.ceil(columns / 2), 9)
+    lines_of = {kind: math.ceil(len(space.cells[kind].edges) / columns) for kind in kinds}
+    figure = Figure(
+        figsize=(2.0 * columns, 1.8 * sum(max(lines, 2) for lines in lines_of.values()) + 0.6), layout="constrained"
+    )
     parts = figure.subfigures(len(kinds), 1, squeeze=False)[:, 0]
     epochs = [row["epoch"] for row in rows]
     for part, kind in zip(parts, kinds, strict=True):
         spec = space.cells[kind]
         logits = np.array([row["arch"][kind] for row in rows])  # [epochs, E, O]
-        panels = part.subplots(2, columns, sharex=True, sharey=True).ravel()
+        panels = part.subplots(max(lines_of[kind], 2), columns, sharex=True, sharey=True).ravel()
         part.suptitle(kind)
         for edge, panel in enumerate(panels):
             if edge >= len(spec.edges):

@@ -2,6 +2,7 @@
 
 import base64
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -10,37 +11,64 @@ import dnas
 from experiments.display import skips
 from experiments.phases import Job
 from experiments.plots import draw_curves, draw_logits, picture
+from experiments.runs import Run
 
 
 def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str, Any]]) -> None:
     """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished; prints the result."""
     run = job.run
-    genotype = dnas.Genotype.from_text(summary["genotype"])
     search_rows = run.rows("search")
     pictures = {"curves.png": picture(draw_curves(search_rows, {name: run.rows(name) for name in trained}))}
     if search_rows:
         pictures["logits.png"] = picture(draw_logits(job.space, search_rows))
+    cells = {name: dnas.Genotype.from_text(result["genotype"]) for name, result in trained.items()}
+    columns = ("cell", "test accuracy", "parameters", "multiply-adds", "seconds", "skip connections")
+    rows = [
+        (
+            name.replace("_", " "),
+            f"{result['test_accuracy']:.2%}",
+            f"{result['params']:,}",
+            f"{result['macs']:,}",
+            f"{result['seconds']:.0f}",
+            skips(cells[name]),
+        )
+        for name, result in trained.items()
+    ]
+    note = (
+        "Parameters: all trainable arrays without the auxiliary head. Multiply-adds: convolutions and classifier, one image. "
+        "All networks are trained with the same settings and the same seed; the accuracy is that of the last epoch."
+    )
+    write_pages(run, summary, verdict(summary), (columns, rows, note), pictures)
+
+
+def write_pages(
+    run: Run,
+    summary: dict[str, Any],
+    verdict: str,
+    table: tuple[Sequence[str], Sequence[Sequence[str]], str],
+    pictures: dict[str, bytes],
+) -> None:
+    """Writes what all reports have; `table` is its columns, its rows and a note below it."""
+    genotype = dnas.Genotype.from_text(summary["genotype"])
     for name, content in pictures.items():
         run.write(name, content)
     run.write("cells.svg", genotype._repr_svg_())
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    cells = {name: dnas.Genotype.from_text(result["genotype"]) for name, result in trained.items()}
     html = environment.get_template("report.html.jinja").render(
         name=run.folder.name,
         summary=summary,
-        verdict=verdict(summary),
+        verdict=verdict,
         tabular=tabular_lines(summary),
-        trained=trained,
-        skips={name: skips(cell) for name, cell in cells.items()},
+        table=table,
         cells=genotype._repr_svg_(),
         pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
         config=run.read("config.json"),
     )
     run.write("report.html", html)
     run.write("summary.json", {"name": run.folder.name, **summary})
-    lines = [verdict(summary), *tabular_lines(summary), f"report: {run.folder / 'report.html'}"]
+    lines = [verdict, *tabular_lines(summary), f"report: {run.folder / 'report.html'}"]
     print(f"\n{summary['genotype']}\n", *lines, sep="\n")
 
 

@@ -1,5 +1,6 @@
 """The main job: search -> genotype -> retrain -> compare with random cells -> report. `make search` runs it."""
 
+import argparse
 import statistics
 import sys
 from typing import Any
@@ -8,15 +9,21 @@ import jax
 
 import dnas
 from dnas.tabular import standings
-from experiments import phases
+from experiments import phases, text
 from experiments.command import run_command
 from experiments.config import SearchConfig
 from experiments.report import write_report
 
 
 def main(args: list[str]) -> None:
-    """Runs the job with the settings of the command line."""
-    run_command(SearchConfig, "search", args, search)
+    """Runs the job with the settings of the command line: for a space whose networks read tokens the one on a text."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--space", default="darts")
+    space = dnas.SPACES.get(first.parse_known_args(args)[0].space)
+    if space is not None and space.inputs == "tokens":
+        text.main(args)
+    else:
+        run_command(SearchConfig, "search", args, search)
 
 
 def search(job: phases.Job) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import dnas
-from dnas.cells import OPS, SPACES, darts_space
+from dnas.cells import OPS, SPACES, darts_space, recurrent_space
 from dnas.contracts import check_op, check_relaxation, check_selection, check_space
 from dnas.relax import (
     RELAXATIONS,
@@ -363,7 +363,28 @@ def network_of(init=lambda variables: variables, apply=lambda result, train: res
     return TINY._replace(network=network)
 
 
+SEQUENCES = recurrent_space(name="sequences", num_nodes=2)
+
+
+def sequences_of(change):
+    """A recurrent space whose networks give what `change` makes of (logits, states)."""
+
+    def network(genotype, **sizes):
+        network = SEQUENCES.network(genotype, **sizes)
+        return network._replace(apply=lambda *args: change(*network.apply(*args)))
+
+    return SEQUENCES._replace(network=network)
+
+
 BROKEN_SPACES = {
+    "sequences without states": (
+        r"network.apply with train=True returns float32 logits \[B, T, V\] and states",
+        sequences_of(lambda logits, states: (logits, states[:, -1])),
+    ),
+    "sequences of one logit a text": (
+        r"network.apply with train=True returns float32 logits \[B, T, V\] and states",
+        sequences_of(lambda logits, states: (logits[:, 0], states)),
+    ),
     "node without edge": ("an edge enters every node", cells_but(edges=((0, 2),))),
     "only none": ("has an op that can be chosen", cells_but(ops=("none",))),
     "layers of another kind": (

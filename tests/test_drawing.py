@@ -148,3 +148,8 @@ def test_an_edge_of_none_is_dashed_and_pale_and_no_other_is():
     lines = [element for element in root.iter(f"{SVG}path") if element.get("fill") == "none"]
     dashed = [element.get("stroke") for element in lines if element.get("stroke-dasharray")]
     assert len(lines) == 3 and dashed == [colours["none"]] * 2 != [colours["op"]] * 2
+
+
+def test_the_output_of_a_recurrent_cell_is_the_mean_of_its_nodes():
+    root = ElementTree.fromstring(PUBLISHED["DARTS_RNN_V2"]._repr_svg_())
+    assert "output: mean of nodes 1, 2, 3, 4, 5, 6, 7, 8" in texts(root)

@@ -119,6 +119,8 @@ UNWRITABLE = {
     "another output": Genotype("nasbench201", {"cell": [(0, 1, "a"), (1, 2, "a")]}, {"cell": (1,)}),
     "layers with another output": Genotype("fbnet", {"layers": [(0, 1, "a"), (1, 2, "a")]}),
     "a layer-wise space of two words": Genotype("my space", {"layers": [(0, 1, "a")]}),
+    "recurrent, two edges a node": Genotype("recurrent", {"recurrent": [(0, 1, "a"), (0, 2, "a"), (1, 2, "a")]}),
+    "recurrent, a node without an edge": Genotype("recurrent", {"recurrent": [(0, 2, "a")]}),
     "nasbench out of order": Genotype("nasbench201", {"cell": [(0, 2, "a"), (0, 1, "a")]}, {"cell": (2,)}),
 }
 
@@ -129,6 +131,34 @@ def test_what_the_notation_cannot_hold_is_refused_and_json_holds_it(name):
     with pytest.raises(ValueError, match="to_json"):
         genotype.to_text()
     assert Genotype.from_text(genotype.to_json()) == genotype
+
+
+ENAS = (
+    "Genotype(recurrent=[('tanh', 0), ('tanh', 1), ('relu', 1), ('tanh', 3), ('tanh', 3), ('relu', 3), ('relu', 4), "
+    "('relu', 7), ('relu', 8), ('relu', 8), ('relu', 8)], concat=[2, 5, 6, 9, 10, 11])"
+)
+
+
+def test_a_recurrent_cell_of_other_size_and_output_is_read_and_written_to_the_letter():
+    genotype = Genotype.from_text(ENAS)
+    assert genotype.space == "recurrent" and genotype.concat_of("recurrent") == (2, 5, 6, 9, 10, 11)
+    assert genotype.cells["recurrent"][7] == Edge(7, 8, "relu")
+    assert genotype.to_text() == ENAS
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Genotype(recurrent=[('tanh', 1)], concat=[1])", "belongs to node 1: its source must be below"),
+        ("Genotype(recurrent=[('tanh', 0)], concat=[2])", "its last node is 1"),
+        ("Genotype(recurrent=[('tanh', 0)], concat=[])", "must be a list of node numbers"),
+        ("Genotype(recurrent=[('tanh', 0)])", "no recurrent_concat"),
+        ("Genotype(recurrent=[0], concat=[1])", "must be a pair"),
+    ],
+)
+def test_a_wrong_recurrent_cell_is_refused_with_the_reason(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        Genotype.from_text(text)
 
 
 PAIRS = "[('skip_connect', 0), ('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 2)]"

@@ -30,8 +30,12 @@ LEVELS = {
     "data": 3.5,
     "loop": 3.5,
     "objective": 3.5,
+    "text": 3.5,
+    "language": 3.7,
     "search": 4,
+    "search_text": 4.5,
     "retrain": 4,
+    "retrain_text": 4,
     "contracts": 4,
     "export": 4,
     "__init__": 5,
@@ -46,6 +50,8 @@ ONLY = {
     "arch_losses": {"base", "relax"},
     "hessian": {"base"},
     "scoring": {"base", "data"},
+    "text": {"base"},
+    "language": {"base", "objective", "text"},
     "rules": {"base", "genotype", "space", "selection"},
     "published": {"genotype"},
     "tabular": {"genotype", "space"},
@@ -54,6 +60,7 @@ PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection", "tabul
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
+MAY_JIT |= {"language.py", "search_text.py", "retrain_text.py"}
 MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py"}
 # To measure a network, or to export it, is to compile it.
 MAY_JIT |= {"hw_loss/runtimes.py", "export.py"}

@@ -21,6 +21,10 @@ ORIGINALS = {
     "('sep_conv_5x5', 0), ('sep_conv_3x3', 1), ('avg_pool_3x3', 0), ('dil_conv_3x3', 1)], normal_concat=range(2, 6), "
     "reduce=[('sep_conv_5x5', 1), ('max_pool_3x3', 0), ('sep_conv_5x5', 1), ('sep_conv_5x5', 2), ('sep_conv_3x3', 0), "
     "('sep_conv_3x3', 3), ('sep_conv_3x3', 1), ('sep_conv_3x3', 2)], reduce_concat=range(2, 6))",
+    "DARTS_RNN_V1": "Genotype(recurrent=[('relu', 0), ('relu', 1), ('tanh', 2), ('relu', 3), ('relu', 4), ('identity', 1), "
+    "('relu', 5), ('relu', 1)], concat=range(1, 9))",
+    "DARTS_RNN_V2": "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), "
+    "('sigmoid', 5), ('tanh', 3), ('relu', 5)], concat=range(1, 9))",
 }
 
 
@@ -32,6 +36,11 @@ def test_published_cell_equals_the_original_text(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_genotype_fits_its_space(name):
     dnas.check_genotype(dnas.SPACES[PUBLISHED[name].space], PUBLISHED[name])
+
+
+@pytest.mark.parametrize("name", ["DARTS_RNN_V1", "DARTS_RNN_V2"])
+def test_published_recurrent_cell_is_written_as_the_original_text_to_the_letter(name):
+    assert PUBLISHED[name].to_text() == ORIGINALS[name]
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if PUBLISHED[name].space == "darts"])

@@ -9,6 +9,7 @@ from dnas.cells.nasbench201 import NASBENCH201_OPS, nasbench201_space
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.proxylessnas import PROXYLESS_OPS, proxylessnas_space
+from dnas.cells.recurrent import NO_DROPOUT, RECURRENT_OPS, Dropout, recurrent_space
 from dnas.cells.robust_darts import robust_darts_space
 from dnas.cells.sharp_darts import SHARP_OPS
 from dnas.cells.standard import standard_ops
@@ -23,17 +24,21 @@ SPACES = {
     "proxylessnas": proxylessnas_space(),
     "nasbench201": nasbench201_space(),
     **{name: robust_darts_space(name) for name in ("s1", "s2", "s3", "s4")},
+    "recurrent": recurrent_space(),
 }
 
 __all__ = [
     "BLOCKS",
     "Chain",
     "DARTS_OPS",
+    "Dropout",
     "FBNET_OPS",
     "NASBENCH201_OPS",
+    "NO_DROPOUT",
     "Norms",
     "OPS",
     "PROXYLESS_OPS",
+    "RECURRENT_OPS",
     "SHARP_OPS",
     "SPACES",
     "Stage",
@@ -42,8 +47,9 @@ __all__ = [
     "fbnet_space",
     "final_norms",
     "layerwise_space",
-    "proxylessnas_space",
     "nasbench201_space",
+    "proxylessnas_space",
+    "recurrent_space",
     "robust_darts_space",
     "search_norms",
     "standard_ops",

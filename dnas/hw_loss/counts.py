@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dnas.genotype import Genotype
 from dnas.hw_loss.table import Cost, CostTable
-from dnas.space import SearchSpace, check_genotype
+from dnas.space import SearchSpace, check_genotype, check_inputs
 
 
 class Counts(NamedTuple):
@@ -51,6 +51,7 @@ def count_network(
       >>> count_network(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"])
       Counts(params=3349342, macs=528359040)
     """
+    check_inputs(space, "images")
     check_genotype(space, genotype)
     sizes = {
         "channels": space.final_channels if channels is None else channels,
@@ -90,6 +91,7 @@ def count_supernet(
       >>> count_supernet(dnas.SPACES["darts"])
       Counts(params=1930618, macs=300255744)
     """
+    check_inputs(space, "images")
     sizes = {
         "channels": space.channels if channels is None else channels,
         "num_cells": space.num_cells if num_cells is None else num_cells,

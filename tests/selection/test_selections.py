@@ -50,7 +50,7 @@ def edges_of(genotype):
     return {kind: set(edges) for kind, edges in genotype.cells.items()}
 
 
-@pytest.mark.parametrize("space", [DARTS, TINY], ids=lambda space: space.name)
+@pytest.mark.parametrize("space", [DARTS, TINY, dnas.SPACES["recurrent"]], ids=lambda space: space.name)
 @pytest.mark.parametrize("name", SELECTIONS)
 @pytest.mark.contract
 def test_selection_keeps_its_contract(name, space):

@@ -23,7 +23,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\''
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search retrain evaluate study bench table fit notebook test test-slow test-minimum lint check format clean
+.PHONY: help install search text retrain evaluate study bench table fit notebook test test-slow test-minimum lint check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ install: $(INSTALLED_DEV)  ## make the environment in .venv with all that develo
 
 search: $(INSTALLED)  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
 	$(BIN)python -m experiments.search $(FLAGS)
+
+text: $(INSTALLED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt
+	$(BIN)python -m experiments.text $(FLAGS)
 
 retrain: $(INSTALLED)  ## train the network of GENOTYPE (a file or a published name) from scratch
 	$(BIN)python -m experiments.retrain $(FLAGS)

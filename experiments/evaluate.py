@@ -6,7 +6,7 @@ import sys
 
 import tyro
 
-from experiments import phases
+from experiments import phases, text
 from experiments.cache import use_compilation_cache
 from experiments.config import RetrainCommand, SearchConfig
 from experiments.runs import Run
@@ -31,24 +31,29 @@ def main(args: list[str]) -> None:
     except (ValueError, ConnectionError) as error:
         sys.exit(f"error: {error}")
     for name, (before, now) in scores.items():
-        print(f"{name}: {now:.2%}, at the end of training {before:.2%}")
+        shown = (f"{score:.2%}" if score <= 1 else f"perplexity {score:.2f}" for score in (now, before))
+        print("{}: {}, at the end of training {}".format(name, *shown))
     if any(before != now for before, now in scores.values()):
         sys.exit("error: a reloaded network scores differently; were the data or the package versions changed?")
 
 
 def evaluate(folder: pathlib.Path, data_dir: pathlib.Path | None = None) -> dict[str, tuple[float, float]]:
-    """Returns for each trained network of the run its accuracy at the end of training and the reloaded one's."""
+    """Returns for each trained network of the run its accuracy at the end of training and the reloaded one's.
+
+    Of a run on a text they are perplexities.
+    """
     run = Run(folder)
     before = run.read("config.json")
     if not before:
         raise ValueError(f"{folder} is not the folder of a run: it has no config.json")
-    kind = {"search": SearchConfig, "retrain": RetrainCommand}[before["command"]]
+    kind = {"search": SearchConfig, "retrain": RetrainCommand, "text": text.TextConfig}[before["command"]]
+    work, score = (text, "test_perplexity") if kind is text.TextConfig else (phases, "test_accuracy")
     data_dir = data_dir or (before["data_dir"] and pathlib.Path(before["data_dir"]))
-    job = phases.make_job(kind(**before["settings"], data_dir=data_dir), lambda: run)
+    job = work.make_job(kind(**before["settings"], data_dir=data_dir), lambda: run)
     names = [path.stem for path in sorted((folder / "phases").glob("*.json")) if path.stem != "search"]
     if not names:
         raise ValueError(f"{folder} has no trained network yet; finish the run with RESUME=1 first")
-    return {name: (run.read(f"phases/{name}.json")["test_accuracy"], phases.evaluate(job, name)) for name in names}
+    return {name: (run.read(f"phases/{name}.json")[score], work.evaluate(job, name)) for name in names}
 
 
 if __name__ == "__main__":

@@ -41,17 +41,19 @@ def draw_curves(search_rows: list[dict[str, Any]], retrain_rows: dict[str, list[
 def draw_perplexities(search_rows: list[dict[str, Any]], train_rows: dict[str, list[dict[str, Any]]]) -> Figure:
     """Returns the losses of the search, and the validation perplexity of every trained network, over the epochs."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, label in (("loss", "part that trains the weights"), ("valid_loss", "part that trains arch")):
-        left.plot([row["epoch"] for row in search_rows], [row[name] for row in search_rows], label=label, marker=".")
-    left.set(title="search: loss", xlabel="epoch")
+    left, right = figure.subplots(1, 2) if search_rows else (None, figure.subplots())
+    if search_rows:
+        epochs = [row["epoch"] for row in search_rows]
+        for name, label in (("loss", "part that trains the weights"), ("valid_loss", "part that trains arch")):
+            left.plot(epochs, [row[name] for row in search_rows], label=label, marker=".")
+        left.set(title="search: loss", xlabel="epoch")
+        left.legend(frameon=False)
     for name, rows in train_rows.items():
         style = {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
         values = [row["valid_perplexity"] for row in rows]
         right.plot([row["epoch"] for row in rows], values, label=name.replace("_", " "), marker=".", **style)
     right.set(title="training: validation perplexity", xlabel="epoch", yscale="log")
-    for axis in (left, right):
-        axis.legend(frameon=False)
+    right.legend(frameon=False)
     return figure
 
 

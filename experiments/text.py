@@ -1,6 +1,6 @@
 """The job on a text: search a recurrent cell -> train it -> compare with random cells and a unigram model -> report.
 
-`make search SPACE=recurrent TEXT=file.txt` runs it.
+`make text TEXT=file.txt` runs it, and so does `make search SPACE=recurrent TEXT=file.txt`.
 """
 
 import argparse
@@ -20,11 +20,13 @@ import dnas
 from dnas.cells import Dropout
 from dnas.text import TOKENS
 from experiments import build, phases
+from experiments.checkpoints import Checkpoints
 from experiments.command import run_command
 from experiments.config import MethodConfig, RunConfig
 from experiments.display import text_of
 from experiments.plots import draw_logits, draw_perplexities, picture
 from experiments.report import write_pages
+from experiments.retrain import read_genotype
 from experiments.runs import Run
 
 
@@ -32,7 +34,7 @@ from experiments.runs import Run
 class TextConfig(MethodConfig, RunConfig):
     """Searches a recurrent cell on a text, trains it and random cells from scratch, and writes a report of perplexities.
 
-    Example: make search SPACE=recurrent TEXT=book.txt NAME=book
+    Example: make text TEXT=book.txt NAME=book
     """
 
     text: str = ""
@@ -44,6 +46,8 @@ class TextConfig(MethodConfig, RunConfig):
     MIN_COUNT=1 reads it."""
     space: str = "recurrent"
     """Search space by name, one whose networks read tokens."""
+    genotype: str = ""
+    """Train this cell instead of searching one: a file, the name of a published cell such as DARTS_RNN_V2, or its text."""
     tokens: Literal["words", "blanks", "characters"] = "words"
     """What the text falls into: words and marks in lower case, whatever stands between blanks, or characters."""
     min_count: int = 2
@@ -97,6 +101,8 @@ class TextConfig(MethodConfig, RunConfig):
 
     momentum: float = 0.0
     """SGD's in the search."""
+    nesterov: bool = False
+    """Whether that momentum looks ahead."""
     clip: float = 0.25
     """Largest norm of the weights' gradient, in search and training."""
     slowness: float = 1e-3
@@ -156,7 +162,7 @@ def main(args: list[str]) -> None:
     if sizes not in SIZES:
         sys.exit(f"error: sizes {sizes!r} is not known; choose from: {', '.join(SIZES)}")
     default = TextConfig(sizes=sizes, **SIZES[sizes])
-    run_command(TextConfig, "search", args, search, make=make_job, default=default)
+    run_command(TextConfig, "text", args, search, make=make_job, default=default)
 
 
 def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
@@ -171,6 +177,8 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
     if config.tokens not in TOKENS:
         raise ValueError(f"tokens {config.tokens!r} is not known; choose from: {', '.join(TOKENS)}")
     space, source = dnas.SPACES[config.space], read_source(config)
+    if config.genotype:
+        dnas.check_genotype(space, read_genotype(config.genotype))
     text = dnas.read_text(source, tokens=config.tokens, min_count=config.min_count, max_tokens=config.max_tokens)
     for part, batch_size in (
         (text.train, config.batch_size),
@@ -240,10 +248,15 @@ def search(job: TextJob) -> None:
 
 
 def search_cell(job: TextJob) -> dict[str, Any]:
-    """Runs the search, or reads its result if it is done: the genotype's JSON and the seconds it took."""
+    """Runs the search, or reads its result if it is done or given: the genotype's JSON and the seconds it took."""
     config, done = job.config, job.run.read("phases/search.json")
     if done:
         return done
+    if config.genotype:
+        genotype = read_genotype(config.genotype)
+        phases.write_genotype(job.run, genotype)
+        job.run.write("phases/search.json", {"genotype": genotype.to_json(), "seconds": 0.0})
+        return job.run.read("phases/search.json")
     phase = phases.Phase(job, "search", "search")
     steps = (len(job.text.train) - 1) // config.batch_size // config.window
     result = dnas.search_text(
@@ -268,9 +281,33 @@ def search_cell(job: TextJob) -> dict[str, Any]:
 
 def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
     """Trains the network of a genotype, or reads the result if that is done: perplexities, parameters, seconds."""
-    config, done = job.config, job.run.read(f"phases/{name}.json")
+    done = job.run.read(f"phases/{name}.json")
     if done:
         return done
+    phase = phases.Phase(job, name, title)
+    result = _retrain(job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce)
+    print(f"{title}: test perplexity {result.test_perplexity:.2f}")
+    return phase.finish(
+        {
+            "genotype": genotype.to_json(),
+            "test_perplexity": result.test_perplexity,
+            "valid_perplexity": result.valid_perplexity,
+            "params": sum(array.size for array in jax.tree.leaves(result.weights)),
+        }
+    )
+
+
+def evaluate(job: TextJob, name: str) -> float:
+    """Returns the test perplexity of a network that was trained in this run and is read back from its checkpoint."""
+    done, checkpoints = job.run.read(f"phases/{name}.json"), Checkpoints(job.run.folder / "checkpoints" / name)
+    if checkpoints.latest() is None:
+        raise ValueError(f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again")
+    quiet = {"report": lambda progress: None, "announce": lambda memory: None}
+    return _retrain(job, dnas.Genotype.from_text(done["genotype"]), resume=checkpoints.restore, **quiet).test_perplexity
+
+
+def _retrain(job: TextJob, genotype: dnas.Genotype, **progress) -> dnas.TextRetrainResult:
+    config = job.config
     network = job.space.network(
         genotype,
         channels=config.retrain_channels,
@@ -278,8 +315,7 @@ def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[
         dropout=_dropout(config)._replace(words=config.dropout_words),
         dtype=phases.dtype_of(config),
     )
-    phase = phases.Phase(job, name, title)
-    result = dnas.retrain_text(
+    return dnas.retrain_text(
         network,
         job.text,
         epochs=config.retrain_epochs,
@@ -295,18 +331,7 @@ def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[
         patience=config.patience,
         slowness=config.slowness,
         seed=config.seed,
-        resume=phase.resume,
-        report=phase.report,
-        announce=phase.announce,
-    )
-    print(f"{title}: test perplexity {result.test_perplexity:.2f}")
-    return phase.finish(
-        {
-            "genotype": genotype.to_json(),
-            "test_perplexity": result.test_perplexity,
-            "valid_perplexity": result.valid_perplexity,
-            "params": sum(array.size for array in jax.tree.leaves(result.weights)),
-        }
+        **progress,
     )
 
 
@@ -324,8 +349,9 @@ def write_report(job: TextJob, summary: dict[str, Any], trained: dict[str, dict[
     search_rows = job.run.rows("search")
     pictures = {
         "curves.png": picture(draw_perplexities(search_rows, {name: job.run.rows(name) for name in trained})),
-        "logits.png": picture(draw_logits(job.space, search_rows)),
     }
+    if search_rows:
+        pictures["logits.png"] = picture(draw_logits(job.space, search_rows))
     rows = [
         (
             name.replace("_", " "),

@@ -14,6 +14,7 @@ from jax import lax
 
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype
+from dnas.cells.multilinear import fence
 from dnas.genotype import Edge, Genotype
 from dnas.space import CellSpec, LayerSpec, SearchSpace, SequenceNetwork, SequenceSupernet, check_genotype
 
@@ -130,18 +131,18 @@ def _supernet(
 ) -> SequenceSupernet:
     _check(channels, num_classes, dropout, dtype)
 
+    ops = tuple(op for op in spec.ops if op != "none")  # which adds nothing
+    columns = jnp.array([spec.ops.index(op) for op in ops])
+    mixed = _mixed_node(tuple(ACTIVATIONS[op] for op in ops), norm)
+
     def apply(weights: PyTree, mix: Mix, tokens: Array, hidden: Array, train: bool, key: Key) -> tuple[Array, Array]:
-        rows = mix["recurrent"]
+        rows = mix["recurrent"][:, columns]
         rows = rows.reshape(*rows.shape[:2], -1, 1)  # [E, O, 1 or B, 1]: one mix for the batch, or one for each of its texts
 
-        def node(target: int, states: Mapping[int, Array], propose) -> Array:
-            edges = list(spec.incoming(target))
-            before = jnp.stack([states[spec.edges[edge][0]] for edge in edges])  # [J, B, H]
-            gate, inner = propose(before)
-            shares = {op: rows[jnp.array(edges), column] for column, op in enumerate(spec.ops) if op != "none"}
-            # The sum over ops of share * (before + gate * (f(inner) - before)).
-            activated = sum(share * ACTIVATIONS[op](inner) for op, share in shares.items())
-            return (sum(shares.values()) * (1 - gate) * before + gate * activated).sum(0)
+        def node(target: int, states: Mapping[int, Array], project) -> Array:
+            edges = spec.incoming(target)
+            before = jnp.stack([states[spec.edges[edge][0]] for edge in edges])
+            return mixed(rows[jnp.array(edges)].astype(before.dtype), before, project(before))
 
         return _run(weights, node, spec.nodes, spec.concat, tokens, hidden, dropout if train else None, key, norm, remat, dtype)
 
@@ -162,8 +163,8 @@ def _network(
     edges, concat = genotype.cells["recurrent"], genotype.concat_of("recurrent")
     nodes = sorted({edge.target for edge in edges})
 
-    def node(target: int, states: Mapping[int, Array], propose) -> Array:
-        return sum(_chosen(edge, states, propose) for edge in edges if edge.target == target)
+    def node(target: int, states: Mapping[int, Array], project) -> Array:
+        return _normalized(sum(_chosen(edge, states, project) for edge in edges if edge.target == target), norm)
 
     def apply(weights: PyTree, tokens: Array, hidden: Array, train: bool, key: Key) -> tuple[Array, Array]:
         return _run(weights, node, nodes, concat, tokens, hidden, dropout if train else None, key, norm, remat, dtype)
@@ -171,12 +172,34 @@ def _network(
     return SequenceNetwork(lambda key: _init(key, channels, num_classes, nodes), _start(channels), apply)
 
 
-def _chosen(edge: Edge, states: Mapping[int, Array], propose) -> Array:
+def _chosen(edge: Edge, states: Mapping[int, Array], project) -> Array:
     before = states[edge.source]
     if edge.op == "none":
         return jnp.zeros_like(before)
-    gate, inner = propose(before)
-    return before + gate * (ACTIVATIONS[edge.op](inner) - before)
+    gate, inner = jnp.split(project(before), 2, axis=-1)
+    return before + jax.nn.sigmoid(gate) * (ACTIVATIONS[edge.op](inner) - before)
+
+
+def _mixed_node(activations: tuple[Callable[[Array], Array], ...], norm: bool) -> Callable[[Array, Array, Array], Array]:
+    """Returns (shares [J, O, 1 or B, 1], states before [J, B, H], [c, g] [J, B, 2H]) -> state [B, H] of a node with J edges.
+
+    It is the sum over edges and ops of share * (before + sig(c) (f(g) - before)). Forward and backward are each one call that
+    XLA does not inline: it would fuse the activations into every sum of the gradient, and compute them once for each.
+    """
+
+    def forward(shares: Array, before: Array, both: Array) -> Array:
+        gate, inner = jnp.split(both, 2, axis=-1)
+        gate = jax.nn.sigmoid(gate)
+        activated = sum(shares[:, column] * activation(inner) for column, activation in enumerate(activations))
+        return _normalized((shares.sum(1) * (1 - gate) * before + gate * activated).sum(0), norm)
+
+    def backward(shares: Array, before: Array, both: Array, direction: Array) -> tuple[Array, Array, Array]:
+        return jax.vjp(forward, shares, before, both)[1](direction)
+
+    forward_call, backward_call = fence(forward), fence(backward)
+    node = jax.custom_vjp(forward_call)
+    node.defvjp(lambda *args: (forward_call(*args), args), lambda args, direction: backward_call(*args, direction))
+    return node
 
 
 def _check(channels: int, num_classes: int, dropout: Dropout, dtype) -> None:
@@ -220,12 +243,7 @@ def _run(weights, node, nodes, concat, tokens, hidden, dropout, key, norm, remat
         gate, inner = jnp.split(entering + (hidden * masks.hidden) @ of_hidden, 2, axis=-1)
         states = {0: _normalized(hidden + jax.nn.sigmoid(gate) * (jnp.tanh(inner) - hidden), norm)}
         for target in nodes:
-
-            def propose(before: Array, matrix: Array = weights[f"node_{target}"]) -> tuple[Array, Array]:
-                gate, inner = jnp.split((before * masks.hidden) @ matrix, 2, axis=-1)
-                return jax.nn.sigmoid(gate), inner
-
-            states[target] = _normalized(node(target, states, propose), norm)
+            states[target] = node(target, states, lambda before, t=target: (before * masks.hidden) @ weights[f"node_{t}"])
         hidden = sum(states[number] for number in concat) / len(concat)
         return hidden, hidden
 

@@ -11,6 +11,7 @@ import dnas
 from dnas.cells import recurrent_space
 from experiments import search, text
 from experiments.config import parse
+from experiments.evaluate import evaluate
 from experiments.runs import Run
 from experiments.text import SIZES, TextConfig
 
@@ -85,6 +86,20 @@ def test_a_finished_run_is_only_repeated_when_told_so_and_a_resumed_one_ends_ali
     assert {**after, "seconds": None} == {**before, "seconds": None}
 
 
+def test_a_trained_network_scores_the_same_when_it_is_read_back(finished):
+    scores = evaluate(finished)
+    assert set(scores) == {"searched", "random_0"}
+    assert all(before == now for before, now in scores.values())
+
+
+def test_a_given_cell_is_trained_and_none_searched(book, tmp_path):
+    given = "Genotype(recurrent=[('relu', 0)], concat=range(1, 2))"
+    search.main([*TINY, f"--text={book}", f"--runs={tmp_path}", "--name=c", f"--genotype={given}", "--random-cells=0"])
+    assert Run(tmp_path / "c").read("summary.json")["genotype"] == given
+    assert {row["phase"] for row in Run(tmp_path / "c").rows()} == {"searched"}
+    assert not (tmp_path / "c" / "logits.png").exists()
+
+
 def test_a_text_that_has_changed_is_not_resumed(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("one two three four five.\n" * 60)
@@ -120,6 +135,7 @@ def test_published_sizes_are_those_of_the_paper():
 
 REFUSED = {
     "no file": (["--text=nowhere.txt"], "there is no nowhere.txt"),
+    "genotype": (["--genotype=DARTS_V2"], "'darts'"),
     "sizes": (["--sizes=large"], "choose from: published, small"),
     "relaxation": (["--relax=hardmax"], "'hardmax' is not known"),
     "batch": (["--batch-size=99999"], "lower the batch size"),

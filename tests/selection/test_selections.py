@@ -50,11 +50,26 @@ def edges_of(genotype):
     return {kind: set(edges) for kind, edges in genotype.cells.items()}
 
 
-@pytest.mark.parametrize("space", [DARTS, TINY, dnas.SPACES["recurrent"]], ids=lambda space: space.name)
+@pytest.mark.parametrize("space", [DARTS, TINY], ids=lambda space: space.name)
 @pytest.mark.parametrize("name", SELECTIONS)
 @pytest.mark.contract
 def test_selection_keeps_its_contract(name, space):
     check_selection(SELECTIONS[name](), space)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        argmax_edges(),
+        dnas.default_selection,
+        threshold(),
+        top_edges(1),
+        skip_budget(kind="recurrent", op="identity"),
+    ],
+    ids=["argmax_edges", "default", "threshold", "top_edges", "skip_budget"],
+)
+def test_selection_keeps_its_contract_on_the_recurrent_cell(selection):
+    check_selection(selection, dnas.SPACES["recurrent"])
 
 
 @pytest.mark.parametrize(

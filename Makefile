@@ -14,7 +14,7 @@ INSTALLED_EXPORT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-export)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
 # Variables of the command line other than the Makefile's own become flags.
-OWN := SHELL PARALLEL PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
+OWN := SHELL PARALLEL OPTIMISED COMMANDS PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
 GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
 FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\'',$($(v)))')$(if $(HELP), --help)
 
@@ -77,8 +77,13 @@ notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the ou
 test: $(INSTALLED_DEV)  ## run the tests (minutes)
 	$(BIN)python -m pytest $(PARALLEL) $(PYTEST)
 
+# Whole commands run optimised programs, as users do; the others are compilation, see tests/conftest.py.
+OPTIMISED := XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true"
+COMMANDS := tests/experiments tests/test_readme.py
+
 test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
-	$(BIN)python -m pytest $(PARALLEL) -m slow $(PYTEST)
+	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS) $(PYTEST)
+	$(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS:%=--ignore=%) $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
 # every test runs, but on one case each, and all ops, relaxations, spaces, optimisers and selections go through their contracts.

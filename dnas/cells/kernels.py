@@ -149,36 +149,23 @@ def _row_taps(x: Array) -> Array:
     return lax.concatenate([lax.slice(padded, (0, 0, j, 0), (batch, height + 2, j + width, channels)) for j in range(3)], 3)
 
 
-_conv_forward, _conv_kernel_gradient = fence(conv_forward), fence(conv_kernel_gradient)
-
-
-@jax.custom_vjp
-def conv3x3(x: Array, kernel: Array) -> Array:
-    """Returns the convolution [B, H, W, D] of x [B, H, W, C], padded by one pixel of zeros, with kernel [3, 3, C, D].
-
-    XLA:CPU has a fast convolution, but not for the gradients inside a loop: there they take twenty times as long as these.
-    """
-    return _conv_forward(x, kernel)
-
-
-@jax.custom_vjp
-def _dense_kernel(x: Array, g: Array) -> Array:
-    """The gradient of the kernel [3, 3, C, D]; bilinear as the convolution is."""
-    return _conv_kernel_gradient(x, g)
+_of_dense, _of_dense_kernel = {}, {}
+_dense = multilinear(conv_forward, _of_dense)
+_dense_kernel = multilinear(conv_kernel_gradient, _of_dense_kernel)
+_of_dense |= {0: lambda g, kernel: _dense(g, _transposed(kernel)), 1: lambda g, x: _dense_kernel(x, g)}
+_of_dense_kernel |= {0: lambda k, g: _dense(g, _transposed(k)), 1: lambda k, x: _dense(x, k)}
 
 
 def _transposed(kernel: Array) -> Array:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-conv3x3.defvjp(
-    lambda x, kernel: (_conv_forward(x, kernel), (x, kernel)),
-    lambda saved, g: (conv3x3(g, _transposed(saved[1])), _dense_kernel(saved[0], g)),
-)
-_dense_kernel.defvjp(
-    lambda x, g: (_conv_kernel_gradient(x, g), (x, g)),
-    lambda saved, k: (conv3x3(saved[1], _transposed(k)), conv3x3(saved[0], k)),
-)
+def conv3x3(x: Array, kernel: Array) -> Array:
+    """Returns the convolution [B, H, W, D] of x [B, H, W, C], padded by one pixel of zeros, with kernel [3, 3, C, D].
+
+    XLA:CPU has a fast convolution, but not for the gradients inside a loop: there they take twenty times as long as these.
+    """
+    return _dense(x, kernel)
 
 
 def max_pool_forward(x, stride):

@@ -10,9 +10,10 @@ from dnas.cells.mixed import ChosenCell, MixedCell, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import BatchNorm, Norms, final_norms, no_norm, search_norms
 from dnas.cells.ops import check_ops
+from dnas.cells.parts import part_network, residual_parts
 from dnas.cells.residual import ResidualStack, residual_layers
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, Network, SearchSpace, Supernet, check_genotype
+from dnas.space import CellSpec, Network, NetworkParts, SearchSpace, Supernet, check_genotype
 
 # The order matters for ties and for the columns of arch.
 NASBENCH201_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -76,6 +77,9 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
         return {name: weights_by_edge(spec, 1, child) if name.startswith("cell_") else child for name, child in weights.items()}
 
+    def parts(**sizes) -> NetworkParts:
+        return residual_parts(spec, **{"channels": space.final_channels, "num_cells": space.final_cells, **sizes})
+
     space = SearchSpace(
         name,
         {"cell": spec},
@@ -88,6 +92,8 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
         final_channels=16,
         final_cells=15,
         chosen_weights=chosen_weights,
+        parts=parts,
+        part_network=part_network,
     )
     return space
 

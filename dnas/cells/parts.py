@@ -1,5 +1,6 @@
 """What final networks are made of: a description of every part that a hardware table has a row for, and its module."""
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ from dnas.cells.kernels import wide
 from dnas.cells.macro import Classifier, stack_layers
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
+from dnas.cells.residual import ResidualBlock, residual_layers
 from dnas.space import CellSpec, LayerParts, NetworkParts, Part, PartNetwork
 
 PartModule = Callable[[Part, Norms], nn.Module]
@@ -38,13 +40,26 @@ class MeanClassifier(nn.Module):
         return Classifier(self.num_classes)(x.mean((1, 2), dtype=wide(x.dtype)))
 
 
+class NormClassifier(nn.Module):
+    """A norm, a ReLU, the mean over positions and a linear layer."""
+
+    num_classes: int
+    norms: Norms
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return MeanClassifier(self.num_classes)(nn.relu(self.norms.stem()(x)))
+
+
 # What is not a candidate op, by the name that a part has.
 FIXED: dict[str, PartModule] = {
     "conv_3x3": lambda part, norms: ConvNorm(part.channels_out, part.stride, norms),
     "relu_conv_3x3": lambda part, norms: ConvNorm(part.channels_out, part.stride, norms, relu=True),
     "relu_conv_1x1": lambda part, norms: ReLUConvBN(part.channels_out, norms),
     "factorized_reduce": lambda part, norms: FactorizedReduce(part.channels_out, norms),
+    "residual_block": lambda part, norms: ResidualBlock(part.channels_out, norms),
     "classifier": lambda part, norms: MeanClassifier(part.channels_out),
+    "norm_classifier": lambda part, norms: NormClassifier(part.channels_out, norms),
 }
 
 
@@ -146,3 +161,31 @@ def stack_parts(
     height, width = height // layers[-1].stride, width // layers[-1].stride
     fixed.append(Part("classifier", last, num_classes, height, width))
     return NetworkParts(cells, tuple(fixed), tuple(choices), edges_per_node)
+
+
+def residual_parts(
+    spec: CellSpec,
+    *,
+    channels: int,
+    num_cells: int,
+    num_classes: int = 10,
+    image_size: int | tuple[int, int] = 32,
+    image_channels: int = 3,
+    stem: str = "cifar",
+) -> NetworkParts:
+    """Returns the parts of a `ResidualStack`: stem, residual blocks, the edges of its cells, and norm with classifier.
+
+    Args:
+      spec: of the cell; the rest as `residual_layers` has it.
+
+    Raises:
+      ValueError: for sizes that `residual_layers` refuses.
+    """
+    layers = residual_layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
+    fixed = [Part("conv_3x3", image_channels, channels, *layers[0].size)]
+    for before, layer in itertools.pairwise(layers):
+        if layer.channels != before.channels:
+            fixed.append(Part("residual_block", before.channels, layer.channels, *before.size, 2))
+    fixed.append(Part("norm_classifier", layers[-1].channels, num_classes, *layers[-1].size))
+    choices = tuple(LayerParts("cell", edge_choices(spec, layer.channels, layer.size, 1)) for layer in layers)
+    return NetworkParts({"cell": spec}, tuple(fixed), choices, None)

@@ -153,6 +153,10 @@ def _depthwise(x: Array, kernel: Array, *gate: Array, out, side, stride, dilatio
     return _convolution(x, kernel, out, strides=(stride, stride), padding=padding, dilation=dilation, groups=x.shape[-1])
 
 
+def _dense(x: Array, kernel: Array, *, out, **rest) -> _Affine:
+    return _convolution(x, kernel, out, strides=(1, 1), padding=[(1, 1)] * 2)
+
+
 def _product(x: Array, weight: Array, *, out, dimension_numbers, **rest) -> Any:
     if x.ndim == 4 and weight.ndim == 2 and dimension_numbers == (((3,), (0,)), ((), ())) and _is_constant(weight):
         return _convolution(x, np.asarray(weight)[None, None], out, strides=(1, 1), padding="VALID")
@@ -177,6 +181,7 @@ def _pool(pool: Callable[..., Array], x: Array, stride: int, empty: float) -> Ar
 
 # By the name of a primitive, or of the function that is called.
 _RULES = {
+    "conv_forward": _dense,
     "conv_general_dilated": _conv,
     "depthwise_forward": _depthwise,
     "dot_general": _product,

@@ -153,7 +153,7 @@ def test_a_mask_holds_for_all_tokens_of_a_text_and_keeps_the_mean():
     logits, states = network.apply(weights, TOKENS, network.start(3) + 1.0, True, KEY)
     mask = logits / states
     np.testing.assert_allclose(mask, jnp.broadcast_to(mask[:, :1], mask.shape), atol=1e-5)
-    assert set(np.unique(np.round(mask, 3))) == {0.0, 1.333}
+    assert {round(float(value), 2) for value in np.unique(mask)} == {0.0, 1.33}
     assert float(mask[:, 0].mean()) == pytest.approx(1.0, abs=0.1)
 
 
@@ -163,7 +163,8 @@ def test_a_dropped_word_is_dropped_for_all_texts():
     tokens = jnp.tile(jnp.arange(50)[:, None], (1, 2)).T[..., None].swapaxes(0, 1).reshape(100, 1)
     states = network.apply(weights, tokens, network.start(100), True, KEY)[1][:, 0].reshape(50, 2, 4)
     np.testing.assert_array_equal(states[:, 0], states[:, 1])
-    assert 10 < int((jnp.abs(states[:, 0]).max(-1) == 0).sum()) < 40
+    # What has been dropped reads alike, and what has not does not.
+    assert 10 < np.unique(np.round(np.asarray(states[:, 0]), 4), axis=0, return_counts=True)[1].max() < 40
 
 
 def test_computing_again_for_the_gradient_changes_nothing():

@@ -59,7 +59,7 @@ REFUSED = {
     "one level": (["--optimizer=single_level", "--warmup=0.5"], "no arch step of its own"),
     "warmup": (["--warmup=2"], "part of the epochs"),
     "partial channels": (["--partial-channels=3"], "multiple of partial_channels"),
-    "partial channels of layers": (["--space=fbnet", "--partial-channels=4"], "'fbnet' has no partial_channels"),
+    "partial channels of layers": (["--space=fbnet", "--partial-channels=4"], "'fbnet' have no option partial_channels"),
     "depth of layers": (["--space=fbnet", "--cells=8"], "has 22 layers, and num_cells is their number"),
     "auxiliary head of layers": (["--space=proxylessnas", "--auxiliary=0.4"], "no auxiliary head"),
     "cold for ever": (["--method=fbnet", "--temperature-end=0"], "falls exponentially is positive"),

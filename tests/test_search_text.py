@@ -141,7 +141,8 @@ def test_samples_may_be_hard_or_one_for_each_text(relaxation):
 def test_a_text_that_repeats_itself_is_learnt():
     letters = np.tile(np.arange(6, dtype=np.int32), 60)
     text = Text(letters, letters[:100], letters[:100], tuple("abcdef"))
-    history = search(text=text, epochs=6, supernet_options={"dropout": NO_DROPOUT}, seed=1).history
+    slower = functools.partial(recurrent_optimizer, learning_rate=5.0)  # than for words, of which there are thousands
+    history = search(text=text, epochs=8, optimizer=slower, supernet_options={"dropout": NO_DROPOUT}, seed=1).history
     assert history[0]["loss"] > 2 * history[-1]["loss"]
 
 

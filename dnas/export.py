@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import export as jax_export
 
 from dnas.base import Array, PyTree
 from dnas.cells import standard_ops
@@ -54,7 +55,7 @@ def to_stablehlo(network: Network, variables: PyTree, image_shape: tuple[int, in
       True
     """
     x = _images(image_shape, batch_size)
-    return jax.export.export(jax.jit(standard_ops(_logits(network, variables), x)))(x).mlir_module()
+    return jax_export.export(jax.jit(standard_ops(_logits(network, variables), x)))(x).mlir_module()
 
 
 def _logits(network: Network, variables: PyTree):

@@ -10,6 +10,11 @@ import pytest
 import dnas
 from dnas.cells import NO_DROPOUT, Dropout, recurrent_space
 
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
 SPACE = dnas.SPACES["recurrent"]
 SMALL = recurrent_space(num_nodes=3)
 SIZES = dict(channels=4, num_classes=7)
@@ -179,7 +184,7 @@ def test_computing_again_for_the_gradient_changes_nothing():
 
 @pytest.mark.parametrize("norm", [False, True])
 def test_gradients_of_mix_and_weights_equal_finite_differences(norm):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         supernet = recurrent_space(num_nodes=2).supernet(channels=3, num_classes=4, norm=norm)
         weights = larger(supernet.init(jax.random.key(3)))
         point = {"mix": jax.random.uniform(jax.random.key(4), (3, 5)), **weights}

@@ -23,7 +23,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\''
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search text retrain evaluate study bench table fit notebook test test-slow test-minimum lint check format clean
+.PHONY: help install search text retrain evaluate study bench table fit notebook test test-slow test-slow-ci test-minimum lint check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ COMMANDS := tests/experiments tests/test_readme.py
 test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
 	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS) $(PYTEST)
 	$(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS:%=--ignore=%) $(PYTEST)
+
+test-slow-ci: $(INSTALLED_DEV)
+	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/experiments/test_{digits,datasets,bench}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
 # every test runs, but on one case each, and all ops, relaxations, spaces, optimisers and selections go through their contracts.

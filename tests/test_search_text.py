@@ -61,7 +61,7 @@ def counting_space(calls):
     def apply(weights, mix, tokens, hidden, train, key):
         del key
         calls.append(train)
-        states = hidden[:, None] + jnp.cumsum(jnp.ones(tokens.shape), 1)[..., None]
+        states = hidden[:, None] + jnp.cumsum(jnp.ones(tokens.shape), axis=1)[..., None]
         logits = weights["bias"] + mix["recurrent"].sum(0) @ weights["ops"]
         return jnp.broadcast_to(logits, (*tokens.shape, len(logits))), states
 

@@ -47,7 +47,7 @@ $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 install: $(INSTALLED_DEV)  ## make the environment in .venv with all that development needs
 
-search: $(INSTALLED)  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
+search: $(if $(TABLE),$(INSTALLED_EXPORT),$(INSTALLED))  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
 	$(BIN)python -m experiments.search $(FLAGS)
 
 text: $(INSTALLED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt

@@ -25,6 +25,7 @@ from dnas.data import (
 )
 from dnas.genotype import Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
+from dnas.hw_loss import Constraint
 from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
@@ -51,6 +52,7 @@ class SearchState(NamedTuple):
     optimizer: PyTree
     candidates: Candidates  # {kind: bool [E, O]}, the ops in play; what is not has a mix of zero
     between: PyTree = ()  # of what runs between epochs, numpy arrays
+    multipliers: PyTree = ()  # of a constraint on costs, [M]
 
 
 class Search(NamedTuple):
@@ -83,6 +85,7 @@ def make_search(
     relaxation: Relaxation | None = None,
     arch_losses: Sequence[WeightedLoss] = (),
     arch_factors: Sequence[ArchLoss] = (),
+    constraint: Constraint | None = None,
     perturbation: Perturbation | None = None,
     candidates: Candidates | None = None,
 ) -> Search:
@@ -96,6 +99,8 @@ def make_search(
       relaxation: `softmax()` unless given.
       arch_losses: terms (arch, mix) -> scalar that add up; or pairs of a weight, a number or an optax schedule, and a term.
       arch_factors: functions of the same kind that multiply the cross entropy, as FBNet's cost does.
+      constraint: targets for costs whose weight is learned: after every step that moves arch its multipliers follow the cost
+        of the genotype that would be read off.
       perturbation: what the inner objective does to its mix, such as `random_perturbation()`; None for nothing.
       candidates: {kind: bool [E, O]}, the ops in play at the start; all of them unless given.
 
@@ -114,6 +119,7 @@ def make_search(
         relaxation=relaxation,
         arch_losses=arch_losses,
         arch_factors=arch_factors,
+        constraint=constraint,
         perturbation=perturbation,
         candidates=candidates,
     )
@@ -128,6 +134,7 @@ def make_search_by(
     relaxation: Relaxation | None = None,
     arch_losses: Sequence[WeightedLoss] = (),
     arch_factors: Sequence[ArchLoss] = (),
+    constraint: Constraint | None = None,
     perturbation: Perturbation | None = None,
     candidates: Candidates | None = None,
 ) -> Search:
@@ -147,7 +154,8 @@ def make_search_by(
         parts = jax.random.split(arch_key, len(space.cells))
         arch = {kind: relaxation.init(part, spec) for (kind, spec), part in zip(space.cells.items(), parts, strict=True)}
         in_play = jax.tree.map(jnp.asarray, candidates)
-        return SearchState(jnp.zeros((), jnp.int32), key, weights, arch, optimizer.init(weights, arch), in_play)
+        state = SearchState(jnp.zeros((), jnp.int32), key, weights, arch, optimizer.init(weights, arch), in_play)
+        return state if constraint is None else state._replace(multipliers=constraint.multiplier.init())
 
     def sample(key: Key, arch: Arch, candidates: Candidates, step: Array) -> Mix:
         parts = jax.random.split(key, len(space.cells))
@@ -180,6 +188,8 @@ def make_search_by(
                 loss *= factor(arch, of_batch)
             for weight, term in arch_losses:
                 loss += value_at(state.step, weight) * term(arch, of_batch)
+            if constraint is not None:
+                loss += constraint.penalty(state.multipliers, of_batch)
             return loss, found
 
         return evaluate
@@ -192,6 +202,11 @@ def make_search_by(
         )
         weights = optax.apply_updates(state.weights, weight_updates)
         arch = optax.apply_updates(state.arch, arch_updates)
+        if constraint is not None:
+            moved = jnp.array([rows.any() for rows in jax.tree.leaves(arch_updates)]).any()
+            read = _read(space, relaxation, arch, state.candidates)
+            multipliers, costs = constraint.follow(state.multipliers, read, moved)
+            state, found = state._replace(multipliers=multipliers), {**found, **costs}
         return state._replace(step=state.step + 1, key=key, weights=weights, arch=arch, optimizer=optimizer_state), found
 
     def mix(state: SearchState) -> Mix:
@@ -247,6 +262,7 @@ def run_search(
     optimizer: Callable[[int, int], BilevelOptimizer] = darts_optimizer,
     arch_losses: Sequence[WeightedLoss] = (),
     arch_factors: Sequence[ArchLoss] = (),
+    constraint: Constraint | None = None,
     perturbation: Perturbation | None = None,
     single_level: bool = False,
     candidates: Candidates | None = None,
@@ -269,7 +285,7 @@ def run_search(
       max_steps: ends the search early.
       supernet_options: what else `space.supernet` takes, for instance {"partial_channels": 4} or {"dtype": "bfloat16"}.
       relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses,
-        arch_factors, perturbation, candidates: as in `make_search`; select: how the genotype is read.
+        arch_factors, constraint, perturbation, candidates: as in `make_search`; select: how the genotype is read.
       single_level: train arch on the batches of the weights, which are then drawn from all images, as SNAS does.
       rule: runs after every whole epoch; may stop the search, name the mix that the genotype is read from, and drop candidates.
       augmentation: unless given, images are normalised by their own mean and deviation and nothing else.
@@ -313,6 +329,7 @@ def run_search(
         relaxation=relaxation,
         arch_losses=arch_losses,
         arch_factors=arch_factors,
+        constraint=constraint,
         perturbation=perturbation,
         candidates=candidates,
     )

@@ -2,13 +2,15 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
 import dnas
-from dnas import arch_losses, bilevel, relax, rules, selection
+from dnas import arch_losses, bilevel, hw_loss, relax, rules, selection
+from experiments import hardware
 from experiments.config import MethodConfig, SearchConfig
 
 
@@ -33,8 +35,11 @@ def is_single_level(config: MethodConfig) -> bool:
     return config.optimizer == "single_level"
 
 
-def parts_of(config: SearchConfig, num_images: int) -> dict[str, Any]:
+def parts_of(config: SearchConfig, num_images: int, limits: Sequence[hardware.Limit] = ()) -> dict[str, Any]:
     """Returns what `dnas.run_search` takes of the settings besides data, space and sizes.
+
+    Args:
+      limits: on what the network costs, `hardware.limits_of`.
 
     Raises:
       ValueError: for names that do not exist, and for parts that do not fit each other.
@@ -45,11 +50,17 @@ def parts_of(config: SearchConfig, num_images: int) -> dict[str, Any]:
         )
     if config.sampled and config.per_sample:
         raise ValueError("a sampled path is one for the whole batch; leave out sampled or per_sample")
-    return method_parts(config, length_of(config, num_images)) | {"rule": None if config.rule is None else _rule(config)}
+    length = length_of(config, num_images)
+    parts = method_parts(config, length, limits) | {"rule": None if config.rule is None else _rule(config)}
+    terms = hardware.search_terms(config, limits, length.steps)
+    return parts | terms | {"arch_losses": [*parts["arch_losses"], *terms.get("arch_losses", ())]}
 
 
-def method_parts(config: MethodConfig, length: Length) -> dict[str, Any]:
+def method_parts(config: MethodConfig, length: Length, limits: Sequence[hardware.Limit] = ()) -> dict[str, Any]:
     """Returns the parts that a search has in any space, on images or on a text.
+
+    Args:
+      limits: one of them is needed by the arch optimiser frank_wolfe.
 
     Raises:
       ValueError: for names that do not exist, and for parts that do not fit each other.
@@ -57,7 +68,7 @@ def method_parts(config: MethodConfig, length: Length) -> dict[str, Any]:
     _check(config)
     return {
         "relaxation": _relaxation(config, length),
-        "optimizer": functools.partial(_optimizer, config),
+        "optimizer": functools.partial(_optimizer, config, _arch_optimizer(config, length, limits)),
         "arch_losses": _arch_losses(config, length),
         "perturbation": _perturbation(config, length),
         "single_level": is_single_level(config),
@@ -73,13 +84,13 @@ def _named(known: Mapping[str, Any], what: str, name: str):
 
 def _check(config: MethodConfig) -> None:
     _named(relax.RELAXATIONS, "relaxation", config.relax)
-    if (config.relax == "simplex") != (config.arch_optimizer == "exponentiated_gradient"):
+    if (config.relax == "simplex") != (config.arch_optimizer != "adam"):
         raise ValueError(
-            "the relaxation simplex and the arch optimiser exponentiated_gradient belong together: give RELAX=simplex "
-            "ARCH_OPTIMIZER=exponentiated_gradient, or neither"
+            "the relaxation simplex and the arch optimisers exponentiated_gradient and frank_wolfe belong together: give "
+            "RELAX=simplex ARCH_OPTIMIZER=exponentiated_gradient, or neither"
         )
-    if config.edge_weights and config.arch_optimizer == "exponentiated_gradient":
-        raise ValueError("edge weights are logits, which exponentiated_gradient would take for probabilities; leave one out")
+    if config.edge_weights and config.arch_optimizer != "adam":
+        raise ValueError(f"edge weights are logits, which {config.arch_optimizer} would take for probabilities; leave one out")
     reason = {"single_level": "a single level has no arch step of its own", "rarts": "RARTS has its own order of steps"}
     if config.optimizer in reason and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
         raise ValueError(f"{reason[config.optimizer]}: leave out warmup, arch_every and order")
@@ -154,7 +165,9 @@ def _perturbation(config: MethodConfig, length: Length):
     return {"random": relax.random_perturbation, "adversarial": relax.adversarial_perturbation}[config.perturb](radius)
 
 
-def _optimizer(config: MethodConfig, epochs: int, steps_per_epoch: int) -> dnas.BilevelOptimizer:
+def _optimizer(
+    config: MethodConfig, arch: optax.GradientTransformation, epochs: int, steps_per_epoch: int
+) -> dnas.BilevelOptimizer:
     make_schedule = {"cosine": bilevel.cosine_by_epoch, "cosine_power": bilevel.cosine_power_annealing}[config.rate_schedule]
     schedule = make_schedule(
         epochs, steps_per_epoch, learning_rate=config.learning_rate, min_learning_rate=config.min_learning_rate
@@ -162,7 +175,7 @@ def _optimizer(config: MethodConfig, epochs: int, steps_per_epoch: int) -> dnas.
     of_weights = functools.partial(
         bilevel.sgd, schedule, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay
     )
-    weights, arch = of_weights(clip=config.clip), _arch_optimizer(config)
+    weights = of_weights(clip=config.clip)
     if config.optimizer == "single_level":  # the outer objective holds the arch losses, and has the same batch
         return bilevel.single_level(weights, arch, inner_weight=0.0)
     if config.optimizer == "rarts":
@@ -184,8 +197,14 @@ def _optimizer(config: MethodConfig, epochs: int, steps_per_epoch: int) -> dnas.
     )
 
 
-def _arch_optimizer(config: MethodConfig) -> optax.GradientTransformation:
+def _arch_optimizer(config: MethodConfig, length: Length, limits: Sequence[hardware.Limit]) -> optax.GradientTransformation:
     if config.arch_optimizer == "exponentiated_gradient":
         return relax.exponentiated_gradient(config.arch_learning_rate)
+    if config.arch_optimizer == "frank_wolfe":
+        if len(limits) != 1:
+            raise ValueError(f"the arch optimiser frank_wolfe keeps one bound, and {len(limits)} are given: give one TARGET")
+        # The paper's first steps go to corners or near them; here weights are still random then, and they are left out.
+        (limit,), start = limits, length.steps // 10
+        return hw_loss.frank_wolfe(jax.random.key(0), limit.cost, limit.bound, start=start)
     adam = bilevel.arch_adam(config.arch_learning_rate, b1=config.arch_b1, weight_decay=config.arch_weight_decay)
     return relax.keep_pair_mass(adam) if config.relax == "binary_gates" else adam

@@ -133,8 +133,8 @@ class MethodConfig:
     """Part of the epochs, from 0 to 1, in which arch stays as it is."""
     arch_every: int = 1
     """Arch moves in every so many steps."""
-    arch_optimizer: Literal["adam", "exponentiated_gradient"] = "adam"
-    """What moves arch; the second is for the relaxation simplex."""
+    arch_optimizer: Literal["adam", "exponentiated_gradient", "frank_wolfe"] = "adam"
+    """What moves arch; the others are for the relaxation simplex, and frank_wolfe for a search with a TARGET."""
     arch_b1: float = 0.5
     """Adam's for arch."""
     rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
@@ -198,6 +198,31 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """Of arch, added to its gradient."""
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
+    retrain: bool = True
+    """Whether the searched cell and the random ones are trained; if not, the run ends with the genotype and what it costs."""
+    target: str | None = None
+    """What the network that is trained may cost: 2.5ms, 80mJ, 20Mmacs, 600kparams, or several with commas between."""
+    table: str | None = None
+    """Hardware costs for the target, by file or by the name of a table that comes with dnas; macs and params need none."""
+    interpolate: bool = False
+    """Whether costs of parts that were not measured may be interpolated between sizes."""
+    penalty: Literal[
+        "lagrangian",
+        "augmented_lagrangian",
+        "lightnas",
+        "hinge",
+        "relative",
+        "absolute",
+        "band",
+        "mnasnet",
+        "excess_power",
+        "log_power",
+    ] = "lagrangian"
+    """How the search is pushed to the target: by a multiplier that is learned, the first three, or by a fixed form."""
+    penalty_weight: float | None = None
+    """Rate of a multiplier, weight of a penalty, or power of a factor; the published one unless given."""
+    equality: bool = False
+    """Whether the target is to be reached from below too; otherwise it is a bound, and what exceeds it is repaired."""
     benchmark: pathlib.Path | None = None
     """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the searched cell stands."""
 

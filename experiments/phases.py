@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from tqdm import tqdm
 
 import dnas
 from dnas.data import Augmentation, statistics
+from dnas.hw_loss import feasible_start
 from dnas.loop import Progress, StepMemory
 from dnas.relax import op_logits
 from dnas.space import check_inputs
 from dnas.tabular import Benchmark, load_benchmark
-from experiments import build, stages
+from experiments import build, hardware, stages
 from experiments.checkpoints import Checkpoints
 from experiments.config import RetrainConfig, SearchConfig
 from experiments.datasets import Dataset, load
@@ -35,6 +37,7 @@ class Job(NamedTuple):
     space: dnas.SearchSpace
     augmentation: Augmentation
     benchmark: Benchmark | None = None
+    limits: tuple[hardware.Limit, ...] = ()  # on what the final network costs
 
 
 def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
@@ -54,22 +57,24 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     dataset = shrink(load(config.dataset, config.data_dir), config)
     size = dataset.train_images.shape[1:3]
     auxiliary = config.auxiliary > 0
-    dnas.count_network(space, dnas.random_genotype(jax.random.key(0), space), **_sizes(config, dataset), auxiliary=auxiliary)
+    dnas.count_network(space, dnas.random_genotype(jax.random.key(0), space), **sizes_of(config, dataset), auxiliary=auxiliary)
+    limits: tuple[hardware.Limit, ...] = ()
     batches = {"retrain_batch_size": (config.retrain_batch_size, len(dataset.train_labels))}
     if isinstance(config, SearchConfig):
         space.layers(channels=config.channels, num_cells=config.cells, image_size=size)
         space.supernet(channels=config.channels, num_cells=config.cells, **supernet_options(config))
         images = len(dataset.train_labels)
+        limits = hardware.limits_of(config, space, sizes_of(config, dataset))
         batches["batch_size"] = config.batch_size, images if build.is_single_level(config) else images // 2
         for stage in stages.stages_of(config):
-            build.parts_of(stage.config, images)
+            build.parts_of(stage.config, images, limits)
             space.supernet(channels=stage.config.channels, num_cells=stage.config.cells, **supernet_options(stage.config))
     for name, (batch_size, available) in batches.items():
         if batch_size > available:
             raise ValueError(f"{name} is {batch_size}, but there are {available} images for it; lower it or use more images")
     mean, std = statistics(dataset.train_images)
     augmentation = Augmentation(mean, std, config.crop_padding, config.flip)
-    return Job(config, run_of(), dataset, space, augmentation, benchmark)
+    return Job(config, run_of(), dataset, space, augmentation, benchmark, limits)
 
 
 def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
@@ -83,7 +88,8 @@ def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
     )
 
 
-def _sizes(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
+def sizes_of(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
+    """Returns the sizes of the networks that are retrained, as `count_network` and `space.parts` take them."""
     return {
         "channels": config.retrain_channels,
         "num_cells": config.retrain_cells,
@@ -99,7 +105,7 @@ def search(job: Job) -> dict[str, Any]:
     if done:
         return done
     if job.config.stages == "random":
-        genotype = dnas.random_genotype(jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 2), job.space)
+        genotype = random_cell(job, jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 2))
         write_genotype(job.run, genotype)
         result = {"genotype": genotype.to_json(), "seconds": 0.0}
         job.run.write("phases/search.json", result)
@@ -116,8 +122,28 @@ def search(job: Job) -> dict[str, Any]:
         )
         before = _search_stage(job, phase, stage, before)
         seconds += phase.seconds()
-    write_genotype(job.run, before.genotype)
-    return phase.finish({"genotype": before.genotype.to_json(), "seconds": seconds})
+    genotype = hardware.bring_within(job.config, job.space, before.genotype, before.mix, job.limits)
+    if genotype != before.genotype:
+        tqdm.write(f"repaired to meet the target: {text_of(genotype)}")
+    write_genotype(job.run, genotype)
+    return phase.finish({"genotype": genotype.to_json(), "seconds": seconds})
+
+
+def random_cell(job: Job, key: jax.Array) -> dnas.Genotype:
+    """Returns a random genotype, within the limits of the job as the searched one is."""
+    genotype = dnas.random_genotype(key, job.space)
+    return hardware.bring_within(job.config, job.space, genotype, dnas.one_hot_mix(job.space, genotype), job.limits)
+
+
+def proof(job: Job, genotype: dnas.Genotype) -> list[dict[str, Any]] | None:
+    """Returns target, prediction and measurement of every limit, or None without limits; measures unless that is done."""
+    if not job.limits:
+        return None
+    rows = job.run.read("phases/proof.json")
+    if rows is None:
+        rows = hardware.measured_costs(job.space, genotype, job.limits, sizes_of(job.config, job.dataset))
+        job.run.write("phases/proof.json", rows)
+    return rows
 
 
 def _search_stage(job: Job, phase: "Phase", stage: stages.Stage, before: dnas.SearchResult | None) -> dnas.SearchResult:
@@ -133,13 +159,20 @@ def _search_stage(job: Job, phase: "Phase", stage: stages.Stage, before: dnas.Se
         max_steps=config.steps,
         supernet_options=supernet_options(config),
         candidates=None if before is None or stage.candidates is None else stage.candidates(before),
-        **build.parts_of(config, len(dataset.train_labels)),
+        **build.parts_of(config, len(dataset.train_labels), job.limits),
         augmentation=job.augmentation,
         seed=config.seed,
-        resume=lambda state: phase.resume(state if before is None or stage.begin is None else stage.begin(state, before)),
+        resume=lambda state: phase.resume(_begin(job, stage, state, before)),
         report=phase.report,
         announce=phase.announce,
     )
+
+
+def _begin(job: Job, stage: stages.Stage, state: dnas.SearchState, before: dnas.SearchResult | None) -> dnas.SearchState:
+    if before is None and stage.config.arch_optimizer == "frank_wolfe":
+        (limit,) = job.limits
+        state = state._replace(arch=feasible_start(limit.cost, limit.bound))
+    return state if before is None or stage.begin is None else stage.begin(state, before)
 
 
 def supernet_options(config: SearchConfig) -> dict[str, Any]:
@@ -211,7 +244,7 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
         report=phase.report,
         announce=phase.announce,
     )
-    counts = dnas.count_network(job.space, genotype, **_sizes(config, dataset))
+    counts = dnas.count_network(job.space, genotype, **sizes_of(config, dataset))
     return phase.finish(
         {
             "genotype": genotype.to_json(),

@@ -9,6 +9,7 @@ import jinja2
 
 import dnas
 from experiments.display import skips
+from experiments.hardware import in_words
 from experiments.phases import Job
 from experiments.plots import draw_curves, draw_logits, picture
 from experiments.runs import Run
@@ -60,16 +61,25 @@ def write_pages(
         name=run.folder.name,
         summary=summary,
         verdict=verdict,
-        tabular=tabular_lines(summary),
+        further=further_lines(summary),
         table=table,
         cells=genotype._repr_svg_(),
         pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
         config=run.read("config.json"),
     )
     run.write("report.html", html)
+    write_summary(run, summary, verdict, f"report: {run.folder / 'report.html'}")
+
+
+def write_summary(run: Run, summary: dict[str, Any], verdict: str, last: str) -> None:
+    """Writes summary.json, which marks the run as finished, and prints the genotype, its costs and these lines."""
     run.write("summary.json", {"name": run.folder.name, **summary})
-    lines = [verdict, *tabular_lines(summary), f"report: {run.folder / 'report.html'}"]
-    print(f"\n{summary['genotype']}\n", *lines, sep="\n")
+    print(f"\n{summary['genotype']}\n", verdict, *further_lines(summary), last, sep="\n")
+
+
+def further_lines(summary: dict[str, Any]) -> list[str]:
+    """Returns what a benchmark and targets say of the searched network, if there are any."""
+    return [*tabular_lines(summary), *in_words(summary.get("costs") or ())]
 
 
 def verdict(summary: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dnas.tabular import standings
 from experiments import phases, text
 from experiments.command import run_command
 from experiments.config import SearchConfig
-from experiments.report import write_report
+from experiments.report import write_report, write_summary
 
 
 def main(args: list[str]) -> None:
@@ -30,6 +30,10 @@ def search(job: phases.Job) -> None:
     """Runs all phases that are not done yet and writes summary.json and report.html."""
     found = phases.search(job)
     genotype = dnas.Genotype.from_text(found["genotype"])
+    costs = phases.proof(job, genotype)
+    if not job.config.retrain:
+        finish_untrained(job, found, genotype, costs)
+        return
     trained = phases.retrain(job, "searched", "retrain searched", genotype)
     random = [
         phases.retrain(job, f"random_{number}", f"retrain random {number + 1}", cell)
@@ -55,8 +59,26 @@ def search(job: phases.Job) -> None:
         "train_images": len(job.dataset.train_labels),
         "test_images": len(job.dataset.test_labels),
         "benchmark": standing(job, genotype),
+        "costs": costs,
     }
     write_report(job, summary, {"searched": trained} | {f"random_{number}": result for number, result in enumerate(random)})
+
+
+def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Genotype, costs) -> None:
+    """Writes summary.json of a search without retraining, and prints it."""
+    counts = dnas.count_network(job.space, genotype, **phases.sizes_of(job.config, job.dataset))
+    summary = {
+        "genotype": phases.text_of(genotype),
+        "skips": genotype.count("skip_connect"),
+        "params": counts.params,
+        "macs": counts.macs,
+        "seconds": {"search": found["seconds"]},
+        "seed": job.config.seed,
+        "dataset": job.config.dataset,
+        "benchmark": standing(job, genotype),
+        "costs": costs,
+    }
+    write_summary(job.run, summary, f"{counts.params:,} parameters, {counts.macs:,} multiply-adds", f"run: {job.run.folder}")
 
 
 def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:
@@ -71,7 +93,7 @@ def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:
 def random_cells(job: phases.Job) -> list[dnas.Genotype]:
     """Returns the random cells of the baseline, which the seed decides."""
     keys = jax.random.split(jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 1), max(job.config.random_cells, 1))
-    return [dnas.random_genotype(key, job.space) for key in keys[: job.config.random_cells]]
+    return [phases.random_cell(job, key) for key in keys[: job.config.random_cells]]
 
 
 if __name__ == "__main__":

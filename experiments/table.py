@@ -3,21 +3,17 @@
 import dataclasses
 import datetime
 import pathlib
-import platform
 import re
 import shlex
 import sys
-from collections.abc import Callable
 from typing import Literal
 
-import jax
 import tyro
 from tqdm import tqdm
 
 import dnas
-from dnas import export
-from dnas.hw_loss import CostTable, energy, measure_table, read_table, runtimes, write_table
-from dnas.hw_loss.measure import Meter, clock
+from dnas.hw_loss import CostTable, measure_table, read_table, write_table
+from experiments import devices
 from experiments.cache import use_compilation_cache
 from experiments.config import spell_out
 
@@ -93,12 +89,12 @@ def make_table(command: TableCommand, source: str) -> CostTable:
 
         return measure_table(
             dnas.SPACES[command.space],
-            runtime_of(command),
+            devices.runtime_named(command.runtime, threads=command.threads),
             device=device_of(command),
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
             source=source,
             batch_size=command.batch_size,
-            meter=meter_of(command),
+            meter=devices.meter_of(command.metric, command.runtime),
             repeats=command.repeats,
             known=known,
             keep=keep,
@@ -120,36 +116,9 @@ def sizes_of(command: TableCommand) -> dict:
     }
 
 
-def runtime_of(command: TableCommand) -> runtimes.Runtime:
-    """Returns the runtime by its name."""
-    made: dict[str, Callable[[], runtimes.Runtime]] = {
-        "jax": runtimes.jax_runtime,
-        "onnxruntime": lambda: runtimes.onnx_runtime(export.function_to_onnx, threads=command.threads),
-    }
-    return made[command.runtime]()
-
-
-def meter_of(command: TableCommand) -> Meter:
-    """Returns the meter of the metric."""
-    if command.metric == "latency":
-        return clock()
-    on_gpu = command.runtime == "jax" and jax.default_backend() == "gpu"
-    return energy.energy_meter("gpu" if on_gpu else "cpu")
-
-
 def device_of(command: TableCommand) -> str:
-    """Returns the name of the device: the processor's, or the GPU's where JAX has one."""
-    if command.device:
-        return command.device
-    if command.runtime == "jax" and jax.default_backend() != "cpu":
-        return jax.devices()[0].device_kind
-    names = re.findall(r"^model name\s*: (.*)$", _cpuinfo(), re.MULTILINE)
-    return " ".join((names[0] if names else platform.processor() or platform.machine()).split())
-
-
-def _cpuinfo() -> str:
-    path = pathlib.Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
+    """Returns the name of the device for the header."""
+    return command.device or devices.device_name(command.runtime)
 
 
 def out_of(command: TableCommand) -> pathlib.Path:

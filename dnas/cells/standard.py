@@ -68,13 +68,17 @@ def _run(jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
 def _outputs(equation, inputs: list[Any]) -> list[Any]:
     if not any(isinstance(value, (_Affine, jax.core.Tracer)) for value in inputs):
         with jax.ensure_compile_time_eval():
-            return _bind(equation, inputs)
+            return _written_out(equation, inputs)
     name, out = equation.params.get("name", equation.primitive.name), equation.outvars[0].aval
     if name in ("add", "sub", "mul") and (changed := _scaled_or_shifted(name, *inputs, out)) is not None:
         return [changed]
     inputs = [_computed(value) for value in inputs]
     if name in _RULES:
         return [_RULES[name](*inputs, out=out, **equation.params)]
+    return _written_out(equation, inputs)
+
+
+def _written_out(equation, inputs: list[Any]) -> list[Any]:
     inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     if inner is not None and equation.primitive.name not in ("scan", "while"):
         inner, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())

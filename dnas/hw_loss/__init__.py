@@ -1,6 +1,7 @@
 """What a network costs: exact counts, tables of measured costs, expected costs, models fitted to networks, and targets."""
 
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
+from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.energy import energy_meter
 from dnas.hw_loss.expected import ExpectedCost, expected_cost, genotype_cost
 from dnas.hw_loss.feasible import FeasibleRange, feasible_range
@@ -14,6 +15,7 @@ from dnas.hw_loss.repair import repair
 from dnas.hw_loss.runtimes import Runtime, jax_runtime, onnx_runtime
 from dnas.hw_loss.table import METRICS, Cost, CostTable, load_table, merge_tables, read_table, table_names, write_table
 from dnas.hw_loss.target import (
+    Constraint,
     Multiplier,
     absolute,
     arch_loss,
@@ -30,6 +32,7 @@ from dnas.hw_loss.target import (
 )
 
 __all__ = [
+    "Constraint",
     "Cost",
     "CostModel",
     "CostTable",
@@ -50,6 +53,7 @@ __all__ = [
     "count_network",
     "count_supernet",
     "count_table",
+    "discrete_mix",
     "energy_meter",
     "excess_power",
     "expected_cost",

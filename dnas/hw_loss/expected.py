@@ -23,6 +23,7 @@ from dnas.space import CellSpec, NetworkParts, Part, SearchSpace, check_genotype
 
 # Published counts are those of networks as they are built, dead branches included.
 _BUILT = ("macs", "params")
+_ROUNDING = 1e-12  # of a sum: a bound that is the cost of a network itself is met by it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,6 +71,7 @@ class ExpectedCost:
         Of peak memory every edge that is above the bound must come down, though one alone does not change the largest.
         """
         rows = {kind: np.asarray(mix[kind], np.float64) for kind in self.layers.cells}
+        bound *= 1 + _ROUNDING
         if self.metric != "peak_memory":
             return max(self._exact(rows) - bound, 0.0) / (bound or 1.0)
         edges = np.concatenate([self._terms[kind](own).sum(axis=-1) for kind, own in rows.items()])

@@ -50,7 +50,7 @@ def measure(
     """Returns what each call costs.
 
     Every call is run `warm_up` times. Then, `repeats` times over, each gets one block of as many runs as fill the time that
-    the meter needs, in an order drawn anew each time: so a machine that grows slower meanwhile favours nobody. The cost is the
+    the meter needs, after one that is not counted, in an order drawn anew each time: so a machine that grows slower meanwhile favours nobody. The cost is the
     median over blocks. Samples that deviate from it by more than five standard deviations, estimated from the median absolute
     deviation, are refused: an interrupt is no property of the call.
 
@@ -79,6 +79,7 @@ def measure(
     for repeat in range(repeats):
         for place, number in enumerate(random.permutation(len(names))):
             name = names[number]
+            calls[name]()  # with its weights and its input back in the cache, as in a device that runs one network
             samples[name].append(_block(calls[name], runs[name], meter.read))
             report(repeat * len(names) + place + 1, repeats * len(names))
     return {name: summarise(own) for name, own in samples.items()}

@@ -18,8 +18,9 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
     """Returns the genotype with as few and as weak choices exchanged as it takes to meet every limit.
 
     One op after the other is exchanged on its edge, each time that which loses the least mix for the excess that it takes
-    away, summed over the limits. At the end, exchanges that turn out not to be needed are
-    taken back, those that regain most first. A genotype within the limits comes back as it is, and no cell loses the last path
+    away, summed over the limits. Where nodes keep some of their edges and no exchange of ops does it, the edges of the cheapest
+    genotype take their place. At the end, exchanges that turn out not to be needed are taken back, those that regain most
+    first, as far as the limits allow. A genotype within the limits comes back as it is, and no cell loses the last path
     from its inputs to its output.
 
     Args:
@@ -28,7 +29,7 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
 
     Raises:
       ValueError: if the genotype does not fit the space, no genotype meets a bound (it names the range), or exchanging one op
-        at a time does not do: then edges would have to change as well, or the limits contradict each other.
+        at a time does not do, as where the limits contradict each other.
     """
     for cost, bound in limits:
         check_bound(cost, bound)
@@ -71,26 +72,38 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
         if not found:
             break
         _, current, kind, place, op = min(found)
-        first.setdefault((kind, place), cells[kind][place].op)
+        first.setdefault((kind, place), [cells[kind][place].op])
         exchange(kind, place, op)
     if current > 0 and _all_edges_listed(space, cells):
         # The way out takes several exchanges at once: to the cheapest network, and back below as far as the limits allow.
         for kind, rows in cheapest_mix(limits[0][0]).items():
             for place, edge in enumerate(cells[kind]):
-                first.setdefault((kind, place), edge.op)
+                first.setdefault((kind, place), [edge.op])
                 exchange(kind, place, space.cells[kind].ops[rows[space.cells[kind].edges.index(edge[:2])].argmax()])
+    elif current > 0 and space.edges_per_node is not None:
+        # Other edges are needed: those of the cheapest network, which then get the strongest ops that the limits allow.
+        first = {}
+        for kind, rows in cheapest_mix(limits[0][0]).items():
+            spec, chosen[kind] = space.cells[kind], rows
+            usable = np.where(spec.allowed & (np.array(spec.ops) != "none"), weights[kind], -np.inf)
+            kept = np.flatnonzero(rows.any(axis=-1))
+            cells[kind] = [Edge(*spec.edges[row], spec.ops[rows[row].argmax()]) for row in kept]
+            for place, row in enumerate(kept):
+                order = np.argsort(-usable[row], kind="stable")
+                first[kind, place] = [spec.ops[op] for op in order if usable[row][op] > -np.inf]
     if excess() > 0:
         costs = ", ".join(f"{float(cost(chosen)):g} {cost.unit} for a bound of {bound:g}" for cost, bound in limits)
         raise ValueError(
-            f"exchanging ops ends at {costs}; other edges would have to be chosen, or the bounds contradict each other. Raise "
-            "a bound, or search with a penalty"
+            f"exchanging ops ends at {costs}; the bounds may contradict each other. Raise a bound, or search with a penalty"
         )
-    for kind, place in sorted(first, key=lambda key: -regained_by(*key, first[key])):
-        op = first[kind, place]
-        if op == "none" and not _connected(space, cells[kind], kind, without=place):
-            continue
-        if cells[kind][place].op != op and excess_with(kind, place, op) == 0:
-            exchange(kind, place, op)
+    for kind, place in sorted(first, key=lambda key: -regained_by(*key, first[key][0])):
+        for op in first[kind, place]:  # the best first
+            if op == cells[kind][place].op:
+                break
+            connected = op != "none" or _connected(space, cells[kind], kind, without=place)
+            if connected and excess_with(kind, place, op) == 0:
+                exchange(kind, place, op)
+                break
     return Genotype(genotype.space, cells, genotype.concat)
 
 

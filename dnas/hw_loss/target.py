@@ -11,7 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dnas.base import Arch, ArchLoss, Array, Mix
+from dnas.base import Arch, ArchLoss, Array, Metrics, Mix
+from dnas.hw_loss.discrete import discrete_mix
+from dnas.hw_loss.expected import ExpectedCost
 
 Penalty = Callable[[Array], Array]  # cost [] -> what is added to the loss, or what it is multiplied with
 
@@ -119,6 +121,34 @@ def excess_power(target: float, *, power: float = 1.0) -> Penalty:
     """Returns the factor (1 + max(0, C / T - 1))^power, which multiplies the loss: 1 up to the target."""
     _check_target(target)
     return lambda cost: (1 + jax.nn.relu(cost / target - 1)) ** power
+
+
+class Constraint(NamedTuple):
+    """Targets that a search learns to meet, for `make_search`: costs, and the multiplier that weighs their violation."""
+
+    costs: tuple[ExpectedCost, ...]
+    multiplier: "Multiplier"  # with a target for each cost
+
+    def penalty(self, multipliers: Array, mix: Mix) -> Array:
+        """Returns what is added to the outer objective, []."""
+        return self.multiplier.penalty(multipliers, self._of(mix))
+
+    def follow(self, multipliers: Array, mix: Mix, moved: Array | bool = True) -> tuple[Array, Metrics]:
+        """Returns the next multipliers, and {"latency": that of the genotype, "latency_expected": ..., "latency_weight": ...}.
+
+        Args:
+          mix: what a selection would read now.
+          moved: whether arch has; the multipliers wait where it has not, as in a warm-up.
+        """
+        discrete, expected = self._of(discrete_mix(self.costs[0].layers, mix)), self._of(mix)
+        multipliers = jnp.where(moved, self.multiplier.update(multipliers, discrete, expected), multipliers)
+        found = {}
+        for cost, *own in zip(self.costs, discrete, expected, multipliers, strict=True):
+            found |= dict(zip((cost.metric, f"{cost.metric}_expected", f"{cost.metric}_weight"), own, strict=True))
+        return multipliers, found
+
+    def _of(self, mix: Mix) -> Array:
+        return jnp.stack([cost(mix) for cost in self.costs])
 
 
 class Multiplier(NamedTuple):

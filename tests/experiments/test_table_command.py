@@ -7,6 +7,7 @@ import pytest
 
 import dnas
 from dnas.hw_loss import CostTable, Runtime, clock, expected_cost, measure_networks, measure_table, read_table
+from experiments import devices
 from experiments import table as tables
 
 SIZES = {"channels": 2, "num_cells": 1, "num_classes": 3, "image_size": 8, "image_channels": 1}
@@ -85,6 +86,6 @@ def test_measured_tables_order_networks_by_size(runtime, tmp_path):
         for op in ("skip_connect", "sep_conv_5x5")
     )
     predicted = [float(cost(dnas.one_hot_mix(DARTS, genotype))) for genotype in (small, large)]
-    measured = measure_networks(DARTS, [small, large], tables.runtime_of(command), repeats=5, **sizes)
+    measured = measure_networks(DARTS, [small, large], devices.runtime_named(command.runtime), repeats=5, **sizes)
     assert predicted[0] < predicted[1]
     assert measured[0].median < measured[1].median

@@ -5,7 +5,7 @@ import pytest
 from test_expected import SIZES, SPACES, cell_space, chain_space, random_mix, random_table
 
 import dnas
-from dnas.hw_loss import expected_cost, feasible_range, genotype_cost, repair
+from dnas.hw_loss import Cost, CostTable, expected_cost, feasible_range, genotype_cost, repair
 from dnas.hw_loss.live_edges import live_edges
 from dnas.selection import default_selection
 from dnas.space import one_hot_mix
@@ -76,14 +76,29 @@ def test_a_bound_that_no_genotype_meets_is_refused_with_the_range():
         repair(space, default_selection(space, mix), mix, [(cost, 0.9 * ends.least)])
 
 
-def test_a_bound_that_needs_other_edges_says_so():
+@pytest.mark.parametrize("above", [1.0, 1.0001, 1.05])
+def test_a_bound_that_needs_other_edges_gets_them(above):
     space = dnas.SPACES["darts"]
     cost = cost_of(space, SIZES)
     mix = random_mix(space)
     genotype = default_selection(space, mix)
     least = feasible_range(cost).least
-    with pytest.raises(ValueError, match="other edges would have to be chosen"):
-        repair(space, genotype, mix, [(cost, least * 1.0001)])
+    repaired = repair(space, genotype, mix, [(cost, least * above)])
+    assert cost(one_hot_mix(space, repaired)) <= least * above * (1 + 1e-12)
+    assert all(len(edges) == len(genotype.cells[kind]) for kind, edges in repaired.cells.items())
+
+
+def test_bounds_that_contradict_each_other_are_refused():
+    space = chain_space(ops=("a", "b"), length=3)
+    layers = space.parts()
+    latency = {part: row.mean for (metric, part), row in random_table(layers).rows.items() if metric == "latency"}
+    rows = {("latency", part): Cost(mean) for part, mean in latency.items()}
+    rows |= {("energy", part): Cost(max(latency.values()) - mean) for part, mean in latency.items()}
+    costs = [expected_cost(CostTable("d", "r", 1, "d", "s", rows), layers, metric=metric) for metric in ("latency", "energy")]
+    limits = [(cost, 1.001 * feasible_range(cost).least) for cost in costs]
+    mix = random_mix(space)
+    with pytest.raises(ValueError, match="may contradict each other"):
+        repair(space, default_selection(space, mix), mix, limits)
 
 
 @pytest.mark.parametrize("name", ["chain", "cells"])

@@ -1,0 +1,225 @@
+"""From settings to targets: what a network may cost, how the search is pushed there, and what it costs when measured."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from tqdm import tqdm
+
+import dnas
+from dnas import export, hw_loss
+from dnas.hw_loss import Constraint, CostTable, ExpectedCost
+from dnas.hw_loss.feasible import check_bound
+from experiments import devices
+from experiments.config import SearchConfig
+
+# Steps times rate of a multiplier: a violation of all of the target, all through the search, gives the penalty this weight.
+_RATE_STEPS = 20.0
+MULTIPLIERS = ("lagrangian", "augmented_lagrangian", "lightnas")
+FACTORS = ("excess_power", "log_power")
+
+
+class Limit(NamedTuple):
+    """What the network may cost by one metric, in the unit of the cost; predicted from a table, which may be None: counts."""
+
+    cost: ExpectedCost
+    bound: float
+    table: CostTable | None
+
+
+def limits_of(config: SearchConfig, space: dnas.SearchSpace, sizes: Mapping[str, Any]) -> tuple[Limit, ...]:
+    """Returns a limit for each target of the settings.
+
+    Args:
+      sizes: what `space.parts` takes, of the network that is retrained.
+
+    Raises:
+      ValueError: for targets that cannot be read or that no network of the space meets, naming the feasible range, and for
+        tables that do not fit.
+    """
+    if config.target is None:
+        if config.table is not None:
+            raise ValueError("a table says what networks cost; give a TARGET as well, such as TARGET=2.5ms")
+        return ()
+    layers = space.parts(**sizes)
+    table = None if config.table is None else hw_loss.load_table(config.table)
+    counted = None
+    limits = []
+    for metric, bound in targets_of(config.target):
+        if table is not None and metric in table.metrics:
+            own = table
+        elif metric in ("macs", "params", "bytes"):
+            own = counted = hw_loss.count_table(space, **sizes) if counted is None else counted
+        else:
+            there = f"the table {config.table} has {', '.join(table.metrics)}" if table else "no table is given"
+            raise ValueError(
+                f"a target of {metric} needs a table with it, but {there}; measure one by make table SPACE={space.name}, and "
+                "give TABLE=file"
+            )
+        cost = hw_loss.expected_cost(own, layers, metric=metric, interpolate=config.interpolate)
+        check_bound(cost, bound)
+        limits.append(Limit(cost, bound, None if own is counted else own))
+    return tuple(limits)
+
+
+def targets_of(text: str) -> list[tuple[str, float]]:
+    """Returns (metric, number in its base unit) of each target in a text.
+
+    Raises:
+      ValueError: for what is not a number and a unit, a unit that more than one metric has, and metrics given twice.
+
+    Example:
+      >>> targets_of("2.5ms,600kparams"), targets_of("peak_memory=1MiB")
+      ([('latency', 2.5), ('params', 600000.0)], [('peak_memory', 1048576)])
+    """
+    found: list[tuple[str, float]] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*(\d*\.?\d+(?:e[+-]?\d+)?)\s*([a-zA-Z]+)\s*", part)
+        if match is None:
+            raise ValueError(f"a target is a number and a unit, such as 2.5ms, 80mJ or latency=0.0025s; not {part.strip()!r}")
+        metric, number, unit = match.groups()
+        fitting = [own for own in hw_loss.METRICS if unit in hw_loss.METRICS[own]]
+        if metric is None and len(fitting) != 1:
+            known = ", ".join(unit for units in hw_loss.METRICS.values() for unit in units)
+            raise ValueError(
+                f"the unit {unit!r} is that of {' and of '.join(fitting)}; write {fitting[0]}={part.strip()}"
+                if fitting
+                else f"the unit {unit!r} of the target {part.strip()!r} is not known; choose from: {known}"
+            )
+        metric = fitting[0] if metric is None else metric
+        bound = float(number) * hw_loss.table.unit_factor(metric, unit)
+        if metric in dict(found):
+            raise ValueError(f"two targets of {metric} are given; give one")
+        if not bound > 0:
+            raise ValueError(f"a target is more than zero, not {part.strip()!r}")
+        found.append((metric, bound))
+    return found
+
+
+def search_terms(config: SearchConfig, limits: Sequence[Limit], steps: int) -> dict[str, Any]:
+    """Returns what `dnas.run_search` takes for the limits: a constraint, or terms of the arch loss.
+
+    Args:
+      steps: of the search.
+
+    Raises:
+      ValueError: for a penalty that does not take several targets.
+    """
+    if not limits or config.arch_optimizer == "frank_wolfe":
+        return {}
+    name, weight, bounds = config.penalty, config.penalty_weight, [limit.bound for limit in limits]
+    if name in MULTIPLIERS:
+        rate = _RATE_STEPS / max(steps, 1) if weight is None else weight
+        multiplier = {
+            "lagrangian": lambda: hw_loss.lagrangian(bounds, rate=rate, equality=config.equality),
+            "augmented_lagrangian": lambda: hw_loss.augmented_lagrangian(bounds, rho=rate, equality=config.equality),
+            "lightnas": lambda: hw_loss.lightnas(bounds, learning_rate=rate),
+        }[name]()
+        return {"constraint": Constraint(tuple(limit.cost for limit in limits), multiplier)}
+    if name in FACTORS:
+        return {"arch_factors": [hw_loss.arch_loss(limit.cost, _factor(name, limit, weight)) for limit in limits]}
+    published = {"hinge": 1.0, "relative": 0.1, "absolute": 0.1, "band": 2.0, "mnasnet": 1.0}
+    forms = {name: getattr(hw_loss, name) for name in published}
+    own = published[name] if weight is None else weight
+    return {"arch_losses": [(own, hw_loss.arch_loss(limit.cost, forms[name](limit.bound))) for limit in limits]}
+
+
+def _factor(name: str, limit: Limit, power: float | None):
+    if name == "excess_power":
+        return hw_loss.excess_power(limit.bound, power=1.0 if power is None else power)
+    least = hw_loss.feasible_range(limit.cost).least
+    return hw_loss.log_power(beta=0.6 if power is None else power, target=limit.bound, least=least, alpha=1.0)
+
+
+def bring_within(
+    config: SearchConfig, space: dnas.SearchSpace, genotype: dnas.Genotype, mix: dnas.Mix, limits: Sequence[Limit]
+) -> dnas.Genotype:
+    """Returns the genotype itself if it meets all limits, or the one that `repair` makes of it; prints why if it makes none."""
+    if not limits or config.equality:
+        return genotype
+    try:
+        return hw_loss.repair(space, genotype, mix, [(limit.cost, limit.bound) for limit in limits])
+    except ValueError as error:  # each limit can be met, but not all at once: what has been found is not lost
+        tqdm.write(f"the genotype exceeds its targets: {error}")
+        return genotype
+
+
+def costs_of(space: dnas.SearchSpace, genotype: dnas.Genotype, limits: Sequence[Limit]) -> list[dict[str, Any]]:
+    """Returns what is predicted for a genotype: a row for each target, in the unit of its metric."""
+    mix = dnas.one_hot_mix(space, genotype)
+    return [
+        {
+            "metric": limit.cost.metric,
+            "unit": limit.cost.unit,
+            "target": limit.bound,
+            "predicted": float(limit.cost(mix)),
+            "interpolated_parts": len(limit.cost.interpolated),
+        }
+        for limit in limits
+    ]
+
+
+def measured_costs(
+    space: dnas.SearchSpace, genotype: dnas.Genotype, limits: Sequence[Limit], sizes: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Returns the rows of `costs_of` with what was measured on this machine, in the runtime of the table, or why nothing was.
+
+    The whole network is run, with random weights, on which its cost does not depend.
+
+    Args:
+      sizes: as for `limits_of`.
+    """
+    rows = costs_of(space, genotype, limits)
+    for row, limit in zip(rows, limits, strict=True):
+        if limit.table is None or row["metric"] not in ("latency", "energy"):
+            row["note"] = "counted, exact"
+        elif limit.table.device != (here := devices.device_name(limit.table.runtime)):
+            row["note"] = f"not measured: the table is of {limit.table.device}, this is {here}"
+        else:
+            row |= _measure(space, genotype, limit.table, row["metric"], sizes)
+    return rows
+
+
+def _measure(space, genotype, table: CostTable, metric: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        runtime = devices.runtime_named(table.runtime)
+        meter = devices.meter_of(metric, table.runtime)
+    except (ValueError, ModuleNotFoundError) as error:
+        return {"note": f"not measured: {error}"}
+    (found,) = hw_loss.measure_networks(space, [genotype], runtime, batch_size=table.batch, meter=meter, **sizes)
+    factor = hw_loss.table.unit_factor(metric, meter.unit)
+    return {
+        "measured": found.median * factor,
+        "spread": found.spread * factor,
+        "count": found.count,
+        "note": f"measured here in {runtime.name}",
+    }
+
+
+def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each target: what was asked for, predicted and measured."""
+    lines = []
+    for row in rows:
+        unit, target = row["unit"], row["target"]
+        line = f"{row['metric']}: target {target:.5g} {unit}, predicted {row['predicted']:.5g} {unit}"
+        if row["interpolated_parts"]:
+            line += f" ({row['interpolated_parts']} parts interpolated)"
+        if "measured" in row:
+            share = row["measured"] / target - 1
+            line += f", measured {row['measured']:.5g} +- {row['spread']:.2g} {unit} ({share:+.1%} of the target)"
+        lines.append(f"{line}; {row['note']}" if row.get("note") else line)
+    return lines
+
+
+def write_onnx(path, network: dnas.Network, variables, image_shape: tuple[int, int, int]) -> float:
+    """Writes a trained network as ONNX and returns by how much its logits differ from JAX's on random images."""
+    import onnx
+    import onnxruntime
+
+    model = export.to_onnx(network, variables, image_shape)
+    images = jax.random.normal(jax.random.key(0), (1, *image_shape))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {session.get_inputs()[0].name: jax.device_get(images)})[0]
+    onnx.save(model, path)
+    return float(abs(found - network.apply(variables, images, False, jax.random.key(0))[0]).max())

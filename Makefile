@@ -23,7 +23,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\''
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search text retrain evaluate study bench table fit notebook test test-slow test-slow-ci test-minimum lint check format clean
+.PHONY: help install search text retrain evaluate study pareto bench table fit notebook test test-slow test-slow-ci test-minimum lint check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ study: $(INSTALLED)  ## several methods and seeds on a space with a tabular benc
 
 fit: $(INSTALLED)  ## fit a cost model to measured networks and score it on others: CSV=file COLUMN=name SAMPLES=500
 	@$(BIN)python -m experiments.fit $(FLAGS)
+
+pareto: $(if $(TABLE),$(INSTALLED_EXPORT),$(INSTALLED))  ## searches for several targets, accuracy against cost: TABLE=name POINTS=5; continues when killed
+	$(BIN)python -m experiments.pareto $(FLAGS)
 
 bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER=command in turn with a peer
 	$(BIN)python -m experiments.bench $(FLAGS)

@@ -39,13 +39,13 @@ def function_to_onnx(function, x: Any, *, opset: int = 21):
       ValueError: if the function computes nothing.
       ModuleNotFoundError: without the packages of the extra `export`.
     """
+    jaxpr = jax.make_jaxpr(function)(x).jaxpr
+    if jaxpr.outvars[0] in jaxpr.invars:
+        raise ValueError("the function returns its input as it is: there is nothing to export")
     try:
         from jax2onnx import to_onnx as convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: export to ONNX needs the extra packages: pip install 'dnas[export]'") from None
-    jaxpr = jax.make_jaxpr(function)(x).jaxpr
-    if jaxpr.outvars[0] in jaxpr.invars:
-        raise ValueError("the function returns its input as it is: there is nothing to export")
     return convert(standard_ops(function, x), [tuple(x.shape)], opset=opset, input_names=["images"], output_names=["logits"])
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 import dnas
 from dnas import export, hw_loss
+from dnas.base import Mix
 from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
 from experiments import devices
@@ -16,6 +17,7 @@ from experiments.config import SearchConfig
 
 # Steps times rate of a multiplier: a violation of all of the target, all through the search, gives the penalty this weight.
 _RATE_STEPS = 20.0
+_REPEATS = 100  # blocks of runs when a network is measured
 MULTIPLIERS = ("lagrangian", "augmented_lagrangian", "lightnas")
 FACTORS = ("excess_power", "log_power")
 
@@ -133,7 +135,7 @@ def _factor(name: str, limit: Limit, power: float | None):
 
 
 def bring_within(
-    config: SearchConfig, space: dnas.SearchSpace, genotype: dnas.Genotype, mix: dnas.Mix, limits: Sequence[Limit]
+    config: SearchConfig, space: dnas.SearchSpace, genotype: dnas.Genotype, mix: Mix, limits: Sequence[Limit]
 ) -> dnas.Genotype:
     """Returns the genotype itself if it meets all limits, or the one that `repair` makes of it; prints why if it makes none."""
     if not limits or config.equality:
@@ -187,13 +189,27 @@ def _measure(space, genotype, table: CostTable, metric: str, sizes: Mapping[str,
         meter = devices.meter_of(metric, table.runtime)
     except (ValueError, ModuleNotFoundError) as error:
         return {"note": f"not measured: {error}"}
-    (found,) = hw_loss.measure_networks(space, [genotype], runtime, batch_size=table.batch, meter=meter, **sizes)
     factor = hw_loss.table.unit_factor(metric, meter.unit)
+    before = table.rows.get((metric, hw_loss.REFERENCE))
+    (found,) = hw_loss.measure_networks(
+        space,
+        [genotype],
+        runtime,
+        batch_size=table.batch,
+        meter=meter,
+        repeats=_REPEATS,
+        reference=before and before.mean / factor,
+        **sizes,
+    )
+    note = f"measured here in {runtime.name}"
+    if before is not None:
+        note += f", at the speed at which the table was made (now {found.speed:.0%} of it)"
     return {
         "measured": found.median * factor,
         "spread": found.spread * factor,
         "count": found.count,
-        "note": f"measured here in {runtime.name}",
+        "speed": found.speed,
+        "note": note,
     }
 
 

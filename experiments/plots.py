@@ -81,3 +81,38 @@ def draw_logits(space: dnas.SearchSpace, rows: list[dict[str, Any]]) -> Figure:
             panel.set_title("{} → {}".format(*spec.edges[edge]), fontsize=9)
     figure.legend(lines, spec.ops, loc="outside lower center", ncols=min(len(spec.ops), 8), frameon=False)
     return figure
+
+
+def draw_pareto(found: dict[str, Any]) -> Figure:
+    """Returns accuracy against cost: the searched architectures by target, their front, and random ones behind them."""
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axis = figure.subplots()
+    costs, accuracies = ([point[name] for point in found["random"]] for name in ("predicted", "accuracy"))
+    axis.scatter(costs, accuracies, s=14, color="#9aa3ad", label="random architectures")
+    searched = found["searched"]
+    axis.scatter(
+        [point["predicted"] for point in searched],
+        [point["accuracy"] for point in searched],
+        color="#c4473a",
+        zorder=3,
+        label="searched, predicted cost",
+    )
+    line = [searched[number] for number in found["front"]]
+    axis.plot([point["predicted"] for point in line], [point["accuracy"] for point in line], color="#c4473a", linewidth=1)
+    measured = [point for point in searched if "measured" in point]
+    if measured:
+        axis.errorbar(
+            [point["measured"] for point in measured],
+            [point["accuracy"] for point in measured],
+            xerr=[point["spread"] for point in measured],
+            fmt="o",
+            mfc="none",
+            color="#2f5d8a",
+            zorder=3,
+            label="searched, measured cost",
+        )
+    for point in searched:
+        axis.axvline(point["bound"], color="#c4473a", alpha=0.2, linewidth=1)
+    axis.set(xlabel=f"{found['metric']}, {found['unit']}", ylabel=found["accuracy"])
+    axis.legend(frameon=False)
+    return figure

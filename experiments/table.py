@@ -2,17 +2,32 @@
 
 import dataclasses
 import datetime
+import json
 import pathlib
 import re
 import shlex
 import sys
-from typing import Literal
+from typing import Any, Literal
 
+import jax
+import numpy as np
 import tyro
+from scipy.stats import kendalltau
 from tqdm import tqdm
 
 import dnas
-from dnas.hw_loss import CostTable, measure_table, read_table, write_table
+from dnas.hw_loss import (
+    REFERENCE,
+    CostTable,
+    calibrate,
+    expected_cost,
+    measure_networks,
+    measure_table,
+    read_table,
+    write_table,
+)
+from dnas.hw_loss.live_edges import live_edges
+from dnas.hw_loss.table import unit_factor
 from experiments import devices
 from experiments.cache import use_compilation_cache
 from experiments.config import spell_out
@@ -53,6 +68,10 @@ class TableCommand:
     """Images at once."""
     repeats: int = 30
     """Blocks of runs of each part, of which the median counts."""
+    seed: int = 0
+    """Of the random networks."""
+    networks: int = 0
+    """Whole random networks that are measured after the parts: half of them calibrate the table, half of them check it."""
     device: str = ""
     """Name of the device; that of its processor unless given."""
 
@@ -66,6 +85,11 @@ def main(args: list[str]) -> None:
     except (ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     print(f"{len(table.rows)} rows in {out_of(command)}")
+    if command.networks:
+        try:
+            print(json.dumps(compare_with_networks(command, table)))
+        except ValueError as error:
+            sys.exit(f"error: {error}")
 
 
 def make_table(command: TableCommand, source: str) -> CostTable:
@@ -75,11 +99,6 @@ def make_table(command: TableCommand, source: str) -> CostTable:
     out = out_of(command)
     known = read_table(out.read_text(), out.name) if out.exists() else None
     out.parent.mkdir(parents=True, exist_ok=True)
-
-    def keep(table: CostTable) -> None:
-        part = out.with_suffix(".part")
-        write_table(table, part)
-        part.replace(out)
 
     with tqdm(unit="part", desc=f"{command.metric} of {command.space}", disable=None) as bar:
 
@@ -97,10 +116,65 @@ def make_table(command: TableCommand, source: str) -> CostTable:
             meter=devices.meter_of(command.metric, command.runtime),
             repeats=command.repeats,
             known=known,
-            keep=keep,
+            keep=lambda table: _keep(table, out),
             report=report,
             **sizes_of(command),
         )
+
+
+def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, Any]:
+    """Measures random networks, calibrates the table by the first half and returns how it predicts the others.
+
+    kendall and mape (mean absolute error as a share of the cost) are those of the calibrated table on networks that it has
+    not seen; with "uncalibrated" before them, of plain sums of parts.
+    """
+    space, sizes = dnas.SPACES[command.space], sizes_of(command)
+    genotypes = connected_genotypes(space, command.networks, command.seed)
+    half = len(genotypes) // 2
+    meter = devices.meter_of(command.metric, command.runtime)
+    factor = unit_factor(command.metric, meter.unit)
+    with tqdm(unit="network", desc="compiling networks", total=len(genotypes), disable=None) as bar:
+        found = measure_networks(
+            space,
+            genotypes,
+            devices.runtime_named(command.runtime, threads=command.threads),
+            batch_size=command.batch_size,
+            meter=meter,
+            repeats=command.repeats,
+            reference=table.rows[command.metric, REFERENCE].mean / factor,
+            report=lambda done, total: bar.update(done - bar.n),
+            **sizes,
+        )
+    costs = np.array([cost.median * factor for cost in found])
+    made = calibrate(table, space, genotypes[:half], costs[:half], metric=command.metric, **sizes)
+    _keep(made, out_of(command))
+    result: dict[str, Any] = {"networks": len(costs) - half, "least": min(costs[half:]), "largest": max(costs[half:])}
+    for words, own in (("", made), ("uncalibrated_", dataclasses.replace(table, calibrations={}))):
+        cost = expected_cost(own, space.parts(**sizes), metric=command.metric)
+        predicted = np.array([float(cost(dnas.one_hot_mix(space, genotype))) for genotype in genotypes[half:]])
+        result[f"{words}kendall"] = round(float(kendalltau(predicted, costs[half:]).statistic), 4)
+        result[f"{words}mape"] = round(float(np.mean(np.abs(predicted / costs[half:] - 1))), 4)
+    spread = np.median([cost.spread / cost.median for cost in found])
+    return result | {"spread": round(float(spread), 4), "speed": round(found[0].speed, 3)}
+
+
+def _keep(table: CostTable, out: pathlib.Path) -> None:
+    part = out.with_suffix(".part")
+    write_table(table, part)
+    part.replace(out)
+
+
+def connected_genotypes(space: dnas.SearchSpace, count: int, seed: int) -> list[dnas.Genotype]:
+    """Returns random genotypes in which every cell has a path from its inputs to its output, each once."""
+    found: dict[dnas.Genotype, None] = {}
+    for number in range(100 * count):
+        genotype = dnas.random_genotype(jax.random.fold_in(jax.random.key(seed), number), space)
+        if len(found) < count and all(
+            live_edges([edge[:2] for edge in edges if edge.op != "none"], spec.num_inputs, spec.concat)
+            for (kind, edges), spec in zip(genotype.cells.items(), space.cells.values(), strict=True)
+        ):
+            found[genotype] = None
+    return list(found)
 
 
 def sizes_of(command: TableCommand) -> dict:

@@ -82,6 +82,50 @@ def test_the_onnx_model_computes_the_same():
     assert relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
 
 
+def samples():
+    """Every published genotype of networks on images, random ones of NAS-Bench-201, and cells of it that leave ops out."""
+    found = {name: genotype for name, genotype in dnas.PUBLISHED.items() if dnas.SPACES[genotype.space].inputs == "images"}
+    nasbench201 = dnas.SPACES["nasbench201"]
+    found |= {f"nasbench201 {seed}": dnas.random_genotype(jax.random.key(seed), nasbench201) for seed in range(4)}
+    texts = {
+        "all skip": "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|",
+        "zeros inside": "|none~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|",
+    }
+    return found | {name: dnas.Genotype.from_text(text) for name, text in texts.items()}
+
+
+def sample_sizes(genotype):
+    if genotype.space in ("fbnet", "proxylessnas"):
+        return {"num_cells": dnas.SPACES[genotype.space].num_cells, "channels": 8, "num_classes": 5}, (32, 32, 3)
+    return SIZES, SHAPE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", samples())
+def test_onnx_models_of_known_networks_compute_the_same(name):
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    genotype = samples()[name]
+    sizes, shape = sample_sizes(genotype)
+    network, variables = trained(dnas.SPACES[genotype.space], genotype, shape, **sizes)
+    images = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    model = export.to_onnx(network, variables, shape)
+    assert relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_onnx_model_of_the_published_network_computes_the_same():
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    network, variables = trained(DARTS, dnas.PUBLISHED["DARTS_V2"], (32, 32, 3))
+    images = np.random.default_rng(1).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    model = export.to_onnx(network, variables, (32, 32, 3))
+    assert relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
+
+
+def test_a_function_that_computes_nothing_is_refused():
+    with pytest.raises(ValueError, match="nothing to export"):
+        export.function_to_onnx(lambda x: x, jax.ShapeDtypeStruct((1, 4, 4, 2), np.float32))
+
+
 def test_stablehlo_has_grouped_convolutions_and_no_sums_over_taps():
     network, variables = trained(DARTS, COVERING, **SIZES)
     text = export.to_stablehlo(network, variables, SHAPE)

@@ -1,5 +1,6 @@
 """What a network costs: exact counts, tables of measured costs, expected costs, models fitted to networks, and targets."""
 
+from dnas.hw_loss.calibrate import calibrate
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
 from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.energy import energy_meter
@@ -10,10 +11,20 @@ from dnas.hw_loss.frank_wolfe import feasible_start, frank_wolfe
 from dnas.hw_loss.importers import import_fbnet, import_hw_nas_bench, import_proxylessnas
 from dnas.hw_loss.liveness import Liveness, expected_liveness
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
-from dnas.hw_loss.measure_table import measure_networks, measure_table
+from dnas.hw_loss.measure_table import REFERENCE, measure_networks, measure_table
 from dnas.hw_loss.repair import repair
 from dnas.hw_loss.runtimes import Runtime, jax_runtime, onnx_runtime
-from dnas.hw_loss.table import METRICS, Cost, CostTable, load_table, merge_tables, read_table, table_names, write_table
+from dnas.hw_loss.table import (
+    METRICS,
+    Calibration,
+    Cost,
+    CostTable,
+    load_table,
+    merge_tables,
+    read_table,
+    table_names,
+    write_table,
+)
 from dnas.hw_loss.target import (
     Constraint,
     Multiplier,
@@ -32,6 +43,7 @@ from dnas.hw_loss.target import (
 )
 
 __all__ = [
+    "Calibration",
     "Constraint",
     "Cost",
     "CostModel",
@@ -41,6 +53,7 @@ __all__ = [
     "FeasibleRange",
     "Liveness",
     "METRICS",
+    "REFERENCE",
     "Measured",
     "Meter",
     "Multiplier",
@@ -49,6 +62,7 @@ __all__ = [
     "arch_loss",
     "augmented_lagrangian",
     "band",
+    "calibrate",
     "clock",
     "count_network",
     "count_supernet",

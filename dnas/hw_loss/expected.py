@@ -65,6 +65,15 @@ class ExpectedCost:
             return self._traced({kind: jnp.asarray(array) for kind, array in rows.items()})
         return self._exact({kind: np.asarray(array, np.float64) for kind, array in rows.items()})
 
+    def by_op(self, mix: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Returns what each op adds to the cost of a mix, and under "" what all networks have in common; not of peak memory."""
+        found = {"": self.fixed}
+        for kind, spec in self.layers.cells.items():
+            terms = np.asarray(self._terms[kind](np.asarray(mix[kind], np.float64)))
+            for op, cost in zip(spec.ops, terms.sum(axis=0), strict=True):
+                found[op] = found.get(op, 0.0) + float(cost)
+        return found
+
     def excess(self, mix: Mapping[str, np.ndarray], bound: float) -> float:
         """Returns by which share a discrete mix is above a bound, 0 if it is not; for peak memory that of all edges together.
 
@@ -137,6 +146,7 @@ def expected_cost(
     check_live(live)
     distinct = layers.distinct()
     costs = dict(zip(distinct, table.costs(distinct, metric, interpolate=interpolate), strict=True))
+    offset, factor = _calibration(table, metric)
     combine = max if metric == "peak_memory" else math.fsum
     per_op, terms = {}, {}
     k = layers.edges_per_node
@@ -145,16 +155,24 @@ def expected_cost(
         per_op[kind] = np.array(
             [
                 [
-                    combine([costs[row[edge][op]].mean if row[edge][op] else 0.0 for row in own]) if own else 0.0
+                    factor(spec.ops[op]) * combine([costs[row[edge][op]].mean if row[edge][op] else 0.0 for row in own])
+                    if own
+                    else 0.0
                     for op in range(len(spec.ops))
                 ]
                 for edge in range(len(spec.edges))
             ]
         )
         terms[kind] = _make_terms(spec, per_op[kind], live, k if kept_only else None, kept=k is not None)
-    fixed = combine([costs[part].mean for part in layers.fixed])
+    fixed = offset + combine([factor(part.op) * costs[part].mean for part in layers.fixed])
     interpolated = tuple(part for part, cost in costs.items() if cost.interpolated)
     return ExpectedCost(metric, next(iter(METRICS[metric])), fixed, per_op, interpolated, layers, live, terms)
+
+
+def _calibration(table: CostTable, metric: str) -> tuple[float, Callable[[str], float]]:
+    """The offset of a network, and the factor of an op."""
+    own = table.calibrations.get(metric)
+    return (0.0, lambda op: 1.0) if own is None else (own.offset, own.factor)
 
 
 def _make_terms(spec: CellSpec, per_op: np.ndarray, live: str, k: int | None, kept: bool) -> Callable[[Array], Array]:
@@ -233,6 +251,8 @@ def genotype_cost(
       metric, live, interpolate: as `expected_cost` has them.
       sizes: what `space.parts` takes, such as channels and num_cells; the published network unless given.
 
+    A table that was compared with whole networks counts as its `Calibration` has it, here and in `expected_cost`.
+
     Raises:
       ValueError: if the genotype does not fit the space, or concatenates other nodes than its cells do; names every part
         that the network has and the table lacks.
@@ -266,4 +286,7 @@ def genotype_cost(
     parts = list(itertools.chain.from_iterable(groups.values()))
     costs = dict(zip(parts, table.costs(parts, metric, interpolate=interpolate), strict=True))
     combine = max if metric == "peak_memory" else math.fsum
-    return float(combine([combine([costs[part].mean for part in group]) for group in groups.values()]))
+    offset, factor = _calibration(table, metric)
+    fixed = offset + combine([factor(part.op) * costs[part].mean for part in groups.pop(None)])
+    chosen = [factor(edge.op) * combine([costs[part].mean for part in group]) for (_, edge), group in groups.items()]
+    return float(combine([fixed, *chosen]))

@@ -31,6 +31,7 @@ class Measured(NamedTuple):
     median: float
     spread: float  # standard deviation of the samples that were kept
     count: int  # samples kept
+    speed: float = 1.0  # of the device while it was measured, beside when its table was made; see `measure_networks`
 
 
 def clock(*, seconds: float = 2e-3) -> Meter:
@@ -45,23 +46,27 @@ def measure(
     repeats: int = 30,
     warm_up: int = 3,
     seed: int = 0,
+    reference: Name | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Name, Measured]:
     """Returns what each call costs.
 
     Every call is run `warm_up` times. Then, `repeats` times over, each gets one block of as many runs as fill the time that
-    the meter needs, after one that is not counted, in an order drawn anew each time: so a machine that grows slower meanwhile favours nobody. The cost is the
-    median over blocks. Samples that deviate from it by more than five standard deviations, estimated from the median absolute
-    deviation, are refused: an interrupt is no property of the call.
+    the meter needs, after one that does not count, in an order drawn anew each time: so a machine that grows slower meanwhile
+    favours nobody. The cost is the median over blocks. Samples that deviate from it by more than five standard deviations,
+    estimated from the median absolute deviation, are refused: an interrupt is no property of the call.
 
     Args:
       calls: each runs something once and returns when it is done.
       meter: `clock()` unless given.
       repeats: blocks of each call.
+      reference: one of the calls, beside which the others are measured: a block of it runs before and after each of theirs,
+        which counts as its ratio to the mean of these two, times the median of all of them. A processor that is slower for
+        a moment, for its clock or for other programs, is so for both.
       report: called with the number of blocks done and of all.
 
     Raises:
-      ValueError: if there is nothing to measure, or repeats or warm_up are too small.
+      ValueError: if there is nothing to measure, the reference is not among the calls, or repeats or warm_up are too small.
 
     Example:
       >>> found = measure({"short": lambda: sum(range(100)), "long": lambda: sum(range(10_000))}, repeats=3)
@@ -72,17 +77,38 @@ def measure(
         raise ValueError("there is nothing to measure; give at least one call")
     if repeats < 1 or warm_up < 1:
         raise ValueError(f"repeats and warm_up are at least 1, got {repeats} and {warm_up}")
+    if reference is not None and reference not in calls:
+        raise ValueError(f"the reference {reference!r} is not among the calls: {', '.join(map(str, calls))}")
     meter = clock() if meter is None else meter
     runs = {name: _runs_of_a_block(call, meter.seconds, warm_up) for name, call in calls.items()}
-    samples: dict[Name, list[float]] = {name: [] for name in calls}
-    names, random = list(calls), np.random.default_rng(seed)
+
+    def block(name: Name) -> float:
+        calls[name]()  # brings weights and input back into the cache, where a device that runs one network has them
+        return _block(calls[name], runs[name], meter.read)
+
+    names, random = [name for name in calls if name != reference], np.random.default_rng(seed)
+    samples: dict[Name, list[float]] = {name: [] for name in names}
+    beside = []
     for repeat in range(repeats):
+        beside += [] if reference is None else [block(reference)]
         for place, number in enumerate(random.permutation(len(names))):
             name = names[number]
-            calls[name]()  # with its weights and its input back in the cache, as in a device that runs one network
-            samples[name].append(_block(calls[name], runs[name], meter.read))
+            cost = block(name)
+            if reference is not None:
+                beside.append(block(reference))
+                cost /= max((beside[-2] + beside[-1]) / 2, 1e-12)
+            samples[name].append(cost)
             report(repeat * len(names) + place + 1, repeats * len(names))
-    return {name: summarise(own) for name, own in samples.items()}
+    found = {name: summarise(own) for name, own in samples.items()}
+    if reference is None:
+        return found
+    own = summarise(beside)
+    found = {name: _times(ratio, own.median) for name, ratio in found.items()}
+    return {name: own if name == reference else found[name] for name in calls}
+
+
+def _times(measured: Measured, factor: float) -> Measured:
+    return measured._replace(median=measured.median * factor, spread=measured.spread * factor)
 
 
 def _runs_of_a_block(call: Callable[[], object], seconds: float, warm_up: int) -> int:

@@ -1,6 +1,5 @@
 """Making a table on the device at hand: every part of a space, and whole networks, measured in a runtime."""
 
-import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ from dnas.hw_loss.runtimes import Runtime
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
 from dnas.space import Part, SearchSpace
 
+# Beside what everything is measured: a chain of four 3x3 convolutions with ReLUs. Its row says at which speed a table was made.
+REFERENCE = Part("reference", 32, 32, 16, 16)
 _EMPTY = "empty"  # a call that computes nothing: what the runtime itself takes
 
 
@@ -35,10 +36,10 @@ def measure_table(
 ) -> CostTable:
     """Returns the table of everything that networks of the space can be made of, measured here.
 
-    Parts are measured in groups, one that all groups share beside them: rows are scaled as if the shared part had cost the
-    same in each, so that a machine that has grown slower between groups favours nobody either. Each part is given as the
-    runtime takes it in final networks, at its own size, with random weights; what the runtime takes for a call that computes
-    nothing is subtracted, since a network pays it once.
+    Parts are measured in groups, all beside the same small network, `REFERENCE`: rows are as if it had cost the same
+    throughout, so that a machine whose speed changes favours nobody. It is a row itself. Each part is given as the runtime
+    takes it in final networks, at its own size, with random weights; what the runtime takes for a call that computes nothing
+    is subtracted, since a network pays it once. A part that computes nothing costs nothing: runtimes drop it.
 
     Args:
       device, date, source: for the header.
@@ -57,27 +58,23 @@ def measure_table(
     """
     meter = clock() if meter is None else meter
     parts = space.parts(**sizes).distinct()
-    table = dataclasses.replace(known) if known is not None else None
     header = {"device": device, "runtime": runtime.name, "batch": batch_size}
     if known is not None and (own := {name: getattr(known, name) for name in header}) != header:
         raise ValueError(f"the table to go on with is of {own}, not of {header}; write to another file")
-    rows = {} if table is None else dict(table.rows)
-    shared, factor = parts[0], unit_factor(meter.metric, meter.unit)
+    rows, table = {} if known is None else dict(known.rows), known
+    factor = unit_factor(meter.metric, meter.unit)
     # Runtimes drop what computes nothing; alone, it would be a copy.
-    identities = {part for part in parts if _computes_nothing(space, part, batch_size)}
-    rows |= {(meter.metric, part): Cost(0.0, 0.0, 1) for part in identities if (meter.metric, part) not in rows}
+    still = [part for part in parts if _computes_nothing(space, part, batch_size)]
+    rows |= {(meter.metric, part): Cost(0.0, 0.0, 1) for part in still if (meter.metric, part) not in rows}
     missing = [part for part in parts if (meter.metric, part) not in rows]
     for start in range(0, len(missing), group):
-        members = [part for part in dict.fromkeys([shared, *missing[start : start + group]]) if part not in identities]
+        members = missing[start : start + group]
         calls: dict[Hashable, Callable[[], Any]] = {part: _part_call(space, runtime, part, batch_size) for part in members}
-        calls[_EMPTY] = runtime.prepare(lambda x: x + 1, np.zeros((batch_size, 1, 1, 1), np.float32))
-        found = measure(calls, meter=meter, repeats=repeats)
-        costs = {part: _cost(found[part], found[_EMPTY], factor) for part in members}
-        before = rows.get((meter.metric, shared))
-        scale = 1.0 if before is None or not costs[shared].mean else before.mean / costs[shared].mean
-        for part, cost in costs.items():
-            scaled = cost._replace(mean=cost.mean * scale, spread=cost.spread * scale)
-            rows.setdefault((meter.metric, part), scaled)
+        calls |= {_EMPTY: _empty_call(runtime, batch_size), REFERENCE: reference_call(runtime, batch_size)}
+        found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
+        first = Cost(found[REFERENCE].median * factor, found[REFERENCE].spread * factor, found[REFERENCE].count)
+        scale = factor * rows.setdefault((meter.metric, REFERENCE), first).mean / first.mean
+        rows |= {(meter.metric, part): _cost(found[part], found[_EMPTY], scale) for part in members}
         table = CostTable(date=date, source=source, rows=rows, **header)
         keep(table)
         report(min(start + group, len(missing)), len(missing))
@@ -94,22 +91,31 @@ def measure_networks(
     repeats: int = 30,
     image_size: int | tuple[int, int] = 32,
     image_channels: int = 3,
+    reference: float | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
     **sizes,
 ) -> list[Measured]:
     """Returns what the whole network of each genotype costs, in the unit of the meter; measured in turn.
 
     Args:
+      reference: what `REFERENCE` costs in a table that the result is to be compared with, in the unit of the meter. Results
+        are then as at the speed that the device had when the table was made, and their `speed` says what it is now, as a
+        share of that.
+      report: called with the networks compiled and all.
       sizes: what `space.network` takes, such as channels and num_cells; the weights are random.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     x = _random((batch_size, height, width, image_channels))
-    calls = {}
+    calls: dict[Hashable, Callable[[], Any]] = {REFERENCE: reference_call(runtime, batch_size)}
     for number, genotype in enumerate(genotypes):
         network = space.network(genotype, **sizes)
         variables = random_variables(network.init, x)
         calls[number] = runtime.prepare(_logits(network, variables), x)
-    found = measure(calls, meter=meter, repeats=repeats)
-    return [found[number] for number in range(len(genotypes))]
+        report(number + 1, len(genotypes))
+    found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
+    speed = 1.0 if reference is None else reference / found[REFERENCE].median
+    own = [found[number] for number in range(len(genotypes))]
+    return [Measured(cost.median * speed, cost.spread * speed, cost.count, speed) for cost in own]
 
 
 def random_variables(init: Callable[[Key, Array], PyTree], x: Array) -> PyTree:
@@ -137,6 +143,26 @@ def _part_call(space: SearchSpace, runtime: Runtime, part: Part, batch_size: int
     network, x = space.part_network(part), _random(_shape(part, batch_size))
     variables = random_variables(network.init, x)
     return runtime.prepare(lambda x: network.apply(variables, x), x)
+
+
+def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
+    """Returns the call of `REFERENCE` in a runtime."""
+    kernel = np.random.default_rng(2).uniform(-0.1, 0.1, (3, 3, REFERENCE.channels_in, REFERENCE.channels_out))
+
+    def reference(x: Array) -> Array:
+        for _ in range(4):
+            x = jax.nn.relu(_conv(x, kernel.astype(np.float32)))
+        return x
+
+    return runtime.prepare(reference, _random(_shape(REFERENCE, batch_size)))
+
+
+def _conv(x: Array, kernel: np.ndarray) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _empty_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
+    return runtime.prepare(lambda x: x + 1, np.zeros((batch_size, 1, 1, 1), np.float32))
 
 
 def _random(shape: tuple[int, ...]) -> np.ndarray:

@@ -23,6 +23,7 @@ METRICS: dict[str, dict[str, float]] = {
     "bytes": _BYTES,
 }
 _HEADER = ("device", "runtime", "unit", "batch", "date", "source")
+_OPTIONAL = ("calibration",)
 _SHAPE = ("channels_in", "channels_out", "height", "width", "stride")
 _VALUES = ("mean", "spread", "count")
 TABLES = pathlib.Path(__file__).parent / "tables"
@@ -37,6 +38,18 @@ class Cost(NamedTuple):
     interpolated: bool = False  # not measured, see `CostTable.costs`
 
 
+class Calibration(NamedTuple):
+    """How a sum of parts becomes the cost of a network, see `calibrate`: offset + sum over ops of factor * parts."""
+
+    offset: float  # in the unit of the metric
+    factors: Mapping[str, float]  # by op; those of ops that are not there are that of ""
+    networks: int  # measured for it
+
+    def factor(self, op: str) -> float:
+        """Returns the factor of an op."""
+        return self.factors.get(op, self.factors[""])
+
+
 @dataclasses.dataclass(frozen=True)
 class CostTable:
     """The costs of one device: rows {(metric, part): cost}, in the base unit of each metric.
@@ -46,6 +59,7 @@ class CostTable:
       batch: images at once.
       date, source: of the measurement, free text on one line.
       rows: any number of metrics of `METRICS`.
+      calibrations: {metric: Calibration}, of tables that were compared with whole networks.
 
     Raises:
       ValueError: for a metric that does not exist, a cost that is not a finite number of at least 0, and text that a header
@@ -64,6 +78,7 @@ class CostTable:
     date: str
     source: str
     rows: Mapping[tuple[str, Part], Cost]
+    calibrations: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("device", "runtime", "date", "source"):
@@ -76,6 +91,10 @@ class CostTable:
             raise ValueError("a table without rows was given; it needs a row for each part and metric")
         for (metric, part), cost in self.rows.items():
             _check_row(metric, part, cost)
+        for metric, own in self.calibrations.items():
+            numbers = [own.offset, *own.factors.values()]
+            if metric not in self.metrics or "" not in own.factors or not all(map(math.isfinite, numbers)):
+                raise ValueError(f"a calibration is of a metric of the table and has finite numbers, not {metric!r}: {own}")
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -199,7 +218,8 @@ def read_table(text: str, name: str = "table") -> CostTable:
             break
         key, colon, value = line.removeprefix("#").partition(":")
         if colon:
-            _refuse(key.strip() not in _HEADER, name, number, f"{key.strip()!r} is not in a header, which has {_HEADER}")
+            known = (*_HEADER, *_OPTIONAL)
+            _refuse(key.strip() not in known, name, number, f"{key.strip()!r} is not in a header, which has {known}")
             _refuse(key.strip() in header, name, number, f"{key.strip()} is given twice")
             header[key.strip()] = value.strip()
     lacking = [key for key in _HEADER if not header.get(key)]
@@ -234,7 +254,27 @@ def read_table(text: str, name: str = "table") -> CostTable:
         rows[key] = cost
     _refuse(not rows, name, len(lines), "there are no rows")
     own = {key: header[key] for key in ("device", "runtime", "date", "source")}
-    return CostTable(**own, batch=int(header["batch"]), rows=rows)
+    try:
+        calibrations = dict(map(_read_calibration, filter(None, header.get("calibration", "").split("; "))))
+        return CostTable(**own, batch=int(header["batch"]), rows=rows, calibrations=calibrations)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _read_calibration(text: str) -> tuple[str, Calibration]:
+    """Of "latency = 0.12 + 1.1 sum_pool + 0.98 others, from 30 networks"."""
+    number = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
+    match = re.fullmatch(rf"(\w+) = ({number})((?: \+ {number} \w+)+), from (\d+) networks", text.strip())
+    if match is None:
+        raise ValueError(f"a calibration is written as 'latency = 0.12 + 1.1 others, from 30 networks', not {text!r}")
+    factors = {op: float(factor) for factor, op in re.findall(rf"({number}) (\w+)", match[3])}
+    factors[""] = factors.pop("others", 1.0)
+    return match[1], Calibration(float(match[2]), factors, int(match[4]))
+
+
+def _write_calibration(metric: str, own: Calibration) -> str:
+    terms = [f"{float(factor)!r} {op or 'others'}" for op, factor in own.factors.items()]
+    return f"{metric} = {' + '.join([repr(float(own.offset)), *terms])}, from {own.networks} networks"
 
 
 def _refuse(wrong, name: str, number: int, message: str) -> None:
@@ -310,6 +350,8 @@ def write_table(table: CostTable, path: str | os.PathLike | None = None) -> str:
     unit = ", ".join(f"{metric} {next(iter(METRICS[metric]))}" for metric in table.metrics)
     header = {"device": table.device, "runtime": table.runtime, "unit": unit, "batch": table.batch}
     header |= {"date": table.date, "source": table.source}
+    if table.calibrations:
+        header["calibration"] = "; ".join(_write_calibration(metric, own) for metric, own in table.calibrations.items())
     file = io.StringIO()
     file.writelines(f"# {key}: {value}\n" for key, value in header.items())
     writer = csv.writer(file, lineterminator="\n")
@@ -345,4 +387,5 @@ def merge_tables(*tables: CostTable) -> CostTable:
             if rows.setdefault((metric, part), cost) != cost:
                 raise ValueError(f"two of the tables have the {metric} of {part}, once {rows[metric, part]} and once {cost}")
     joined = {name: "; ".join(dict.fromkeys(getattr(table, name) for table in tables)) for name in ("date", "source")}
-    return dataclasses.replace(first, rows=rows, **joined)
+    calibrations = {metric: own for table in tables for metric, own in table.calibrations.items()}
+    return dataclasses.replace(first, rows=rows, calibrations=calibrations, **joined)

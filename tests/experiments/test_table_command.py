@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dnas
-from dnas.hw_loss import CostTable, Runtime, clock, expected_cost, measure_networks, measure_table, read_table
+from dnas.hw_loss import REFERENCE, CostTable, Runtime, clock, expected_cost, measure_networks, measure_table, read_table
 from experiments import devices
 from experiments import table as tables
 
@@ -29,7 +29,7 @@ class Counting(list):
 def test_a_table_has_a_row_for_every_part_and_fits_the_space():
     table = measure_table(DARTS, Counting().runtime(), repeats=1, meter=clock(seconds=1e-7), **HEADER, **SIZES)
     layers = DARTS.parts(**SIZES)
-    assert {part for _, part in table.rows} == set(layers.distinct())
+    assert {part for _, part in table.rows} == {*layers.distinct(), REFERENCE}
     genotype = dnas.PUBLISHED["DARTS_V2"]
     assert float(expected_cost(table, layers)(dnas.one_hot_mix(DARTS, genotype))) >= 0
 
@@ -45,14 +45,21 @@ def test_an_interrupted_measurement_goes_on():
 
     with pytest.raises(KeyboardInterrupt):
         measure_table(DARTS, counting.runtime(), keep=stop, **options)
-    known = kept[-1]
-    assert len(known.rows) == 16
-    first = len(counting)
+    known, first = kept[-1], len(counting)
+    assert first == 2 * (8 + 2)  # beside the parts of a group, the reference and an empty call
     table = measure_table(DARTS, counting.runtime(), known=known, **options)
     assert {row: table.rows[row] for row in known.rows} == known.rows
-    groups = -(-(len(table.rows) - 16) // 8)
-    # The shared part and the empty call are prepared again for every group.
-    assert len(counting) - first == len(table.rows) - 16 + 2 * groups
+    rest = len(table.rows) - len(known.rows)
+    assert rest > 8 and len(counting) - first == rest + 2 * -(-rest // 8)
+
+
+def test_what_computes_nothing_costs_nothing_and_is_not_measured():
+    counting = Counting()
+    table = measure_table(DARTS, counting.runtime(), repeats=1, meter=clock(seconds=1e-7), **HEADER, **SIZES)
+    still = {part: cost for (_, part), cost in table.rows.items() if part.op == "skip_connect" and part.stride == 1}
+    assert still and all(cost.mean == 0 for cost in still.values())
+    groups = -(-(len(table.rows) - len(still)) // 48)
+    assert len(counting) == len(table.rows) - 1 - len(still) + 2 * groups
 
 
 def test_a_table_of_another_device_is_not_gone_on_with():

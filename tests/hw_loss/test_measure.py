@@ -45,9 +45,45 @@ def test_a_machine_that_grows_slower_favours_nobody():
 def test_calls_run_in_another_order_each_time():
     machine = Machine()
     measure({name: machine.call(name, 1.0) for name in range(8)}, meter=machine.meter(), repeats=10, warm_up=1)
-    rounds = np.reshape(machine.order[-80:], (10, 8))
+    # Each block comes after a run that does not count.
+    rounds = np.reshape(machine.order[-160:], (10, 8, 2))
+    assert (rounds[..., 0] == rounds[..., 1]).all()
+    rounds = rounds[..., 0]
     assert all(sorted(row) == list(range(8)) for row in rounds.tolist())
     assert len({tuple(row) for row in rounds.tolist()}) > 8
+
+
+def test_beside_a_reference_a_machine_whose_speed_changes_measures_as_a_steady_one():
+    """Speed changes by a factor of up to three, slowly beside a block and fast beside the whole measurement."""
+
+    def found(reference):
+        machine = Machine()
+        speeds = 2 + np.sin(np.arange(20_000) / 60) + np.random.default_rng(0).uniform(0, 0.02, 20_000)
+
+        def call(name, cost):
+            plain = machine.call(name, cost)
+
+            def run():
+                before = machine.now
+                plain()
+                machine.now = before + cost * speeds[machine.runs]
+
+            return run
+
+        calls = {name: call(name, 1.0 + name) for name in range(4)} | {"reference": call("reference", 0.5)}
+        return measure(calls, meter=machine.meter(), repeats=100, reference=reference)
+
+    beside = found("reference")
+    ratios = np.array([beside[name].median / beside["reference"].median for name in range(4)])
+    np.testing.assert_allclose(ratios, 2 * (1.0 + np.arange(4)), rtol=0.01)
+    assert max(own.spread / own.median for name, own in beside.items() if name != "reference") < 0.1
+    alone = found(None)
+    assert min(own.spread / own.median for own in alone.values()) > 0.2
+
+
+def test_a_reference_that_is_no_call_is_refused():
+    with pytest.raises(ValueError, match="the reference 'other' is not among the calls: one"):
+        measure({"one": lambda: None}, reference="other")
 
 
 def test_interrupted_blocks_are_refused():

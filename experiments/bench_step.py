@@ -21,7 +21,7 @@ import tyro  # noqa: E402
 
 import dnas  # noqa: E402
 from dnas.cells import DARTS_OPS, darts_space  # noqa: E402
-from dnas.hw_loss import count_supernet  # noqa: E402
+from dnas.hw_loss import Constraint, count_supernet, count_table, expected_cost, lagrangian  # noqa: E402
 from dnas.loop import compile_step  # noqa: E402
 from dnas.objective import classification_loss  # noqa: E402
 from experiments.cache import use_compilation_cache  # noqa: E402
@@ -32,11 +32,20 @@ from experiments.roofline import program_bytes  # noqa: E402
 class Case:
     """What to time."""
 
-    case: Literal["darts", "darts2", "darts2_fd", "pcdarts", "sampled", "nasbench201", "nasbench201_sampled", "evaluation"] = (
-        "darts"
-    )
-    """A search step of DARTS: first order, second order exact or by finite differences; of PC-DARTS; of one sampled op an edge
-    (GDAS); of the first and the last of these in NAS-Bench-201's space; or a training step of the final network."""
+    case: Literal[
+        "darts",
+        "darts2",
+        "darts2_fd",
+        "darts_latency",
+        "pcdarts",
+        "sampled",
+        "nasbench201",
+        "nasbench201_sampled",
+        "evaluation",
+    ] = "darts"
+    """A search step of DARTS: first order, second order exact or by finite differences, or with a bound on a latency, which is
+    timed apart as well; of PC-DARTS; of one sampled op an edge (GDAS); of the first and the last of these in NAS-Bench-201's
+    space; or a training step of the final network."""
     batch_size: int = 16
     """Images a batch; a search step takes two batches."""
     channels: int | None = None
@@ -117,6 +126,36 @@ def _arch_gradient(case: Case) -> dnas.bilevel.ArchGradient:
     return made.get(case.case, dnas.first_order)()
 
 
+def _constraint(case: Case, space: dnas.SearchSpace) -> Constraint | None:
+    """A bound on the multiply-adds of the published network, which cost a search what a latency does."""
+    if case.case != "darts_latency":
+        return None
+    cost = expected_cost(count_table(space), space.parts(), metric="macs", live="path")
+    return Constraint((cost,), lagrangian(5e8))
+
+
+def _term_seconds(case: Case, state: dnas.SearchState, repeats: int = 200) -> float:
+    """What the bound adds to a step: the gradient of its penalty, and what its multiplier follows."""
+    space, _ = _supernet(case)
+    constraint = _constraint(case, space)
+
+    @jax.jit
+    def term(arch, multipliers):
+        def penalty(arch):
+            return constraint.penalty(multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()})
+
+        gradient = jax.grad(penalty)(arch)
+        return gradient, constraint.follow(multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()})
+
+    jax.block_until_ready(term(state.arch, state.multipliers))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(term(state.arch, state.multipliers))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 def _batches(case: Case, count: int):
     keys = jax.random.split(jax.random.key(0), count)
     shape = (case.batch_size, case.image_size, case.image_size, 3)
@@ -135,6 +174,7 @@ def search_step(case: Case):
         dnas.darts_optimizer(50, 390, arch_gradient=_arch_gradient(case)),
         image_shape=(case.image_size, case.image_size, 3),
         relaxation=relaxation,
+        constraint=_constraint(case, space),
     )
     train, valid = _batches(case, 2)
     state = jax.jit(search.init)(jax.random.key(0))
@@ -198,6 +238,8 @@ def measure(case: Case) -> dict[str, Any]:
     row["program_bytes"], row["flop"] = program_bytes(compiled.as_text()), _flop(case)
     weights = state.weights if hasattr(state, "weights") else state[1]["params"]
     row["weights"] = sum(array.size for array in jax.tree.leaves(weights))
+    if case.case == "darts_latency":
+        row["term_s"] = _term_seconds(case, state)
     if case.apart and gradient is not None:
         for name, argument in (("arch_gradient_s", 1), ("weight_gradient_s", 0)):
             take = gradient(argument, state)

@@ -1,5 +1,7 @@
 """A network in the terms of other runtimes: library convolutions and pooling, norms folded into convolutions."""
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -53,37 +55,113 @@ class _Affine(NamedTuple):
         return self.run(self.gain, self.shift)
 
 
+class _SumPool(NamedTuple):
+    """The sum over 3x3 positions, not computed yet; divided by how many there are, it is the pooling that libraries know."""
+
+    x: Array
+    stride: int
+
+    def value(self) -> Array:
+        return self._mean() * 9
+
+    def over(self, counts: Array) -> Array:
+        """Returns the sums divided by `counts` [H, W, 1]."""
+        inside = _sums(np.ones(self.x.shape[1:3]), self.stride)[..., None]
+        if self.stride == 1 and np.array_equal(np.squeeze(counts), np.squeeze(inside)):
+            return nn.avg_pool(self.x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False)
+        return self._mean() * np.asarray(9 / counts, self.x.dtype)
+
+    def _mean(self) -> Array:
+        return _pool(nn.avg_pool, self.x, self.stride, 0.0)
+
+
+def _sums(x: np.ndarray, stride: int) -> np.ndarray:
+    padded = np.pad(x, 1)
+    sums = sum(padded[row : row + len(x), column : column + x.shape[1]] for row in range(3) for column in range(3))
+    return sums[::stride, ::stride]
+
+
+_LATER = (_Affine, _SumPool)
+
+
 def _computed(value):
-    return value.value() if isinstance(value, _Affine) else value
+    return value.value() if isinstance(value, _LATER) else value
 
 
-def _run(jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-    for equation in jaxpr.eqns:
-        inputs = [entry.val if isinstance(entry, core.Literal) else values[entry] for entry in equation.invars]
-        values.update(zip(equation.outvars, _outputs(equation, inputs), strict=True))
-    return [entry.val if isinstance(entry, core.Literal) else values[entry] for entry in jaxpr.outvars]
+def _is_known(value) -> bool:
+    return not isinstance(value, (*_LATER, jax.core.Tracer))
 
 
-def _outputs(equation, inputs: list[Any]) -> list[Any]:
-    if not any(isinstance(value, (_Affine, jax.core.Tracer)) for value in inputs):
+def _run(jaxpr, consts: Sequence[Any], args: Sequence[Any], used: Sequence[bool] | None = None) -> list[Any]:
+    """The outputs of a jaxpr, None for those that are not used."""
+    used = [True] * len(jaxpr.outvars) if used is None else used
+    equations = _needed(jaxpr, used)[0]
+    outputs = [entry for entry, use in zip(jaxpr.outvars, used, strict=True) if use]
+    readers = Counter(filter(_is_variable, [*itertools.chain(*(equation.invars for equation, _ in equations)), *outputs]))
+    values = {}
+
+    def keep(entries, found):
+        # What several read is computed at once, or each would compute it again.
+        values.update((e, _computed(value) if readers[e] > 1 else value) for e, value in zip(entries, found, strict=True))
+
+    def read(entry):
+        return values.get(entry) if _is_variable(entry) else entry.val
+
+    keep([*jaxpr.constvars, *jaxpr.invars], [*consts, *args])
+    for equation, used_outputs in equations:
+        keep(equation.outvars, _outputs(equation, list(map(read, equation.invars)), used_outputs))
+    return [read(entry) if use else None for entry, use in zip(jaxpr.outvars, used, strict=True)]
+
+
+def _needed(jaxpr, used: Sequence[bool]) -> tuple[list[tuple[Any, list[bool]]], list[bool]]:
+    """The equations that used outputs depend on, each with which of its own outputs are, and which inputs are.
+
+    Runtimes run what leads nowhere, such as branches of a cell that end at an edge of `none`.
+    """
+    needed, found = {entry for entry, use in zip(jaxpr.outvars, used, strict=True) if use and _is_variable(entry)}, []
+    for equation in reversed(jaxpr.eqns):
+        used_outputs = [entry in needed for entry in equation.outvars]
+        if any(used_outputs):
+            inner = _inner(equation)
+            used_inputs = [True] * len(equation.invars) if inner is None else _needed(inner[0], used_outputs)[1]
+            needed |= {entry for entry, use in zip(equation.invars, used_inputs, strict=True) if use and _is_variable(entry)}
+            found.append((equation, used_outputs))
+    return found[::-1], [entry in needed for entry in jaxpr.invars]
+
+
+def _is_variable(entry) -> bool:
+    return not isinstance(entry, core.Literal)
+
+
+def _inner(equation) -> tuple[Any, Sequence[Any]] | None:
+    """(jaxpr, constants) of an equation that is a call and is written out; None of others."""
+    if equation.params.get("name", equation.primitive.name) in _RULES or equation.primitive.name in ("scan", "while"):
+        return None
+    inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    if inner is None:
+        return None
+    return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
+
+
+def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
+    if all(map(_is_known, inputs)):
         with jax.ensure_compile_time_eval():
-            return _written_out(equation, inputs)
+            return _written_out(equation, inputs, used)
     name, out = equation.params.get("name", equation.primitive.name), equation.outvars[0].aval
+    if name == "add" and (kept := _without_zeros(*inputs, out)) is not None:
+        return [kept]
+    if name == "div" and isinstance(inputs[0], _SumPool) and _is_known(inputs[1]):
+        return [inputs[0].over(np.asarray(inputs[1]))]
     if name in ("add", "sub", "mul") and (changed := _scaled_or_shifted(name, *inputs, out)) is not None:
         return [changed]
-    inputs = [_computed(value) for value in inputs]
     if name in _RULES:
-        return [_RULES[name](*inputs, out=out, **equation.params)]
-    return _written_out(equation, inputs)
+        return [_RULES[name](*map(_computed, inputs), out=out, **equation.params)]
+    return _written_out(equation, inputs, used)
 
 
-def _written_out(equation, inputs: list[Any]) -> list[Any]:
-    inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-    if inner is not None and equation.primitive.name not in ("scan", "while"):
-        inner, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
-        return _run(inner, consts, inputs)
-    return _bind(equation, inputs)
+def _written_out(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
+    inner = _inner(equation)
+    return _bind(equation, [_computed(value) for value in inputs]) if inner is None else _run(*inner, inputs, used)
 
 
 def _bind(equation, inputs: list[Any]) -> list[Any]:
@@ -91,18 +169,28 @@ def _bind(equation, inputs: list[Any]) -> list[Any]:
     return list(found) if equation.primitive.multiple_results else [found]
 
 
+def _without_zeros(a: Any, b: Any, out) -> Any:
+    """The summand beside one that is zero everywhere, as edges of `none` are: no runtime finds out. None if neither is."""
+    for zeros, other in ((a, b), (b, a)):
+        if _is_known(zeros) and not _is_known(other) and not np.asarray(zeros).any() and np.shape(zeros) in ((), out.shape):
+            return other
+    return None
+
+
 def _scaled_or_shifted(name: str, a: Any, b: Any, out) -> _Affine | None:
     """The affine map of the channels that `a` op `b` is, or None where it is none."""
-    swapped = not isinstance(a, (_Affine, jax.core.Tracer))
+    swapped = _is_known(a)
     x, constant = (b, a) if swapped else (a, b)
-    if isinstance(constant, (_Affine, jax.core.Tracer)) or out.ndim != 4 or (swapped and name == "sub"):
+    if not _is_known(constant) or out.ndim != 4 or (swapped and name == "sub"):
         return None
     constant = np.asarray(constant)
+    if constant.shape == out.shape and (constant == constant[:1, :1, :1]).all():  # what an op makes of zeros
+        constant = constant[0, 0, 0]
     if constant.size not in (1, out.shape[-1]) or (constant.size > 1 and constant.shape[-1] != constant.size):
         return None
     constant = np.broadcast_to(constant.reshape(-1), out.shape[-1])
     if not isinstance(x, _Affine):
-        x = _Affine(partial(_scale_and_shift, x), out.shape[-1])
+        x = _Affine(partial(_scale_and_shift, _computed(x)), out.shape[-1])
     if name == "mul":
         return x._replace(
             gain=constant if x.gain is None else x.gain * constant, shift=None if x.shift is None else x.shift * constant
@@ -136,14 +224,10 @@ def _convolution(x: Array, kernel: Array, out, *, strides, padding, dilation=(1,
     return _Affine(run, out.shape[-1])
 
 
-def _is_constant(value) -> bool:
-    return not isinstance(value, jax.core.Tracer)
-
-
 def _conv(
     x: Array, kernel: Array, *, out, dimension_numbers, window_strides, padding, rhs_dilation, feature_group_count, **rest
 ):
-    if dimension_numbers.lhs_spec != (0, 3, 1, 2) or dimension_numbers.rhs_spec != (3, 2, 0, 1) or not _is_constant(kernel):
+    if dimension_numbers.lhs_spec != (0, 3, 1, 2) or dimension_numbers.rhs_spec != (3, 2, 0, 1) or not _is_known(kernel):
         raise ValueError("only convolutions of images [B, H, W, C] with fixed kernels can be exported")
     return _convolution(
         x, kernel, out, strides=window_strides, padding=padding, dilation=rhs_dilation, groups=feature_group_count
@@ -162,7 +246,7 @@ def _dense(x: Array, kernel: Array, *, out, **rest) -> _Affine:
 
 
 def _product(x: Array, weight: Array, *, out, dimension_numbers, **rest) -> Any:
-    if x.ndim == 4 and weight.ndim == 2 and dimension_numbers == (((3,), (0,)), ((), ())) and _is_constant(weight):
+    if x.ndim == 4 and weight.ndim == 2 and dimension_numbers == (((3,), (0,)), ((), ())) and _is_known(weight):
         return _convolution(x, np.asarray(weight)[None, None], out, strides=(1, 1), padding="VALID")
     return lax.dot_general(x, weight, dimension_numbers)
 
@@ -170,10 +254,6 @@ def _product(x: Array, weight: Array, *, out, dimension_numbers, **rest) -> Any:
 def _max_pool(x: Array, *, out, **rest) -> Array:
     size, smaller = max(zip(x.shape[1:3], out.shape[1:3], strict=True))
     return _pool(nn.max_pool, x, -(-size // smaller), float(np.finfo(np.float32).min))
-
-
-def _sum_pool(x: Array, *, stride, **rest) -> Array:
-    return 9 * _pool(nn.avg_pool, x, stride, 0.0)
 
 
 def _pool(pool: Callable[..., Array], x: Array, stride: int, empty: float) -> Array:
@@ -191,5 +271,5 @@ _RULES = {
     "dot_general": _product,
     "max_pool_forward": _max_pool,
     "relu": lambda x, **rest: nn.relu(x),
-    "sum_pool_forward": _sum_pool,
+    "sum_pool_forward": lambda x, *, stride, **rest: _SumPool(x, stride),
 }

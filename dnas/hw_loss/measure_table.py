@@ -11,7 +11,7 @@ from dnas.genotype import Genotype
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.runtimes import Runtime
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
-from dnas.space import Part, SearchSpace
+from dnas.space import NetworkParts, Part, SearchSpace
 
 # Beside what everything is measured: a chain of four 3x3 convolutions with ReLUs. Its row says at which speed a table was made.
 REFERENCE = Part("reference", 32, 32, 16, 16)
@@ -39,7 +39,8 @@ def measure_table(
     Parts are measured in groups, all beside the same small network, `REFERENCE`: rows are as if it had cost the same
     throughout, so that a machine whose speed changes favours nobody. It is a row itself. Each part is given as the runtime
     takes it in final networks, at its own size, with random weights; what the runtime takes for a call that computes nothing
-    is subtracted, since a network pays it once. A part that computes nothing costs nothing: runtimes drop it.
+    is subtracted, since a network pays it once. A part that computes nothing costs nothing: runtimes drop it. Where the
+    number of edges into a node varies, as in NAS-Bench-201, a candidate is measured with the sum that takes it in.
 
     Args:
       device, date, source: for the header.
@@ -57,19 +58,22 @@ def measure_table(
         another device, runtime or batch.
     """
     meter = clock() if meter is None else meter
-    parts = space.parts(**sizes).distinct()
+    layers = space.parts(**sizes)
+    parts, added = layers.distinct(), _added(layers)
     header = {"device": device, "runtime": runtime.name, "batch": batch_size}
     if known is not None and (own := {name: getattr(known, name) for name in header}) != header:
         raise ValueError(f"the table to go on with is of {own}, not of {header}; write to another file")
     rows, table = {} if known is None else dict(known.rows), known
     factor = unit_factor(meter.metric, meter.unit)
     # Runtimes drop what computes nothing; alone, it would be a copy.
-    still = [part for part in parts if _computes_nothing(space, part, batch_size)]
+    still = [part for part in parts if _computes_nothing(space, part, batch_size, part in added)]
     rows |= {(meter.metric, part): Cost(0.0, 0.0, 1) for part in still if (meter.metric, part) not in rows}
     missing = [part for part in parts if (meter.metric, part) not in rows]
     for start in range(0, len(missing), group):
         members = missing[start : start + group]
-        calls: dict[Hashable, Callable[[], Any]] = {part: _part_call(space, runtime, part, batch_size) for part in members}
+        calls: dict[Hashable, Callable[[], Any]] = {
+            part: _part_call(space, runtime, part, batch_size, part in added) for part in members
+        }
         calls |= {_EMPTY: _empty_call(runtime, batch_size), REFERENCE: reference_call(runtime, batch_size)}
         found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
         first = Cost(found[REFERENCE].median * factor, found[REFERENCE].spread * factor, found[REFERENCE].count)
@@ -119,30 +123,61 @@ def measure_networks(
 
 
 def random_variables(init: Callable[[Key, Array], PyTree], x: Array) -> PyTree:
-    """Returns variables of the shapes that `init` gives, drawn from U(0.1, 0.2): no zeros, which runtimes may skip."""
+    """Returns variables of the shapes that `init` gives, of the size that they have in trained networks.
+
+    Kernels keep the variance of what they are applied to (He et al., eq. 10, https://arxiv.org/abs/1502.01852), scales and
+    variances are near one, biases and means near zero: what grows or fades layer by layer ends in numbers too small or too
+    large for a processor's fast path. None is zero, which runtimes may skip.
+    """
     shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
     random = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: random.uniform(0.1, 0.2, leaf.shape).astype(leaf.dtype), shapes)
+
+    def draw(path, leaf):
+        if len(leaf.shape) > 1:
+            values = random.normal(0.0, np.sqrt(2 / np.prod(leaf.shape[:-1])), leaf.shape)
+        else:
+            values = random.uniform(-0.1, 0.1, leaf.shape) + (path[-1].key in ("scale", "var"))
+        return values.astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def _logits(network, variables: PyTree) -> Callable[[Array], Array]:
     return lambda images: network.apply(variables, images, False, jax.random.key(0))[0]
 
 
-def _computes_nothing(space: SearchSpace, part: Part, batch_size: int) -> bool:
-    network, x = space.part_network(part), jax.ShapeDtypeStruct(_shape(part, batch_size), np.float32)
-    variables = jax.eval_shape(network.init, jax.random.key(0), x)
-    return not jax.make_jaxpr(network.apply)(variables, x).eqns
+def _added(layers: NetworkParts) -> set[Part]:
+    """The candidates that are added to others at a node of any number of edges."""
+    if layers.edges_per_node is not None:
+        return set()
+    kinds = {kind for kind, spec in layers.cells.items() if any(len(spec.incoming(node)) > 1 for node in spec.nodes)}
+    return {part for layer in layers.layers if layer.kind in kinds for row in layer.choices for part in row if part is not None}
+
+
+def _apply(space: SearchSpace, part: Part, added: bool) -> Callable[[PyTree, Array], Array]:
+    network = space.part_network(part)
+
+    def apply(variables: PyTree, x: Array) -> Array:
+        y = network.apply(variables, x)
+        return y + x if added and y.shape == x.shape else y
+
+    return apply
+
+
+def _computes_nothing(space: SearchSpace, part: Part, batch_size: int, added: bool) -> bool:
+    x = jax.ShapeDtypeStruct(_shape(part, batch_size), np.float32)
+    variables = jax.eval_shape(space.part_network(part).init, jax.random.key(0), x)
+    return not jax.make_jaxpr(_apply(space, part, added))(variables, x).eqns
 
 
 def _shape(part: Part, batch_size: int) -> tuple[int, int, int, int]:
     return batch_size, part.height, part.width, part.channels_in
 
 
-def _part_call(space: SearchSpace, runtime: Runtime, part: Part, batch_size: int) -> Callable[[], Any]:
-    network, x = space.part_network(part), _random(_shape(part, batch_size))
-    variables = random_variables(network.init, x)
-    return runtime.prepare(lambda x: network.apply(variables, x), x)
+def _part_call(space: SearchSpace, runtime: Runtime, part: Part, batch_size: int, added: bool) -> Callable[[], Any]:
+    x, apply = _random(_shape(part, batch_size)), _apply(space, part, added)
+    variables = random_variables(space.part_network(part).init, x)
+    return runtime.prepare(lambda x: apply(variables, x), x)
 
 
 def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:

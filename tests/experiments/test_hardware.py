@@ -79,7 +79,7 @@ def test_mistakes_are_said_before_the_search(table_file, tmp_path):
         (["--target=3ms"], "needs a table with it, but no table is given; measure one by make table SPACE=nasbench201"),
         ([f"--table={table_file}", "--target=3mJ"], "the table .*table.csv has latency"),
         ([f"--table={table_file}", "--target=0.001us"], f"ranges from {ends.least:g} to {ends.largest:g} ms"),
-        (["--target=1kparams", "--relax=simplex", "--arch-optimizer=adam"], "belong together"),
+        (["--target=9kparams", "--relax=simplex", "--arch-optimizer=adam"], "belong together"),
         (["--table=nowhere.csv", "--target=3ms"], "there is neither a file 'nowhere.csv'"),
     ):
         with pytest.raises(SystemExit, match=message):
@@ -92,12 +92,13 @@ def test_a_search_without_retraining_ends_within_its_target(table_file, tmp_path
     ends = feasible_range(cost)
     target = ends.least + 0.4 * (ends.largest - ends.least)
     flags = ["--space=nasbench201", f"--runs={tmp_path}", "--name=run", "--retrain=0", f"--table={table_file}", *SMALL]
-    main([*flags, f"--target={target}ms,5kparams"])
+    main([*flags, f"--target={target}ms,9kparams"])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     genotype = dnas.Genotype.from_json((tmp_path / "run" / "genotype.json").read_text())
     latency, params = summary["costs"]
-    assert latency["predicted"] == pytest.approx(float(cost(dnas.one_hot_mix(SPACE, genotype)))) <= target
-    assert params["predicted"] == count_network(SPACE, genotype, **SIZES).params <= 5000
+    assert latency["predicted"] == pytest.approx(float(cost(dnas.one_hot_mix(SPACE, genotype))))
+    assert latency["predicted"] <= target
+    assert params["predicted"] == count_network(SPACE, genotype, **SIZES).params <= 9000
     assert "not measured: the table is of a made-up device" in latency["note"]
     assert f"latency: target {target:.5g} ms, predicted" in capsys.readouterr().out
     assert "test_accuracy" not in summary and not (tmp_path / "run" / "phases" / "searched.json").exists()
@@ -117,7 +118,7 @@ def test_every_penalty_grows_with_the_cost(penalty):
     cost = expected_cost(made_up_table(), layers)
     limit = hardware.Limit(cost, 2.0, None)
     config = preset(SearchConfig, "digits", "darts1", "nasbench201")
-    if penalty == "log_power":
+    if penalty in ("log_power", "band"):  # logarithms of numbers above one
         cost = expected_cost(dnas.hw_loss.count_table(SPACE, **SIZES), layers, metric="macs")
         limit = hardware.Limit(cost, 1e5, None)
     ends = [{"cell": jax.nn.one_hot([op] * 6, 5)} for op in (1, 3)]  # all identities, all 3x3 convolutions

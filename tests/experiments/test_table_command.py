@@ -36,7 +36,7 @@ def test_a_table_has_a_row_for_every_part_and_fits_the_space():
 
 def test_an_interrupted_measurement_goes_on():
     kept, counting = [], Counting()
-    options = dict(repeats=1, meter=clock(seconds=1e-7), group=8, **HEADER, **SIZES)
+    options = dict(repeats=1, meter=clock(seconds=1e-7), group=4, **HEADER, **SIZES)
 
     def stop(table):
         kept.append(table)
@@ -46,11 +46,11 @@ def test_an_interrupted_measurement_goes_on():
     with pytest.raises(KeyboardInterrupt):
         measure_table(DARTS, counting.runtime(), keep=stop, **options)
     known, first = kept[-1], len(counting)
-    assert first == 2 * (8 + 2)  # beside the parts of a group, the reference and an empty call
+    assert first == 2 * (4 + 2)  # beside the parts of a group, the reference and an empty call
     table = measure_table(DARTS, counting.runtime(), known=known, **options)
     assert {row: table.rows[row] for row in known.rows} == known.rows
     rest = len(table.rows) - len(known.rows)
-    assert rest > 8 and len(counting) - first == rest + 2 * -(-rest // 8)
+    assert rest > 4 and len(counting) - first == rest + 2 * -(-rest // 4)
 
 
 def test_what_computes_nothing_costs_nothing_and_is_not_measured():

@@ -222,7 +222,7 @@ class SearchConfig(MethodConfig, RetrainConfig):
     penalty_weight: float | None = None
     """Rate of a multiplier, weight of a penalty, or power of a factor; the published one unless given."""
     equality: bool = False
-    """Whether the target is to be reached from below too; otherwise it is a bound, and what exceeds it is repaired."""
+    """Whether the target is to be reached from below too; otherwise it is a bound. Either way the genotype is brought there."""
     benchmark: pathlib.Path | None = None
     """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the searched cell stands."""
 

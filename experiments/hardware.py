@@ -137,11 +137,12 @@ def _factor(name: str, limit: Limit, power: float | None):
 def bring_within(
     config: SearchConfig, space: dnas.SearchSpace, genotype: dnas.Genotype, mix: Mix, limits: Sequence[Limit]
 ) -> dnas.Genotype:
-    """Returns the genotype itself if it meets all limits, or the one that `repair` makes of it; prints why if it makes none."""
-    if not limits or config.equality:
+    """Returns the genotype itself if it meets all limits, or what `repair` or `approach` makes of it; prints why if nothing."""
+    if not limits:
         return genotype
+    exchange = hw_loss.approach if config.equality else hw_loss.repair
     try:
-        return hw_loss.repair(space, genotype, mix, [(limit.cost, limit.bound) for limit in limits])
+        return exchange(space, genotype, mix, [(limit.cost, limit.bound) for limit in limits])
     except ValueError as error:  # each limit can be met, but not all at once: what has been found is not lost
         tqdm.write(f"the genotype exceeds its targets: {error}")
         return genotype

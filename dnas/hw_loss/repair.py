@@ -1,6 +1,6 @@
-"""How a genotype is brought within bounds: the weakest choices that cost much are exchanged."""
+"""How a genotype is brought within bounds, or to targets: the weakest choices that matter are exchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from dnas.hw_loss.feasible import cheapest_mix, check_bound
 from dnas.hw_loss.live_edges import live_edges
 from dnas.space import SearchSpace, one_hot_mix
 
-Limits = Sequence[tuple[ExpectedCost, float]]  # (cost, what it may be at most)
+Limits = Sequence[tuple[ExpectedCost, float]]  # (cost, what it may be at most, or is to be)
 
 
 def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> Genotype:
@@ -33,99 +33,142 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
     """
     for cost, bound in limits:
         check_bound(cost, bound)
-    cells = {kind: list(edges) for kind, edges in genotype.cells.items()}
-    chosen = {kind: np.array(rows, np.float64) for kind, rows in one_hot_mix(space, genotype).items()}
-    weights = {kind: np.asarray(mix[kind], np.float64) for kind in cells}
+    draft = _Draft(space, genotype, mix)
 
-    def columns(kind: str, place: int, op: str) -> tuple[int, int, int]:
-        spec, edge = space.cells[kind], cells[kind][place]
-        return spec.edges.index(edge[:2]), spec.ops.index(edge.op), spec.ops.index(op)
-
-    def excess() -> float:
+    def excess(chosen) -> float:
         return sum(cost.excess(chosen, bound) for cost, bound in limits)
 
-    def excess_with(kind: str, place: int, op: str) -> float:
-        row, old, new = columns(kind, place, op)
-        chosen[kind][row, [old, new]] = 0.0, 1.0
-        found = excess()
-        chosen[kind][row, [old, new]] = 1.0, 0.0
-        return found
-
-    def regained_by(kind: str, place: int, op: str) -> float:
-        row, old, new = columns(kind, place, op)
-        return weights[kind][row, new] - weights[kind][row, old]
-
-    def exchange(kind: str, place: int, op: str) -> None:
-        row, old, new = columns(kind, place, op)
-        chosen[kind][row, [old, new]] = 0.0, 1.0
-        cells[kind][place] = cells[kind][place]._replace(op=op)
-
-    current, first = excess(), {}
-    while current > 0:
-        found = []
-        for kind, place, op in _exchanges(space, cells):
-            row, _, new = columns(kind, place, op)
-            if op == "none" and not _connected(space, cells[kind], kind, without=place):
-                continue
-            if chosen[kind][row, new] == 0 and (left := excess_with(kind, place, op)) < current:
-                found.append((max(-regained_by(kind, place, op), 0.0) / (current - left), left, kind, place, op))
-        if not found:
-            break
-        _, current, kind, place, op = min(found)
-        first.setdefault((kind, place), [cells[kind][place].op])
-        exchange(kind, place, op)
-    if current > 0 and _all_edges_listed(space, cells):
+    first: dict[tuple[str, int], list[str]] = {}  # what each exchanged edge should have if it may, the best first
+    for kind, place, _ in draft.lower(excess):
+        first.setdefault((kind, place), [genotype.cells[kind][place].op])
+    if excess(draft.chosen) > 0 and draft.all_edges_listed():
         # The way out takes several exchanges at once: to the cheapest network, and back below as far as the limits allow.
         for kind, rows in cheapest_mix(limits[0][0]).items():
-            for place, edge in enumerate(cells[kind]):
+            for place, edge in enumerate(draft.cells[kind]):
                 first.setdefault((kind, place), [edge.op])
-                exchange(kind, place, space.cells[kind].ops[rows[space.cells[kind].edges.index(edge[:2])].argmax()])
-    elif current > 0 and space.edges_per_node is not None:
+                draft.exchange(kind, place, space.cells[kind].ops[rows[space.cells[kind].edges.index(edge[:2])].argmax()])
+    elif excess(draft.chosen) > 0 and space.edges_per_node is not None:
         # Other edges are needed: those of the cheapest network, which then get the strongest ops that the limits allow.
-        first = {}
-        for kind, rows in cheapest_mix(limits[0][0]).items():
-            spec, chosen[kind] = space.cells[kind], rows
-            usable = np.where(spec.allowed & (np.array(spec.ops) != "none"), weights[kind], -np.inf)
-            kept = np.flatnonzero(rows.any(axis=-1))
-            cells[kind] = [Edge(*spec.edges[row], spec.ops[rows[row].argmax()]) for row in kept]
-            for place, row in enumerate(kept):
-                order = np.argsort(-usable[row], kind="stable")
-                first[kind, place] = [spec.ops[op] for op in order if usable[row][op] > -np.inf]
-    if excess() > 0:
-        costs = ", ".join(f"{float(cost(chosen)):g} {cost.unit} for a bound of {bound:g}" for cost, bound in limits)
+        first = {(kind, place): ops for kind, rows in cheapest_mix(limits[0][0]).items()
+                 for place, ops in enumerate(draft.take_edges(kind, rows))}  # fmt: skip
+    if excess(draft.chosen) > 0:
+        costs = ", ".join(f"{float(cost(draft.chosen)):g} {cost.unit} for a bound of {bound:g}" for cost, bound in limits)
         raise ValueError(
             f"exchanging ops ends at {costs}; the bounds may contradict each other. Raise a bound, or search with a penalty"
         )
-    for kind, place in sorted(first, key=lambda key: -regained_by(*key, first[key][0])):
-        for op in first[kind, place]:  # the best first
-            if op == cells[kind][place].op:
+    for kind, place in sorted(first, key=lambda key: draft.lost_by(*key, first[key][0])):
+        for op in first[kind, place]:
+            if op == draft.cells[kind][place].op:
                 break
-            connected = op != "none" or _connected(space, cells[kind], kind, without=place)
-            if connected and excess_with(kind, place, op) == 0:
-                exchange(kind, place, op)
+            if draft.stays_connected(kind, place, op) and draft.value_with(excess, kind, place, op) == 0:
+                draft.exchange(kind, place, op)
                 break
-    return Genotype(genotype.space, cells, genotype.concat)
+    return draft.genotype()
 
 
-def _all_edges_listed(space: SearchSpace, cells) -> bool:
-    """Whether every edge may turn to any of its ops: nodes do not choose among their edges, and those of `none` are listed."""
-    return space.edges_per_node is None and all(len(edges) == len(space.cells[kind].edges) for kind, edges in cells.items())
+def approach(space: SearchSpace, genotype: Genotype, mix: Mix, targets: Limits, *, tolerance: float = 0.01) -> Genotype:
+    """Returns the genotype with as few and as weak choices exchanged as it takes to come near every target, from both sides.
+
+    One op after the other is exchanged on its edge, each time that which loses the least mix for what it takes off the
+    distance to the targets, relative and summed over them, until no more than `tolerance` is left, or no single exchange
+    comes nearer. A genotype that near comes back as it is.
+
+    Args:
+      mix, targets: as `repair` has mix and limits.
+      tolerance: largest distance of a cost from its target, as a share of it.
+
+    Raises:
+      ValueError: if the genotype does not fit the space, or a target is below what any genotype costs (it names the range).
+    """
+    for cost, target in targets:
+        check_bound(cost, target)
+    draft = _Draft(space, genotype, mix)
+
+    def distance(chosen) -> float:
+        return sum(max(abs(float(cost(chosen)) / target - 1) - tolerance, 0.0) for cost, target in targets)
+
+    for _ in draft.lower(distance):
+        pass
+    return draft.genotype()
 
 
-def _connected(space: SearchSpace, edges: Sequence[Edge], kind: str, without: int) -> bool:
-    """Whether an input still reaches the output if one edge is left out."""
-    spec = space.cells[kind]
-    there = {edge[:2] for place, edge in enumerate(edges) if edge.op != "none" and place != without}
-    return bool(live_edges(there, spec.num_inputs, spec.concat))
+class _Draft:
+    """A genotype whose ops are exchanged, with its one-hot mix."""
 
+    def __init__(self, space: SearchSpace, genotype: Genotype, mix: Mix):
+        self.space, self._name, self._concat = space, genotype.space, genotype.concat
+        self.cells = {kind: list(edges) for kind, edges in genotype.cells.items()}
+        self.chosen = {kind: np.array(rows, np.float64) for kind, rows in one_hot_mix(space, genotype).items()}
+        self._weights = {kind: np.asarray(mix[kind], np.float64) for kind in self.cells}
 
-def _exchanges(space: SearchSpace, cells) -> list[tuple[str, int, str]]:
-    """(kind, number of the edge, op) of every op that an edge may have; `none` only where edges may be left out."""
-    found = []
-    for kind, edges in cells.items():
-        spec = space.cells[kind]
-        for place, edge in enumerate(edges):
-            allowed = spec.allowed[spec.edges.index(edge[:2])]
-            ops = [op for op, may in zip(spec.ops, allowed, strict=True) if may]
-            found += [(kind, place, op) for op in ops if op != "none" or space.edges_per_node is None]
-    return found
+    def genotype(self) -> Genotype:
+        return Genotype(self._name, self.cells, self._concat)
+
+    def lower(self, value: Callable[[dict], float]) -> Iterator[tuple[str, int, str]]:
+        """Exchanges ops until the value is zero or no exchange lowers it; yields each exchange."""
+        current = value(self.chosen)
+        while current > 0:
+            found = []
+            for kind, place, op in self._exchanges():
+                if self.stays_connected(kind, place, op) and (left := self.value_with(value, kind, place, op)) < current:
+                    found.append((max(self.lost_by(kind, place, op), 0.0) / (current - left), left, kind, place, op))
+            if not found:
+                return
+            _, current, kind, place, op = min(found)
+            self.exchange(kind, place, op)
+            yield kind, place, op
+
+    def value_with(self, value: Callable[[dict], float], kind: str, place: int, op: str) -> float:
+        row, old, new = self._columns(kind, place, op)
+        self.chosen[kind][row, [old, new]] = 0.0, 1.0
+        found = value(self.chosen)
+        self.chosen[kind][row, [old, new]] = 1.0, 0.0
+        return found
+
+    def lost_by(self, kind: str, place: int, op: str) -> float:
+        """The mix that an exchange loses."""
+        row, old, new = self._columns(kind, place, op)
+        return self._weights[kind][row, old] - self._weights[kind][row, new]
+
+    def exchange(self, kind: str, place: int, op: str) -> None:
+        row, old, new = self._columns(kind, place, op)
+        self.chosen[kind][row, old] = 0.0
+        self.chosen[kind][row, new] = 1.0
+        self.cells[kind][place] = self.cells[kind][place]._replace(op=op)
+
+    def take_edges(self, kind: str, rows: np.ndarray) -> list[list[str]]:
+        """Takes edges and ops of one-hot rows; returns for each edge its ops, those of the largest weight first."""
+        spec, self.chosen[kind] = self.space.cells[kind], np.array(rows)
+        kept = np.flatnonzero(rows.any(axis=-1))
+        self.cells[kind] = [Edge(*spec.edges[row], spec.ops[rows[row].argmax()]) for row in kept]
+        usable = np.where(spec.allowed & (np.array(spec.ops) != "none"), self._weights[kind], -np.inf)
+        orders = [np.argsort(-usable[row], kind="stable") for row in kept]
+        return [[spec.ops[op] for op in order if usable[row, op] > -np.inf] for row, order in zip(kept, orders, strict=True)]
+
+    def all_edges_listed(self) -> bool:
+        """Whether every edge may turn to any of its ops: nodes keep all of them, and those of `none` are listed."""
+        return self.space.edges_per_node is None and all(
+            len(edges) == len(self.space.cells[kind].edges) for kind, edges in self.cells.items()
+        )
+
+    def stays_connected(self, kind: str, place: int, op: str) -> bool:
+        """Whether an input reaches the output of the cell after an exchange for `none`."""
+        if op != "none":
+            return True
+        spec = self.space.cells[kind]
+        there = {edge[:2] for own, edge in enumerate(self.cells[kind]) if edge.op != "none" and own != place}
+        return bool(live_edges(there, spec.num_inputs, spec.concat))
+
+    def _columns(self, kind: str, place: int, op: str) -> tuple[int, int, int]:
+        spec, edge = self.space.cells[kind], self.cells[kind][place]
+        return spec.edges.index(edge[:2]), spec.ops.index(edge.op), spec.ops.index(op)
+
+    def _exchanges(self) -> Iterator[tuple[str, int, str]]:
+        """(kind, number of the edge, op) of every other op that an edge may have; `none` only where edges may be left out."""
+        for kind, edges in self.cells.items():
+            spec = self.space.cells[kind]
+            for place, edge in enumerate(edges):
+                allowed = spec.allowed[spec.edges.index(edge[:2])]
+                for op, may in zip(spec.ops, allowed, strict=True):
+                    if may and op != edge.op and (op != "none" or self.space.edges_per_node is None):
+                        yield kind, place, op

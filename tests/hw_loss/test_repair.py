@@ -5,7 +5,7 @@ import pytest
 from test_expected import SIZES, SPACES, cell_space, chain_space, random_mix, random_table
 
 import dnas
-from dnas.hw_loss import Cost, CostTable, expected_cost, feasible_range, genotype_cost, repair
+from dnas.hw_loss import Cost, CostTable, approach, expected_cost, feasible_range, genotype_cost, repair
 from dnas.hw_loss.live_edges import live_edges
 from dnas.selection import default_selection
 from dnas.space import one_hot_mix
@@ -111,3 +111,28 @@ def test_several_bounds_are_met_at_once(name):
         mix = random_mix(space, seed)
         repaired = one_hot_mix(space, repair(space, default_selection(space, mix), mix, limits))
         assert all(cost(repaired) <= bound for cost, bound in limits)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
+@pytest.mark.parametrize("name", ["chain", "cells", "darts"])
+def test_a_target_is_approached_from_both_sides(name, share):
+    """As near as one op of the space is dear, and always nearer than before."""
+    space, sizes = (dnas.SPACES["darts"], SIZES) if name == "darts" else (SPACES[name], {})
+    cost = cost_of(space, sizes)
+    ends = feasible_range(cost)
+    target = ends.least + share * (ends.largest - ends.least)
+    smallest_step = {"chain": 0.3, "cells": 0.3, "darts": 0.02}[name]
+    for seed in range(4):
+        mix = random_mix(space, seed)
+        genotype = default_selection(space, mix)
+        found = approach(space, genotype, mix, [(cost, target)])
+        before, after = (abs(float(cost(one_hot_mix(space, own))) / target - 1) for own in (genotype, found))
+        assert after <= before and (after <= smallest_step or found == genotype)
+        assert (found == genotype) == (before <= 0.01) or after == before
+
+
+def test_a_target_below_all_genotypes_is_refused():
+    space = cell_space()
+    cost, mix = cost_of(space), random_mix(space)
+    with pytest.raises(ValueError, match="ranges from"):
+        approach(space, default_selection(space, mix), mix, [(cost, 0.5 * feasible_range(cost).least)])

@@ -223,6 +223,8 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """Rate of a multiplier, weight of a penalty, or power of a factor; the published one unless given."""
     equality: bool = False
     """Whether the target is to be reached from below too; otherwise it is a bound. Either way the genotype is brought there."""
+    rounds: int = 6
+    """How often the genotype is derived again at the most, where it is measured here and misses its target."""
     benchmark: pathlib.Path | None = None
     """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the searched cell stands."""
 

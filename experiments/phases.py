@@ -106,6 +106,7 @@ def search(job: Job) -> dict[str, Any]:
         return done
     if job.config.stages == "random":
         genotype = random_cell(job, jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 2))
+        genotype = _derive(job, genotype, dnas.one_hot_mix(job.space, genotype))
         write_genotype(job.run, genotype)
         result = {"genotype": genotype.to_json(), "seconds": 0.0}
         job.run.write("phases/search.json", result)
@@ -122,11 +123,20 @@ def search(job: Job) -> dict[str, Any]:
         )
         before = _search_stage(job, phase, stage, before)
         seconds += phase.seconds()
-    genotype = hardware.bring_within(job.config, job.space, before.genotype, before.mix, job.limits)
-    if genotype != before.genotype:
-        tqdm.write(f"repaired to meet the target: {text_of(genotype)}")
+    genotype = _derive(job, before.genotype, before.mix)
     write_genotype(job.run, genotype)
     return phase.finish({"genotype": genotype.to_json(), "seconds": seconds})
+
+
+def _derive(job: Job, genotype: dnas.Genotype, mix: dnas.base.Mix) -> dnas.Genotype:
+    """The genotype that meets the limits of the job; what it costs is written."""
+    if not job.limits:
+        return genotype
+    found, rows = hardware.derive(job.config, job.space, genotype, mix, job.limits, sizes_of(job.config, job.dataset))
+    if found != genotype:
+        tqdm.write(f"changed to meet the target: {text_of(found)}")
+    job.run.write("phases/proof.json", rows)
+    return found
 
 
 def random_cell(job: Job, key: jax.Array) -> dnas.Genotype:
@@ -135,15 +145,9 @@ def random_cell(job: Job, key: jax.Array) -> dnas.Genotype:
     return hardware.bring_within(job.config, job.space, genotype, dnas.one_hot_mix(job.space, genotype), job.limits)
 
 
-def proof(job: Job, genotype: dnas.Genotype) -> list[dict[str, Any]] | None:
-    """Returns target, prediction and measurement of every limit, or None without limits; measures unless that is done."""
-    if not job.limits:
-        return None
-    rows = job.run.read("phases/proof.json")
-    if rows is None:
-        rows = hardware.measured_costs(job.space, genotype, job.limits, sizes_of(job.config, job.dataset))
-        job.run.write("phases/proof.json", rows)
-    return rows
+def proof(job: Job) -> list[dict[str, Any]] | None:
+    """Returns target, prediction and measurement of every limit, which the search has written; None without limits."""
+    return job.run.read("phases/proof.json")
 
 
 def _search_stage(job: Job, phase: "Phase", stage: stages.Stage, before: dnas.SearchResult | None) -> dnas.SearchResult:

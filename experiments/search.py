@@ -30,7 +30,7 @@ def search(job: phases.Job) -> None:
     """Runs all phases that are not done yet and writes summary.json and report.html."""
     found = phases.search(job)
     genotype = dnas.Genotype.from_text(found["genotype"])
-    costs = phases.proof(job, genotype)
+    costs = phases.proof(job)
     if not job.config.retrain:
         finish_untrained(job, found, genotype, costs)
         return

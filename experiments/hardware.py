@@ -193,14 +193,19 @@ def derive(
         found.append((max(misses, default=0.0), own, rows))
         if found[-1][0] <= (_NEAR if config.equality else 0.0):
             break
-        bounds = [
-            max(bound * row["target"] / row.get("measured", row["target"]), hw_loss.feasible_range(limit.cost).least)
-            for bound, row, limit in zip(bounds, rows, limits, strict=True)
-        ]
+        bounds = [_moved_bound(config, limit, bound, row) for limit, bound, row in zip(limits, bounds, rows, strict=True)]
     _, best, rows = min(found, key=lambda entry: entry[0])
     for number, row in enumerate(rows):
         row["rounds"] = [{name: own[number].get(name) for name in ("predicted", "measured")} for _, _, own in found]
     return best, rows
+
+
+def _moved_bound(config: SearchConfig, limit: Limit, bound: float, row: Mapping[str, Any]) -> float:
+    """The bound of a prediction under which a network that misses its target by as much as this one would meet it."""
+    if "measured" not in row or not _miss(config, row):
+        return bound
+    wanted = row["predicted"] * row["target"] / row["measured"]
+    return max(wanted, hw_loss.feasible_range(limit.cost).least)
 
 
 def _miss(config: SearchConfig, row: Mapping[str, Any]) -> float:

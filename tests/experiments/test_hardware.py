@@ -207,9 +207,9 @@ def test_a_network_that_misses_its_target_when_measured_is_derived_again(share, 
     dear = dnas.Genotype("nasbench201", {"cell": [(*edge, "nor_conv_3x3") for edge in SPACE.cells["cell"].edges]})
     genotype, (row,) = hardware.derive(config, SPACE, dear, mix, [limit], SIZES)
     assert row["predicted"] == pytest.approx(float(cost(dnas.one_hot_mix(SPACE, genotype))))
-    first = row["rounds"][0]
-    assert first["measured"] > 1.05 * limit.bound and len(row["rounds"]) > 1
-    if equality:
-        assert abs(row["measured"] / limit.bound - 1) < 0.1
+    misses = [own["measured"] / limit.bound - 1 for own in row["rounds"]]
+    assert misses[0] > 0.05 or not equality
+    if equality:  # as near as one op is dear
+        assert abs(row["measured"] / limit.bound - 1) == min(map(abs, misses)) < 0.1
     else:
-        assert row["measured"] <= limit.bound
+        assert row["measured"] <= limit.bound and len(misses) == 1 + (misses[0] > 0)

@@ -18,7 +18,8 @@ from experiments.config import SearchConfig
 # Steps times rate of a multiplier: a violation of all of the target, all through the search, gives the penalty this weight.
 _RATE_STEPS = 20.0
 _NEAR = 0.02  # of a target that is to be reached from both sides
-_REPEATS = 100  # blocks of runs when a network is measured
+_ATTEMPTS = 4  # to find a genotype that has not been measured yet, for each round
+_REPEATS = 200  # blocks of runs when a network is measured
 MULTIPLIERS = ("lagrangian", "augmented_lagrangian", "lightnas")
 FACTORS = ("excess_power", "log_power")
 
@@ -183,15 +184,16 @@ def derive(
     """
     bounds = [limit.bound for limit in limits]
     found: list[tuple[float, dnas.Genotype, list[dict[str, Any]]]] = []
-    for _ in range(max(config.rounds, 1)):
+    for _ in range(_ATTEMPTS * config.rounds):
         moved = [limit._replace(bound=bound) for limit, bound in zip(limits, bounds, strict=True)]
         own = bring_within(config, space, genotype, mix, moved)
-        if any(own == before for _, before, _ in found):
-            break
+        if any(own == before for _, before, _ in found):  # another few per cent in the same direction
+            bounds = [_nudged(bound, row, limit) for bound, row, limit in zip(bounds, rows, limits, strict=True)]
+            continue
         rows = measured_costs(space, own, limits, sizes)
         misses = [_miss(config, row) for row in rows]
         found.append((max(misses, default=0.0), own, rows))
-        if found[-1][0] <= (_NEAR if config.equality else 0.0):
+        if found[-1][0] <= (_NEAR if config.equality else 0.0) or len(found) == config.rounds:
             break
         bounds = [_moved_bound(config, limit, bound, row) for limit, bound, row in zip(limits, bounds, rows, strict=True)]
     _, best, rows = min(found, key=lambda entry: entry[0])
@@ -206,6 +208,11 @@ def _moved_bound(config: SearchConfig, limit: Limit, bound: float, row: Mapping[
         return bound
     wanted = row["predicted"] * row["target"] / row["measured"]
     return max(wanted, hw_loss.feasible_range(limit.cost).least)
+
+
+def _nudged(bound: float, row: Mapping[str, Any], limit: Limit) -> float:
+    too_dear = row.get("measured", row["predicted"]) > row["target"]
+    return max(bound * (0.98 if too_dear else 1.02), hw_loss.feasible_range(limit.cost).least)
 
 
 def _miss(config: SearchConfig, row: Mapping[str, Any]) -> float:

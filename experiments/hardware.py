@@ -184,6 +184,7 @@ def derive(
     """
     bounds = [limit.bound for limit in limits]
     found: list[tuple[float, dnas.Genotype, list[dict[str, Any]]]] = []
+    rows: list[dict[str, Any]] = []
     for _ in range(_ATTEMPTS * config.rounds):
         moved = [limit._replace(bound=bound) for limit, bound in zip(limits, bounds, strict=True)]
         own = bring_within(config, space, genotype, mix, moved)

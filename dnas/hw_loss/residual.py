@@ -8,7 +8,7 @@ import numpy as np
 from dnas.hw_loss.graphs import ZEROS, graph_text, live_choices
 from dnas.space import CellSpec
 
-_SIMILARITIES = (0.3, 0.5, 0.7, 0.85, 0.95)
+_SIMILARITIES = (0.3, 0.6, 0.85)
 _NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SHRINKAGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -49,11 +49,14 @@ def fit_residual(
     live = [live_choices(spec, cell) for cell in cells]
     smooth = [(np.abs(residuals) @ importance, 0.0, (), np.zeros(len(costs)))]
     for similarity in _SIMILARITIES:
-        covariance = _similarities(spec, live, live, similarity)
+        # One decomposition for all noises: (K + s D)^-1 = D^-1/2 Q (L + s)^-1 Q' D^-1/2 with Q L Q' = D^-1/2 K D^-1/2.
+        root = 1 / np.sqrt(noise)
+        values, vectors = np.linalg.eigh(root[:, None] * _similarities(spec, live, live, similarity) * root)
+        vectors = root[:, None] * vectors
+        projected = vectors.T @ residuals
         for scale in _NOISES:
-            inverse = np.linalg.inv(covariance + np.diag(scale * noise))
-            coefficients = inverse @ residuals
-            left_out = residuals - coefficients / np.diag(inverse)
+            coefficients = vectors @ (projected / (values + scale))
+            left_out = residuals - coefficients / (vectors**2 @ (1 / (values + scale)))
             smooth.append((np.abs(residuals - left_out) @ importance, similarity, tuple(coefficients.tolist()), left_out))
     none, best = smooth[0], min(smooth[1:], key=lambda candidate: candidate[0])
     candidates = []

@@ -13,19 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+import dnas
 from dnas.genotype import Genotype
 from dnas.hw_loss import CostModel, fit_cost
-from dnas.space import CellSpec
 from experiments.cache import use_compilation_cache
 
-# NAS-Bench-201, https://arxiv.org/abs/2001.00326
-SPEC = CellSpec(
-    num_inputs=1,
-    num_nodes=3,
-    edges=((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)),
-    ops=("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
-    concat=(3,),
-)
+SPEC = dnas.SPACES["nasbench201"].cells["cell"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,13 +47,13 @@ $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 install: $(INSTALLED_DEV)  ## make the environment in .venv with all that development needs
 
-search: $(if $(TABLE),$(INSTALLED_EXPORT),$(INSTALLED))  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
+search: $(if $(TABLE)$(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
 	$(BIN)python -m experiments.search $(FLAGS)
 
 text: $(INSTALLED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt
 	$(BIN)python -m experiments.text $(FLAGS)
 
-retrain: $(INSTALLED)  ## train the network of GENOTYPE (a file or a published name) from scratch
+retrain: $(if $(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## train the network of GENOTYPE (a file or a published name) from scratch
 	$(BIN)python -m experiments.retrain $(FLAGS)
 
 evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RUN=runs/NAME

@@ -50,6 +50,9 @@ class RetrainConfig(RunConfig):
     retrain_remat: bool = False
     """Whether retraining computes each cell again for the gradient instead of keeping what it computed: less memory."""
 
+    onnx: bool = False
+    """Whether the trained network is written as network.onnx too, checked against JAX; needs pip install 'dnas[export]'."""
+
     retrain_channels: int = 36
     """Channels of the first cells of the final network."""
     retrain_cells: int = 20

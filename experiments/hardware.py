@@ -1,10 +1,12 @@
 """From settings to targets: what a network may cost, how the search is pushed there, and what it costs when measured."""
 
+import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 import dnas
@@ -17,6 +19,7 @@ from experiments.config import SearchConfig
 
 # Steps times rate of a multiplier: a violation of all of the target, all through the search, gives the penalty this weight.
 _RATE_STEPS = 20.0
+_LARGEST_DIFFERENCE = 1e-4  # of an exported network from the trained one, as a share of the largest logit
 _NEAR = 0.02  # of a target that is to be reached from both sides
 _ATTEMPTS = 4  # to find a genotype that has not been measured yet, for each round
 _REPEATS = 200  # blocks of runs when a network is measured
@@ -290,14 +293,31 @@ def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def check_export() -> None:
+    """Raises ValueError, before any work, unless the packages that write and run ONNX are there."""
+    for package in ("jax2onnx", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"ONNX=1 needs the package {package}, which is not there: pip install 'dnas[export]'")
+
+
 def write_onnx(path, network: dnas.Network, variables, image_shape: tuple[int, int, int]) -> float:
-    """Writes a trained network as ONNX and returns by how much its logits differ from JAX's on random images."""
+    """Writes a trained network as ONNX, and returns the largest difference of its logits from JAX's on random images.
+
+    The difference is a share of the largest logit.
+
+    Raises:
+      ValueError: if it is more than 1e-4: then the file is not written.
+    """
     import onnx
     import onnxruntime
 
     model = export.to_onnx(network, variables, image_shape)
-    images = jax.random.normal(jax.random.key(0), (1, *image_shape))
+    images = np.random.default_rng(0).normal(size=(1, *image_shape)).astype(np.float32)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: jax.device_get(images)})[0]
+    found = session.run(None, {session.get_inputs()[0].name: images})[0]
+    expected = np.asarray(jax.jit(lambda images: network.apply(variables, images, False, jax.random.key(0))[0])(images))
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not difference <= _LARGEST_DIFFERENCE:
+        raise ValueError(f"the exported network differs from the trained one by {difference:.1e} of its largest logit")
     onnx.save(model, path)
-    return float(abs(found - network.apply(variables, images, False, jax.random.key(0))[0]).max())
+    return difference

@@ -49,6 +49,8 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     if config.space not in dnas.SPACES:
         raise ValueError(f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
     check_inputs(dnas.SPACES[config.space], "images")
+    if config.onnx:
+        hardware.check_export()
     if not config.drop_path < 1:
         raise ValueError(f"drop_path is a rate below 1, got {config.drop_path}")
     space = dnas.SPACES[config.space]
@@ -249,8 +251,15 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
         announce=phase.announce,
     )
     counts = dnas.count_network(job.space, genotype, **sizes_of(config, dataset))
+    exported = {}
+    if config.onnx and name == "searched":
+        path = job.run.folder / "network.onnx"
+        difference = hardware.write_onnx(path, network_of(job, genotype), result.variables, dataset.train_images.shape[1:])
+        exported["onnx"] = {"file": path.name, "largest_difference": difference}
+        tqdm.write(f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the largest")
     return phase.finish(
-        {
+        exported
+        | {
             "genotype": genotype.to_json(),
             "test_accuracy": result.test_accuracy,
             "params": counts.params,

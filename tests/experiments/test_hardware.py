@@ -9,7 +9,7 @@ import pytest
 
 import dnas
 from dnas.hw_loss import CostTable, count_network, expected_cost, feasible_range, write_table
-from experiments import devices, hardware, pareto
+from experiments import devices, hardware, pareto, retrain
 from experiments import table as tables
 from experiments.config import SearchConfig, preset
 from experiments.search import main
@@ -213,3 +213,22 @@ def test_a_network_that_misses_its_target_when_measured_is_derived_again(share, 
         assert abs(row["measured"] / limit.bound - 1) == min(map(abs, misses)) < 0.1
     else:
         assert row["measured"] <= limit.bound and len(misses) == 1 + (misses[0] > 0)
+
+
+def test_a_trained_network_is_written_as_onnx_and_checked(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra dnas[export] is not installed")
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    retrain.main(["--genotype=|nor_conv_1x1~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|", "--onnx=1",
+                  "--space=nasbench201", f"--runs={tmp_path}", "--name=run", *(flag for flag in SMALL if "retrain" in flag),
+                  "--images=96", "--test-images=48"])  # fmt: skip
+    written = json.loads((tmp_path / "run" / "phases" / "searched.json").read_text())["onnx"]
+    assert written["file"] == "network.onnx" and written["largest_difference"] < 1e-4
+    model = onnx.load(tmp_path / "run" / "network.onnx")
+    assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 8, 8, 1]
+
+
+def test_without_the_packages_onnx_is_refused_before_the_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"ONNX=1 needs the package jax2onnx.*pip install 'dnas\[export\]'"):
+        main([f"--runs={tmp_path}", "--onnx=1", *SMALL])
+    assert not list(tmp_path.iterdir())

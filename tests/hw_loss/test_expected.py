@@ -11,7 +11,17 @@ import pytest
 
 import dnas
 from dnas.genotype import Genotype
-from dnas.hw_loss import Cost, CostTable, count_network, count_table, expected_cost, genotype_cost
+from dnas.hw_loss import (
+    REFERENCE,
+    Cost,
+    CostTable,
+    count_network,
+    count_table,
+    expected_cost,
+    genotype_cost,
+    load_table,
+    table_names,
+)
 from dnas.hw_loss.live_edges import live_edges, make_liveness
 from dnas.relax import softmax
 from dnas.selection import random_genotype
@@ -363,3 +373,17 @@ def test_at_the_corners_the_probability_to_run_is_whether_an_edge_does(nodes, ke
             assert np.array_equal(there * liveness(there), [float(edge in alive) for edge in edges])
         found = liveness(random.random(len(edges)))
         assert np.all((found >= 0) & (found <= 1 + 1e-12))
+
+
+SHIPPED_SIZES = {"c16": {"channels": 16, "num_cells": 8}}
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_a_shipped_table_has_a_cost_for_every_network_of_its_space(name):
+    table = load_table(name)
+    space = dnas.SPACES[name.split("-")[1]]
+    sizes = next((own for word, own in SHIPPED_SIZES.items() if f"-{word}-" in name), {})
+    assert ("latency", REFERENCE) in table.rows and table.source.startswith(f"make table SPACE={space.name}")
+    cost = expected_cost(table, space.parts(**sizes))
+    genotype = random_genotype(jax.random.key(0), space)
+    assert float(cost(one_hot_mix(space, genotype))) == genotype_cost(table, space, genotype, **sizes) > 0

@@ -1,5 +1,6 @@
 """Final networks for other runtimes: ONNX, and StableHLO for whatever runs XLA programs."""
 
+from collections import Counter
 from typing import Any
 
 import jax
@@ -46,7 +47,62 @@ def function_to_onnx(function, x: Any, *, opset: int = 21):
         from jax2onnx import to_onnx as convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: export to ONNX needs the extra packages: pip install 'dnas[export]'") from None
-    return convert(standard_ops(function, x), [tuple(x.shape)], opset=opset, input_names=["images"], output_names=["logits"])
+    shapes, names = [tuple(x.shape)], {"input_names": ["images"], "output_names": ["logits"]}
+    return _with_strided_pools(convert(standard_ops(function, x), shapes, opset=opset, **names))
+
+
+def _with_strided_pools(model):
+    """The model in which pooling at every position, of which every second is kept, is pooling with a stride.
+
+    `standard_ops` has it so because jax2onnx pads strided windows as TensorFlow does. A slice is more than work done for
+    nothing: it is not a thing that ONNX Runtime can do in the layout of its convolutions.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    maker = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    replaced = {}
+    for node in graph.node:
+        transpose = maker.get(node.input[0]) if node.op_type == "Slice" else None
+        pool = maker.get(transpose.input[0]) if transpose is not None and transpose.op_type == "Transpose" else None
+        if pool is None or pool.op_type not in ("MaxPool", "AveragePool"):
+            continue
+        stride = _stride_of(node, constants)
+        options = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
+        window = list(options["kernel_shape"]), list(options.get("strides", (1, 1))), options.get("auto_pad")
+        if stride and window == ([3, 3], [1, 1], b"SAME_UPPER") and readers[node.input[0]] == readers[pool.output[0]] == 1:
+            options |= {"strides": [stride, stride], "pads": [1, 1, 1, 1], "auto_pad": "NOTSET"}
+            del pool.attribute[:]
+            pool.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
+            replaced[node.output[0]] = (node, transpose.output[0], pool.output[0])
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in replaced:
+                node.input[place] = replaced[name][1]
+    changed = {name for _, *names in replaced.values() for name in names}
+    shapes = [info for info in graph.value_info if info.name not in changed | set(replaced)]
+    del graph.value_info[:]
+    graph.value_info.extend(shapes)
+    for node, *_ in replaced.values():
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input}
+    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
+    return model
+
+
+def _stride_of(node, constants) -> int | None:
+    """The stride of a slice that keeps every so many rows and columns of images [B, H, W, C], or None of others."""
+    parts = [constants.get(name) for name in node.input[1:]]
+    if len(parts) != 4 or any(part is None for part in parts):
+        return None
+    starts, ends, axes, steps = parts
+    step = dict(zip(axes.tolist(), steps.tolist(), strict=True))
+    whole = not starts.any() and (ends > 0).all() and step.get(1) == step.get(2) and step.get(0, 1) == step.get(3, 1) == 1
+    return step.get(1) if whole and step.get(1, 1) > 1 else None
 
 
 def to_stablehlo(network: Network, variables: PyTree, image_shape: tuple[int, int, int], *, batch_size: int = 1) -> str:

@@ -78,7 +78,7 @@ def targets_of(text: str) -> list[tuple[str, float]]:
 
     Example:
       >>> targets_of("2.5ms,600kparams"), targets_of("peak_memory=1MiB")
-      ([('latency', 2.5), ('params', 600000.0)], [('peak_memory', 1048576)])
+      ([('latency', 2.5), ('params', 600000.0)], [('peak_memory', 1048576.0)])
     """
     found: list[tuple[str, float]] = []
     for part in text.split(","):

@@ -139,3 +139,29 @@ def test_sizes_that_no_image_has_are_refused():
         export.to_onnx(network, variables, (16, 16))
     with pytest.raises(ValueError, match="at least one at once"):
         export.to_stablehlo(network, variables, SHAPE, batch_size=0)
+
+
+def test_strided_pooling_is_one_node_and_nothing_is_left_over():
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    network, variables = trained(DARTS, COVERING, **SIZES)
+    graph = export.to_onnx(network, variables, SHAPE).graph
+    pools = [node for node in graph.node if node.op_type in ("MaxPool", "AveragePool")]
+    strides = [tuple(a.ints) for node in pools for a in node.attribute if a.name == "strides"]
+    assert strides.count((2, 2)) > 0 and not any(node.op_type in ("Pad", "Mul") for node in graph.node)
+    assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
+def test_what_leads_nowhere_is_not_exported():
+    """A convolution between two edges of `none`, zeros that are added, and a sum that two edges read."""
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    space, sizes = dnas.SPACES["nasbench201"], {"channels": 4, "num_cells": 3, "num_classes": 5}
+
+    def count(text, op):
+        network, variables = trained(space, dnas.Genotype.from_text(text), **sizes)
+        return sum(node.op_type == op for node in export.to_onnx(network, variables, SHAPE).graph.node)
+
+    one = "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    dead = "|nor_conv_1x1~0|+|none~0|nor_conv_3x3~1|+|nor_conv_3x3~0|none~1|none~2|"
+    twice = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|skip_connect~1|avg_pool_3x3~2|"
+    assert count(dead, "Conv") == count(one, "Conv") == count(twice, "Conv")
+    assert count(dead, "Add") == count(one, "Add")

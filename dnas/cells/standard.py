@@ -28,6 +28,7 @@ def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
       args: arrays or shapes that it is traced for.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from dnas.cells.kernels import depthwise_conv
       >>> x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
       >>> standard = standard_ops(lambda x: depthwise_conv(x, kernel), x)
@@ -62,17 +63,19 @@ class _SumPool(NamedTuple):
     stride: int
 
     def value(self) -> Array:
-        return self._mean() * 9
-
-    def over(self, counts: Array) -> Array:
-        """Returns the sums divided by `counts` [H, W, 1]."""
         inside = _sums(np.ones(self.x.shape[1:3]), self.stride)[..., None]
-        if self.stride == 1 and np.array_equal(np.squeeze(counts), np.squeeze(inside)):
-            return nn.avg_pool(self.x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False)
-        return self._mean() * np.asarray(9 / counts, self.x.dtype)
+        return self._mean() * np.asarray(inside, self.x.dtype)
+
+    def over(self, counts: np.ndarray) -> Array:
+        """Returns the sums divided by `counts`, broadcast over images and channels."""
+        inside = _sums(np.ones(self.x.shape[1:3]), self.stride)[..., None]
+        if np.array_equal(np.squeeze(counts), np.squeeze(inside)):
+            return self._mean()
+        return self.value() / np.asarray(counts, self.x.dtype)
 
     def _mean(self) -> Array:
-        return _pool(nn.avg_pool, self.x, self.stride, 0.0)
+        means = nn.avg_pool(self.x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False)
+        return _every(self.stride, means)
 
 
 def _sums(x: np.ndarray, stride: int) -> np.ndarray:
@@ -152,6 +155,8 @@ def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
         return [kept]
     if name == "div" and isinstance(inputs[0], _SumPool) and _is_known(inputs[1]):
         return [inputs[0].over(np.asarray(inputs[1]))]
+    if name == "concatenate" and all(isinstance(x, _Affine) for x in inputs) and equation.params["dimension"] == out.ndim - 1:
+        return [_side_by_side(inputs)]
     if name in ("add", "sub", "mul") and (changed := _scaled_or_shifted(name, *inputs, out)) is not None:
         return [changed]
     if name in _RULES:
@@ -191,12 +196,25 @@ def _scaled_or_shifted(name: str, a: Any, b: Any, out) -> _Affine | None:
     constant = np.broadcast_to(constant.reshape(-1), out.shape[-1])
     if not isinstance(x, _Affine):
         x = _Affine(partial(_scale_and_shift, _computed(x)), out.shape[-1])
-    if name == "mul":
-        return x._replace(
-            gain=constant if x.gain is None else x.gain * constant, shift=None if x.shift is None else x.shift * constant
-        )
-    constant = -constant if name == "sub" else constant
-    return x._replace(shift=constant if x.shift is None else x.shift + constant)
+    return _then(x, constant, None) if name == "mul" else _then(x, None, -constant if name == "sub" else constant)
+
+
+def _side_by_side(parts: Sequence[_Affine]) -> _Affine:
+    """Channels of several maps in a row, as the two convolutions of a factorized reduction that share one norm."""
+    ends = np.cumsum([part.channels for part in parts])[:-1]
+
+    def run(gain, shift):
+        pieces = ([None] * len(parts) if numbers is None else np.split(numbers, ends) for numbers in (gain, shift))
+        return jnp.concatenate([_then(part, *own).value() for part, *own in zip(parts, *pieces, strict=True)], axis=-1)
+
+    return _Affine(run, sum(part.channels for part in parts))
+
+
+def _then(x: _Affine, gain: np.ndarray | None, shift: np.ndarray | None) -> _Affine:
+    """gain * x + shift."""
+    if gain is not None:
+        x = x._replace(gain=gain if x.gain is None else x.gain * gain, shift=None if x.shift is None else x.shift * gain)
+    return x if shift is None else x._replace(shift=shift if x.shift is None else x.shift + shift)
 
 
 def _scale_and_shift(x: Array, gain: np.ndarray | None, shift: np.ndarray | None) -> Array:
@@ -253,14 +271,12 @@ def _product(x: Array, weight: Array, *, out, dimension_numbers, **rest) -> Any:
 
 def _max_pool(x: Array, *, out, **rest) -> Array:
     size, smaller = max(zip(x.shape[1:3], out.shape[1:3], strict=True))
-    return _pool(nn.max_pool, x, -(-size // smaller), float(np.finfo(np.float32).min))
+    return _every(-(-size // smaller), nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME"))
 
 
-def _pool(pool: Callable[..., Array], x: Array, stride: int, empty: float) -> Array:
-    # jax2onnx knows the words SAME and VALID only, and SAME pads strided windows on one side.
-    if stride > 1:
-        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=empty)
-    return pool(x, window_shape=(3, 3), strides=(stride, stride), padding="VALID" if stride > 1 else "SAME")
+def _every(stride: int, x: Array) -> Array:
+    """Every `stride`-th position. jax2onnx knows no padding but SAME, which pads strided windows on one side only."""
+    return x if stride == 1 else x[:, ::stride, ::stride]
 
 
 # By the name of a primitive, or of the function that is called.

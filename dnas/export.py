@@ -63,7 +63,7 @@ def _with_strided_pools(model):
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     maker = {name: node for node in graph.node for name in node.output}
     readers = Counter(name for node in graph.node for name in node.input)
-    replaced = {}
+    slices, changed = [], set()
     for node in graph.node:
         transpose = maker.get(node.input[0]) if node.op_type == "Slice" else None
         pool = maker.get(transpose.input[0]) if transpose is not None and transpose.op_type == "Transpose" else None
@@ -76,17 +76,14 @@ def _with_strided_pools(model):
             options |= {"strides": [stride, stride], "pads": [1, 1, 1, 1], "auto_pad": "NOTSET"}
             del pool.attribute[:]
             pool.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
-            replaced[node.output[0]] = (node, transpose.output[0], pool.output[0])
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name in replaced:
-                node.input[place] = replaced[name][1]
-    changed = {name for _, *names in replaced.values() for name in names}
-    shapes = [info for info in graph.value_info if info.name not in changed | set(replaced)]
+            changed |= {transpose.output[0], pool.output[0]}
+            transpose.output[0] = node.output[0]
+            slices.append(node)
+    for node in slices:
+        graph.node.remove(node)
+    shapes = [info for info in graph.value_info if info.name not in changed]
     del graph.value_info[:]
     graph.value_info.extend(shapes)
-    for node, *_ in replaced.values():
-        graph.node.remove(node)
     read = {name for node in graph.node for name in node.input}
     tensors = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]

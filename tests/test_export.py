@@ -7,6 +7,7 @@ import pytest
 import dnas
 from dnas import export
 from dnas.cells import standard_ops
+from dnas.space import Part
 
 DARTS = dnas.SPACES["darts"]
 SIZES = {"channels": 4, "num_cells": 3, "num_classes": 5}
@@ -149,6 +150,18 @@ def test_strided_pooling_is_one_node_and_nothing_is_left_over():
     strides = [tuple(a.ints) for node in pools for a in node.attribute if a.name == "strides"]
     assert strides.count((2, 2)) > 0 and not any(node.op_type in ("Pad", "Mul") for node in graph.node)
     assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
+@pytest.mark.parametrize("op", ["max_pool_3x3", "avg_pool_3x3"])
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_strided_pooling_alone_computes_the_same(op, size):
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    network = DARTS.part_network(Part(op, 4, 4, *size, 2))
+    images = np.random.default_rng(1).normal(size=(1, *size, 4)).astype(np.float32)
+    variables = network.init(jax.random.key(0), images)
+    model = export.function_to_onnx(lambda images: network.apply(variables, images), images)
+    assert not any(node.op_type in ("Slice", "Pad") for node in model.graph.node)
+    np.testing.assert_allclose(run_onnx(model, images), network.apply(variables, images), atol=1e-6)
 
 
 def test_what_leads_nowhere_is_not_exported():

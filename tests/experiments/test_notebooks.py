@@ -26,5 +26,5 @@ def test_the_notebook_on_hardware_ends_with_a_network_near_its_target():
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     text = "".join(output.get("text", "") for output in outputs)
     target, predicted, measured = map(float, re.search(r"target (\S+) ms, predicted (\S+) ms, measured (\S+) ±", text).groups())
-    assert predicted <= target and measured < 1.25 * target  # other programs may run beside a test
+    assert abs(predicted / target - 1) < 0.1 and abs(measured / target - 1) < 0.4  # other programs may run beside a test
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2

@@ -7,6 +7,7 @@ import pytest
 import dnas
 from dnas import export
 from dnas.cells import standard_ops
+from dnas.hw_loss.measure_table import random_variables
 from dnas.space import Part
 
 DARTS = dnas.SPACES["darts"]
@@ -15,13 +16,9 @@ SHAPE = (16, 16, 3)
 
 
 def trained(space, genotype, image_shape=SHAPE, **sizes):
-    """A network whose running averages and scales are not those of the start."""
+    """A network whose running averages and scales are not those of the start, and neither grow nor fade from layer to layer."""
     network = space.network(genotype, **sizes)
-    variables = jax.jit(network.init)(jax.random.key(0), np.zeros((1, *image_shape), np.float32))
-    leaves, structure = jax.tree.flatten(variables)
-    random = np.random.default_rng(0)
-    leaves = [np.asarray(leaf) + 0.2 * random.uniform(size=leaf.shape).astype(np.float32) for leaf in leaves]
-    return network, jax.tree.unflatten(structure, leaves)
+    return network, random_variables(network.init, np.zeros((1, *image_shape), np.float32))
 
 
 def expected_logits(network, variables, images):

@@ -75,7 +75,7 @@ def installed_with_dnas():
 
 # Packages of an extra, by the only files that import them: inside a function, with a message that names the extra.
 OPTIONAL = {
-    "export.py": {"jax2onnx"},
+    "export.py": {"jax2onnx", "onnx"},
     "hw_loss/energy.py": {"pynvml"},
     "hw_loss/runtimes.py": {"onnxruntime"},
     "tabular/nats.py": {"nats_bench"},

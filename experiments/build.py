@@ -205,6 +205,6 @@ def _arch_optimizer(config: MethodConfig, length: Length, limits: Sequence[hardw
             raise ValueError(f"the arch optimiser frank_wolfe keeps one bound, and {len(limits)} are given: give one TARGET")
         # The paper's first steps go to corners or near them; here weights are still random then, and they are left out.
         (limit,), start = limits, length.steps // 10
-        return hw_loss.frank_wolfe(jax.random.key(0), limit.cost, limit.bound, start=start)
+        return hw_loss.frank_wolfe(jax.random.key(config.seed), limit.cost, limit.bound, start=start)
     adam = bilevel.arch_adam(config.arch_learning_rate, b1=config.arch_b1, weight_decay=config.arch_weight_decay)
     return relax.keep_pair_mass(adam) if config.relax == "binary_gates" else adam

@@ -111,7 +111,7 @@ def search_terms(config: SearchConfig, limits: Sequence[Limit], steps: int) -> d
       steps: of the search.
 
     Raises:
-      ValueError: for a penalty that does not take several targets.
+      ValueError: for a rate that is not positive, and for a log_power of costs whose logarithm is not positive.
     """
     if not limits or config.arch_optimizer == "frank_wolfe":
         return {}
@@ -237,8 +237,10 @@ def measured_costs(
     """
     rows = costs_of(space, genotype, limits)
     for row, limit in zip(rows, limits, strict=True):
-        if limit.table is None or row["metric"] not in ("latency", "energy"):
+        if limit.table is None:
             row["note"] = "counted, exact"
+        elif row["metric"] not in ("latency", "energy"):
+            row["note"] = f"not measured: {row['metric']} has no meter"
         elif limit.table.device != (here := devices.device_name(limit.table.runtime)):
             row["note"] = f"not measured: the table is of {limit.table.device}, this is {here}"
         else:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export as jax_export
 
 from dnas.base import Array, PyTree
@@ -63,13 +64,14 @@ def _with_strided_pools(model):
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     maker = {name: node for node in graph.node for name in node.output}
     readers = Counter(name for node in graph.node for name in node.input)
+    shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in graph.value_info}
     slices, changed = [], set()
     for node in graph.node:
         transpose = maker.get(node.input[0]) if node.op_type == "Slice" else None
         pool = maker.get(transpose.input[0]) if transpose is not None and transpose.op_type == "Transpose" else None
         if pool is None or pool.op_type not in ("MaxPool", "AveragePool"):
             continue
-        stride = _stride_of(node, constants)
+        stride = _stride_of(node, constants, shapes.get(node.input[0]))
         options = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
         window = list(options["kernel_shape"]), list(options.get("strides", (1, 1))), options.get("auto_pad")
         if stride and window == ([3, 3], [1, 1], b"SAME_UPPER") and readers[node.input[0]] == readers[pool.output[0]] == 1:
@@ -81,9 +83,9 @@ def _with_strided_pools(model):
             slices.append(node)
     for node in slices:
         graph.node.remove(node)
-    shapes = [info for info in graph.value_info if info.name not in changed]
+    kept = [info for info in graph.value_info if info.name not in changed]
     del graph.value_info[:]
-    graph.value_info.extend(shapes)
+    graph.value_info.extend(kept)
     read = {name for node in graph.node for name in node.input}
     tensors = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
@@ -91,14 +93,19 @@ def _with_strided_pools(model):
     return model
 
 
-def _stride_of(node, constants) -> int | None:
-    """The stride of a slice that keeps every so many rows and columns of images [B, H, W, C], or None of others."""
+def _stride_of(node, constants, shape: list[int] | None) -> int | None:
+    """The stride of a slice that keeps every so many rows and columns of all of [B, H, W, C], or None of others."""
     parts = [constants.get(name) for name in node.input[1:]]
-    if len(parts) != 4 or any(part is None for part in parts):
+    if shape is None or len(parts) != 4 or any(part is None for part in parts):
         return None
     starts, ends, axes, steps = parts
     step = dict(zip(axes.tolist(), steps.tolist(), strict=True))
-    whole = not starts.any() and (ends > 0).all() and step.get(1) == step.get(2) and step.get(0, 1) == step.get(3, 1) == 1
+    whole = (
+        not starts.any()
+        and (ends >= np.array(shape)[axes]).all()
+        and step.get(1) == step.get(2)
+        and step.get(0, 1) == step.get(3, 1) == 1
+    )
     return step.get(1) if whole and step.get(1, 1) > 1 else None
 
 

@@ -1,9 +1,10 @@
 """What all commands do around their work: settings, compilation cache, the run's folder, errors a person can read."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments import config as settings
@@ -28,14 +29,21 @@ def run_command(
     start from `default`, by default from those of the data set.
     """
     use_compilation_cache()
-    try:
+    with messages("interrupted; RESUME=1 (--resume) continues from the last checkpoint"):
         config = read_config(kind, command, args, default)
         check(config)
         work(make(config, lambda: open_run(config, command, argv=args)))
+
+
+@contextlib.contextmanager
+def messages(interrupted: str) -> Iterator[None]:
+    """Within it, mistakes in settings or data end the program with a message for a person, and Ctrl-C with this one."""
+    try:
+        yield
     except (ValueError, ConnectionError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; RESUME=1 (--resume) continues from the last checkpoint")
+        sys.exit(interrupted)
 
 
 def read_config(

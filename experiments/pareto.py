@@ -16,6 +16,7 @@ from experiments import config as settings
 from experiments import phases
 from experiments import search as main_job
 from experiments.cache import use_compilation_cache
+from experiments.command import messages
 from experiments.plots import draw_pareto, picture
 from experiments.runs import Run, open_run
 
@@ -38,12 +39,8 @@ def main(args: list[str]) -> None:
     first.add_argument("--name", default="pareto", help="folder of all runs")
     first.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     given, rest = first.parse_known_args(args)
-    try:
+    with messages("interrupted; the same command continues"):
         pareto(given, rest)
-    except (ValueError, ConnectionError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command continues")
 
 
 def pareto(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:

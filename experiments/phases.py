@@ -251,21 +251,20 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
         announce=phase.announce,
     )
     counts = dnas.count_network(job.space, genotype, **sizes_of(config, dataset))
-    exported = {}
-    if config.onnx and name == "searched":
-        path = job.run.folder / "network.onnx"
-        difference = hardware.write_onnx(path, network_of(job, genotype), result.variables, dataset.train_images.shape[1:])
-        exported["onnx"] = {"file": path.name, "largest_difference": difference}
-        tqdm.write(f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the largest")
-    return phase.finish(
-        exported
-        | {
+    done = phase.finish(
+        {
             "genotype": genotype.to_json(),
             "test_accuracy": result.test_accuracy,
             "params": counts.params,
             "macs": counts.macs,
         }
     )
+    if config.onnx and name == "searched":  # once the result is written: a failure here loses nothing
+        path = job.run.folder / "network.onnx"
+        difference = hardware.write_onnx(path, network_of(job, genotype), result.variables, dataset.train_images.shape[1:])
+        job.run.write("phases/onnx.json", {"file": path.name, "largest_difference": difference})
+        tqdm.write(f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the largest")
+    return done
 
 
 def _final_optimizer(config: RetrainConfig, epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -19,6 +19,7 @@ from dnas.tabular import Benchmark, load_benchmark
 from experiments import config as settings
 from experiments import phases
 from experiments.cache import use_compilation_cache
+from experiments.command import messages
 from experiments.runs import open_run
 
 METHODS = "darts1,robust_darts,beta_darts,gdas,drnas"
@@ -45,12 +46,8 @@ def main(args: list[str]) -> None:
     given, rest = first.parse_known_args(args)
     words = (arg.removeprefix("--").partition("=") for arg in args)
     command = shlex.join(["make", "study", *(f"{name.upper().replace('-', '_')}={value}" for name, _, value in words)])
-    try:
+    with messages("interrupted; the same command continues"):
         study(given, rest, command)
-    except (ValueError, ConnectionError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command continues")
 
 
 def study(given: argparse.Namespace, rest: list[str], command: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 import dnas
 from dnas import export
 from dnas.cells import standard_ops
+from dnas.cells.kernels import max_pool
 from dnas.hw_loss.measure_table import random_variables
 from dnas.space import Part
 
@@ -159,6 +160,17 @@ def test_strided_pooling_alone_computes_the_same(op, size):
     model = export.function_to_onnx(lambda images: network.apply(variables, images), images)
     assert not any(node.op_type in ("Slice", "Pad") for node in model.graph.node)
     np.testing.assert_allclose(run_onnx(model, images), network.apply(variables, images), atol=1e-6)
+
+
+def test_a_slice_that_keeps_less_than_every_second_position_stays():
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    images = np.random.default_rng(1).normal(size=(1, 8, 8, 4)).astype(np.float32)
+
+    def part_of_a_pool(images):
+        return max_pool(images)[:, :4:2, :4:2, :2]
+
+    model = export.function_to_onnx(part_of_a_pool, images)
+    np.testing.assert_allclose(run_onnx(model, images), part_of_a_pool(images), atol=1e-6)
 
 
 def test_what_leads_nowhere_is_not_exported():

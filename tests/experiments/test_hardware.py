@@ -221,7 +221,7 @@ def test_a_trained_network_is_written_as_onnx_and_checked(tmp_path):
     retrain.main(["--genotype=|nor_conv_1x1~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|", "--onnx=1",
                   "--space=nasbench201", f"--runs={tmp_path}", "--name=run", *(flag for flag in SMALL if "retrain" in flag),
                   "--images=96", "--test-images=48"])  # fmt: skip
-    written = json.loads((tmp_path / "run" / "phases" / "searched.json").read_text())["onnx"]
+    written = json.loads((tmp_path / "run" / "phases" / "onnx.json").read_text())
     assert written["file"] == "network.onnx" and written["largest_difference"] < 1e-4
     model = onnx.load(tmp_path / "run" / "network.onnx")
     assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 8, 8, 1]

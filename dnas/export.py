@@ -10,7 +10,7 @@ from jax import export as jax_export
 
 from dnas.base import Array, PyTree
 from dnas.cells import standard_ops
-from dnas.space import Network
+from dnas.space import Network, SequenceNetwork
 
 
 def to_onnx(network: Network, variables: PyTree, image_shape: tuple[int, int, int], *, batch_size: int = 1, opset: int = 21):
@@ -44,12 +44,42 @@ def function_to_onnx(function, x: Any, *, opset: int = 21):
     jaxpr = jax.make_jaxpr(function)(x).jaxpr
     if jaxpr.outvars[0] in jaxpr.invars:
         raise ValueError("the function returns its input as it is: there is nothing to export")
+    return _with_strided_pools(_converted(function, {"images": x}, ["logits"], opset))
+
+
+def language_model_to_onnx(network: SequenceNetwork, weights: PyTree, num_tokens: int, *, batch_size: int = 1, opset: int = 21):
+    """Returns a trained language model as an `onnx.ModelProto`: (tokens [B, T], hidden [B, H]) -> (logits [B, T, V], states).
+
+    `tokens` are int32 and may be any part of a text; `hidden` is what the tokens before left: zeros at the start, then the last
+    of the `states` [B, T, H] that come back beside the logits. With num_tokens=1 that writes text word by word.
+
+    Args:
+      weights: of the network; they become constants of the model.
+      num_tokens, batch_size: T and B, fixed.
+
+    Raises:
+      ValueError: for sizes below 1.
+      ModuleNotFoundError: without the packages of the extra `export`.
+    """
+    if min(num_tokens, batch_size) < 1:
+        raise ValueError(f"a text has at least one token and comes at least once, got {num_tokens} and {batch_size}")
+
+    def read(tokens: Array, hidden: Array) -> tuple[Array, Array]:
+        return network.apply(weights, tokens, hidden, False, jax.random.key(0))
+
+    hidden = jax.eval_shape(lambda: network.start(batch_size))
+    inputs = {"tokens": jax.ShapeDtypeStruct((batch_size, num_tokens), jnp.int32), "hidden": hidden}
+    return _converted(read, inputs, ["logits", "states"], opset)
+
+
+def _converted(function, inputs: dict[str, Any], outputs: list[str], opset: int):
     try:
         from jax2onnx import to_onnx as convert
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: export to ONNX needs the extra packages: pip install 'dnas[export]'") from None
-    shapes, names = [tuple(x.shape)], {"input_names": ["images"], "output_names": ["logits"]}
-    return _with_strided_pools(convert(standard_ops(function, x), shapes, opset=opset, **names))
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs.values()]
+    names = {"input_names": list(inputs), "output_names": outputs}
+    return convert(standard_ops(function, *shapes), shapes, opset=opset, **names)
 
 
 def _with_strided_pools(model):

@@ -51,7 +51,7 @@ class RetrainConfig(RunConfig):
     """Whether retraining computes each cell again for the gradient instead of keeping what it computed: less memory."""
 
     onnx: bool = False
-    """Whether the trained network is written as network.onnx too, checked against JAX; needs pip install 'dnas[export]'."""
+    """Whether the network is written as network.onnx too, checked against JAX; its weights are random if RETRAIN=0."""
 
     retrain_channels: int = 36
     """Channels of the first cells of the final network."""

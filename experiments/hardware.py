@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -310,14 +311,29 @@ def write_onnx(path, network: dnas.Network, variables, image_shape: tuple[int, i
     Raises:
       ValueError: if it is more than 1e-4: then the file is not written.
     """
+    images = np.random.default_rng(0).normal(size=(1, *image_shape)).astype(np.float32)
+    expected = jax.jit(lambda images: network.apply(variables, images, False, jax.random.key(0))[0])(images)
+    return _write_checked(path, export.to_onnx(network, variables, image_shape), {"images": images}, expected)
+
+
+def write_language_model(path, network: dnas.SequenceNetwork, weights) -> float:
+    """Writes a trained language model as ONNX that reads one token at a time, as `write_onnx` does a network on images."""
+    vocabulary, start = weights["embedding"].shape[0], np.asarray(network.start(1))
+    random = np.random.default_rng(0)
+    inputs = {
+        "tokens": random.integers(0, vocabulary, (1, 1)).astype(np.int32),
+        "hidden": random.uniform(-1, 1, start.shape).astype(np.float32),
+    }
+    expected = jax.jit(partial(network.apply, weights, train=False, key=jax.random.key(0)))(**inputs)[0]
+    return _write_checked(path, export.language_model_to_onnx(network, weights, 1), inputs, expected)
+
+
+def _write_checked(path, model, inputs, expected) -> float:
     import onnx
     import onnxruntime
 
-    model = export.to_onnx(network, variables, image_shape)
-    images = np.random.default_rng(0).normal(size=(1, *image_shape)).astype(np.float32)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: images})[0]
-    expected = np.asarray(jax.jit(lambda images: network.apply(variables, images, False, jax.random.key(0))[0])(images))
+    found, expected = session.run(["logits"], inputs)[0], np.asarray(expected)
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     if not difference <= _LARGEST_DIFFERENCE:
         raise ValueError(f"the exported network differs from the trained one by {difference:.1e} of its largest logit")

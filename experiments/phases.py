@@ -1,6 +1,7 @@
 """The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is done once."""
 
 import inspect
+import pathlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -260,11 +261,17 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
         }
     )
     if config.onnx and name == "searched":  # once the result is written: a failure here loses nothing
-        path = job.run.folder / "network.onnx"
-        difference = hardware.write_onnx(path, network_of(job, genotype), result.variables, dataset.train_images.shape[1:])
-        job.run.write("phases/onnx.json", {"file": path.name, "largest_difference": difference})
-        tqdm.write(f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the largest")
+        network, shape = network_of(job, genotype), dataset.train_images.shape[1:]
+        keep_onnx(job.run, lambda path: hardware.write_onnx(path, network, result.variables, shape))
     return done
+
+
+def keep_onnx(run: Run, write: Callable[[pathlib.Path], float]) -> None:
+    """Writes network.onnx into the run's folder, and how far it is from the network that JAX runs, which `write` returns."""
+    path = run.folder / "network.onnx"
+    difference = write(path)
+    run.write("phases/onnx.json", {"file": path.name, "largest_difference": difference})
+    tqdm.write(f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the largest")
 
 
 def _final_optimizer(config: RetrainConfig, epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 import dnas
+from dnas.hw_loss.measure_table import random_variables
 from dnas.tabular import standings
-from experiments import phases, text
+from experiments import hardware, phases, text
 from experiments.command import run_command
 from experiments.config import SearchConfig
 from experiments.report import write_report, write_summary
@@ -65,7 +66,7 @@ def search(job: phases.Job) -> None:
 
 
 def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Genotype, costs) -> None:
-    """Writes summary.json of a search without retraining, and prints it."""
+    """Writes summary.json of a search without retraining, and prints it; an exported network has random weights."""
     counts = dnas.count_network(job.space, genotype, **phases.sizes_of(job.config, job.dataset))
     summary = {
         "genotype": phases.text_of(genotype),
@@ -79,6 +80,10 @@ def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Geno
         "costs": costs,
     }
     write_summary(job.run, summary, f"{counts.params:,} parameters, {counts.macs:,} multiply-adds", f"run: {job.run.folder}")
+    if job.config.onnx:
+        network, shape = phases.network_of(job, genotype), job.dataset.train_images.shape[1:]
+        variables = random_variables(network.init, jax.numpy.zeros((1, *shape)))
+        phases.keep_onnx(job.run, lambda path: hardware.write_onnx(path, network, variables, shape))
 
 
 def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ import jax
 import dnas
 from dnas.cells import Dropout
 from dnas.text import TOKENS
-from experiments import build, phases
+from experiments import build, hardware, phases
 from experiments.checkpoints import Checkpoints
 from experiments.command import run_command
 from experiments.config import MethodConfig, RunConfig
@@ -119,6 +119,8 @@ class TextConfig(MethodConfig, RunConfig):
     """The same before words are predicted."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What networks compute in."""
+    onnx: bool = False
+    """Whether the trained network is written as network.onnx too, which reads one token at a time."""
 
     @property
     def dataset(self) -> str:
@@ -171,6 +173,8 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
     Raises:
       ValueError: for names that do not exist, a text that is not there or too short, and sizes that do not fit.
     """
+    if config.onnx:
+        hardware.check_export()
     spaces = [name for name, space in dnas.SPACES.items() if space.inputs == "tokens"]
     if config.space not in spaces:
         raise ValueError(f"space {config.space!r} is not one for texts; choose from: {', '.join(spaces)}")
@@ -287,7 +291,7 @@ def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[
     phase = phases.Phase(job, name, title)
     result = _retrain(job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce)
     print(f"{title}: test perplexity {result.test_perplexity:.2f}")
-    return phase.finish(
+    found = phase.finish(
         {
             "genotype": genotype.to_json(),
             "test_perplexity": result.test_perplexity,
@@ -295,6 +299,10 @@ def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[
             "params": sum(array.size for array in jax.tree.leaves(result.weights)),
         }
     )
+    if job.config.onnx and name == "searched":  # once the result is written: a failure here loses nothing
+        network = _network(job, genotype)
+        phases.keep_onnx(job.run, lambda path: hardware.write_language_model(path, network, result.weights))
+    return found
 
 
 def evaluate(job: TextJob, name: str) -> float:
@@ -308,15 +316,8 @@ def evaluate(job: TextJob, name: str) -> float:
 
 def _retrain(job: TextJob, genotype: dnas.Genotype, **progress) -> dnas.TextRetrainResult:
     config = job.config
-    network = job.space.network(
-        genotype,
-        channels=config.retrain_channels,
-        num_classes=len(job.text.vocabulary),
-        dropout=_dropout(config)._replace(words=config.dropout_words),
-        dtype=phases.dtype_of(config),
-    )
     return dnas.retrain_text(
-        network,
+        _network(job, genotype),
         job.text,
         epochs=config.retrain_epochs,
         batch_size=config.retrain_batch_size,
@@ -332,6 +333,17 @@ def _retrain(job: TextJob, genotype: dnas.Genotype, **progress) -> dnas.TextRetr
         slowness=config.slowness,
         seed=config.seed,
         **progress,
+    )
+
+
+def _network(job: TextJob, genotype: dnas.Genotype) -> dnas.SequenceNetwork:
+    config = job.config
+    return job.space.network(
+        genotype,
+        channels=config.retrain_channels,
+        num_classes=len(job.text.vocabulary),
+        dropout=_dropout(config)._replace(words=config.dropout_words),
+        dtype=phases.dtype_of(config),
     )
 
 

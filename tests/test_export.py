@@ -120,6 +120,31 @@ def test_the_onnx_model_of_the_published_network_computes_the_same():
     assert relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
 
 
+@pytest.mark.parametrize("name", [name for name, genotype in dnas.PUBLISHED.items() if genotype.space == "recurrent"])
+def test_onnx_models_of_recurrent_cells_read_a_text_window_by_window(name):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra dnas[export] is not installed")
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    network = dnas.SPACES["recurrent"].network(dnas.PUBLISHED[name], channels=12, num_classes=40)
+    # Ten times as large as at the start, where activations are all but linear.
+    weights = jax.tree.map(lambda array: 10 * array, network.init(jax.random.key(0)))
+    tokens = np.random.default_rng(0).integers(0, 40, (2, 12)).astype(np.int32)
+    expected = network.apply(weights, tokens, network.start(2), False, jax.random.key(1))
+    model = export.language_model_to_onnx(network, weights, 4, batch_size=2)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    hidden, logits = np.zeros((2, 12), np.float32), []
+    for window in np.split(tokens, 3, axis=1):
+        own, states = session.run(["logits", "states"], {"tokens": window, "hidden": hidden})
+        logits, hidden = [*logits, own], states[:, -1]
+    assert relative_error(np.concatenate(logits, axis=1), np.asarray(expected[0])) < 1e-4
+    assert relative_error(hidden, np.asarray(expected[1][:, -1])) < 1e-4
+
+
+def test_a_text_without_tokens_is_refused():
+    network = dnas.SPACES["recurrent"].network(dnas.PUBLISHED["DARTS_RNN_V1"], channels=4, num_classes=5)
+    with pytest.raises(ValueError, match="at least one token"):
+        export.language_model_to_onnx(network, network.init(jax.random.key(0)), 0)
+
+
 def test_a_function_that_computes_nothing_is_refused():
     with pytest.raises(ValueError, match="nothing to export"):
         export.function_to_onnx(lambda x: x, jax.ShapeDtypeStruct((1, 4, 4, 2), np.float32))

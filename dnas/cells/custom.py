@@ -6,17 +6,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from dnas.base import Array, Mix, PyTree
 from dnas.cells.mixed import ChosenCell, MixedCell, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
+from dnas.cells.parts import candidate, edge_choices, part_network
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, LayerSpec, Network, SearchSpace, Supernet, check_genotype
+from dnas.space import (
+    CellSpec,
+    LayerParts,
+    LayerSpec,
+    Network,
+    NetworkParts,
+    Part,
+    PartNetwork,
+    SearchSpace,
+    Supernet,
+    check_genotype,
+)
 
 # (images [B, H, W, C], layers, num_classes, norms, cell) -> logits [B, num_classes]
 Macro = Callable[[Array, tuple[LayerSpec, ...], int, Norms, Callable[..., Array]], Array]
+
+_AROUND = "macro_network"  # the part of a table that is everything around the cells
 
 
 def custom_space(
@@ -45,8 +60,11 @@ def custom_space(
       edges_per_node: how many edges a node of a genotype keeps; None where every edge keeps an op, `none` where there is one.
       channels, num_cells, final_channels, final_cells: default sizes of supernet and final network.
 
+    Hardware tables of the space have a row for each op at each size, and one for everything else: the network that `macro`
+    makes where a cell adds up its inputs and hands them on as often as it has nodes to concatenate.
+
     Raises:
-      ValueError: for an op that is not in `OPS`.
+      ValueError: for an op that is not in `OPS` or has the name of the row for everything else.
 
     Example:
       >>> import flax.linen as nn, dnas
@@ -66,6 +84,9 @@ def custom_space(
                 f"ops {unknown} of cell {kind!r} are not in OPS; add them there, as OPS[{unknown[0]!r}] = your_flax_module, or "
                 f"choose from: {', '.join(OPS)}"
             )
+
+        if _AROUND in spec.ops:
+            raise ValueError(f"cell {kind!r} has an op of the name {_AROUND!r}, which tables have for what is around the cells")
 
     def place(sizes: Mapping[str, Any], num_classes: int, norms: Norms, make_cell, cell_args) -> nn.Module:
         def make_layers(images):
@@ -134,6 +155,36 @@ def custom_space(
                 found[name] = weights_by_edge(cells[match[1]], int(match[2]), own)
         return found
 
+    def parts(
+        *,
+        channels: int = final_channels,
+        num_cells: int = final_cells,
+        num_classes: int = 10,
+        image_size: int | tuple[int, int] = 32,
+        image_channels: int = 3,
+        stem: str = "cifar",
+    ) -> NetworkParts:
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        sizes = {"channels": channels, "num_cells": num_cells, "stem": stem}
+        around = Part(_AROUND, image_channels, num_classes, *size, keys=tuple(sorted(sizes.items())))
+        choices = tuple(
+            LayerParts(layer.kind, edge_choices(cells[layer.kind], layer.channels, layer.size, layer.stride))
+            for layer in layers(**sizes, image_size=size)
+        )
+        return NetworkParts(cells, (around,), choices, edges_per_node)
+
+    def around_cells(part: Part, norms: Norms) -> nn.Module:
+        return place(
+            dict(part.keys),
+            part.channels_out,
+            norms,
+            lambda layer, name: lambda inputs: _handed_on(inputs, layer.stride, len(cells[layer.kind].concat)),
+            lambda layer: (),
+        )
+
+    def network_of_part(part: Part) -> PartNetwork:
+        return part_network(part, {op: candidate for op in OPS} | {_AROUND: around_cells})
+
     space = SearchSpace(
         name,
         cells,
@@ -146,8 +197,14 @@ def custom_space(
         final_channels=final_channels,
         final_cells=final_cells,
         chosen_weights=chosen_weights,
+        parts=parts,
+        part_network=network_of_part,
     )
     return space
+
+
+def _handed_on(inputs: tuple[Array, ...], stride: int, times: int) -> Array:
+    return jnp.concatenate([sum(inputs)[:, ::stride, ::stride]] * times, axis=-1)
 
 
 class _MacroNetwork(nn.Module):

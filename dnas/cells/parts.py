@@ -63,11 +63,12 @@ FIXED: dict[str, PartModule] = {
 }
 
 
-def _candidate(part: Part, norms: Norms) -> nn.Module:
+def candidate(part: Part, norms: Norms) -> nn.Module:
+    """Returns the module of a candidate op."""
     return OPS[part.op](channels=part.channels_out, stride=part.stride, norms=norms)
 
 
-PARTS: Mapping[str, PartModule] = {**{op: _candidate for op in OPS}, **FIXED}
+PARTS: Mapping[str, PartModule] = {**{op: candidate for op in OPS}, **FIXED}
 
 
 def part_network(part: Part, modules: Mapping[str, PartModule] = PARTS) -> PartNetwork:

@@ -16,7 +16,18 @@ from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype
 from dnas.cells.multilinear import fence
 from dnas.genotype import Edge, Genotype
-from dnas.space import CellSpec, LayerSpec, SearchSpace, SequenceNetwork, SequenceSupernet, check_genotype
+from dnas.space import (
+    CellSpec,
+    LayerParts,
+    LayerSpec,
+    NetworkParts,
+    Part,
+    PartNetwork,
+    SearchSpace,
+    SequenceNetwork,
+    SequenceSupernet,
+    check_genotype,
+)
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -108,8 +119,44 @@ def recurrent_space(*, name: str = "recurrent", ops: tuple[str, ...] = RECURRENT
         final_channels=850,
         final_cells=1,
         inputs="tokens",
+        parts=lambda **sizes: _parts(spec, **sizes),
+        part_network=_part_network,
     )
     return space
+
+
+def _parts(spec: CellSpec, *, channels: int = 850, num_cells: int = 1, num_classes: int = 10_000) -> NetworkParts:
+    """The parts of a network that reads one token: joining it with the state, a product and an activation a node, the words."""
+    _layers(channels=channels, num_cells=num_cells)
+    fixed = (Part("joined_word", 2 * channels, channels, 1, 1), Part("tied_classifier", channels, num_classes, 1, 1))
+    row = tuple(None if op == "none" else Part(op, channels, channels, 1, 1) for op in spec.ops)
+    return NetworkParts({"recurrent": spec}, fixed, (LayerParts("recurrent", (row,) * len(spec.edges)),), edges_per_node=1)
+
+
+def _part_network(part: Part) -> PartNetwork:
+    """A part as a network on [B, 1, 1, C]; the tied classifier has the matrix that embeds words too."""
+    before, after = part.channels_in, part.channels_out
+    if part.op not in (*ACTIVATIONS, "joined_word", "tied_classifier"):
+        raise ValueError(f"no module is known for the part {part}; a recurrent network has none of that name")
+
+    def init(key: Key, x: Array) -> PyTree:
+        del x
+        shape = (after, before) if part.op == "tied_classifier" else (before, 2 * after)
+        params = {"kernel": jax.random.uniform(key, shape, minval=-_INIT_RANGE, maxval=_INIT_RANGE)}
+        return {"params": params | ({"bias": jnp.zeros(after)} if part.op == "tied_classifier" else {})}
+
+    def apply(variables: PyTree, x: Array) -> Array:
+        params, x = variables["params"], x[:, 0, 0]
+        if part.op == "tied_classifier":
+            y = x @ params["kernel"].T + params["bias"]
+        elif part.op == "joined_word":
+            gate, inner = jnp.split(x @ params["kernel"], 2, axis=-1)
+            y = x[:, after:] + jax.nn.sigmoid(gate) * (jnp.tanh(inner) - x[:, after:])
+        else:
+            y = _chosen(Edge(0, 1, part.op), {0: x}, lambda state: state @ params["kernel"])
+        return y[:, None, None]
+
+    return PartNetwork(init, apply)
 
 
 def _layers(*, channels: int = 300, num_cells: int = 1) -> tuple[LayerSpec, ...]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dnas
+from dnas import hw_loss
 from dnas.cells import search_norms
 from dnas.contracts import check_selection, check_space
 
@@ -48,6 +49,41 @@ def test_its_supernet_at_a_one_hot_mix_is_its_network(seed):
     expected = jax.jit(supernet.apply)(weights, dnas.one_hot_mix(SPACE, genotype), images)
     logits = jax.jit(lambda variables: network.apply(variables, images, True, jax.random.key(0))[0])(variables)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+# Two inputs, two nodes side by side: what is around the cells reads one cell twice.
+PAIR = dnas.CellSpec(2, 2, ((0, 2), (1, 2), (0, 3), (2, 3)), ("none", "skip_connect", "sep_conv_3x3"), (2, 3))
+
+
+def paired_macro(images, layers, num_classes, norms, cell):
+    x = nn.Conv(layers[0].channels, (3, 3))(images)
+    for layer in layers:
+        x = nn.Dense(layer.channels)(cell(layer, x, nn.relu(x)))
+    return nn.Dense(num_classes)(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize(("spec", "own", "edges"), [(SPEC, macro, 1), (PAIR, paired_macro, None)])
+def test_its_parts_count_what_its_networks_count(spec, own, edges):
+    space = dnas.custom_space("mine", {"cell": spec}, layers, own, edges_per_node=edges)
+    sizes = {**SIZES, "image_size": (12, 8), "image_channels": 2}
+    table, parts = hw_loss.count_table(space, **sizes), space.parts(**sizes)
+    for seed in range(4):
+        genotype = dnas.random_genotype(jax.random.key(seed), space)
+        counts = hw_loss.count_network(space, genotype, **sizes)
+        for metric in ("macs", "params"):
+            cost = hw_loss.genotype_cost(table, space, genotype, metric=metric, **sizes)
+            assert cost == getattr(counts, metric)
+            assert cost == hw_loss.expected_cost(table, parts, metric=metric)(dnas.one_hot_mix(space, genotype))
+
+
+def test_its_parts_are_measured_and_kept_in_a_table(tmp_path):
+    sizes = {**SIZES, "image_size": 8}
+    header = {"device": "here", "date": "today", "source": "test"}
+    table = hw_loss.measure_table(SPACE, hw_loss.jax_runtime(), **header, repeats=2, **sizes)
+    genotype = dnas.random_genotype(jax.random.key(0), SPACE)
+    assert hw_loss.genotype_cost(table, SPACE, genotype, **sizes) > 0
+    hw_loss.write_table(table, tmp_path / "table.csv")
+    assert hw_loss.load_table(tmp_path / "table.csv").rows == table.rows
 
 
 def test_unknown_ops_and_an_auxiliary_head_are_refused():

@@ -93,9 +93,41 @@ def test_choices_are_where_the_space_has_ops_but_none():
                 assert named == [op if may and op != "none" else None for op, may in zip(spec.ops, allowed, strict=True)]
 
 
+def test_the_parts_of_a_recurrent_genotype_count_what_its_network_does_for_one_token():
+    space, sizes = dnas.SPACES["recurrent"], {"channels": 4, "num_classes": 11}
+    genotype = dnas.PUBLISHED["DARTS_RNN_V2"]
+    network, table = space.network(genotype, **sizes), count_table(space, **sizes)
+    weights = jax.eval_shape(network.init, jax.random.key(0))
+    params = sum(array.size for array in jax.tree.leaves(weights))
+    assert genotype_cost(table, space, genotype, metric="params", **sizes) == params
+    # [x, h] W_0, eight nodes' products, and the words
+    assert genotype_cost(table, space, genotype, metric="macs", **sizes) == 8 * 8 + 8 * 4 * 8 + 4 * 11
+
+
+@pytest.mark.parametrize("op", ["tanh", "relu", "identity"])
+def test_the_parts_of_a_recurrent_network_one_after_the_other_are_the_network(op):
+    space = dnas.cells.recurrent_space(num_nodes=1)
+    sizes = {"channels": 3, "num_classes": 5}
+    genotype = dnas.Genotype("recurrent", {"recurrent": [(0, 1, op)]})
+    network = space.network(genotype, **sizes)
+    weights = jax.tree.map(lambda array: 20 * array + 0.1, network.init(jax.random.key(0)))
+    hidden, token = jax.random.normal(jax.random.key(1), (2, 3)), jnp.array([[4], [1]])
+    logits, _ = network.apply(weights, token, hidden, False, jax.random.key(2))
+
+    join, words = space.parts(**sizes).fixed
+    x = jnp.concatenate([weights["embedding"][token[:, 0]], hidden], axis=-1)[:, None, None]
+    x = space.part_network(join).apply({"params": {"kernel": weights["node_0"]}}, x)
+    x = space.part_network(Part(op, 3, 3, 1, 1)).apply({"params": {"kernel": weights["node_1"]}}, x)
+    params = {"kernel": weights["embedding"], "bias": weights["bias"]}
+    found = space.part_network(words).apply({"params": params}, x)
+    assert jnp.allclose(found[:, 0], logits, rtol=1e-5, atol=1e-6)
+
+
 def test_a_part_without_a_module_is_refused():
     with pytest.raises(ValueError, match="no module is known for the part warp 8->8 4x4 stride 1"):
         part_network(Part("warp", 8, 8, 4, 4))
+    with pytest.raises(ValueError, match="no module is known for the part warp 8->8 4x4 stride 1"):
+        dnas.SPACES["recurrent"].part_network(Part("warp", 8, 8, 4, 4))
 
 
 def test_a_space_that_does_not_list_its_parts_says_so():

@@ -1,6 +1,7 @@
 """The contracts hold for all that dnas offers, and each fails on something that breaks its law."""
 
 import dataclasses
+import itertools
 
 import flax.linen as nn
 import jax
@@ -42,9 +43,20 @@ def test_relaxation_keeps_its_contract(name):
 OTHER_CELLS = {spec: f"{name}, {kind}" for name, space in SPACES.items() for kind, spec in space.cells.items() if spec != SPEC}
 
 
+def fits(name, spec):
+    """Weights of the edges into a node mean nothing where each has one edge, as in a layer-wise space."""
+    return name != "edge_weights" or any(len(spec.incoming(node)) > 1 for node in spec.nodes)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", OTHER_CELLS, ids=OTHER_CELLS.get)
-@pytest.mark.parametrize("name", RELAXATIONS)
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        pytest.param(name, spec, id=f"{name}, {own}")
+        for name, (spec, own) in itertools.product(RELAXATIONS, OTHER_CELLS.items())
+        if fits(name, spec)
+    ],
+)
 def test_relaxation_keeps_its_contract_on_the_cells_of_other_spaces(name, spec):
     check_relaxation(RELAXATIONS[name](), spec)
 

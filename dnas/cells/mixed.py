@@ -14,7 +14,7 @@ from jax import lax
 from dnas.base import Array, PyTree
 from dnas.cells.cell import run_cell, waves
 from dnas.cells.edges import RunEdge, scan_edges
-from dnas.cells.norms import Norms
+from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
 from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero, edge_numbers
 from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
@@ -56,6 +56,14 @@ def _weighted_sum_bwd(saved, g):
 
 
 weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)
+
+
+def _mixed(mix: Array, ops: Sequence[Array | Unnormed]) -> Array:
+    """The weighted sum of what ops return, mix [N] or [N, B]; norms that they leave to be done are part of it."""
+    if mix.ndim > 1 or not any(isinstance(op, Unnormed) for op in ops):
+        return weighted_sum(mix, [op.normed() if isinstance(op, Unnormed) else op for op in ops])
+    arrays, eps = zip(*((op.x, op.eps) if isinstance(op, Unnormed) else (op, None) for op in ops), strict=True)
+    return mixed_norm_sum(mix, list(arrays), eps)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -141,7 +149,7 @@ class MixedOp(nn.Module):
             kept = [number for number, op in enumerate(candidates) if not isinstance(op, Zero)]
             if not kept:
                 return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
-            y = weighted_sum(mix[np.asarray(kept)], [candidates[number](part) for number in kept])
+            y = _mixed(mix[np.asarray(kept)], [candidates[number](part) for number in kept])
         if self.partial_channels == 1:
             return y
         rest = x[..., width:]
@@ -151,10 +159,11 @@ class MixedOp(nn.Module):
         return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), self.partial_channels)
 
     def _candidates(self, channels: int, name: bool) -> list[nn.Module]:
-        sizes = dict(channels=channels, stride=self.stride, norms=self.norms)
+        sizes = dict(channels=channels, stride=self.stride)
         if name:
-            return [OPS[op](**sizes, name=op) for op in self.ops]
-        return [OPS[op](**sizes).clone(parent=None) for op in self.ops]
+            norms = self.norms._replace(mixed=not self.sampled)
+            return [OPS[op](**sizes, norms=norms, name=op) for op in self.ops]
+        return [OPS[op](**sizes, norms=self.norms).clone(parent=None) for op in self.ops]
 
     def _sample(self, channels: int, mix: Array, x: Array) -> Array:
         def pure(module, name):

@@ -1,7 +1,8 @@
 """Batch norm with PyTorch's conventions, with or without state, and which norm goes where in a network."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -57,8 +58,29 @@ def affine_norm_gradient(x, mean, rate, scale, dy):
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dshift.astype(scale.dtype)
 
 
+def norm_moments(x, *, eps):
+    mean, _, rate = _moments(x, eps)
+    return mean, rate
+
+
+def mixed_norms(weights, rates, shifts, *arrays):
+    """sum_n weights[n] * (rates[n] * arrays[n] - shifts[n]), where rates and shifts may be None."""
+    total = 0.0
+    for weight, rate, shift, x in zip(weights, rates, shifts, arrays, strict=True):
+        total += weight * x if rate is None else (weight * rate) * x - weight * shift
+    return total.astype(arrays[0].dtype)
+
+
+def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
+    """The gradients of x and weight: with n = rate * (x - mean) of weight * n, whose gradient is g of mean g_mean [C]."""
+    size, n = x.size // x.shape[-1], (x - mean) * rate
+    inner = channel_sum((g * n).astype(x.dtype))
+    return ((weight * rate) * (g - g_mean - n * (inner / size))).astype(x.dtype), inner.sum()
+
+
 _forward, _affine_forward = fence(norm_forward), fence(affine_norm_forward)
 _gradient, _affine_gradient = fence(norm_gradient), fence(affine_norm_gradient)
+_norm_moments, _mixed_norms, _mixed_gradient = fence(norm_moments), fence(mixed_norms), fence(mixed_norm_gradient)
 
 
 def _normalize_fwd(x, scale, shift, eps):
@@ -78,6 +100,41 @@ def _normalize_bwd(eps, saved, cotangents):
 
 
 normalize.defvjp(_normalize_fwd, _normalize_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def mixed_norm_sum(weights: Array, arrays: Sequence[Array], eps: tuple[float | None, ...]) -> Array:
+    """Returns sum_n weights[n] * norm_n(arrays[n]) for N arrays [B, H, W, C] and weights [N].
+
+    norm_n is `normalize` without scale and shift, with eps[n]; the identity where that is None. No normalised array is ever
+    written, only their sum is, and the gradients of the norms hold what those of the weights need: the inner product of the
+    gradient with the normalised array is one of the two sums in the norm's own gradient.
+    """
+    return _mixed_norm_sum_fwd(weights, arrays, eps)[0]
+
+
+def _mixed_norm_sum_fwd(weights, arrays, eps):
+    moments = [(None, None) if own is None else _norm_moments(x, eps=own) for x, own in zip(arrays, eps, strict=True)]
+    rates = [rate for _, rate in moments]
+    shifts = [None if rate is None else rate * mean for mean, rate in moments]
+    return _mixed_norms(list(weights), rates, shifts, *arrays), (weights, arrays, moments)
+
+
+def _mixed_norm_sum_bwd(eps, saved, g):
+    weights, arrays, moments = saved
+    g_mean, found = channel_sum(g) / (g.size // g.shape[-1]), []
+    for weight, x, (mean, rate), own in zip(weights, arrays, moments, eps, strict=True):
+        if own is None:
+            # Float32 products: on some accelerators the default has fewer bits.
+            inner = jnp.vdot(g, x, precision="highest", preferred_element_type=weights.dtype)
+            found.append(((weight * g).astype(x.dtype), inner))
+        else:
+            found.append(_mixed_gradient(x, mean, rate, weight, g, g_mean))
+    of_arrays, of_weights = zip(*found, strict=True)
+    return jnp.stack(of_weights).astype(weights.dtype), type(arrays)(of_arrays)
+
+
+mixed_norm_sum.defvjp(_mixed_norm_sum_fwd, _mixed_norm_sum_bwd)
 
 
 class BatchNorm(nn.Module):
@@ -122,6 +179,23 @@ class BatchNorm(nn.Module):
         return y
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["x"], meta_fields=["eps"])
+@dataclasses.dataclass(frozen=True)
+class Unnormed:
+    """What an op computes before its last norm, which is one without parameters and state and is left to the mixed op."""
+
+    x: Array
+    eps: float
+
+    def normed(self) -> Array:
+        return normalize(self.x, None, None, self.eps)[0]
+
+
+def uses_batch_only(norm: Callable) -> bool:
+    """Whether the norm subtracts the mean of the batch at hand, at all times; so does one that is left to the mixed op."""
+    return not norm.running if isinstance(norm, BatchNorm) else getattr(norm, "func", None) is Unnormed
+
+
 def no_norm() -> Callable[[Array], Array]:
     """Returns the identity, where a place for a norm stays empty."""
     return lambda x: x
@@ -133,6 +207,13 @@ class Norms(NamedTuple):
     stem: Callable[[], Callable[[Array], Array]]
     conv: Callable[[], Callable[[Array], Array]]  # after the convolutions in cells
     pool: Callable[[], Callable[[Array], Array]]  # after pooling in cells
+    mixed: bool = False  # whether a mixed op does the norm that its ops end with, if that has no parameters and no state
+
+    def last(self, place: str = "conv") -> Callable[[Array], Array | Unnormed]:
+        """Returns the norm that an op ends with; `place` is "conv" or "pool"."""
+        norm = getattr(self, place)()
+        left = self.mixed and isinstance(norm, BatchNorm) and not norm.affine and not norm.running
+        return partial(Unnormed, eps=norm.eps) if left else norm
 
 
 @functools.cache  # the same object again, so that modules built with it are equal and are traced once

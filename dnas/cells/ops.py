@@ -18,7 +18,7 @@ import numpy as np
 from dnas.base import Array
 from dnas.cells.init import bias_init, conv_init
 from dnas.cells.kernels import avg_pool, conv3x3, depthwise_conv, max_pool
-from dnas.cells.norms import BatchNorm, Norms
+from dnas.cells.norms import BatchNorm, Norms, uses_batch_only
 
 
 def conv(channels: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv:
@@ -90,7 +90,7 @@ class FactorizedReduce(nn.Module):
         x = nn.relu(x)
         half = partial(pointwise, self.channels // 2)
         both = [half()(x[:, ::2, ::2]), half()(x[:, 1::2, 1::2])]
-        return self.norms.conv()(jnp.concatenate(both, axis=-1))
+        return self.norms.last()(jnp.concatenate(both, axis=-1))
 
 
 class Zero(nn.Module):
@@ -126,7 +126,7 @@ class Pool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return self.norms.pool()(self.pool(x, self.stride))
+        return self.norms.last("pool")(self.pool(x, self.stride))
 
 
 class SepConv(nn.Module):
@@ -139,10 +139,10 @@ class SepConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        for stride in (self.stride, 1):
-            x = DepthwiseConv(self.kernel, stride, relu=True)(x)
-            x = self.norms.conv()(pointwise(self.channels)(x))
-        return x
+        x = DepthwiseConv(self.kernel, self.stride, relu=True)(x)
+        x = self.norms.conv()(pointwise(self.channels)(x))
+        x = DepthwiseConv(self.kernel, 1, relu=True)(x)
+        return self.norms.last()(pointwise(self.channels)(x))
 
 
 class DilConv(nn.Module):
@@ -156,7 +156,7 @@ class DilConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = DepthwiseConv(self.kernel, self.stride, dilation=2, relu=True)(x)
-        return self.norms.conv()(pointwise(self.channels)(x))
+        return self.norms.last()(pointwise(self.channels)(x))
 
 
 class SharpSepConv(nn.Module):
@@ -178,7 +178,7 @@ class SharpSepConv(nn.Module):
         x = DepthwiseConv(self.kernel, self.stride, dilation=self.dilation, relu=True)(x)
         x = self.norms.conv()(pointwise(self.middle(self.channels))(x))
         x = DepthwiseConv(self.kernel, 1, relu=True)(x)
-        return self.norms.conv()(pointwise(self.channels)(x))
+        return self.norms.last()(pointwise(self.channels)(x))
 
 
 class NorConv(nn.Module):
@@ -194,7 +194,7 @@ class NorConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        norm = self.norms.conv()
+        norm = self.norms.last()
         fan_in = self.kernel**2 * x.shape[-1]
         x = nn.relu(x)
         if self.kernel == 1:
@@ -206,7 +206,7 @@ class NorConv(nn.Module):
         if not (isinstance(norm, BatchNorm) and norm.affine):
             bias = self.param("bias", bias_init(fan_in), (self.channels,), x.dtype)
             # The mean of the batch takes a bias away again, and its gradient is zero: neither is worth a pass over y.
-            if not (isinstance(norm, BatchNorm) and not norm.running):
+            if not uses_batch_only(norm):
                 y = y + bias
         return norm(y)
 

@@ -215,5 +215,7 @@ _RULES = {
     "conv_forward": _dense,
     "depthwise_forward": _depthwise,
     "norm_forward": _none,
+    "norm_moments": _none,
+    "mixed_norms": _none,
     "affine_norm_forward": _none,
 }

@@ -43,7 +43,11 @@ def fence(function: Callable) -> Callable:
     return call
 
 
-def multilinear(function: Callable[..., Array], transposes: Mapping[int, Callable[..., Array]]) -> Callable[..., Array]:
+def multilinear(
+    function: Callable[..., Array],
+    transposes: Mapping[int, Callable[..., Array]],
+    prepare: Callable[..., Sequence[Array]] = lambda *args, **static: args,
+) -> Callable[..., Array]:
     """Returns the function, fenced, with derivatives of any order in forward and reverse mode, and under vmap.
 
     Args:
@@ -51,6 +55,8 @@ def multilinear(function: Callable[..., Array], transposes: Mapping[int, Callabl
       transposes: for the place of each of these arguments (cotangent, *the other arguments, **static) -> the cotangent of
         this argument. In the other arguments it has no derivative. May be filled later: functions are often transposes of
         each other.
+      prepare: (*arrays, **static) -> what `function` is given instead; linear as well. It runs outside the fence, where XLA
+        computes once what several functions prepare alike.
     """
     primitive = Primitive(function.__name__)
 
@@ -60,9 +66,13 @@ def multilinear(function: Callable[..., Array], transposes: Mapping[int, Callabl
     sum_of_terms.__name__ = function.__name__
     fenced = fence(sum_of_terms)
 
+    def prepared(*args, terms, **static):
+        groups = [prepare(*group, **static) for group in _split(args, terms)]
+        return fenced(*[arg for group in groups for arg in group], terms=terms, **static)
+
     def evaluate(*args, axes, **static):
         # For each jax.vmap around, the innermost first, `axes` has whether each argument is mapped, over its first axis.
-        return _mapped(partial(fenced, **static), axes)(*args)
+        return _mapped(partial(prepared, **static), axes)(*args)
 
     def shape(*args, **params):
         found = jax.eval_shape(partial(evaluate, **params), *(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array
-from dnas.cells.kernels import channel_sum
+from dnas.cells.kernels import channel_sum, channel_sum_of
 from dnas.cells.multilinear import fence
 
 
@@ -31,7 +31,7 @@ def normalize(x: Array, scale: Array | None, shift: Array | None, eps: float) ->
 def _moments(x, eps):
     size = x.size // x.shape[-1]
     mean = channel_sum(x) / size
-    var = channel_sum(lax.square(x - mean)) / size
+    var = channel_sum_of(lambda x: lax.square(x - mean), x) / size
     return mean, var, lax.rsqrt(var + eps)
 
 
@@ -48,12 +48,12 @@ def affine_norm_forward(x, scale, shift, *, eps):
 
 def norm_gradient(y, rate, dy):
     size = y.size // y.shape[-1]
-    return (rate * (dy - channel_sum(dy) / size - y * (channel_sum(dy * y) / size))).astype(y.dtype)
+    return (rate * (dy - channel_sum(dy) / size - y * (channel_sum_of(lax.mul, dy, y) / size))).astype(y.dtype)
 
 
 def affine_norm_gradient(x, mean, rate, scale, dy):
     size = x.size // x.shape[-1]
-    dshift, dscale = channel_sum(dy), channel_sum(dy * ((x - mean) * rate))
+    dshift, dscale = channel_sum(dy), channel_sum_of(lambda dy, x: dy * ((x - mean) * rate), dy, x)
     dx = (scale * rate) * (dy - dshift / size - (x - mean) * (rate * dscale / size))
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dshift.astype(scale.dtype)
 
@@ -73,9 +73,10 @@ def mixed_norms(weights, rates, shifts, *arrays):
 
 def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
     """The gradients of x and weight: with n = rate * (x - mean) of weight * n, whose gradient is g of mean g_mean [C]."""
-    size, n = x.size // x.shape[-1], (x - mean) * rate
-    inner = channel_sum((g * n).astype(x.dtype))
-    return ((weight * rate) * (g - g_mean - n * (inner / size))).astype(x.dtype), inner.sum()
+    size = x.size // x.shape[-1]
+    inner = rate * channel_sum_of(lambda g, x: g * (x - mean), g, x)
+    gradient = (weight * rate) * (g - g_mean - (x - mean) * (rate * inner / size))
+    return gradient.astype(x.dtype), inner.sum()
 
 
 _forward, _affine_forward = fence(norm_forward), fence(affine_norm_forward)

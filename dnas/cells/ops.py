@@ -17,8 +17,10 @@ import numpy as np
 
 from dnas.base import Array
 from dnas.cells.init import bias_init, conv_init
-from dnas.cells.kernels import avg_pool, conv3x3, depthwise_conv, max_pool
+from dnas.cells.kernels import avg_pool, conv3x3, depthwise_conv, max_pool, pointwise_product
 from dnas.cells.norms import BatchNorm, Norms, uses_batch_only
+
+_SIDES = 4  # of a padded image that a dilated 5x5 convolution can read
 
 
 def conv(channels: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv:
@@ -29,7 +31,12 @@ def conv(channels: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Co
 
 def pointwise(channels: int) -> nn.Dense:
     """Returns a 1x1 convolution without bias: in NHWC it is a matrix product over the last axis."""
-    return nn.Dense(channels, use_bias=False, kernel_init=conv_init)
+    return nn.Dense(channels, use_bias=False, kernel_init=conv_init, dot_general=_pointwise_dot)
+
+
+def _pointwise_dot(x: Array, kernel: Array, dimension_numbers, precision=None) -> Array:
+    del dimension_numbers, precision  # those of a product over the last axis
+    return pointwise_product(x, kernel)
 
 
 class DepthwiseConv(nn.Module):
@@ -39,11 +46,18 @@ class DepthwiseConv(nn.Module):
     stride: int = 1
     dilation: int = 1
     relu: bool = False  # whether a ReLU comes first, see `depthwise_conv`
+    sides: int | None = None  # how wide a border of zeros, if wider than it needs
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", conv_init, (self.kernel, self.kernel, 1, x.shape[-1]), x.dtype)
-        return depthwise_conv(x, kernel, self.stride, self.dilation, self.relu)
+        return depthwise_conv(x, kernel, self.stride, self.dilation, self.relu, self.sides)
+
+
+def _first_conv(kernel: int, stride: int, dilation: int, norms: Norms) -> DepthwiseConv:
+    """Returns the convolution that reads the input of an op. Those of a mixed op share one padded image, on a CPU."""
+    shares = norms.mixed and dilation * (kernel // 2) <= _SIDES and jax.default_backend() == "cpu"
+    return DepthwiseConv(kernel, stride, dilation, relu=True, sides=_SIDES if shares else None)
 
 
 class DenseConv(nn.Module):
@@ -139,7 +153,7 @@ class SepConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = DepthwiseConv(self.kernel, self.stride, relu=True)(x)
+        x = _first_conv(self.kernel, self.stride, 1, self.norms)(x)
         x = self.norms.conv()(pointwise(self.channels)(x))
         x = DepthwiseConv(self.kernel, 1, relu=True)(x)
         return self.norms.last()(pointwise(self.channels)(x))
@@ -155,7 +169,7 @@ class DilConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = DepthwiseConv(self.kernel, self.stride, dilation=2, relu=True)(x)
+        x = _first_conv(self.kernel, self.stride, 2, self.norms)(x)
         return self.norms.last()(pointwise(self.channels)(x))
 
 
@@ -175,7 +189,7 @@ class SharpSepConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = DepthwiseConv(self.kernel, self.stride, dilation=self.dilation, relu=True)(x)
+        x = _first_conv(self.kernel, self.stride, self.dilation, self.norms)(x)
         x = self.norms.conv()(pointwise(self.middle(self.channels))(x))
         x = DepthwiseConv(self.kernel, 1, relu=True)(x)
         return self.norms.last()(pointwise(self.channels)(x))

@@ -86,7 +86,8 @@ def test_stateless_norm_makes_no_variables_and_uses_the_batch(train):
 @pytest.mark.parametrize("train", [True, False])
 def test_search_norms_keep_no_averages_and_only_the_stem_is_affine(train):
     collections = {
-        place: set(make().init(jax.random.key(0), images(0))) for place, make in search_norms(train)._asdict().items()
+        place: set(getattr(search_norms(train), place)().init(jax.random.key(0), images(0)))
+        for place in ("stem", "conv", "pool")
     }
     assert collections == {"stem": {"params"}, "conv": set(), "pool": set()}
 

@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from dnas.base import Array, PyTree
@@ -41,9 +42,9 @@ def scan_edges(
       skip: [E] bool, edges that do not run and add nothing; None to run all.
       remat: whether the backward pass computes each edge again; otherwise it keeps all that the gradient of each needs.
     """
-    if skip is not None:
-        run_edge, weights = partial(_run_unless, run_edge), (skip, weights)
-    return _scan(run_edge, tuple(links), remat, weights, mix, states, nodes)
+    if skip is not None and not remat:
+        run_edge, weights, skip = partial(_run_unless, run_edge), (skip, weights), None
+    return _scan(run_edge, tuple(links), remat, weights, mix, states, nodes, skip)
 
 
 def _run_unless(run_edge, weights, row, x):
@@ -52,47 +53,57 @@ def _run_unless(run_edge, weights, row, x):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _scan(run_edge, links, remat, weights, mix, states, nodes):
-    return _forward(run_edge, links, True, weights, mix, states, nodes)[0]
+def _scan(run_edge, links, remat, weights, mix, states, nodes, skip):
+    return _forward(run_edge, links, True, weights, mix, states, nodes, skip)[0]
 
 
-def _forward(run_edge, links, remat, weights, mix, states, nodes):
+def _forward(run_edge, links, remat, weights, mix, states, nodes, skip):
     # The value that comes with a gradient: kernels of an edge may be jax.custom_vjp, and only what remains of them once a
-    # gradient has been asked for has a forward mode, which second order needs.
+    # gradient has been asked for has a forward mode, which second order needs. The state is read in here, so that what
+    # reads it first reads the buffer of all, and no copy.
     @jax.checkpoint
-    def value(weights, row, x):
-        return jax.vjp(run_edge, weights, row, x)[0]
+    def value(weights, row, read, source):
+        return jax.vjp(run_edge, weights, row, _read(read, source))[0]
 
     def body(nodes, edge):
-        weights, row, (source, target) = edge
-        x = _read(nodes if states is None else states, source)
+        weights, row, (source, target), skipped = edge
+        read = nodes if states is None else states
         if remat:
-            y, pullback = value(weights, row, x), None
+            y, pullback = _unless(skipped, value, weights, row, read, source), None
         else:
-            y, pullback = jax.vjp(run_edge, weights, row, x)  # a tree of arrays, which the loop stacks
+            y, pullback = jax.vjp(run_edge, weights, row, _read(read, source))  # a tree of arrays, which the loop stacks
         return _add(nodes, target, y), pullback
 
-    nodes, pullbacks = lax.scan(body, nodes, (weights, mix, _columns(links)))
-    return nodes, (weights, mix, states, nodes, pullbacks)
+    nodes, pullbacks = lax.scan(body, nodes, (weights, mix, _columns(links), skip))
+    return nodes, (weights, mix, states, nodes, pullbacks, skip)
+
+
+def _unless(skipped, function, *args):
+    """function(*args), or zeros of its shapes."""
+    if skipped is None:
+        return function(*args)
+    shapes = jax.eval_shape(function, *args)
+    return lax.cond(
+        skipped, lambda *args: jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes), function, *args
+    )
 
 
 def _backward(run_edge, links, remat, saved, gradient):
-    weights, mix, states, nodes, pullbacks = saved
+    weights, mix, states, nodes, pullbacks, skip = saved
     # A source is complete before an edge reads it, so that the final nodes hold what each edge has read.
     read = nodes if states is None else states
 
     @jax.checkpoint
-    def pull_back(weights, row, x, gradient):
-        return jax.vjp(run_edge, weights, row, x)[1](gradient)
+    def pull_back(weights, row, source, target, of_nodes):
+        return jax.vjp(run_edge, weights, row, _read(read, source))[1](_read(of_nodes, target))
 
     def body(carry, edge):
         of_states, of_nodes = carry
-        weights, row, (source, target), pullback = edge
-        y_gradient = _read(of_nodes, target)
+        weights, row, (source, target), pullback, skipped = edge
         if remat:
-            of_weights, of_row, of_x = pull_back(weights, row, _read(read, source), y_gradient)
+            of_weights, of_row, of_x = _unless(skipped, pull_back, weights, row, source, target, of_nodes)
         else:
-            of_weights, of_row, of_x = pullback(y_gradient)
+            of_weights, of_row, of_x = pullback(_read(of_nodes, target))
         if states is None:
             of_nodes = _add(of_nodes, source, of_x)
         else:
@@ -100,9 +111,10 @@ def _backward(run_edge, links, remat, saved, gradient):
         return (of_states, of_nodes), (of_weights, of_row)
 
     first = None if states is None else jnp.zeros_like(states), gradient
-    edges = (weights, mix, _columns(links), pullbacks)
+    edges = (weights, mix, _columns(links), pullbacks, skip)
     (of_states, of_nodes), (of_weights, of_mix) = lax.scan(body, first, edges, reverse=True)
-    return of_weights, of_mix, of_states, of_nodes
+    of_skip = None if skip is None else np.zeros(skip.shape, jax.dtypes.float0)
+    return of_weights, of_mix, of_states, of_nodes, of_skip
 
 
 _scan.defvjp(_forward, _backward)

@@ -1,5 +1,6 @@
 """Times the project, a process a case, and prints a table; with a peer's command, in turn with it. `make bench` runs it."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -44,6 +45,9 @@ class BenchCommand(Case):
     """A command to run in turn with ours (ours, peer, ours, peer, ...). Its last line is JSON with median_s, and peak_mb."""
     rounds: int = 2
     """How often each of the two runs."""
+    in_turn: int = 0
+    """So many steps of each one by one in turn, both programs staying, in place of whole runs: a machine whose speed changes
+    favours neither. For a peer that has --turns, as experiments/peers/torch_search_step.py and experiments.bench_step do."""
     roofline: bool = False
     """Measure what the machine can do, and compare the step with it."""
 
@@ -69,6 +73,8 @@ def _check(command: BenchCommand) -> None:
         raise ValueError("GROW is for search steps; the sizes of a final network are given one at a time: BATCH_SIZE=16")
     if not 1 <= command.ops <= 8 or command.nodes not in EDGES:
         raise ValueError(f"ops is 1 to 8 and nodes 2 to 4, got ops={command.ops} and nodes={command.nodes}")
+    if command.in_turn < 0 or (command.in_turn and not command.peer):
+        raise ValueError(f"in_turn is a number of steps, 1 or more, beside those of a PEER; got {command.in_turn}")
     if command.rounds < 1 or command.steps < 1:
         raise ValueError(f"rounds and steps are 1 or more, got rounds={command.rounds} and steps={command.steps}")
     if command.json and not command.json.parent.is_dir():
@@ -82,7 +88,7 @@ def _grown(command: BenchCommand) -> list[str]:
 
 
 def _measurements(command: BenchCommand):
-    case = Case(**{field.name: getattr(command, field.name) for field in dataclasses.fields(Case)})
+    case = Case(**{field.name: getattr(command, field.name) for field in dataclasses.fields(Case)} | {"turns": False})
     with tempfile.TemporaryDirectory() as cache:
         # An empty cache first: what a user meets on a new machine. Then the same again.
         cold = run_case(dataclasses.replace(case, apart=False), cache)
@@ -91,7 +97,7 @@ def _measurements(command: BenchCommand):
         yield "cold", cold
         yield "warm", warm
         if command.peer:
-            yield "peer", _in_turn(case, command, cache)
+            yield "peer", (_step_by_step if command.in_turn else _in_turn)(case, command, cache)
         if command.roofline:
             found = roofline.compare(warm)
             print("", *roofline.describe(found), sep="\n")
@@ -111,10 +117,14 @@ def run_case(case: Case, cache: str) -> dict[str, Any]:
     Raises:
       ValueError: with the end of what the process said, if it failed.
     """
+    return _last_json(*_program(case, cache))
+
+
+def _program(case: Case, cache: str) -> tuple[list[str], dict[str, str]]:
     flags = {field.name: getattr(case, field.name) for field in dataclasses.fields(case)}
     args = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items() if value is not None]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache, "DNAS_BENCH_STARTED": str(time.time())}
-    return _last_json([sys.executable, "-m", "experiments.bench_step", *args], environment)
+    return [sys.executable, "-m", "experiments.bench_step", *args], environment
 
 
 def _last_json(command: list[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
@@ -148,6 +158,51 @@ def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
         peaks = [max(row["peak_mb"] for row in rows) for rows in (ours, theirs)]
         result["memory_ratio"] = peaks[0] / peaks[1]
         print(f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB, {peaks[1]:.0f} MB)")
+    return result
+
+
+def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
+    commands = [
+        _program(dataclasses.replace(case, apart=False, turns=True), cache),
+        ([*shlex.split(command.peer), "--turns"], None),
+    ]
+    with tempfile.TemporaryFile("w+") as said, contextlib.ExitStack() as stack:
+
+        def answer(program: subprocess.Popen) -> str:
+            line = program.stdout.readline()
+            if not line:
+                said.seek(0)
+                raise ValueError(f"`{shlex.join(program.args)}` ended before its turn; it said:\n{said.read()[-2000:]}")
+            return line.strip()
+
+        programs = []
+        for words, environment in commands:  # one after the other: both would take twice as long to compile
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
+            program = stack.enter_context(subprocess.Popen(words, env=environment, text=True, bufsize=1, **pipes))
+            stack.callback(program.kill)
+            programs.append(program)
+            while answer(program) != "ready":
+                pass
+        pairs = []
+        for _ in range(command.in_turn):
+            for program in programs:
+                program.stdin.write("\n")
+                pairs.append(float(answer(program)))
+        ours, theirs = pairs[::2], pairs[1::2]
+        for program in programs:
+            program.stdin.close()
+        ends = [json.loads(program.stdout.read().strip().splitlines()[-1]) for program in programs]
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    result = {"ours": ends[0] | {"seconds": ours}, "theirs": ends[1] | {"seconds": theirs}, "ratios": ratios}
+    result |= {"times_as_fast": statistics.median(ratios), "memory_ratio": ends[0]["peak_mb"] / ends[1]["peak_mb"]}
+    medians = [statistics.median(seconds) for seconds in (ours, theirs)]
+    peaks = [end["peak_mb"] for end in ends]
+    print(f"\n{command.in_turn} steps of each in turn with: {command.peer}")
+    print(f"ours {medians[0]:.3f} s, peer {medians[1]:.3f} s")
+    print(
+        f"a step is {result['times_as_fast']:.2f} times as fast as the one beside it ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+    print(f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB, {peaks[1]:.0f} MB)")
     return result
 
 

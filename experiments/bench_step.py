@@ -72,6 +72,8 @@ class Case:
     """Steps to time after the first."""
     apart: bool = False
     """Time the arch gradient and the weight gradient apart as well; each is compiled on its own."""
+    turns: bool = False
+    """After the first step print "ready"; then run one step for each line of the standard input, and print its seconds."""
 
 
 def genotype_network(case: Case) -> dnas.Network:
@@ -227,10 +229,12 @@ def measure(case: Case) -> dict[str, Any]:
     state, _ = jax.block_until_ready(step(state))
     row: dict[str, Any] = {"first_step_s": time.time() - STARTED}
     seconds = []
-    for _ in range(case.steps):
+    for _ in _turns() if case.turns else range(case.steps):
         start = time.perf_counter()
         state, _ = jax.block_until_ready(step(state))
         seconds.append(time.perf_counter() - start)
+        if case.turns:
+            print(seconds[-1], flush=True)
     row |= {"median_s": statistics.median(seconds), "min_s": min(seconds)}
     row["peak_mb"] = _peak_mb()
     memory = compiled.memory_analysis()
@@ -251,6 +255,12 @@ def measure(case: Case) -> dict[str, Any]:
                 times.append(time.perf_counter() - start)
             row[name] = statistics.median(times)
     return row
+
+
+def _turns():
+    """Yields when it is this program's turn, see `experiments.bench`."""
+    print("ready", flush=True)
+    yield from sys.stdin
 
 
 def _flop(case: Case) -> int:

@@ -168,10 +168,16 @@ def depthwise_conv(
     k is odd; x is padded with zeros by dilation * (k // 2) on every side. With `relu` negative numbers of x count as
     zero: the ReLU in front of every depthwise convolution of the family costs nothing where the image is padded anyway.
     Convolutions of one image that ask for the same `sides`, at least what they need, share one padded image.
+
+    Raises:
+      ValueError: if `sides` is less.
     """
     gate = [lax.stop_gradient(x)] if relu else []
     side = kernel.shape[0]
-    sides = dilation * (side // 2) if sides is None else sides
+    needed = dilation * (side // 2)
+    sides = needed if sides is None else sides
+    if sides < needed:
+        raise ValueError(f"the convolution needs a border of {needed} on every side, got sides={sides}")
     return _conv(x, kernel, *gate, side=side, size=x.shape[1:3], stride=stride, dilation=dilation, sides=sides)
 
 

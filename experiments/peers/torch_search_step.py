@@ -18,7 +18,7 @@ Prints the median and minimum seconds per step, the weight count, and the peak r
 darts 1,930,618 and pcdarts 299,578; evaluation at 36 channels and 20 cells 3,825,768 with its auxiliary head. Needs torch (2.x) and nothing else.
 """
 
-import argparse, json, resource, statistics, time
+import argparse, json, resource, statistics, sys, time
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -313,6 +313,7 @@ def main():
         p.add_argument("--" + name, type=int, default=value)
     p.add_argument("--device", default="cpu")
     p.add_argument("--json", action="store_true")
+    p.add_argument("--turns", action="store_true", help="after the first step, one step for each line of the standard input")
     a = p.parse_args()
     torch.manual_seed(0)
     make = {
@@ -352,8 +353,14 @@ def main():
         weight_opt.step()
 
     sync = torch.cuda.synchronize if a.device.startswith("cuda") else lambda: None
+
+    def turns():
+        yield 0
+        print("ready", flush=True)
+        yield from enumerate(sys.stdin, start=1)
+
     seconds = []
-    for i in range(a.steps + 1):
+    for i in turns() if a.turns else range(a.steps + 1):
         sync()
         start = time.perf_counter()
         if arch_opt:
@@ -362,6 +369,8 @@ def main():
         sync()
         if i:
             seconds.append(time.perf_counter() - start)
+            if a.turns:
+                print(seconds[-1], flush=True)
     peak = (
         torch.cuda.max_memory_allocated() / 1e6
         if a.device.startswith("cuda")

@@ -2,7 +2,10 @@
 
 import functools
 import itertools
+import re
+from functools import partial
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,15 @@ import numpy as np
 import pytest
 from jax import lax
 
-from dnas.cells.kernels import avg_pool, channel_sum, conv3x3, depthwise_conv, max_pool
+from dnas.cells.kernels import (
+    avg_pool,
+    channel_sum,
+    channel_sum_of,
+    conv3x3,
+    depthwise_conv,
+    max_pool,
+    pointwise_product,
+)
 
 try:
     from jax import enable_x64
@@ -115,6 +126,57 @@ def test_channel_sum_equals_a_sum_over_all_axes_but_the_last():
     x = normal(0, 2, 3, 4, 5)
     np.testing.assert_allclose(channel_sum(x), x.sum((0, 1, 2)), atol=1e-12)
     np.testing.assert_allclose(jax.vmap(channel_sum)(x), x.sum((1, 2)), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 5), (7, 3, 2, 5), (48, 2, 2, 3), (1, 4, 4, 2), (6, 5)])
+def test_channel_sum_of_a_function_equals_the_sum_of_its_values(shape):
+    x, y = (jax.random.normal(jax.random.key(n), shape) for n in (0, 1))
+    found = jax.jit(partial(channel_sum_of, lambda x, y: x * jnp.exp(y)))(x, y)
+    np.testing.assert_allclose(found, (x * jnp.exp(y)).sum(tuple(range(len(shape) - 1))), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2, 5), (6, 5), (2, 3, 5)])
+def test_pointwise_product_equals_a_product_of_matrices_with_its_gradients(shape):
+    x, kernel = jax.random.normal(jax.random.key(0), shape), jax.random.normal(jax.random.key(1), (5, 7))
+    direction = jax.random.normal(jax.random.key(2), (*shape[:-1], 7))
+
+    def value_and_gradients(product):
+        return jax.jit(jax.value_and_grad(lambda x, kernel: jnp.vdot(jnp.tanh(product(x, kernel)), direction), (0, 1)))(
+            x, kernel
+        )
+
+    chex.assert_trees_all_close(value_and_gradients(pointwise_product), value_and_gradients(jnp.matmul), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "stride", "dilation"), [(3, 1, 1), (5, 2, 1), (3, 2, 2), (5, 1, 2)])
+def test_a_wider_border_changes_neither_the_convolution_nor_its_gradients(side, stride, dilation):
+    x, kernel = jax.random.normal(jax.random.key(0), (2, 8, 6, 3)), jax.random.normal(jax.random.key(1), (side, side, 1, 3))
+
+    def value_and_gradients(sides):
+        def value(x, kernel):
+            return jnp.sin(depthwise_conv(x, kernel, stride, dilation, relu=True, sides=sides)).sum()
+
+        return jax.jit(jax.value_and_grad(value, (0, 1)))(x, kernel)
+
+    chex.assert_trees_all_close(value_and_gradients(5), value_and_gradients(None), rtol=1e-5, atol=1e-5)
+
+
+def test_convolutions_that_ask_for_the_same_border_share_one_padded_image():
+    x, kernel = jax.random.normal(jax.random.key(0), (2, 8, 8, 3)), jnp.ones((3, 3, 1, 3))
+
+    def both(x, sides):
+        return depthwise_conv(x, kernel, relu=True, sides=sides) + depthwise_conv(x, 2 * kernel, dilation=2, relu=True, sides=2)
+
+    def padded(sides):
+        text = jax.jit(both, static_argnums=1).lower(x, sides).compile().as_text()
+        return len(re.findall(r" pad\(", text))
+
+    assert padded(2) == padded(1) - 1 == 1
+
+
+def test_a_border_that_is_too_narrow_is_refused():
+    with pytest.raises(ValueError, match="needs a border of 4 on every side, got sides=2"):
+        depthwise_conv(jnp.ones((1, 8, 8, 2)), jnp.ones((5, 5, 1, 2)), dilation=2, sides=2)
 
 
 def test_low_precision_is_summed_in_float32():

@@ -1,11 +1,12 @@
 """Batch norm against PyTorch's definition, written in numpy, and its gradient against the automatic one."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.cells.norms import BatchNorm, final_norms, normalize, search_norms
+from dnas.cells.norms import BatchNorm, Unnormed, final_norms, mixed_norm_sum, no_norm, normalize, search_norms
 
 try:
     from jax import enable_x64
@@ -90,6 +91,46 @@ def test_search_norms_keep_no_averages_and_only_the_stem_is_affine(train):
         for place in ("stem", "conv", "pool")
     }
     assert collections == {"stem": {"params"}, "conv": set(), "pool": set()}
+
+
+@pytest.mark.parametrize("eps", [(1e-5, 1e-5, 1e-3), (None, 1e-5, None), (None, None, None)])
+def test_a_weighted_sum_of_norms_equals_the_norms_one_by_one_to_second_order(eps):
+    arrays, weights, direction = [images(n) for n in range(3)], jnp.array([0.5, -1.0, 2.0]), images(7)
+    arrays[1] = 5.0 + 0.1 * arrays[1]  # a mean that is large beside the spread
+
+    def one_by_one(weights, arrays):
+        normed = [x if own is None else normalize(x, None, None, own)[0] for x, own in zip(arrays, eps, strict=True)]
+        return sum(weight * x for weight, x in zip(weights, normed, strict=True))
+
+    def together(weights, arrays):
+        return mixed_norm_sum(weights, arrays, eps)
+
+    def first_and_second(function):
+        def value(weights, arrays):
+            return jnp.vdot(jnp.tanh(function(weights, arrays)), direction)
+
+        def squared(weights, arrays):
+            return sum(jnp.vdot(part, part) for part in jax.tree.leaves(jax.grad(value, (0, 1))(weights, arrays)))
+
+        found = jax.value_and_grad(value, (0, 1))(weights, arrays)
+        return found, jax.grad(squared, (0, 1))(weights, arrays)
+
+    with enable_x64(True):
+        weights, direction, *arrays = (jnp.asarray(x, jnp.float64) for x in (weights, direction, *arrays))
+        found, expected = jax.jit(lambda: first_and_second(together))(), jax.jit(lambda: first_and_second(one_by_one))()
+    chex.assert_trees_all_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_only_norms_without_parameters_and_state_are_left_to_the_mixed_op():
+    for norms in (search_norms(), final_norms(True)):
+        for place in ("conv", "pool"):
+            assert type(norms.last(place)) is type(getattr(norms, place)())
+    mixed = search_norms()._replace(mixed=True)
+    left = mixed.last()(images(0))
+    assert isinstance(left, Unnormed)
+    np.testing.assert_allclose(left.normed(), naive(images(0)), atol=1e-5)
+    assert isinstance(final_norms(True)._replace(mixed=True).last(), BatchNorm)
+    assert mixed._replace(pool=no_norm).last("pool")(3) == 3
 
 
 def test_final_norms_keep_averages_and_leave_pooling_alone():

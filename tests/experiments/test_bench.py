@@ -37,6 +37,7 @@ def test_bytes_of_a_slice_are_not_those_of_the_array():
         (["--ops=9"], "ops is 1 to 8"),
         (["--nodes=7"], "nodes 2 to 4"),
         (["--rounds=0"], "rounds and steps are 1 or more"),
+        (["--in-turn=3"], "beside those of a PEER"),
         (["--json=/nowhere/at/all.json"], "/nowhere/at is not a folder"),
     ],
 )
@@ -44,6 +45,36 @@ def test_mistakes_are_refused_before_anything_is_timed(args, message, monkeypatc
     monkeypatch.setattr(bench, "run_case", lambda *args: pytest.fail("something was timed"))
     with pytest.raises(SystemExit, match=message):
         bench.main(args)
+
+
+PATIENT = """
+import sys
+print("loading")
+print("ready", flush=True)
+for line in sys.stdin:
+    print(0.25, flush=True)
+print('{"peak_mb": 10}')
+"""
+
+
+def programs(monkeypatch, tmp_path, ours, theirs):
+    for name, text in (("ours", ours), ("theirs", theirs)):
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(bench, "_program", lambda *args: ([sys.executable, str(tmp_path / "ours.py")], None))
+    command = bench.BenchCommand(peer=f"{sys.executable} {tmp_path / 'theirs.py'}", in_turn=3)
+    return bench._step_by_step(bench.Case(), command, "")
+
+
+def test_steps_of_two_programs_in_turn_are_compared_pair_by_pair(monkeypatch, tmp_path):
+    slower = PATIENT.replace("0.25", "0.75").replace("10", "40")
+    found = programs(monkeypatch, tmp_path, PATIENT, slower)
+    assert found["ratios"] == [3.0] * 3 and found["times_as_fast"] == 3.0 and found["memory_ratio"] == 0.25
+    assert found["theirs"]["seconds"] == [0.75] * 3
+
+
+def test_a_program_that_ends_before_its_turn_is_quoted(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)theirs.py --turns` ended before its turn; it said:.*no torch here"):
+        programs(monkeypatch, tmp_path, PATIENT, "raise SystemExit('no torch here')")
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,14 @@ def test_a_trained_network_is_written_as_onnx_and_checked(tmp_path):
     assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 8, 8, 1]
 
 
+def test_a_network_that_is_not_trained_is_written_with_random_weights(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra dnas[export] is not installed")
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    main([f"--runs={tmp_path}", "--name=run", "--onnx=1", "--retrain=0", *SMALL])
+    assert json.loads((tmp_path / "run" / "phases" / "onnx.json").read_text())["largest_difference"] < 1e-4
+    assert onnx.load(tmp_path / "run" / "network.onnx").graph.output[0].name == "logits"
+
+
 def test_without_the_packages_onnx_is_refused_before_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"ONNX=1 needs the package jax2onnx.*pip install 'dnas\[export\]'"):

@@ -5,6 +5,7 @@ import json
 import pathlib
 import pydoc_data.topics
 
+import numpy as np
 import pytest
 
 import dnas
@@ -98,6 +99,22 @@ def test_a_given_cell_is_trained_and_none_searched(book, tmp_path):
     assert Run(tmp_path / "c").read("summary.json")["genotype"] == given
     assert {row["phase"] for row in Run(tmp_path / "c").rows()} == {"searched"}
     assert not (tmp_path / "c" / "logits.png").exists()
+
+
+def test_a_trained_language_model_is_written_as_onnx_and_writes_on_from_a_state(book, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra dnas[export] is not installed")
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    genotype = dnas.Genotype("recurrent", {"recurrent": [(0, 1, "relu")]}).to_text()
+    flags = [f"--text={book}", f"--runs={tmp_path}", "--name=a", f"--genotype={genotype}", "--random-cells=0", "--onnx=1"]
+    search.main([*TINY, *flags])
+    written = Run(tmp_path / "a").read("phases/onnx.json")
+    assert written["file"] == "network.onnx" and written["largest_difference"] < 1e-4
+    session = onnxruntime.InferenceSession((tmp_path / "a" / "network.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    hidden, token = np.zeros((1, 4), np.float32), np.zeros((1, 1), np.int32)
+    for _ in range(3):
+        logits, states = session.run(None, {"tokens": token, "hidden": hidden})
+        token, hidden = logits.argmax(-1).astype(np.int32), states[:, -1]
+    assert np.isfinite(logits).all() and hidden.any()
 
 
 def test_a_text_that_has_changed_is_not_resumed(tmp_path):

@@ -24,7 +24,7 @@ from dnas.cells import DARTS_OPS, darts_space  # noqa: E402
 from dnas.hw_loss import Constraint, count_supernet, count_table, expected_cost, lagrangian  # noqa: E402
 from dnas.loop import compile_step  # noqa: E402
 from dnas.objective import classification_loss  # noqa: E402
-from experiments.cache import use_compilation_cache  # noqa: E402
+from experiments.process import set_up_process  # noqa: E402
 from experiments.roofline import program_bytes  # noqa: E402
 
 
@@ -63,7 +63,8 @@ class Case:
     schedule: str | None = None
     """How the edges of a cell run, edges or waves; the default depends on the device."""
     remat: bool | None = None
-    """Compute again for the gradient instead of keeping; search has it unless told otherwise, evaluation has not."""
+    """Compute again for the gradient instead of keeping; unless told otherwise search has it, but for sampled paths of
+    NAS-Bench-201, and evaluation has not."""
     scan: bool = False
     """Run alike cells of the final network in one loop."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -104,7 +105,7 @@ def _supernet(case: Case):
         partial_channels=case.partial_channels if case.case == "pcdarts" else 1,
         sampled=_is_sampled(case),
         schedule=case.schedule,
-        remat=case.remat is not False,
+        **({} if case.remat is None else {"remat": case.remat}),
         dtype=_dtype(case),
     )
     return space, supernet
@@ -289,6 +290,6 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
-    use_compilation_cache()
+    set_up_process()
     given = tyro.cli(Case, args=sys.argv[1:], config=(tyro.conf.FlagConversionOff,))
     print(json.dumps({**dataclasses.asdict(given), **measure(given), "jax": jax.__version__, "backend": jax.default_backend()}))

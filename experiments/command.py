@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments import config as settings
-from experiments.cache import use_compilation_cache
+from experiments.process import set_up_process
 from experiments.phases import make_job
 from experiments.runs import PATHS, Run, open_run, run_name
 
@@ -28,7 +28,7 @@ def run_command(
     `check` looks at what only this command knows, before there is a folder; `make` returns what `work` is given. Settings
     start from `default`, by default from those of the data set.
     """
-    use_compilation_cache()
+    set_up_process()
     with messages("interrupted; RESUME=1 (--resume) continues from the last checkpoint"):
         config = read_config(kind, command, args, default)
         check(config)

@@ -183,8 +183,9 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """K of PC-DARTS: candidates see 1/K of the channels; 1 for all of them."""
     schedule: Literal["edges", "waves"] | None = None
     """How the supernet's edges run, one by one or all that leave a node at once; the default depends on the device."""
-    remat: bool = True
-    """Whether the search computes each edge again for the gradient instead of keeping what it computed."""
+    remat: bool | None = None
+    """Whether the search computes each edge again for the gradient instead of keeping what it computed; the default depends on
+    the space."""
     epochs: int = 50
     """Epochs of the search, each over half of the training images."""
     steps: int | None = None
@@ -347,7 +348,7 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
 def spell_out(kind: type, args: Sequence[str]) -> list[str]:
     """Returns the arguments with yes-or-no settings spelt as tyro reads them."""
     words = {"1": "True", "true": "True", "yes": "True", "0": "False", "false": "False", "no": "False"}
-    flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(kind) if field.type is bool}
+    flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(kind) if field.type in (bool, bool | None)}
     spelled, rest = [], list(args)
     while rest:
         flag, given, value = rest.pop(0).partition("=")

@@ -7,7 +7,7 @@ import sys
 import tyro
 
 from experiments import phases, text
-from experiments.cache import use_compilation_cache
+from experiments.process import set_up_process
 from experiments.config import RetrainCommand, SearchConfig
 from experiments.runs import Run
 
@@ -24,7 +24,7 @@ class EvaluateCommand:
 
 def main(args: list[str]) -> None:
     """Prints the accuracies; exits with an error if one has changed."""
-    use_compilation_cache()
+    set_up_process()
     command = tyro.cli(EvaluateCommand, args=args)
     try:
         scores = evaluate(command.run, command.data_dir)

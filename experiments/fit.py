@@ -16,7 +16,7 @@ import tyro
 import dnas
 from dnas.genotype import Genotype
 from dnas.hw_loss import CostModel, fit_cost
-from experiments.cache import use_compilation_cache
+from experiments.process import set_up_process
 
 SPEC = dnas.SPACES["nasbench201"].cells["cell"]
 
@@ -43,7 +43,7 @@ class FitCommand:
 
 def main(args: list[str]) -> None:
     """Prints the line; exits with a message for mistakes in the settings or the file."""
-    use_compilation_cache()
+    set_up_process()
     command = tyro.cli(FitCommand, args=args)
     try:
         if command.save and not command.save.parent.is_dir():

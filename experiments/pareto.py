@@ -15,7 +15,7 @@ import dnas
 from experiments import config as settings
 from experiments import phases
 from experiments import search as main_job
-from experiments.cache import use_compilation_cache
+from experiments.process import set_up_process
 from experiments.command import messages
 from experiments.plots import draw_pareto, picture
 from experiments.runs import Run, open_run
@@ -23,7 +23,7 @@ from experiments.runs import Run, open_run
 
 def main(args: list[str]) -> None:
     """Runs the searches that are not done yet, and draws the front after each."""
-    use_compilation_cache()
+    set_up_process()
     first = argparse.ArgumentParser(
         prog="make pareto",
         allow_abbrev=False,

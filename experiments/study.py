@@ -18,7 +18,7 @@ import dnas
 from dnas.tabular import Benchmark, load_benchmark
 from experiments import config as settings
 from experiments import phases
-from experiments.cache import use_compilation_cache
+from experiments.process import set_up_process
 from experiments.command import messages
 from experiments.runs import open_run
 
@@ -28,7 +28,7 @@ DRAWS = (1, 10, 100)
 
 def main(args: list[str]) -> None:
     """Runs all searches that are not done yet, and prints the table after each."""
-    use_compilation_cache()
+    set_up_process()
     first = argparse.ArgumentParser(
         prog="make study",
         allow_abbrev=False,

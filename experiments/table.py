@@ -29,7 +29,7 @@ from dnas.hw_loss import (
 from dnas.hw_loss.live_edges import live_edges
 from dnas.hw_loss.table import unit_factor
 from experiments import devices
-from experiments.cache import use_compilation_cache
+from experiments.process import set_up_process
 from experiments.config import spell_out
 
 
@@ -78,7 +78,7 @@ class TableCommand:
 
 def main(args: list[str]) -> None:
     """Measures and writes."""
-    use_compilation_cache()
+    set_up_process()
     command = tyro.cli(TableCommand, args=spell_out(TableCommand, args), config=(tyro.conf.FlagConversionOff,))
     try:
         table = make_table(command, shlex.join(["make", "table", *(arg.removeprefix("--") for arg in args)]))

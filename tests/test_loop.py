@@ -1,5 +1,9 @@
 """How many steps a call makes has no influence on anything but the time it takes."""
 
+import ctypes
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -229,3 +233,22 @@ def test_what_happens_between_epochs_may_change_the_state_and_end_the_run():
     assert len(rows) == 2 and rows[1]["done"] == 2 * STEPS_PER_EPOCH + 100
     assert int(last["step"]) == 2 * STEPS_PER_EPOCH + 200
     assert [progress.stopped for progress in reports][-1] and not any(progress.stopped for progress in reports[:-1])
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_a_process_that_keeps_memory_is_given_no_new_pages_for_what_it_has_freed():
+    code = """
+import resource, sys, numpy
+from dnas.loop import keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    numpy.ones(50_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = [
+        int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("keep", "not")
+    ]
+    assert faults[0] < 100 and faults[0] < faults[1] / 10

@@ -7,6 +7,7 @@ faster than writing it to memory, and takes a tenth of the memory.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,29 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array, PyTree
+from dnas.cells.multilinear import fence
 
 # (weights of the edge, its row of the mix [O], x [B, H, W, C]) -> y [B, h, w, C]
 RunEdge = Callable[[PyTree, Array, Array], Array]
 
 
+class Op(NamedTuple):
+    """What an edge computes in two steps, the first of which does not depend on the mix, with the weights of this name."""
+
+    name: str
+    first: Callable[[PyTree, Array], PyTree]  # (weights, x) -> between
+    last: Callable[[Array, PyTree, Array], Array]  # (row, between, x) -> y
+    keep: bool  # whether the gradient may read what is between, one array of the shape of y, instead of computing it again
+
+
+class OneOf(NamedTuple):
+    """Ops of which each edge runs one, that of the largest entry of its row of the mix; None adds nothing."""
+
+    ops: tuple[Op | None, ...]
+
+
 def scan_edges(
-    run_edge: RunEdge,
+    run_edge: RunEdge | OneOf,
     links: Sequence[tuple[int, int]],
     weights: PyTree,
     mix: Array,
@@ -33,15 +50,22 @@ def scan_edges(
     """Returns `nodes` with the output of every edge added to its target.
 
     Args:
-      run_edge: what an edge computes.
+      run_edge: what an edge computes; of several functions only the one that is chosen runs, forward and backward.
       links: (source, target) of E edges, places in `states` and `nodes`.
       weights: a tree of arrays [E, ...]; mix: [E, O].
       states: [S, B, H, W, C], what the edges read. None if they read `nodes` itself; then the links are in an order in which
         all edges into a node come before those that leave it.
       nodes: [N, B, h, w, C].
       skip: [E] bool, edges that do not run and add nothing; None to run all.
-      remat: whether the backward pass computes each edge again; otherwise it keeps all that the gradient of each needs.
+      remat: whether the backward pass computes each edge again; otherwise it keeps all that the gradient of each needs. Of
+        several ops it computes again what they do not ask to be kept: which one runs is not known when memory is laid out.
     """
+    if isinstance(run_edge, OneOf):
+        if mix.ndim != 2:
+            raise ValueError("a sampled path is one for the whole batch; with a mix for each sample give sampled=False")
+        ops = tuple(op and op._replace(keep=op.keep and not remat) for op in run_edge.ops)
+        skip = np.zeros(len(links), bool) if skip is None else skip
+        return _scan_sampled(ops, tuple(links), weights, mix, states, nodes, skip)
     if skip is not None and not remat:
         run_edge, weights, skip = partial(_run_unless, run_edge), (skip, weights), None
     return _scan(run_edge, tuple(links), remat, weights, mix, states, nodes, skip)
@@ -98,26 +122,112 @@ def _backward(run_edge, links, remat, saved, gradient):
         return jax.vjp(run_edge, weights, row, _read(read, source))[1](_read(of_nodes, target))
 
     def body(carry, edge):
-        of_states, of_nodes = carry
         weights, row, (source, target), pullback, skipped = edge
         if remat:
-            of_weights, of_row, of_x = _unless(skipped, pull_back, weights, row, source, target, of_nodes)
+            of_weights, of_row, of_x = _unless(skipped, pull_back, weights, row, source, target, carry[1])
         else:
-            of_weights, of_row, of_x = pullback(_read(of_nodes, target))
-        if states is None:
-            of_nodes = _add(of_nodes, source, of_x)
-        else:
-            of_states = _add(of_states, source, of_x)
-        return (of_states, of_nodes), (of_weights, of_row)
+            of_weights, of_row, of_x = pullback(_read(carry[1], target))
+        return _add_to_source(states is None, carry, source, of_x), (of_weights, of_row)
 
     first = None if states is None else jnp.zeros_like(states), gradient
     edges = (weights, mix, _columns(links), pullbacks, skip)
     (of_states, of_nodes), (of_weights, of_mix) = lax.scan(body, first, edges, reverse=True)
-    of_skip = None if skip is None else np.zeros(skip.shape, jax.dtypes.float0)
-    return of_weights, of_mix, of_states, of_nodes, of_skip
+    return of_weights, of_mix, of_states, of_nodes, None if skip is None else _no_gradient(skip)
+
+
+def _add_to_source(in_nodes: bool, carry, source, of_x):
+    of_states, of_nodes = carry
+    return (of_states, _add(of_nodes, source, of_x)) if in_nodes else (_add(of_states, source, of_x), of_nodes)
+
+
+def _no_gradient(array):
+    return np.zeros(array.shape, jax.dtypes.float0)
 
 
 _scan.defvjp(_forward, _backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _scan_sampled(ops, links, weights, mix, states, nodes, skip):
+    return _sampled_forward(ops, links, weights, mix, states, nodes, skip)[0]
+
+
+def _sampled_forward(ops, links, weights, mix, states, nodes, skip):
+    def body(carry, edge):
+        weights, row, (source, target), skipped, place = edge
+
+        def advance(op, carry):
+            nodes, kept = carry
+            x = _read(nodes if states is None else states, source)
+            between = jax.vjp(op.first, weights.get(op.name, {}), x)[0]
+            y = jax.vjp(op.last, row, between, x)[0]
+            if op.keep:
+                kept = lax.dynamic_update_index_in_dim(kept, *jax.tree.leaves(between), place, 0)
+            return _add(nodes, target, y), kept
+
+        for op, chosen in _choices(ops, row, skipped):
+            carry = _run_if(chosen, partial(advance, op), carry)
+        return carry, None
+
+    keeps = any(op is not None and op.keep for op in ops)
+    kept = jnp.zeros((len(links) * keeps, *nodes.shape[1:]), nodes.dtype)
+    edges = (weights, mix, _columns(links), skip, jnp.arange(len(links)))
+    (nodes, kept), _ = lax.scan(body, (nodes, kept), edges)
+    return nodes, (weights, mix, states, nodes, skip, kept)
+
+
+def _choices(ops, row, skipped):
+    """(op, whether the edge runs it) of all ops that add anything."""
+    number = jnp.where(skipped, len(ops), jnp.argmax(row))
+    return [(op, number == place) for place, op in enumerate(ops) if op is not None]
+
+
+def _run_if(whether, function, carry):
+    """function(carry), or the carry as it is.
+
+    A loop that turns once or never: XLA changes the carry of a loop in place, but copies what goes through a conditional, which
+    here is the buffer of all states.
+    """
+
+    def turn(loop):
+        return jnp.zeros_like(loop[0]), function(loop[1])
+
+    return lax.while_loop(lambda loop: loop[0], turn, (whether, carry))[1]
+
+
+def _sampled_backward(ops, links, saved, gradient):
+    weights, mix, states, nodes, skip, kept = saved
+    read = nodes if states is None else states
+
+    def body(buffers, edge):
+        weights, row, (source, target), skipped, place = edge
+
+        def retreat(op, carry):
+            buffers, _, _ = carry
+            # Out of the buffer before anything is added to it: else XLA, which might read it later once more, copies all.
+            g, x = _taken(buffers[1], target), _read(read, source)
+            between, pull_first = jax.vjp(op.first, weights.get(op.name, {}), x)
+            if op.keep:
+                leaf = _read(kept, place)
+                between = jax.tree.map(lambda _: leaf, between)
+            of_row, of_between, of_x = jax.vjp(op.last, row, between, x)[1](g)
+            of_own, more = pull_first(of_between)
+            return _add_to_source(states is None, buffers, source, of_x + more), of_own, of_row
+
+        of_weights, of_row = jax.tree.map(jnp.zeros_like, (weights, row))
+        for op, chosen in _choices(ops, row, skipped):
+            carry = buffers, of_weights.get(op.name, {}), of_row
+            buffers, of_own, of_row = _run_if(chosen, partial(retreat, op), carry)
+            of_weights |= {op.name: of_own} if op.name in weights else {}
+        return buffers, (of_weights, of_row)
+
+    first = None if states is None else jnp.zeros_like(states), gradient
+    edges = (weights, mix, _columns(links), skip, jnp.arange(len(links)))
+    (of_states, of_nodes), (of_weights, of_mix) = lax.scan(body, first, edges, reverse=True)
+    return of_weights, of_mix, of_states, of_nodes, _no_gradient(skip)
+
+
+_scan_sampled.defvjp(_sampled_forward, _sampled_backward)
 
 
 def _columns(links):
@@ -126,6 +236,9 @@ def _columns(links):
 
 def _read(buffer, place):
     return lax.dynamic_index_in_dim(buffer, place, 0, keepdims=False)
+
+
+_taken = fence(_read)
 
 
 def _add(buffer, place, y):

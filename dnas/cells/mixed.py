@@ -13,7 +13,7 @@ from jax import lax
 
 from dnas.base import Array, PyTree
 from dnas.cells.cell import run_cell, waves
-from dnas.cells.edges import RunEdge, scan_edges
+from dnas.cells.edges import OneOf, Op, RunEdge, scan_edges
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
 from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero, edge_numbers
 from dnas.cells.stages import StageOps
@@ -150,13 +150,7 @@ class MixedOp(nn.Module):
             if not kept:
                 return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
             y = _mixed(mix[np.asarray(kept)], [candidates[number](part) for number in kept])
-        if self.partial_channels == 1:
-            return y
-        rest = x[..., width:]
-        if self.stride > 1:
-            window = (self.stride, self.stride)
-            rest = nn.max_pool(rest, window, window)
-        return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), self.partial_channels)
+        return _beside(y, mix, x, self.stride, self.partial_channels)
 
     def _candidates(self, channels: int, name: bool) -> list[nn.Module]:
         sizes = dict(channels=channels, stride=self.stride)
@@ -175,6 +169,16 @@ class MixedOp(nn.Module):
         return run_sampled(ops, jnp.argmax(mix), weights, mix, x)
 
 
+def _beside(y: Array, mix: Array, x: Array, stride: int, partial_channels: int) -> Array:
+    """The output of a mixed op whose candidates make y of a part of the channels of x, the others passing by."""
+    if partial_channels == 1:
+        return y
+    rest = x[..., x.shape[-1] // partial_channels :]
+    if stride > 1:
+        rest = nn.max_pool(rest, (stride, stride), (stride, stride))
+    return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), partial_channels)
+
+
 class MixedCell(nn.Module):
     """A cell of the supernet: a mixed op on every edge.
 
@@ -188,7 +192,8 @@ class MixedCell(nn.Module):
         "waves" runs all edges that leave a node as one op with more axes: fewer and larger kernels. Where edges have different
         candidates it runs them one by one, each compiled on its own.
       remat: compute what an edge, or with "waves" the whole cell, computed on the way again for the gradient and keep
-        nothing of it. It saves memory, and on a CPU time.
+        nothing of it. It saves memory, and on a CPU time. A sampled path without it keeps one array an edge, what its last norm
+        is applied to.
     """
 
     spec: CellSpec
@@ -214,7 +219,7 @@ class MixedCell(nn.Module):
         return run(weights, tuple(inputs), mix)
 
     @property
-    def _candidates(self) -> "Candidates":
+    def candidates(self) -> "Candidates":
         return Candidates((self.spec,), self.norms, self.partial_channels, self.sampled)
 
     def _weights(self, stride: int, x: Array) -> PyTree:
@@ -223,7 +228,7 @@ class MixedCell(nn.Module):
             return self.get_variable("params", name)
         if not self.is_initializing():
             return {}  # no op of these edges has weights
-        edges, op = stacked_edges(self.spec, self.stride)[stride], self._candidates.all_ops(self.channels, stride)
+        edges, op = stacked_edges(self.spec, self.stride)[stride], self.candidates.all_ops(self.channels, stride)
         keys = jax.random.split(self.make_rng("params"), len(edges))
         boxes = jax.vmap(lambda key: op.init(key, x, jnp.zeros(len(self.spec.ops), x.dtype)))(keys).get("params", {})
         if self.spec.edge_ops is not None:
@@ -239,8 +244,8 @@ class MixedCell(nn.Module):
         nodes = jnp.zeros((self.spec.num_nodes, batch, height // self.stride, width // self.stride, channels), inputs[0].dtype)
         for stride, edges in stacked_edges(self.spec, self.stride).items():
             rows = mix[np.asarray([self.spec.edges.index(edge) for edge in edges])]
-            scan = partial(scan_edges, self._candidates.runner(self.channels, stride), remat=self.remat)
-            own = self._candidates.stack(self.spec, self.channels, stride, edges, weights[stride])
+            scan = partial(scan_edges, self.candidates.runner(self.channels, stride), remat=self.remat)
+            own = self.candidates.stack(self.spec, self.channels, stride, edges, weights[stride])
             if self.stride == 1:  # inputs and nodes have one shape and share a buffer
                 nodes = scan(edges, own, rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[first:]
             else:
@@ -267,16 +272,42 @@ class MixedCell(nn.Module):
             stride = self.stride if max(wave.sources) < self.spec.num_inputs else 1
             stacked, grid = stacked_edges(self.spec, self.stride)[stride], (len(wave.sources), len(wave.targets))
             places = np.asarray([stacked.index((source, target)) for source in wave.sources for target in wave.targets])
-            own = self._candidates.stack(self.spec, self.channels, stride, stacked, weights[stride])
+            own = self.candidates.stack(self.spec, self.channels, stride, stacked, weights[stride])
             own = jax.tree.map(lambda array: array[places].reshape(*grid, *array.shape[1:]), own)
             pairs = [self.spec.edges.index(stacked[place]) for place in places]
             rows = mix[np.asarray(pairs)].reshape(*grid, *mix.shape[1:])
             # The inner map leaves x alone: what has no weights (ReLU, pooling, its norm) runs once a source, not once an edge.
-            run = self._candidates.runner(self.channels, stride)
+            run = self.candidates.runner(self.channels, stride)
             per_target = jax.vmap(run, (0, 0, None))
             return tuple(jax.vmap(per_target)(own, rows, jnp.stack(xs)).sum(0))
 
         return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
+
+
+@partial(jax.jit, static_argnums=0)
+def run_chain(cell: MixedCell, weights: Sequence[PyTree], x: Array, mix: Array) -> Array:
+    """Returns what equal cells of one input and stride 1 make of x, one after the other, all with the same mix [E, O].
+
+    All their edges run in one loop over one buffer of states, since the last node of a cell is the input of the next: what
+    the gradient needs is that buffer as it stands, not a copy for each cell.
+
+    Args:
+      weights: of each cell, see `MixedCell`.
+    """
+    spec, candidates = cell.spec, cell.candidates
+    edges = stacked_edges(spec, 1)[1]
+    links = [
+        (first + source, first + target)
+        for first in range(0, spec.num_nodes * len(weights), spec.num_nodes)
+        for source, target in edges
+    ]
+    own = [candidates.stack(spec, cell.channels, 1, edges, of_cell.get("edges_stride_1", {})) for of_cell in weights]
+    own = jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *own)
+    rows = mix[np.asarray([spec.edges.index(edge) for edge in edges])]
+    rows = jnp.tile(rows, (len(weights), *[1] * (rows.ndim - 1)))
+    states = jnp.concatenate([x[None], jnp.zeros((spec.num_nodes * len(weights), *x.shape), x.dtype)])
+    run = candidates.runner(cell.channels, 1)
+    return scan_edges(run, links, own, rows, None, states, remat=cell.remat)[-1]
 
 
 class Candidates(NamedTuple):
@@ -291,10 +322,13 @@ class Candidates(NamedTuple):
     partial_channels: int
     sampled: bool
 
-    def runner(self, channels: int, stride: int) -> RunEdge:
+    def runner(self, channels: int, stride: int) -> RunEdge | OneOf:
         """Returns what an edge runs, given a slice of what `stack` returns."""
         if not self.sets:
-            return partial(_run_op, self.all_ops(channels, stride))
+            op = self.all_ops(channels, stride)
+            if self.sampled:
+                return OneOf(tuple(self._alone(op, number) for number in range(len(op.ops))))
+            return partial(_run_op, op)
 
         def branch(ops):
             columns = np.asarray([self.specs[0].ops.index(op) for op in ops])
@@ -303,6 +337,25 @@ class Candidates(NamedTuple):
 
         branches = tuple(branch(ops) for ops in self.sets)
         return lambda weights, row, x: _switch(branches, weights[0], weights[1], row, x)
+
+    def _alone(self, op: "MixedOp", number: int) -> Op | None:
+        """What an edge runs where this op is drawn; None where that adds nothing."""
+        name, parts = op.ops[number], self.partial_channels
+        if parts == 1 and OPS[name] is Zero:
+            return None
+        width, norms = op.channels // parts, self.norms._replace(mixed=True)
+        module = OPS[name](channels=width, stride=op.stride, norms=norms).clone(parent=None)
+
+        def first(weights, x):
+            return _run_module(module, weights, x[..., :width])
+
+        def last(row, between, x):
+            return _beside(_mixed(row[number][None], [between]), row, x, op.stride, parts)
+
+        between = jax.eval_shape(
+            first, _weight_shapes(op).get(name, {}), jax.ShapeDtypeStruct((1, 8, 8, op.channels), jnp.float32)
+        )
+        return Op(name, first, last, keep=parts == 1 and isinstance(between, Unnormed))
 
     def stack(self, spec: CellSpec, channels: int, stride: int, edges: Sequence[tuple[int, int]], weights: PyTree) -> PyTree:
         """Returns arrays [E, ...], one entry an edge, of the weights [E', ...] of each op on those edges that have it."""

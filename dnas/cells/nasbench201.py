@@ -6,7 +6,7 @@ What the paper leaves open is as in the released code of D-X-Y/AutoDL-Projects, 
 import functools
 
 from dnas.base import Array, PyTree
-from dnas.cells.mixed import ChosenCell, MixedCell, weights_by_edge
+from dnas.cells.mixed import ChosenCell, MixedCell, run_chain, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import BatchNorm, Norms, final_norms, no_norm, search_norms
 from dnas.cells.ops import check_ops
@@ -27,7 +27,8 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
 
     Its `supernet` takes, besides what that of `darts_space` takes, `affine`: whether the norms of candidates have scale and
     shift. As in the benchmark they have none unless told otherwise, and convolutions a bias then; statistics are those of the
-    batch. Its `network` has `norms`, `remat`, `scan` and `dtype` as that of DARTS; with `norms=search_norms` it equals the
+    batch. `remat` is on unless told otherwise, but for a sampled path: there it costs a tenth of the time and saves a third of
+    the memory. Its `network` has `norms`, `remat`, `scan` and `dtype` as that of DARTS; with `norms=search_norms` it equals the
     supernet at the one-hot mix. There is no auxiliary head and no other stem.
 
     Args:
@@ -58,16 +59,18 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
         partial_channels: int = 1,
         sampled: bool = False,
         schedule: str | None = None,
-        remat: bool = True,
+        remat: bool | None = None,
         dtype=None,
     ) -> Supernet:
         schedule = checked_schedule(schedule, channels=channels, partial_channels=partial_channels, sampled=sampled)
         norms = _candidate_norms(affine)
+        remat = not sampled if remat is None else remat
 
         def make_cell(layer):
             return MixedCell(spec, layer.channels, layer.stride, norms, partial_channels, sampled, schedule, remat, parent=None)
 
-        stack = ResidualStack(channels, num_cells, num_classes, norms, make_cell, scan=schedule == "edges")
+        chain = run_chain if schedule == "edges" else None
+        stack = ResidualStack(channels, num_cells, num_classes, norms, make_cell, chain=chain)
         return make_supernet(lambda mix: stack, {"cell": spec}, args=lambda mix: (mix["cell"],), dtype=dtype)
 
     def network(genotype: Genotype, **sizes) -> Network:

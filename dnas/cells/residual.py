@@ -80,6 +80,8 @@ class ResidualStack(nn.Module):
       make_cell: layer -> module, called with ((x,), *args); equal layers get equal modules.
       remat: compute each cell again for the gradient instead of keeping what it computed.
       scan: run the cells of a stage in one loop, which is compiled once.
+      chain: (module, weights of each cell, x, *args) -> x, what runs the cells of a stage in place of calling them one by one;
+        for cells without state.
     """
 
     channels: int
@@ -89,6 +91,7 @@ class ResidualStack(nn.Module):
     make_cell: Callable[[LayerSpec], nn.Module]
     remat: bool = False
     scan: bool = False
+    chain: Callable[..., Array] | None = None
 
     @nn.compact
     def __call__(self, images: Array, *args: Array) -> Array:
@@ -111,6 +114,8 @@ class ResidualStack(nn.Module):
             return x
         module, apply = steps[0].unbound.module, checkpointed if self.remat else apply_once
         own, rngs = [step.own() for step in steps], [step.rngs() for step in steps]
+        if self.chain is not None:
+            return self.chain(module, [variables.get("params", {}) for variables in own], x, *args)
         if self.scan:
             x, changed = lax.scan(
                 lambda x, of_step: apply(module, *of_step, (x,), *args),

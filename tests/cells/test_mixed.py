@@ -9,7 +9,7 @@ import pytest
 
 from dnas.cells import DARTS_OPS, OPS, final_norms, search_norms
 from dnas.cells.init import init_variables
-from dnas.cells.mixed import ChosenOps, MixedCell, MixedOp, drop_samples, shuffle, stacked_edges, weighted_sum
+from dnas.cells.mixed import ChosenOps, MixedCell, MixedOp, drop_samples, run_chain, shuffle, stacked_edges, weighted_sum
 from dnas.space import CellSpec
 
 try:
@@ -364,3 +364,73 @@ def test_a_sampled_path_of_each_sample_is_refused():
     variables = filled(mixed, images(), jnp.ones(len(NAMES)))
     with pytest.raises(ValueError, match="one for the whole batch.*sampled=False"):
         mixed.apply(variables, images(), jnp.ones((len(NAMES), BATCH)))
+
+
+def one_hot(numbers):
+    return jnp.eye(len(NAMES))[jnp.asarray(numbers)]
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 2, 3, 3, 1, 2), (3, 3, 1, 0, 3, 3, 3)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("remat", [True, False])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_sampled_cell_equals_the_weighted_one_at_one_hot_gradients_included(numbers, stride, remat, parts):
+    row = one_hot(numbers)
+    sampled, weighted = (cell(stride, sampled=s, remat=remat, schedule="edges", partial_channels=parts) for s in (True, False))
+    weights = filled(weighted, inputs(), row)["params"]
+    ours, theirs = (
+        value_and_gradients(lambda w, xs, m, own=own: own.apply({"params": w}, xs, m), weights, inputs(), row)
+        for own in (sampled, weighted)
+    )
+    (value, y), (of_weights, of_xs, of_mix) = ours
+    (expected, expected_y), (their_weights, their_xs, their_mix) = theirs
+    chex.assert_trees_all_close((value, y, of_xs), (expected, expected_y, their_xs), rtol=1e-4, atol=1e-3)
+    chex.assert_trees_all_close(of_weights, their_weights, rtol=1e-4, atol=1e-3)
+    if parts == 1:  # otherwise what passes by has a gradient of all entries, drawn or not
+        their_mix = their_mix * row
+        np.testing.assert_allclose(of_mix, their_mix, rtol=1e-4, atol=1e-3)
+
+
+def test_sampled_cell_runs_the_drawn_ops_only():
+    row = one_hot([1] * len(SPEC.edges))
+    sampled = cell(1, sampled=True, schedule="edges")
+    weights = jax.tree.map(lambda array: array * jnp.nan, filled(cell(1), inputs(), row)["params"])
+    y, gradient = jax.jit(jax.value_and_grad(lambda xs: sampled.apply({"params": weights}, xs, row).sum()))(inputs())
+    chex.assert_tree_all_finite((y, gradient))
+
+
+def test_sampled_cell_refuses_a_mix_of_each_sample():
+    sampled = cell(1, sampled=True, schedule="edges")
+    weights = filled(cell(1), inputs(), MIX)["params"]
+    with pytest.raises(ValueError, match="one for the whole batch.*sampled=False"):
+        sampled.apply({"params": weights}, inputs(), jnp.ones((*MIX.shape, BATCH)))
+
+
+@pytest.mark.parametrize(("sampled", "remat"), [(False, True), (False, False), (True, True), (True, False)])
+def test_a_chain_of_cells_in_one_loop_equals_the_cells_one_by_one_gradients_included(sampled, remat):
+    spec = CellSpec(1, 2, ((0, 1), (0, 2), (1, 2)), NAMES, (2,))
+    module = MixedCell(spec, CHANNELS, 1, search_norms(), sampled=sampled, remat=remat, parent=None)
+    mix = one_hot([3, 1, 3]) if sampled else MIX[:3]
+    weights = [filled(module, (images(),), mix, seed=seed)["params"] for seed in range(3)]
+
+    def one_by_one(weights, x, mix):
+        for own in weights:
+            x = module.apply({"params": own}, (x,), mix)
+        return x
+
+    ours = value_and_gradients(lambda w, x, m: run_chain(module, w, x, m), weights, images(), mix)
+    chex.assert_trees_all_close(ours, value_and_gradients(one_by_one, weights, images(), mix), rtol=1e-4, atol=1e-3)
+
+
+def test_second_gradients_of_a_sampled_cell_equal_those_of_the_weighted_one():
+    row = one_hot([0, 1, 2, 3, 3, 1, 2])
+    weights = filled(cell(1), inputs(), row)["params"]
+
+    def second(module):
+        def gradient(weights):
+            return jax.grad(lambda w: jnp.sin(module.apply({"params": w}, inputs(), row)).sum())(weights)
+
+        return jax.jit(lambda w: jax.jvp(gradient, (w,), (jax.tree.map(jnp.cos, w),)))(weights)
+
+    ours, theirs = (second(cell(1, sampled=sampled, schedule="edges")) for sampled in (True, False))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-3, atol=1e-2)

@@ -21,15 +21,15 @@ TINY = [
 @pytest.fixture(autouse=True)
 def no_shared_cache(monkeypatch):
     """Leaves the compilation cache of the tests as conftest.py sets it."""
-    monkeypatch.setattr("experiments.command.use_compilation_cache", lambda: None)
-    monkeypatch.setattr("experiments.evaluate.use_compilation_cache", lambda: None)
+    monkeypatch.setattr("experiments.command.set_up_process", lambda: None)
+    monkeypatch.setattr("experiments.evaluate.set_up_process", lambda: None)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.command.use_compilation_cache", lambda: None)
+        patch.setattr("experiments.command.set_up_process", lambda: None)
         search.main([*TINY, f"--runs={runs}", "--name=a"])
     return runs
 

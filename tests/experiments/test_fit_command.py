@@ -17,7 +17,7 @@ COLUMNS = ("pi5_litert_latency_ms", "pi5_litert_energy_mj", "pixel_litert_latenc
 @pytest.fixture(autouse=True)
 def no_shared_cache(monkeypatch):
     """Leaves the compilation cache of the tests as conftest.py sets it."""
-    monkeypatch.setattr("experiments.fit.use_compilation_cache", lambda: None)
+    monkeypatch.setattr("experiments.fit.set_up_process", lambda: None)
 
 
 def text_of(choices):

@@ -27,7 +27,7 @@ def small_space():
     """One node compiles sooner than eight; the compilation cache of the tests stays as conftest.py sets it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(dnas.SPACES, "recurrent", recurrent_space(num_nodes=1))
-        patch.setattr("experiments.command.use_compilation_cache", lambda: None)
+        patch.setattr("experiments.command.set_up_process", lambda: None)
         yield
 
 

@@ -1,0 +1,18 @@
+"""What every command does first: the persistent compilation cache, and memory that is kept from step to step."""
+
+import os
+import pathlib
+
+import jax
+
+from dnas.loop import keep_memory
+
+
+def set_up_process() -> None:
+    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR if set and in the user's cache otherwise, and memory
+    between steps. To be called before JAX computes anything."""
+    keep_memory()
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(home / "dnas" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

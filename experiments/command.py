@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments import config as settings
-from experiments.process import set_up_process
 from experiments.phases import make_job
+from experiments.process import set_up_process
 from experiments.runs import PATHS, Run, open_run, run_name
 
 

@@ -7,8 +7,8 @@ import sys
 import tyro
 
 from experiments import phases, text
-from experiments.process import set_up_process
 from experiments.config import RetrainCommand, SearchConfig
+from experiments.process import set_up_process
 from experiments.runs import Run
 
 

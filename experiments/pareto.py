@@ -15,9 +15,9 @@ import dnas
 from experiments import config as settings
 from experiments import phases
 from experiments import search as main_job
-from experiments.process import set_up_process
 from experiments.command import messages
 from experiments.plots import draw_pareto, picture
+from experiments.process import set_up_process
 from experiments.runs import Run, open_run
 
 

@@ -110,19 +110,21 @@ def _give_back_memory() -> None:
 def keep_memory() -> None:
     """Has the process keep the memory of a step for the next one, instead of giving it back and asking for it again.
 
-    To be called before JAX computes anything; it does nothing where the C library is not glibc. A step allocates what it
-    needs in large pieces, each of which glibc maps anew and the kernel then fills with zeros page by page: 650 MB a step for
-    the final network of DARTS, a third of its time on a virtual machine. Small pieces come from one arena, since in those of
-    other threads a large piece is mapped all the same. The settings are of the whole process, which is why only commands
-    call this by themselves.
+    To be called before JAX computes anything; where the C library is not glibc, memory stays as it is. A step allocates what
+    it needs in large pieces, each of which glibc maps anew and the kernel then fills with zeros page by page: 650 MB a step for
+    the final network of DARTS, a third of its time on a virtual machine. Computations are run by the thread that asks for
+    them, since in the arenas of other threads glibc maps a large piece all the same; one arena for all threads would do as
+    well, but small networks, which allocate little and often, take twice as long with it. The settings are of the whole
+    process, which is why only commands call this by themselves.
     """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
-        for option, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 2**31 - 1)):
+        for option, value in ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, 2**31 - 1)):
             mallopt(option, value)
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # as malloc.h numbers them
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 
 
 def _of_glibc(name: str):

@@ -195,6 +195,7 @@ def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, An
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     result = {"ours": ends[0] | {"seconds": ours}, "theirs": ends[1] | {"seconds": theirs}, "ratios": ratios}
     result |= {"times_as_fast": statistics.median(ratios), "memory_ratio": ends[0]["peak_mb"] / ends[1]["peak_mb"]}
+    result["together"] = sum(theirs) / sum(ours)  # where each step draws its own path, pairs compare different paths
     medians = [statistics.median(seconds) for seconds in (ours, theirs)]
     peaks = [end["peak_mb"] for end in ends]
     print(f"\n{command.in_turn} steps of each in turn with: {command.peer}")
@@ -202,6 +203,7 @@ def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, An
     print(
         f"a step is {result['times_as_fast']:.2f} times as fast as the one beside it ({min(ratios):.2f} to {max(ratios):.2f})"
     )
+    print(f"all steps together are {result['together']:.2f} times as fast")
     print(f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB, {peaks[1]:.0f} MB)")
     return result
 

@@ -198,7 +198,7 @@ def supernet_options(config: SearchConfig) -> dict[str, Any]:
     taken = inspect.signature(dnas.SPACES[config.space].supernet).parameters
     if lost := [name for name in options if name not in taken and getattr(config, name) != getattr(SearchConfig, name)]:
         raise ValueError(f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave it out")
-    return {name: value for name, value in options.items() if name in taken and (name, value) != ("remat", None)}
+    return {name: value for name, value in options.items() if name in taken and value is not None}
 
 
 def dtype_of(config) -> str | None:

@@ -220,6 +220,7 @@ class MixedCell(nn.Module):
 
     @property
     def candidates(self) -> "Candidates":
+        """What runs on the edges of the cell."""
         return Candidates((self.spec,), self.norms, self.partial_channels, self.sampled)
 
     def _weights(self, stride: int, x: Array) -> PyTree:

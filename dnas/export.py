@@ -1,6 +1,7 @@
 """Final networks for other runtimes: ONNX, and StableHLO for whatever runs XLA programs."""
 
-from collections import Counter
+import itertools
+from collections import defaultdict
 from typing import Any
 
 import jax
@@ -93,29 +94,37 @@ def _with_strided_pools(model):
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     maker = {name: node for node in graph.node for name in node.output}
-    readers = Counter(name for node in graph.node for name in node.input)
-    shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in graph.value_info}
-    slices, changed = [], set()
+    readers = defaultdict(list)
     for node in graph.node:
-        transpose = maker.get(node.input[0]) if node.op_type == "Slice" else None
-        pool = maker.get(transpose.input[0]) if transpose is not None and transpose.op_type == "Transpose" else None
-        if pool is None or pool.op_type not in ("MaxPool", "AveragePool"):
+        for name in node.input:
+            readers[name].append(node)
+    shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in graph.value_info}
+    outputs, slices, changed = {output.name for output in graph.output}, [], set()
+    for transpose in [node for node in graph.node if node.op_type == "Transpose"]:
+        pool, kept = maker.get(transpose.input[0]), readers[transpose.output[0]]
+        if pool is None or pool.op_type not in ("MaxPool", "AveragePool") or len(readers[pool.output[0]]) > 1:
             continue
-        stride = _stride_of(node, constants, shapes.get(node.input[0]))
+        first, *others = (name for node in kept for name in node.output)  # several edges may keep what one pooling computes
+        if outputs & {transpose.output[0], *others}:
+            continue
+        strides = {_stride_of(node, constants, shapes.get(node.input[0])) if node.op_type == "Slice" else None for node in kept}
         options = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
         window = list(options["kernel_shape"]), list(options.get("strides", (1, 1))), options.get("auto_pad")
-        if stride and window == ([3, 3], [1, 1], b"SAME_UPPER") and readers[node.input[0]] == readers[pool.output[0]] == 1:
-            options |= {"strides": [stride, stride], "pads": [1, 1, 1, 1], "auto_pad": "NOTSET"}
-            del pool.attribute[:]
-            pool.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
-            changed |= {transpose.output[0], pool.output[0]}
-            transpose.output[0] = node.output[0]
-            slices.append(node)
+        if len(strides) != 1 or None in strides or window != ([3, 3], [1, 1], b"SAME_UPPER"):
+            continue
+        options |= {"strides": [*strides, *strides], "pads": [1, 1, 1, 1], "auto_pad": "NOTSET"}
+        del pool.attribute[:]
+        pool.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
+        changed |= {transpose.output[0], pool.output[0], *others}
+        for node in itertools.chain(*(readers[name] for name in others)):
+            node.input[:] = [first if name in others else name for name in node.input]
+        transpose.output[0] = first
+        slices += kept
     for node in slices:
         graph.node.remove(node)
-    kept = [info for info in graph.value_info if info.name not in changed]
+    infos = [info for info in graph.value_info if info.name not in changed]
     del graph.value_info[:]
-    graph.value_info.extend(kept)
+    graph.value_info.extend(infos)
     read = {name for node in graph.node for name in node.input}
     tensors = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]

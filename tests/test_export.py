@@ -73,6 +73,49 @@ def test_standard_ops_are_those_of_any_framework():
     assert "conv_general_dilated" in names
 
 
+def convolutions(function, *shape):
+    """The convolutions among standard ops, and the names of all."""
+    x = jax.ShapeDtypeStruct(shape, np.float32)
+    equations = jax.make_jaxpr(standard_ops(function, x))(x).eqns
+    return [own for own in equations if own.primitive.name == "conv_general_dilated"], {own.primitive.name for own in equations}
+
+
+def test_a_factorized_reduction_is_one_convolution():
+    part = Part("skip_connect", 8, 12, 4, 4, 2)
+    network = DARTS.part_network(part)
+    variables = random_variables(network.init, np.zeros((1, 8, 12, 4), np.float32))
+    found, names = convolutions(lambda x: network.apply(variables, x), 1, 8, 12, 4)
+    assert len(found) == 1 and not names & {"slice", "concatenate"}
+    images = np.random.default_rng(0).normal(size=(2, 8, 12, 4)).astype(np.float32)
+    function = standard_ops(lambda x: network.apply(variables, x), images)
+    assert relative_error(function(images), network.apply(variables, images)) < 1e-6
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+@pytest.mark.parametrize(("row", "column", "down", "right"), [(0, 0, 2, 2), (1, 1, 2, 2), (0, 1, 1, 2), (2, 0, 3, 1)])
+def test_a_product_over_some_pixels_is_a_convolution_with_a_stride(size, row, column, down, right):
+    images, weight = np.random.default_rng(0).normal(size=(2, *size, 3)), np.random.default_rng(1).normal(size=(3, 5))
+    images, weight = images.astype(np.float32), weight.astype(np.float32)
+
+    def product(x):
+        return x[:, row::down, column::right] @ weight
+
+    found, names = convolutions(product, *images.shape)
+    assert len(found) == 1 and "slice" not in names
+    assert relative_error(standard_ops(product, images)(images), product(images)) < 1e-6
+
+
+def test_slices_that_leave_out_the_end_and_convolutions_of_different_images_are_computed_as_they_stand():
+    images, weight = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32), np.ones((3, 2), np.float32)
+
+    def products(x):
+        return jax.numpy.concatenate([x[:, :5:2, ::2] @ weight, x[:, 1:6:2, ::2] @ weight, (x + x)[:, :6:2, ::2] @ weight], -1)
+
+    found, _ = convolutions(products, *images.shape)
+    assert len(found) == 3
+    assert relative_error(standard_ops(products, images)(images), products(images)) < 1e-6
+
+
 def test_the_onnx_model_computes_the_same():
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
     network, variables = trained(DARTS, COVERING, **SIZES)
@@ -173,6 +216,30 @@ def test_strided_pooling_is_one_node_and_nothing_is_left_over():
     strides = [tuple(a.ints) for node in pools for a in node.attribute if a.name == "strides"]
     assert strides.count((2, 2)) > 0 and not any(node.op_type in ("Pad", "Mul") for node in graph.node)
     assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
+def test_strided_pooling_that_several_edges_read_is_one_node_too():
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    images = np.random.default_rng(0).normal(size=(1, 8, 12, 4)).astype(np.float32)
+
+    def two_edges(images):
+        return max_pool(images, 2) * 2 - jax.numpy.tanh(max_pool(images, 2))
+
+    model = export.function_to_onnx(two_edges, images)
+    names = [node.op_type for node in model.graph.node]
+    assert names.count("MaxPool") == 1 and "Slice" not in names
+    np.testing.assert_allclose(run_onnx(model, images), two_edges(images), atol=1e-6)
+
+
+def test_pooling_that_is_read_whole_as_well_stays_as_it_is():
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    images = np.random.default_rng(0).normal(size=(1, 8, 8, 4)).astype(np.float32)
+
+    def whole_and_strided(images):
+        return max_pool(images, 2).sum((1, 2)) + max_pool(images).sum((1, 2))
+
+    model = export.function_to_onnx(whole_and_strided, images)
+    np.testing.assert_allclose(run_onnx(model, images), whole_and_strided(images), rtol=1e-5)
 
 
 @pytest.mark.parametrize("op", ["max_pool_3x3", "avg_pool_3x3"])

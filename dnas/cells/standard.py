@@ -21,7 +21,9 @@ def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
 
     Depthwise sums over taps become grouped convolutions, products over the channels of images 1x1 convolutions, calls are
     written out, what does not depend on the arguments is computed here, and a chain of scales and shifts of channels, such
-    as a norm with running averages, goes into the kernel and the bias of the convolution before it.
+    as a norm with running averages, goes into the kernel and the bias of the convolution before it. Products over every
+    second pixel are convolutions with a stride, and those of one image whose channels end side by side, as in a factorized
+    reduction, are one.
 
     Args:
       function: of arrays; whatever else it depends on, such as the variables of a network, is a constant of the result.
@@ -44,6 +46,31 @@ def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
     return standard
 
 
+class _Convolution(NamedTuple):
+    """A convolution of images with a fixed kernel [h, w, C/groups, O]."""
+
+    x: Array
+    kernel: np.ndarray
+    strides: tuple[int, int]
+    padding: Any  # as `flax.linen.Conv` takes it
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def __call__(self, gain: np.ndarray | None, shift: np.ndarray | None) -> Array:
+        # As a layer with a bias, which runtimes compute with the convolution; a sum after it they do not.
+        layer = nn.Conv(
+            self.kernel.shape[-1],
+            self.kernel.shape[:2],
+            self.strides,
+            self.padding,
+            kernel_dilation=self.dilation,
+            feature_group_count=self.groups,
+            use_bias=shift is not None,
+        )
+        kernel = self.kernel if gain is None else self.kernel * gain
+        return layer.apply({"params": {"kernel": kernel} | ({} if shift is None else {"bias": shift})}, self.x)
+
+
 class _Affine(NamedTuple):
     """gain * y + shift for each channel, not computed yet; where y is a convolution, it takes both."""
 
@@ -54,6 +81,21 @@ class _Affine(NamedTuple):
 
     def value(self) -> Array:
         return self.run(self.gain, self.shift)
+
+
+class _Strided(NamedTuple):
+    """Every so many pixels of x, from one on, not taken yet: a product over the channels is a convolution with a stride.
+
+    A slice is more than work done for nothing: it is not a thing that ONNX Runtime can do in the layout of its convolutions.
+    """
+
+    x: Array
+    first: tuple[int, int]  # row and column
+    strides: tuple[int, int]
+
+    def value(self) -> Array:
+        (row, column), (down, right) = self.first, self.strides
+        return self.x[:, row::down, column::right]
 
 
 class _SumPool(NamedTuple):
@@ -84,7 +126,7 @@ def _sums(x: np.ndarray, stride: int) -> np.ndarray:
     return sums[::stride, ::stride]
 
 
-_LATER = (_Affine, _SumPool)
+_LATER = (_Affine, _Strided, _SumPool)
 
 
 def _computed(value):
@@ -153,6 +195,10 @@ def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
     name, out = equation.params.get("name", equation.primitive.name), equation.outvars[0].aval
     if name == "add" and (kept := _without_zeros(*inputs, out)) is not None:
         return [kept]
+    if name == "slice" and (kept := _strided(*inputs, **equation.params)) is not None:
+        return [kept]
+    if name == "dot_general" and isinstance(inputs[0], _Strided):
+        return [_product(*inputs, out=out, **equation.params)]
     if name == "div" and isinstance(inputs[0], _SumPool) and _is_known(inputs[1]):
         return [inputs[0].over(np.asarray(inputs[1]))]
     if name == "concatenate" and all(isinstance(x, _Affine) for x in inputs) and equation.params["dimension"] == out.ndim - 1:
@@ -207,7 +253,28 @@ def _side_by_side(parts: Sequence[_Affine]) -> _Affine:
         pieces = ([None] * len(parts) if numbers is None else np.split(numbers, ends) for numbers in (gain, shift))
         return jnp.concatenate([_then(part, *own).value() for part, *own in zip(parts, *pieces, strict=True)], axis=-1)
 
+    together = _in_one([part.run for part in parts])
+    if together is not None and all(part.gain is None and part.shift is None for part in parts):
+        run = together
     return _Affine(run, sum(part.channels for part in parts))
+
+
+def _in_one(parts: Sequence[Any]) -> _Convolution | None:
+    """The convolution that has the channels of all of these, smaller kernels filled up with zeros; None where none has."""
+    first = parts[0]
+    if not all(isinstance(part, _Convolution) and part.x is first.x for part in parts):
+        return None
+    if any(part[2:] != first[2:] or part.padding != "VALID" or part.groups != 1 for part in parts):
+        return None
+    sides = np.array([part.kernel.shape[:2] for part in parts])
+    sizes = (np.array(first.x.shape[1:3]) - sides) // first.strides
+    if (sizes != sizes.min(axis=0)).any():
+        return None
+    filled = [
+        np.pad(part.kernel, ((0, height), (0, width), (0, 0), (0, 0)))
+        for part, (height, width) in zip(parts, sides.max(axis=0) - sides, strict=True)
+    ]
+    return first._replace(kernel=np.concatenate(filled, axis=-1))
 
 
 def _then(x: _Affine, gain: np.ndarray | None, shift: np.ndarray | None) -> _Affine:
@@ -222,24 +289,13 @@ def _scale_and_shift(x: Array, gain: np.ndarray | None, shift: np.ndarray | None
     return x if shift is None else x + shift
 
 
-def _convolution(x: Array, kernel: Array, out, *, strides, padding, dilation=(1, 1), groups=1) -> _Affine:
-    kernel = np.asarray(kernel)
-
-    def run(gain, shift):
-        # As a layer with a bias, which runtimes compute with the convolution; a sum after it they do not.
-        layer = nn.Conv(
-            out.shape[-1],
-            kernel.shape[:2],
-            strides,
-            padding,
-            kernel_dilation=dilation,
-            feature_group_count=groups,
-            use_bias=shift is not None,
-        )
-        params = {"kernel": kernel if gain is None else kernel * gain} | ({} if shift is None else {"bias": shift})
-        return layer.apply({"params": params}, x)
-
-    return _Affine(run, out.shape[-1])
+def _strided(x: Any, *, start_indices, limit_indices, strides, **rest) -> _Strided | None:
+    """Every so many pixels of images, up to their ends; None for other slices."""
+    if x.ndim != 4 or strides is None or (strides[0], strides[3]) != (1, 1) or max(strides) == 1:
+        return None
+    if tuple(limit_indices) != x.shape or start_indices[0] or start_indices[3]:
+        return None
+    return _Strided(x, tuple(start_indices[1:3]), tuple(strides[1:3]))
 
 
 def _conv(
@@ -247,26 +303,29 @@ def _conv(
 ):
     if dimension_numbers.lhs_spec != (0, 3, 1, 2) or dimension_numbers.rhs_spec != (3, 2, 0, 1) or not _is_known(kernel):
         raise ValueError("only convolutions of images [B, H, W, C] with fixed kernels can be exported")
-    return _convolution(
-        x, kernel, out, strides=window_strides, padding=padding, dilation=rhs_dilation, groups=feature_group_count
-    )
+    own = _Convolution(x, np.asarray(kernel), window_strides, padding, rhs_dilation, feature_group_count)
+    return _Affine(own, out.shape[-1])
 
 
 def _depthwise(x: Array, kernel: Array, *gate: Array, out, side, stride, dilation, **rest) -> _Affine:
     x = nn.relu(x) if gate else x
     padding = [(dilation * (side // 2),) * 2] * 2
-    dilation = (dilation, dilation)
-    return _convolution(x, kernel, out, strides=(stride, stride), padding=padding, dilation=dilation, groups=x.shape[-1])
+    own = _Convolution(x, np.asarray(kernel), (stride, stride), padding, (dilation, dilation), x.shape[-1])
+    return _Affine(own, out.shape[-1])
 
 
 def _dense(x: Array, kernel: Array, *, out, **rest) -> _Affine:
-    return _convolution(x, kernel, out, strides=(1, 1), padding=[(1, 1)] * 2)
+    return _Affine(_Convolution(x, np.asarray(kernel), (1, 1), [(1, 1)] * 2), out.shape[-1])
 
 
-def _product(x: Array, weight: Array, *, out, dimension_numbers, **rest) -> Any:
-    if x.ndim == 4 and weight.ndim == 2 and dimension_numbers == (((3,), (0,)), ((), ())) and _is_known(weight):
-        return _convolution(x, np.asarray(weight)[None, None], out, strides=(1, 1), padding="VALID")
-    return lax.dot_general(x, weight, dimension_numbers)
+def _product(x: Any, weight: Array, *, out, dimension_numbers, **rest) -> Any:
+    if out.ndim != 4 or weight.ndim != 2 or dimension_numbers != (((3,), (0,)), ((), ())) or not _is_known(weight):
+        return lax.dot_general(_computed(x), weight, dimension_numbers)
+    kernel, strides = np.asarray(weight)[None, None], (1, 1)
+    if isinstance(x, _Strided):
+        x, (row, column), strides = x
+        kernel = np.pad(kernel, ((row, 0), (column, 0), (0, 0), (0, 0)))  # reads its last pixel only
+    return _Affine(_Convolution(x, kernel, strides, "VALID"), out.shape[-1])
 
 
 def _max_pool(x: Array, *, out, **rest) -> Array:

@@ -104,8 +104,9 @@ def _with_strided_pools(model):
         pool, kept = maker.get(transpose.input[0]), readers[transpose.output[0]]
         if pool is None or pool.op_type not in ("MaxPool", "AveragePool") or len(readers[pool.output[0]]) > 1:
             continue
-        first, *others = (name for node in kept for name in node.output)  # several edges may keep what one pooling computes
-        if outputs & {transpose.output[0], *others}:
+        # Several edges may keep what one pooling has computed.
+        found = [name for node in kept for name in node.output]
+        if not found or outputs & {transpose.output[0], *found[1:]}:
             continue
         strides = {_stride_of(node, constants, shapes.get(node.input[0])) if node.op_type == "Slice" else None for node in kept}
         options = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
@@ -115,10 +116,10 @@ def _with_strided_pools(model):
         options |= {"strides": [*strides, *strides], "pads": [1, 1, 1, 1], "auto_pad": "NOTSET"}
         del pool.attribute[:]
         pool.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
-        changed |= {transpose.output[0], pool.output[0], *others}
-        for node in itertools.chain(*(readers[name] for name in others)):
-            node.input[:] = [first if name in others else name for name in node.input]
-        transpose.output[0] = first
+        changed |= {transpose.output[0], pool.output[0], *found[1:]}
+        for node in itertools.chain(*(readers[name] for name in found)):
+            node.input[:] = [found[0] if name in found else name for name in node.input]
+        transpose.output[0] = found[0]
         slices += kept
     for node in slices:
         graph.node.remove(node)

@@ -195,8 +195,10 @@ def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
     name, out = equation.params.get("name", equation.primitive.name), equation.outvars[0].aval
     if name == "add" and (kept := _without_zeros(*inputs, out)) is not None:
         return [kept]
-    if name == "slice" and (kept := _strided(*inputs, **equation.params)) is not None:
-        return [kept]
+    if name == "slice":
+        inputs = list(map(_computed, inputs))
+        if (kept := _strided(*inputs, **equation.params)) is not None:
+            return [kept]
     if name == "dot_general" and isinstance(inputs[0], _Strided):
         return [_product(*inputs, out=out, **equation.params)]
     if name == "div" and isinstance(inputs[0], _SumPool) and _is_known(inputs[1]):

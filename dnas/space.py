@@ -1,7 +1,7 @@
 """What a search space is: the graph of its cells, its layers, and how to build its networks."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -134,11 +134,18 @@ class NetworkParts(NamedTuple):
     fixed: tuple[Part, ...]  # what every network runs, as often as it does
     layers: tuple[LayerParts, ...]
     edges_per_node: int | None  # that a genotype keeps, see `SearchSpace`
+    begins_with_relu: Callable[[Part], bool] = lambda part: False  # of a candidate; runtimes compute it once for several
 
     def distinct(self) -> tuple[Part, ...]:
         """Returns each part once, in the order of the network: what a table of the space must have rows for."""
-        choices = (part for layer in self.layers for row in layer.choices for part in row if part is not None)
-        return tuple(dict.fromkeys((*self.fixed, *choices)))
+        return tuple(dict.fromkeys((*self.fixed, *self._choices())))
+
+    def candidates(self) -> set[Part]:
+        """Returns the parts that are a choice somewhere."""
+        return set(self._choices())
+
+    def _choices(self) -> Iterator[Part]:
+        return (part for layer in self.layers for row in layer.choices for part in row if part is not None)
 
 
 class PartNetwork(NamedTuple):

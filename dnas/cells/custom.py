@@ -13,7 +13,7 @@ from dnas.cells.mixed import ChosenCell, MixedCell, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
-from dnas.cells.parts import candidate, edge_choices, part_network
+from dnas.cells.parts import begins_with_relu, candidate, edge_choices, part_network
 from dnas.genotype import Genotype
 from dnas.space import (
     CellSpec,
@@ -171,7 +171,7 @@ def custom_space(
             LayerParts(layer.kind, edge_choices(cells[layer.kind], layer.channels, layer.size, layer.stride))
             for layer in layers(**sizes, image_size=size)
         )
-        return NetworkParts(cells, (around,), choices, edges_per_node)
+        return NetworkParts(cells, (around,), choices, edges_per_node, begins_with_relu)
 
     def around_cells(part: Part, norms: Norms) -> nn.Module:
         return place(

@@ -2,8 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from dnas.base import Array, Key, PyTree
 from dnas.cells.init import init_variables
@@ -12,6 +16,7 @@ from dnas.cells.macro import Classifier, stack_layers
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
 from dnas.cells.residual import ResidualBlock, residual_layers
+from dnas.cells.standard import standard_ops
 from dnas.space import CellSpec, LayerParts, NetworkParts, Part, PartNetwork
 
 PartModule = Callable[[Part, Norms], nn.Module]
@@ -116,6 +121,39 @@ def edge_choices(spec: CellSpec, channels: int, size: tuple[int, int], stride: i
     )
 
 
+def begins_with_relu(part: Part) -> bool:
+    """Returns whether a candidate op reads its input through a ReLU, and in no other way.
+
+    Example:
+      >>> begins_with_relu(Part("sep_conv_3x3", 4, 4, 8, 8)), begins_with_relu(Part("max_pool_3x3", 4, 4, 8, 8))
+      (True, False)
+    """
+    return _begins_with_relu(OPS[part.op], part.op, part.stride, part.channels_in)
+
+
+@cache
+def _begins_with_relu(op: Callable, name: str, stride: int, channels: int) -> bool:
+    del op  # tells ops apart that have had the same name
+    network = part_network(Part(name, channels, channels, 8, 8, stride))
+    x = jax.ShapeDtypeStruct((1, 8, 8, channels), jnp.float32)
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(network.init, jax.random.key(0), x))
+    traced = jax.make_jaxpr(standard_ops(lambda x: network.apply(variables, x), x))(x).jaxpr
+    read = {id(entry) for equation in traced.eqns for entry in equation.invars} | {id(entry) for entry in traced.outvars}
+    readers = [
+        equation
+        for equation in traced.eqns
+        if traced.invars[0] in equation.invars and read & {id(entry) for entry in equation.outvars}
+    ]
+    return bool(readers) and all(map(_is_relu, readers))
+
+
+def _is_relu(equation) -> bool:
+    if "relu" in (equation.params.get("name"), equation.primitive.name):
+        return True
+    inner = equation.params.get("call_jaxpr")
+    return inner is not None and [_is_relu(own) for own in inner.eqns] == [True]
+
+
 def stack_parts(
     cells: Mapping[str, CellSpec],
     edges_per_node: int | None,
@@ -161,7 +199,7 @@ def stack_parts(
         before, last, halve = last, width_of_cell * len(cells[layer.kind].concat), layer.stride == 2
     height, width = height // layers[-1].stride, width // layers[-1].stride
     fixed.append(Part("classifier", last, num_classes, height, width))
-    return NetworkParts(cells, tuple(fixed), tuple(choices), edges_per_node)
+    return NetworkParts(cells, tuple(fixed), tuple(choices), edges_per_node, begins_with_relu)
 
 
 def residual_parts(
@@ -189,4 +227,4 @@ def residual_parts(
             fixed.append(Part("residual_block", before.channels, layer.channels, *before.size, 2))
     fixed.append(Part("norm_classifier", layers[-1].channels, num_classes, *layers[-1].size))
     choices = tuple(LayerParts("cell", edge_choices(spec, layer.channels, layer.size, 1)) for layer in layers)
-    return NetworkParts({"cell": spec}, tuple(fixed), choices, None)
+    return NetworkParts({"cell": spec}, tuple(fixed), choices, None, begins_with_relu)

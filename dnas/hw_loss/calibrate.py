@@ -26,7 +26,8 @@ def calibrate(
 ) -> CostTable:
     """Returns the table with the calibration under which its sums of parts are nearest to networks that were measured.
 
-    cost = offset + factor * fixed parts + sum over ops of factor_op * parts of that op. What is minimised is the sum of
+    cost = offset + factor * fixed parts + sum over ops of factor_op * parts of that op + relu * numbers of the ReLUs that are
+    computed by themselves (`ExpectedCost.relus`), where that predicts better. What is minimised is the sum of
     squared errors relative to the cost, with a ridge on how far the factor of an op is from that of the others, chosen by
     leaving one network out: with few or noisy measurements all ops have one factor. Gradients, feasible ranges and bounds of
     `expected_cost` are those of the calibrated cost from then on.
@@ -55,22 +56,35 @@ def calibrate(
     ops = sorted({op for own in sums for op, cost in own.items() if cost and op})
     columns = np.array([[own.get(op, 0.0) for op in ops] for own in sums])  # [N, ops]
     totals = np.array([sum(own.values()) for own in sums])
-    inputs = np.c_[np.ones(len(costs)), totals, columns] / costs[:, None]
-    # Columns of ops in units of their own spread, so that the ridge means the same for each.
-    scale = np.r_[1.0, 1.0, np.maximum(inputs[:, 2:].std(axis=0), 1e-12)]
-    found = min((_ridge(inputs / scale, penalty) for penalty in _PENALTIES), key=lambda pair: pair[0])[1] / scale
-    factors = {op: float(found[1] + own) for op, own in zip(ops, found[2:], strict=True)} | {"": float(found[1])}
-    own = Calibration(float(found[0]), factors, len(costs))
+    relus = np.array([float(expected.relus(one_hot_mix(space, genotype))) for genotype in genotypes]) * table.batch / 1000
+    fits = (_fit(totals, columns, extra, costs, penalty) for penalty in _PENALTIES for extra in (None, relus))
+    weights = min(fits, key=lambda pair: pair[0])[1]
+    factors = {op: float(weights[1] + own) for op, own in zip(ops, weights[3:], strict=True)} | {"": float(weights[1])}
+    own = Calibration(float(weights[0]), factors, len(costs), float(weights[2]))
     return dataclasses.replace(table, calibrations={**table.calibrations, metric: own})
 
 
-def _ridge(inputs: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-    """(mean error where each row is left out, weights) of inputs @ weights = 1; the penalty is not on the first two."""
-    count = inputs.shape[1] if np.isfinite(penalty) else 2
-    used = inputs[:, :count]
-    ridge = np.diag(np.r_[0.0, 0.0, np.full(count - 2, penalty if np.isfinite(penalty) else 0.0)]) * len(used)
+def _fit(
+    totals: np.ndarray, columns: np.ndarray, relus: np.ndarray | None, costs: np.ndarray, penalty: float
+) -> tuple[float, np.ndarray]:
+    """(mean error where each network is left out, weights of one, totals, relus and columns); without relus their weight is 0.
+
+    The penalty is on the columns, for infinity they are left out. A fit in which ReLUs cost less than nothing has no use.
+    """
+    first = [np.ones(len(costs)), totals, *([] if relus is None else [relus])]
+    last = columns if np.isfinite(penalty) else columns[:, :0]
+    inputs = np.c_[*first, last] / costs[:, None]
+    # Columns of ops in units of their own spread, so that the ridge means the same for each.
+    scale = np.r_[np.abs(inputs[:, : len(first)]).max(axis=0), inputs[:, len(first) :].std(axis=0)]
+    scale = np.maximum(scale, 1e-12)
+    used = inputs / scale
+    ridge = np.diag(np.r_[np.zeros(len(first)), np.full(last.shape[1], penalty if last.size else 0.0)]) * len(used)
     inverse = np.linalg.pinv(used.T @ used + ridge, hermitian=True)
     weights = inverse @ used.sum(axis=0)
     leverage = np.einsum("ni,ij,nj->n", used, inverse, used)
     errors = np.abs(used @ weights - 1) / np.maximum(1 - leverage, 1e-9)
-    return float(errors.mean()), np.r_[weights, np.zeros(inputs.shape[1] - count)]
+    weights = weights / scale
+    if relus is None:
+        weights = np.insert(weights, 2, 0.0)
+    full = np.r_[weights, np.zeros(3 + columns.shape[1] - len(weights))]
+    return (float(errors.mean()) if full[2] >= 0 else np.inf), full

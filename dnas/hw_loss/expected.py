@@ -7,9 +7,10 @@ and FBNet (section 3.2, https://arxiv.org/abs/1812.03443), linear in the mix.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,8 @@ class ExpectedCost:
     interpolated: tuple[Part, ...]
     layers: NetworkParts
     live: str
-    _terms: Mapping[str, Callable[[Array], Array]] = dataclasses.field(repr=False)
+    relu: float  # cost of a thousand of the numbers of `relus`
+    _running: Mapping[str, Callable[[Array], Array]] = dataclasses.field(repr=False)
 
     def __call__(self, mix: Mix) -> Array:
         """Returns the cost of a mix {kind: [E, O]}.
@@ -66,13 +68,38 @@ class ExpectedCost:
         return self._exact({kind: np.asarray(array, np.float64) for kind, array in rows.items()})
 
     def by_op(self, mix: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns what each op adds to the cost of a mix, and under "" what all networks have in common; not of peak memory."""
-        found = {"": self.fixed}
+        """Returns what each op adds to the cost of a mix, and under "" what all networks have in common; not of peak memory.
+
+        What ReLUs add that ops share is under "relu", where the table is calibrated for them.
+        """
+        found = {"": self.fixed} | ({"relu": float(self._cost_of_relus(mix))} if self.relu else {})
         for kind, spec in self.layers.cells.items():
-            terms = np.asarray(self._terms[kind](np.asarray(mix[kind], np.float64)))
+            terms = np.asarray(self._terms(kind, np.asarray(mix[kind], np.float64)))
             for op, cost in zip(spec.ops, terms.sum(axis=0), strict=True):
                 found[op] = found.get(op, 0.0) + float(cost)
         return found
+
+    def relus(self, mix: Mapping[str, Array]) -> Array:
+        """Returns how many numbers go through ReLUs that are computed by themselves, for one image; 0 for peak memory.
+
+        Ops that begin with a ReLU and read the same node share it. Where nothing else reads a node, a runtime computes it with
+        what makes the node. In between one-hot mixes it is what it would be if edges were independent of each other.
+        """
+        cells = self.layers.cells
+        return sum(_relus_of(cells[kind], groups, self._running[kind](mix[kind])) for kind, groups in self._relus.items())
+
+    def most_of_relus(self) -> float:
+        """Returns what they would cost if every node had one that a candidate can begin with: no network has more."""
+        numbers = 0.0
+        for kind, groups in self._relus.items():
+            sources = np.array([source for source, _ in self.layers.cells[kind].edges])
+            numbers += sum(sizes[np.unique(sources[begins.any(axis=-1)])].sum() for begins, sizes in groups)
+        return self.relu * (numbers / 1000)
+
+    @functools.cached_property
+    def _relus(self) -> Mapping[str, list[tuple[np.ndarray, np.ndarray]]]:
+        sums = self.metric != "peak_memory"
+        return {kind: _relued(spec, kind, self.layers) for kind, spec in self.layers.cells.items() if sums}
 
     def excess(self, mix: Mapping[str, np.ndarray], bound: float) -> float:
         """Returns by which share a discrete mix is above a bound, 0 if it is not; for peak memory that of all edges together.
@@ -83,20 +110,28 @@ class ExpectedCost:
         bound *= 1 + _ROUNDING
         if self.metric != "peak_memory":
             return max(self._exact(rows) - bound, 0.0) / (bound or 1.0)
-        edges = np.concatenate([self._terms[kind](own).sum(axis=-1) for kind, own in rows.items()])
+        edges = np.concatenate([self._terms(kind, own).sum(axis=-1) for kind, own in rows.items()])
         return float(np.maximum(np.array([self.fixed, *edges]) - bound, 0.0).sum()) / (bound or 1.0)
 
     def _traced(self, rows: Mix) -> Array:
-        terms = [self._terms[kind](rows[kind]) for kind in rows]
+        terms = [self._terms(kind, rows[kind]) for kind in rows]
         if self.metric == "peak_memory":
             return jnp.maximum(self.fixed, jnp.concatenate([term.sum(axis=-1) for term in terms]).max())
-        return self.fixed + sum(term.sum() for term in terms)
+        return self.fixed + sum(term.sum() for term in terms) + (self._cost_of_relus(rows) if self.relu else 0.0)
 
     def _exact(self, rows: Mapping[str, np.ndarray]) -> float:
-        terms = [self._terms[kind](rows[kind]) for kind in rows]
+        terms = [self._terms(kind, rows[kind]) for kind in rows]
         if self.metric == "peak_memory":
             return max(self.fixed, *(float(sum_) for term in terms for sum_ in term.sum(axis=-1)))
-        return math.fsum([self.fixed, *itertools.chain.from_iterable(term.ravel() for term in terms)])
+        relus = [float(self._cost_of_relus(rows))] if self.relu else []
+        return math.fsum([self.fixed, *itertools.chain.from_iterable(term.ravel() for term in terms), *relus])
+
+    def _terms(self, kind: str, rows: Array) -> Array:
+        """What each op on each edge adds to the cost, [E, O]."""
+        return self._running[kind](rows) * self.per_op[kind]
+
+    def _cost_of_relus(self, rows: Mapping[str, Array]) -> Array:
+        return self.relu * (self.relus(rows) / 1000)
 
 
 def expected_cost(
@@ -146,9 +181,9 @@ def expected_cost(
     check_live(live)
     distinct = layers.distinct()
     costs = dict(zip(distinct, table.costs(distinct, metric, interpolate=interpolate), strict=True))
-    offset, factor = _calibration(table, metric)
+    offset, factor, relu = _calibration(table, metric)
     combine = max if metric == "peak_memory" else math.fsum
-    per_op, terms = {}, {}
+    per_op, running = {}, {}
     k = layers.edges_per_node
     for kind, spec in layers.cells.items():
         own = [layer.choices for layer in layers.layers if layer.kind == kind]
@@ -163,34 +198,69 @@ def expected_cost(
                 for edge in range(len(spec.edges))
             ]
         )
-        terms[kind] = _make_terms(spec, per_op[kind], live, k if kept_only else None, kept=k is not None)
+        running[kind] = _make_running(spec, live, k if kept_only else None, kept=k is not None)
     fixed = offset + combine([factor(part.op) * costs[part].mean for part in layers.fixed])
     interpolated = tuple(part for part, cost in costs.items() if cost.interpolated)
-    return ExpectedCost(metric, next(iter(METRICS[metric])), fixed, per_op, interpolated, layers, live, terms)
+    return ExpectedCost(metric, next(iter(METRICS[metric])), fixed, per_op, interpolated, layers, live, relu, running)
 
 
-def _calibration(table: CostTable, metric: str) -> tuple[float, Callable[[str], float]]:
-    """The offset of a network, and the factor of an op."""
+def _calibration(table: CostTable, metric: str) -> tuple[float, Callable[[str], float], float]:
+    """The offset of a network, the factor of an op, and the cost of a thousand numbers of ReLUs."""
     own = table.calibrations.get(metric)
-    return (0.0, lambda op: 1.0) if own is None else (own.offset, own.factor)
+    return (0.0, lambda op: 1.0, 0.0) if own is None else (own.offset, own.factor, own.relu * table.batch)
 
 
-def _make_terms(spec: CellSpec, per_op: np.ndarray, live: str, k: int | None, kept: bool) -> Callable[[Array], Array]:
-    """Returns rows [E, O] -> what each op on each edge adds to the cost, [E, O]."""
+def _make_running(spec: CellSpec, live: str, k: int | None, kept: bool) -> Callable[[Array], Array]:
+    """Returns rows [E, O] -> the probability that an edge has an op and it runs, [E, O]."""
     runs = spec.allowed & (np.array(spec.ops) != "none")  # bool [E, O]
     certain = (runs == spec.allowed).all(axis=-1) & (not kept)
     liveness = make_liveness(spec, certain, live=live, kept=kept)
     rates = _make_rates(spec, k) if k is not None else None
 
-    def terms(rows: Array) -> Array:
+    def running(rows: Array) -> Array:
         rows = rows * runs
         there = rows.sum(axis=-1)
         if rates is not None:
             rates_of_edges = rates(there)
             rows, there = rows * rates_of_edges[:, None], there * rates_of_edges
-        return rows * (liveness(at_most_one(namespace(rows), there))[:, None] * per_op)
+        return rows * liveness(at_most_one(namespace(rows), there))[:, None]
 
-    return terms
+    return running
+
+
+def _relued(spec: CellSpec, kind: str, layers: NetworkParts) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(which candidates begin with a ReLU [E, O], numbers at each node [nodes]), for the layers of a kind together."""
+    groups: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    for layer in layers.layers:
+        if layer.kind != kind:
+            continue
+        begins = np.array([[part is not None and layers.begins_with_relu(part) for part in row] for row in layer.choices])
+        _, sizes = groups.setdefault(begins.tobytes(), (begins, np.zeros(spec.num_inputs + spec.num_nodes)))
+        of_layer = np.zeros_like(sizes)
+        for (source, _), row in zip(spec.edges, layer.choices, strict=True):
+            of_layer[source] = max((part.height * part.width * part.channels_in for part in row if part), default=0)
+        sizes += of_layer
+    return list(groups.values())
+
+
+def _relus_of(spec: CellSpec, groups: Sequence[tuple[np.ndarray, np.ndarray]], running: Array) -> Array:
+    """The expected numbers that go through ReLUs of their own, of what runs with the probabilities [E, O]."""
+    xp = namespace(running)
+    nodes = np.arange(spec.num_inputs + spec.num_nodes)
+    leaves = np.array([source for source, _ in spec.edges]) == nodes[:, None]  # [nodes, E]
+
+    def none(chances: Array) -> Array:
+        """That no edge which leaves a node does something, [nodes]."""
+        return xp.where(leaves, 1 - chances, 1.0).prod(axis=-1)
+
+    found = xp.zeros((), running.dtype)
+    for begins, sizes in groups:
+        through = (running * begins).sum(axis=-1)
+        both = running.sum(axis=-1)
+        is_read = 1 - none(through)
+        alone = xp.where(np.isin(nodes, spec.concat), is_read, is_read - none(both - through) + none(both))
+        found = found + (alone * sizes).sum()
+    return found
 
 
 def _make_rates(spec: CellSpec, k: int) -> Callable[[Array], Array]:
@@ -269,7 +339,9 @@ def genotype_cost(
     live = ("all" if metric in _BUILT else "path") if live is None else live
     check_live(live)
     layers = space.parts(**sizes)
+    offset, factor, relu = _calibration(table, metric)
     groups = {None: list(layers.fixed)}  # by kind and edge, since `expected_cost` adds up the layers of a kind first
+    relus = 0
     for layer in layers.layers:
         spec, edges = layers.cells[layer.kind], genotype.cells[layer.kind]
         if set(genotype.concat_of(layer.kind)) != set(spec.concat):
@@ -279,14 +351,24 @@ def genotype_cost(
             )
         there = [edge for edge in edges if edge.op != "none"]
         running = live_edges({edge[:2] for edge in there}, spec.num_inputs, spec.concat, live)
+        readers: dict[int, list[Part]] = {}
         for edge in there:
             if edge[:2] in running:
                 part = layer.choices[spec.edges.index(edge[:2])][spec.ops.index(edge.op)]
                 groups.setdefault((layer.kind, edge), []).append(part)
+                readers.setdefault(edge.source, []).append(part)
+        if relu:
+            relus += sum(_numbers_of_relu(own, node in spec.concat, layers) for node, own in readers.items())
     parts = list(itertools.chain.from_iterable(groups.values()))
     costs = dict(zip(parts, table.costs(parts, metric, interpolate=interpolate), strict=True))
     combine = max if metric == "peak_memory" else math.fsum
-    offset, factor = _calibration(table, metric)
     fixed = offset + combine([factor(part.op) * costs[part].mean for part in groups.pop(None)])
     chosen = [factor(edge.op) * combine([costs[part].mean for part in group]) for (_, edge), group in groups.items()]
-    return float(combine([fixed, *chosen]))
+    return float(combine([fixed, *chosen, *([relu * (relus / 1000)] if relu else [])]))
+
+
+def _numbers_of_relu(readers: Sequence[Part], is_output: bool, layers: NetworkParts) -> int:
+    """How many numbers go through a ReLU of its own at the node that these read."""
+    begin = [layers.begins_with_relu(part) for part in readers]
+    alone = any(begin) and (is_output or not all(begin))
+    return readers[0].height * readers[0].width * readers[0].channels_in if alone else 0

@@ -26,7 +26,8 @@ def feasible_range(cost: ExpectedCost) -> FeasibleRange:
     """Returns the least and the largest cost of the genotypes of a space.
 
     Cells whose output no input reaches do not count. It is exact for layer-wise spaces, for cells whose nodes keep k edges and
-    are all part of the output, as in DARTS, and for others of up to 10 edges that may be `none`.
+    are all part of the output, as in DARTS, and for others of up to 10 edges that may be `none`; where a table is calibrated
+    for ReLUs that ops share, only if the cheapest network has none of them and the dearest all.
 
     Example:
       >>> import dnas
@@ -35,8 +36,11 @@ def feasible_range(cost: ExpectedCost) -> FeasibleRange:
       >>> feasible_range(dnas.hw_loss.expected_cost(table, space.parts(**sizes), metric="params"))
       FeasibleRange(least=2198.0, largest=19670.0, exact=True)
     """
-    ends = [_extreme(cost, largest) for largest in (False, True)]
-    return FeasibleRange(ends[0][0], ends[1][0], ends[0][2] and ends[1][2])
+    (least, cheapest, sure), (largest, dearest, also) = (_extreme(cost, largest) for largest in (False, True))
+    if cost.relu:  # none at all, and those of all nodes, which no network may have
+        largest += cost.most_of_relus()
+        sure, also = sure and float(cost(cheapest)) <= least, also and float(cost(dearest)) >= largest
+    return FeasibleRange(least, largest, sure and also)
 
 
 def cheapest_mix(cost: ExpectedCost) -> dict[str, np.ndarray]:

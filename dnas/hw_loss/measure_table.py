@@ -1,7 +1,9 @@
 """Making a table on the device at hand: every part of a space, and whole networks, measured in a runtime."""
 
+import itertools
+import math
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +18,7 @@ from dnas.space import NetworkParts, Part, SearchSpace
 # Beside what everything is measured: a chain of four 3x3 convolutions with ReLUs. Its row says at which speed a table was made.
 REFERENCE = Part("reference", 32, 32, 16, 16)
 _EMPTY = "empty"  # a call that computes nothing: what the runtime itself takes
+_FEWER, _MORE = 1, 3  # branches of the two networks whose difference is what a branch costs
 
 
 def measure_table(
@@ -28,7 +31,7 @@ def measure_table(
     batch_size: int = 1,
     meter: Meter | None = None,
     repeats: int = 30,
-    group: int = 48,
+    group: int = 24,
     known: CostTable | None = None,
     keep: Callable[[CostTable], None] = lambda table: None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -38,9 +41,15 @@ def measure_table(
 
     Parts are measured in groups, all beside the same small network, `REFERENCE`: rows are as if it had cost the same
     throughout, so that a machine whose speed changes favours nobody. It is a row itself. Each part is given as the runtime
-    takes it in final networks, at its own size, with random weights; what the runtime takes for a call that computes nothing
-    is subtracted, since a network pays it once. A part that computes nothing costs nothing: runtimes drop it. Where the
-    number of edges into a node varies, as in NAS-Bench-201, a candidate is measured with the sum that takes it in.
+    takes it in final networks, at its own size, with random weights.
+
+    A candidate is measured inside of a network, as what it adds: alone it would pay for bringing its input into the layout in
+    which the runtime computes, and back. Branches of a 1x1 convolution and the candidate are summed; its cost is what such a
+    branch costs, from networks with three and with one, less the same without the candidate. So the sum that takes it in
+    is part of it, as far as the runtime does not compute it with a convolution, and a ReLU at its start is not, if the runtime
+    computes that with the convolution before it. What all networks have in common is measured alone, less a call that
+    computes nothing. A part that computes nothing costs nothing: runtimes drop it; where the number of edges into a node
+    varies, as in NAS-Bench-201, it costs the sum that takes it in.
 
     Args:
       device, date, source: for the header.
@@ -66,19 +75,25 @@ def measure_table(
     rows, table = {} if known is None else dict(known.rows), known
     factor = unit_factor(meter.metric, meter.unit)
     # Runtimes drop what computes nothing; alone, it would be a copy.
-    still = [part for part in parts if _computes_nothing(space, part, batch_size, part in added)]
-    rows |= {(meter.metric, part): Cost(0.0, 0.0, 1) for part in still if (meter.metric, part) not in rows}
+    still = {part for part in parts if _computes_nothing(space, part, batch_size)}
+    rows |= {(meter.metric, part): Cost(0.0, 0.0, 1) for part in still - added if (meter.metric, part) not in rows}
+    inside = layers.candidates() - still
     missing = [part for part in parts if (meter.metric, part) not in rows]
     for start in range(0, len(missing), group):
-        members = missing[start : start + group]
+        members = {part: _calls_of(part, batch_size, part in inside) for part in missing[start : start + group]}
         calls: dict[Hashable, Callable[[], Any]] = {
-            part: _part_call(space, runtime, part, batch_size, part in added) for part in members
+            _EMPTY: _empty_call(runtime, batch_size),
+            REFERENCE: reference_call(runtime, batch_size),
         }
-        calls |= {_EMPTY: _empty_call(runtime, batch_size), REFERENCE: reference_call(runtime, batch_size)}
+        for call in dict.fromkeys(itertools.chain(*(own for pair in members.values() for own in pair))):
+            if call != _EMPTY:
+                calls[call] = call.prepare(space, runtime, call.part in added)
         found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
         first = Cost(found[REFERENCE].median * factor, found[REFERENCE].spread * factor, found[REFERENCE].count)
         scale = factor * rows.setdefault((meter.metric, REFERENCE), first).mean / first.mean
-        rows |= {(meter.metric, part): _cost(found[part], found[_EMPTY], scale) for part in members}
+        for part, (plus, minus) in members.items():
+            share = _MORE - _FEWER if part in inside else 1
+            rows[meter.metric, part] = _cost([found[own] for own in plus], [found[own] for own in minus], scale / share)
         table = CostTable(date=date, source=source, rows=rows, **header)
         keep(table)
         report(min(start + group, len(missing)), len(missing))
@@ -122,7 +137,7 @@ def measure_networks(
     return [Measured(cost.median * speed, cost.spread * speed, cost.count, speed) for cost in own]
 
 
-def random_variables(init: Callable[[Key, Array], PyTree], x: Array) -> PyTree:
+def random_variables(init: Callable[[Key, Array], PyTree], x: Array, seed: int = 0) -> PyTree:
     """Returns variables of the shapes that `init` gives, of the size that they have in trained networks.
 
     Kernels keep the variance of what they are applied to (He et al., eq. 10, https://arxiv.org/abs/1502.01852), scales and
@@ -130,7 +145,7 @@ def random_variables(init: Callable[[Key, Array], PyTree], x: Array) -> PyTree:
     large for a processor's fast path. None is zero, which runtimes may skip.
     """
     shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
 
     def draw(path, leaf):
         if len(leaf.shape) > 1:
@@ -154,30 +169,50 @@ def _added(layers: NetworkParts) -> set[Part]:
     return {part for layer in layers.layers if layer.kind in kinds for row in layer.choices for part in row if part is not None}
 
 
-def _apply(space: SearchSpace, part: Part, added: bool) -> Callable[[PyTree, Array], Array]:
-    network = space.part_network(part)
-
-    def apply(variables: PyTree, x: Array) -> Array:
-        y = network.apply(variables, x)
-        return y + x if added and y.shape == x.shape else y
-
-    return apply
-
-
-def _computes_nothing(space: SearchSpace, part: Part, batch_size: int, added: bool) -> bool:
-    x = jax.ShapeDtypeStruct(_shape(part, batch_size), np.float32)
-    variables = jax.eval_shape(space.part_network(part).init, jax.random.key(0), x)
-    return not jax.make_jaxpr(_apply(space, part, added))(variables, x).eqns
+def _computes_nothing(space: SearchSpace, part: Part, batch_size: int) -> bool:
+    network, x = space.part_network(part), jax.ShapeDtypeStruct(_shape(part, batch_size), np.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), x)
+    return not jax.make_jaxpr(network.apply)(variables, x).eqns
 
 
 def _shape(part: Part, batch_size: int) -> tuple[int, int, int, int]:
     return batch_size, part.height, part.width, part.channels_in
 
 
-def _part_call(space: SearchSpace, runtime: Runtime, part: Part, batch_size: int, added: bool) -> Callable[[], Any]:
-    x, apply = _random(_shape(part, batch_size)), _apply(space, part, added)
-    variables = random_variables(space.part_network(part).init, x)
-    return runtime.prepare(lambda x: apply(variables, x), x)
+class _Call(NamedTuple):
+    """A part alone, or a sum of branches, each a 1x1 convolution of its own with the part behind it, if there is one."""
+
+    part: Part | None
+    shape: tuple[int, int, int, int]
+    branches: int = 0  # none: alone
+
+    def prepare(self, space: SearchSpace, runtime: Runtime, added: bool) -> Callable[[], Any]:
+        """Compiles; `added`: with the sum that takes in a part that is alone."""
+        x, channels = _random(self.shape), self.shape[-1]
+        network = None if self.part is None else space.part_network(self.part)
+        variables = [random_variables(network.init, x, seed) if network else None for seed in range(max(self.branches, 1))]
+
+        def alone(x: Array) -> Array:
+            y = network.apply(variables[0], x)
+            return y + x if added else y
+
+        # No two branches are alike, or a runtime would compute one of them.
+        first, *own = np.random.default_rng(0).normal(0.0, channels**-0.5, (1 + self.branches, channels, channels))
+
+        def branches(x: Array) -> Array:
+            inner = [x @ first.astype(x.dtype) @ kernel.astype(x.dtype) for kernel in own]
+            return sum(network.apply(*pair) for pair in zip(variables, inner, strict=True)) if network else sum(inner)
+
+        return runtime.prepare(branches if self.branches else alone, x)
+
+
+def _calls_of(part: Part, batch_size: int, inside: bool) -> tuple[list[Hashable], list[Hashable]]:
+    """What is measured for a part: those that count, and those that are subtracted."""
+    shape = _shape(part, batch_size)
+    if not inside:
+        return [_Call(part, shape)], [_EMPTY]
+    more, fewer, bare, barer = (_Call(own, shape, number) for own in (part, None) for number in (_MORE, _FEWER))
+    return [more, barer], [fewer, bare]
 
 
 def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
@@ -204,5 +239,9 @@ def _random(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
 
 
-def _cost(found: Measured, empty: Measured, factor: float) -> Cost:
-    return Cost(max(found.median - empty.median, 0.0) * factor, found.spread * factor, found.count)
+def _cost(plus: Sequence[Measured], minus: Sequence[Measured], factor: float) -> Cost:
+    """The sum of some measurements less that of others, in the unit of the table."""
+    all_ = [*plus, *minus]
+    median = sum(own.median for own in plus) - sum(own.median for own in minus)
+    spread = math.sqrt(sum(own.spread**2 for own in all_))
+    return Cost(max(median, 0.0) * factor, spread * factor, min(own.count for own in all_))

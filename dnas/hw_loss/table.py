@@ -24,6 +24,7 @@ METRICS: dict[str, dict[str, float]] = {
 }
 _HEADER = ("device", "runtime", "unit", "batch", "date", "source")
 _OPTIONAL = ("calibration",)
+_RELU = "relu_k"  # in a calibration, a thousand numbers of ReLUs
 _SHAPE = ("channels_in", "channels_out", "height", "width", "stride")
 _VALUES = ("mean", "spread", "count")
 TABLES = pathlib.Path(__file__).parent / "tables"
@@ -39,11 +40,12 @@ class Cost(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How a sum of parts becomes the cost of a network, see `calibrate`: offset + sum over ops of factor * parts."""
+    """How a sum of parts becomes the cost of a network, see `calibrate`: offset + sum over ops of factor * parts + ReLUs."""
 
     offset: float  # in the unit of the metric
     factors: Mapping[str, float]  # by op; those of ops that are not there are that of ""
     networks: int  # measured for it
+    relu: float = 0.0  # for each thousand numbers of ReLUs that are computed by themselves, see `ExpectedCost.relus`
 
     def factor(self, op: str) -> float:
         """Returns the factor of an op."""
@@ -92,9 +94,11 @@ class CostTable:
         for (metric, part), cost in self.rows.items():
             _check_row(metric, part, cost)
         for metric, own in self.calibrations.items():
-            numbers = [own.offset, *own.factors.values()]
+            numbers = [own.offset, own.relu, *own.factors.values()]
             if metric not in self.metrics or "" not in own.factors or not all(map(math.isfinite, numbers)):
                 raise ValueError(f"a calibration is of a metric of the table and has finite numbers, not {metric!r}: {own}")
+            if own.relu < 0:
+                raise ValueError(f"ReLUs cost at least nothing, but the calibration of {metric} says {own.relu}")
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -262,18 +266,20 @@ def read_table(text: str, name: str = "table") -> CostTable:
 
 
 def _read_calibration(text: str) -> tuple[str, Calibration]:
-    """Of "latency = 0.12 + 1.1 sum_pool + 0.98 others, from 30 networks"."""
+    """Of "latency = 0.12 + 1.1 sum_pool + 0.98 others + 0.0002 relu_k, from 30 networks", where relu_k may be missing."""
     number = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
     match = re.fullmatch(rf"(\w+) = ({number})((?: \+ {number} \w+)+), from (\d+) networks", text.strip())
     if match is None:
         raise ValueError(f"a calibration is written as 'latency = 0.12 + 1.1 others, from 30 networks', not {text!r}")
     factors = {op: float(factor) for factor, op in re.findall(rf"({number}) (\w+)", match[3])}
     factors[""] = factors.pop("others", 1.0)
-    return match[1], Calibration(float(match[2]), factors, int(match[4]))
+    relu = factors.pop(_RELU, 0.0)
+    return match[1], Calibration(float(match[2]), factors, int(match[4]), relu)
 
 
 def _write_calibration(metric: str, own: Calibration) -> str:
     terms = [f"{float(factor)!r} {op or 'others'}" for op, factor in own.factors.items()]
+    terms += [f"{float(own.relu)!r} {_RELU}"] if own.relu else []
     return f"{metric} = {' + '.join([repr(float(own.offset)), *terms])}, from {own.networks} networks"
 
 

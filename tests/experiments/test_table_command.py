@@ -2,11 +2,24 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 import dnas
-from dnas.hw_loss import REFERENCE, CostTable, Runtime, clock, expected_cost, measure_networks, measure_table, read_table
+from dnas.hw_loss import (
+    REFERENCE,
+    CostTable,
+    Meter,
+    Runtime,
+    clock,
+    count_table,
+    expected_cost,
+    measure_networks,
+    measure_table,
+    read_table,
+)
+from dnas.hw_loss.counts import _count_macs
 from experiments import devices
 from experiments import table as tables
 
@@ -26,12 +39,48 @@ class Counting(list):
         return Runtime("nothing", prepare)
 
 
+def calls_of(parts, candidates):
+    """Programs for one group of parts: of a candidate two, as many of each shape without it; reference and an empty call."""
+    inside = [part for part in parts if part in candidates]
+    return len(parts) + len(inside) + 2 * len({(part.height, part.width, part.channels_in) for part in inside}) + 2
+
+
+def moving(table):
+    """The parts that were measured, in their order."""
+    return [part for _, part in table.rows if part != REFERENCE and not (part.op == "skip_connect" and part.stride == 1)]
+
+
 def test_a_table_has_a_row_for_every_part_and_fits_the_space():
     table = measure_table(DARTS, Counting().runtime(), repeats=1, meter=clock(seconds=1e-7), **HEADER, **SIZES)
     layers = DARTS.parts(**SIZES)
     assert {part for _, part in table.rows} == {*layers.distinct(), REFERENCE}
     genotype = dnas.PUBLISHED["DARTS_V2"]
     assert float(expected_cost(table, layers)(dnas.one_hot_mix(DARTS, genotype))) >= 0
+
+
+@pytest.mark.parametrize("name", ["darts", "nasbench201"])
+def test_a_part_costs_what_it_adds_to_a_network(name):
+    """On a machine that takes 1 us a multiply-add and 100 more for a call and each number that goes in or comes out."""
+    space, total = dnas.SPACES[name], [0.0]
+
+    def prepare(function, x):
+        y = jax.eval_shape(function, x)
+        cost = _count_macs(function, x) * 1e-3 + 0.1 * (1 + np.prod(x.shape[1:]) + np.prod(y.shape[1:]))
+
+        def call():
+            total[0] += cost
+
+        return call
+
+    sizes = {**SIZES, "num_cells": 3}
+    meter = Meter("latency", "ms", lambda: total[0], 1e-7)
+    table = measure_table(space, Runtime("made up", prepare), repeats=1, meter=meter, **HEADER, **sizes)
+    counted, candidates = count_table(space, **sizes), space.parts(**sizes).candidates()
+    found = {part: cost.mean for (_, part), cost in table.rows.items() if part in candidates}
+    still = {part for part in found if part.op == "skip_connect" and (part.channels_in, part.stride) == (part.channels_out, 1)}
+    assert len(found) - len(still) > 8
+    for part in found.keys() - still:
+        assert found[part] == pytest.approx(counted.rows["macs", part].mean * 1e-3, rel=1e-6, abs=1e-6), part
 
 
 def test_an_interrupted_measurement_goes_on():
@@ -45,12 +94,14 @@ def test_an_interrupted_measurement_goes_on():
 
     with pytest.raises(KeyboardInterrupt):
         measure_table(DARTS, counting.runtime(), keep=stop, **options)
-    known, first = kept[-1], len(counting)
-    assert first == 2 * (4 + 2)  # beside the parts of a group, the reference and an empty call
+    known, first, candidates = kept[-1], len(counting), DARTS.parts(**SIZES).candidates()
+    assert first == sum(calls_of(moving(known)[start : start + 4], candidates) for start in (0, 4))
     table = measure_table(DARTS, counting.runtime(), known=known, **options)
     assert {row: table.rows[row] for row in known.rows} == known.rows
-    rest = len(table.rows) - len(known.rows)
-    assert rest > 4 and len(counting) - first == rest + 2 * -(-rest // 4)
+    rest = moving(table)[8:]
+    assert len(rest) > 4
+    groups = [rest[start : start + 4] for start in range(0, len(rest), 4)]
+    assert len(counting) - first == sum(calls_of(group, candidates) for group in groups)
 
 
 def test_what_computes_nothing_costs_nothing_and_is_not_measured():
@@ -58,8 +109,10 @@ def test_what_computes_nothing_costs_nothing_and_is_not_measured():
     table = measure_table(DARTS, counting.runtime(), repeats=1, meter=clock(seconds=1e-7), **HEADER, **SIZES)
     still = {part: cost for (_, part), cost in table.rows.items() if part.op == "skip_connect" and part.stride == 1}
     assert still and all(cost.mean == 0 for cost in still.values())
-    groups = -(-(len(table.rows) - len(still)) // 48)
-    assert len(counting) == len(table.rows) - 1 - len(still) + 2 * groups
+    parts, candidates = moving(table), DARTS.parts(**SIZES).candidates()
+    assert len(parts) == len(table.rows) - 1 - len(still) and {cost.count for cost in still.values()} == {1}
+    groups = [parts[start : start + 24] for start in range(0, len(parts), 24)]
+    assert len(counting) == sum(calls_of(group, candidates) for group in groups)
 
 
 def test_a_table_of_another_device_is_not_gone_on_with():

@@ -125,7 +125,11 @@ def test_first_step_is_a_clipped_step_of_plain_sgd_from_where_the_seed_starts():
     assert float(jnp.abs(after.arch["recurrent"] - start.arch["recurrent"]).max()) == pytest.approx(3e-3, rel=1e-2)
 
 
-@pytest.mark.parametrize("arch_gradient", [dnas.unrolled(), dnas.finite_differences()], ids=["unrolled", "differences"])
+@pytest.mark.parametrize(
+    "arch_gradient",
+    [pytest.param(dnas.unrolled(), marks=pytest.mark.slow), dnas.finite_differences()],
+    ids=["unrolled", "differences"],
+)
 def test_second_order_runs_and_moves_arch_otherwise_than_first_order(arch_gradient):
     made = functools.partial(recurrent_optimizer, arch_gradient=arch_gradient)
     second, first = (search(max_steps=2, **options).state.arch["recurrent"] for options in ({"optimizer": made}, {}))

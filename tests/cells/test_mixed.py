@@ -1,5 +1,7 @@
 """What runs on an edge: laws of the weighted sum, of waves of edges, and of drop path."""
 
+import itertools
+
 import chex
 import flax.linen as nn
 import jax
@@ -135,8 +137,20 @@ def value_and_gradients(function, *args):
     return jax.jit(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(*args)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("how", [("edges", True), ("edges", False), ("waves", True), ("waves", False)], ids=str)
+@pytest.mark.parametrize(
+    ("stride", "how"),
+    [
+        (1, ("edges", True)),
+        (2, ("edges", True)),
+        (2, ("edges", False)),
+        (2, ("waves", True)),
+        pytest.param(1, ("edges", False), marks=pytest.mark.slow),
+        pytest.param(1, ("waves", True), marks=pytest.mark.slow),
+        pytest.param(1, ("waves", False), marks=pytest.mark.slow),
+        pytest.param(2, ("waves", False), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_cell_equals_a_mixed_op_on_every_edge_gradients_included(stride, how):
     module = cell(stride, schedule=how[0], remat=how[1])
     weights = filled(module, inputs(), MIX)["params"]
@@ -370,10 +384,15 @@ def one_hot(numbers):
     return jnp.eye(len(NAMES))[jnp.asarray(numbers)]
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 2, 3, 3, 1, 2), (3, 3, 1, 0, 3, 3, 3)], ids=str)
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("remat", [True, False])
-@pytest.mark.parametrize("parts", [1, 2])
+SAMPLED = list(itertools.product([(0, 1, 2, 3, 3, 1, 2), (3, 3, 1, 0, 3, 3, 3)], [1, 2], [True, False], [1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "stride", "remat", "parts"),
+    # Each setting of two of them is in every run.
+    [own if (own[1] + own[2] + own[3]) % 2 else pytest.param(*own, marks=pytest.mark.slow) for own in SAMPLED],
+    ids=str,
+)
 def test_sampled_cell_equals_the_weighted_one_at_one_hot_gradients_included(numbers, stride, remat, parts):
     row = one_hot(numbers)
     sampled, weighted = (cell(stride, sampled=s, remat=remat, schedule="edges", partial_channels=parts) for s in (True, False))
@@ -406,7 +425,9 @@ def test_sampled_cell_refuses_a_mix_of_each_sample():
         sampled.apply({"params": weights}, inputs(), jnp.ones((*MIX.shape, BATCH)))
 
 
-@pytest.mark.parametrize(("sampled", "remat"), [(False, True), (False, False), (True, True), (True, False)])
+@pytest.mark.parametrize(
+    ("sampled", "remat"), [(False, True), pytest.param(False, False, marks=pytest.mark.slow), (True, True), (True, False)]
+)
 def test_a_chain_of_cells_in_one_loop_equals_the_cells_one_by_one_gradients_included(sampled, remat):
     spec = CellSpec(1, 2, ((0, 1), (0, 2), (1, 2)), NAMES, (2,))
     module = MixedCell(spec, CHANNELS, 1, search_norms(), sampled=sampled, remat=remat, parent=None)

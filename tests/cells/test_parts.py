@@ -1,6 +1,7 @@
 """Parts: what a space lists is what its networks are made of, and each is a network of its own."""
 
 import contextlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,14 @@ def sizes_of(space, own):
     raise ValueError(space.name)
 
 
-@pytest.mark.parametrize("own", SIZES)
-@pytest.mark.parametrize("name", IMAGES)
+# The stem of ImageNet is the same code for all spaces of a kind.
+OFTEN = {("small", name) for name in IMAGES} | {("imagenet", name) for name in ("darts", "nasbench201", "fbnet")}
+
+
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [pair if pair in OFTEN else pytest.param(*pair, marks=pytest.mark.slow) for pair in itertools.product(SIZES, IMAGES)],
+)
 def test_the_parts_of_a_genotype_count_what_its_network_counts(name, own):
     space = dnas.SPACES[name]
     sizes = sizes_of(space, own)

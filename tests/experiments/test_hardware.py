@@ -170,6 +170,7 @@ def test_a_front_is_what_nothing_dominates():
     assert pareto.front(points) == [1, 3]
 
 
+@pytest.mark.slow
 def test_pareto_draws_searched_and_random_architectures_and_continues(table_file, tmp_path, capsys):
     flags = ["--space=nasbench201", f"--runs={tmp_path}", "--points=2", f"--table={table_file}", *SMALL]
     pareto.main(flags)
@@ -227,6 +228,7 @@ def test_a_trained_network_is_written_as_onnx_and_checked(tmp_path):
     assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 8, 8, 1]
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_trained_is_written_with_random_weights(tmp_path):
     onnx = pytest.importorskip("onnx", reason="the extra dnas[export] is not installed")
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")

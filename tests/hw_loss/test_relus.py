@@ -14,6 +14,11 @@ from dnas.hw_loss import Calibration, calibrate, expected_cost, feasible_range, 
 from dnas.selection import random_genotype
 from dnas.space import one_hot_mix
 
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
 CONVS = {"sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"}
 DARTS, SIZES = dnas.SPACES["darts"], dict(channels=4, num_cells=3, image_size=16)
 
@@ -62,7 +67,10 @@ def test_the_cost_of_a_one_hot_mix_is_that_of_the_genotype_exactly(name):
     space, sizes = SPACES[name], sizes_of(name)
     layers = space.parts(**sizes)
     table = with_relus(random_table(layers))
-    cost, plain = expected_cost(table, layers, metric="latency"), expected_cost(with_relus(table, 0.0), layers, metric="latency")
+    cost, plain = (
+        expected_cost(table, layers, metric="latency"),
+        expected_cost(with_relus(table, 0.0), layers, metric="latency"),
+    )
     more = []
     for seed in range(6):
         genotype = random_genotype(jax.random.key(seed), space)
@@ -91,7 +99,7 @@ def test_in_between_it_is_the_expectation_over_independent_edges():
 def test_the_gradient_is_that_of_finite_differences(space):
     layers = space.parts(**(SIZES if space is DARTS else {}))
     cost, mix = expected_cost(with_relus(random_table(layers)), layers, metric="latency"), random_mix(space)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         rows = jax.tree.map(jnp.asarray, mix)
         found = jax.grad(cost.relus)(rows)
     for kind, rows in mix.items():
@@ -130,7 +138,8 @@ def test_relus_that_would_cost_less_than_nothing_are_left_out():
     space = cells_with_relus()
     table = random_table(space.parts())
     genotypes = [random_genotype(jax.random.key(seed), space) for seed in range(40)]
-    numbers = np.array([float(expected_cost(table, space.parts(), metric="latency").relus(one_hot_mix(space, own))) for own in genotypes])
+    cost = expected_cost(table, space.parts(), metric="latency")
+    numbers = np.array([float(cost.relus(one_hot_mix(space, own))) for own in genotypes])
     measured = 20 + np.array([genotype_cost(table, space, own, metric="latency") for own in genotypes]) - 0.01 * numbers
     assert calibrate(table, space, genotypes, measured, metric="latency").calibrations["latency"].relu == 0
     with pytest.raises(ValueError, match="ReLUs cost at least nothing"):

@@ -202,6 +202,8 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """Of arch, added to its gradient."""
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
+    compile_ahead: bool = True
+    """Whether the networks of the random cells are compiled beside the search, on a CPU of several cores."""
     retrain: bool = True
     """Whether the searched cell and the random ones are trained; if not, the run ends with the genotype and what it costs."""
     target: str | None = None
@@ -238,13 +240,13 @@ class SearchConfig(MethodConfig, RetrainConfig):
 PRESETS = {
     "digits": {
         "channels": 8,
-        "cells": 4,
+        "cells": 3,
         "epochs": 20,
         "batch_size": 64,
         "arch_learning_rate": 3e-3,
         "learning_rate": 0.05,
         "retrain_channels": 16,
-        "retrain_cells": 4,
+        "retrain_cells": 3,
         "retrain_epochs": 20,
         "retrain_batch_size": 64,
         "retrain_learning_rate": 0.05,

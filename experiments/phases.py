@@ -1,7 +1,10 @@
 """The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is done once."""
 
+import contextlib
 import inspect
+import os
 import pathlib
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -102,8 +105,12 @@ def sizes_of(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def search(job: Job) -> dict[str, Any]:
-    """Runs the search with all its stages, or reads its result if it is done: the genotype's JSON and the seconds it took."""
+def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Runs the search with all its stages, or reads its result if it is done: the genotype's JSON and the seconds it took.
+
+    Args:
+      compiled: called when the last stage has been compiled.
+    """
     done = job.run.read("phases/search.json")
     if done:
         return done
@@ -124,7 +131,7 @@ def search(job: Job) -> dict[str, Any]:
             "search" if last else f"search_stage_{number}",
             f"search {number} of {len(plan)}" if len(plan) > 1 else "search",
         )
-        before = _search_stage(job, phase, stage, before)
+        before = _search_stage(job, phase, stage, before, compiled if last else lambda: None)
         seconds += phase.seconds()
     genotype = _derive(job, before.genotype, before.mix)
     write_genotype(job.run, genotype)
@@ -153,8 +160,15 @@ def proof(job: Job) -> list[dict[str, Any]] | None:
     return job.run.read("phases/proof.json")
 
 
-def _search_stage(job: Job, phase: "Phase", stage: stages.Stage, before: dnas.SearchResult | None) -> dnas.SearchResult:
+def _search_stage(
+    job: Job, phase: "Phase", stage: stages.Stage, before: dnas.SearchResult | None, compiled: Callable[[], None]
+) -> dnas.SearchResult:
     config, dataset = stage.config, job.dataset
+
+    def announce(memory: StepMemory) -> None:
+        phase.announce(memory)
+        compiled()
+
     return dnas.run_search(
         job.space,
         (dataset.train_images, dataset.train_labels),
@@ -171,7 +185,7 @@ def _search_stage(job: Job, phase: "Phase", stage: stages.Stage, before: dnas.Se
         seed=config.seed,
         resume=lambda state: phase.resume(_begin(job, stage, state, before)),
         report=phase.report,
-        announce=phase.announce,
+        announce=announce,
     )
 
 
@@ -233,24 +247,7 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
     if done:
         return done
     phase = Phase(job, name, title)
-    train, test = (dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)
-    result = dnas.retrain(
-        network_of(job, genotype),
-        train,
-        test,
-        epochs=config.retrain_epochs,
-        batch_size=config.retrain_batch_size,
-        max_steps=config.retrain_steps,
-        optimizer=partial(_final_optimizer, config),
-        drop_path=config.drop_path,
-        auxiliary_weight=config.auxiliary,
-        augmentation=job.augmentation._replace(cutout=config.cutout),
-        evaluate_every=config.evaluate_every,
-        seed=config.seed,
-        resume=phase.resume,
-        report=phase.report,
-        announce=phase.announce,
-    )
+    result = _train(job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce)
     counts = dnas.count_network(job.space, genotype, **sizes_of(config, dataset))
     done = phase.finish(
         {
@@ -264,6 +261,63 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
         network, shape = network_of(job, genotype), dataset.train_images.shape[1:]
         keep_onnx(job.run, lambda path: hardware.write_onnx(path, network, result.variables, shape))
     return done
+
+
+def _train(job: Job, genotype: dnas.Genotype, **hooks) -> dnas.RetrainResult:
+    config, dataset = job.config, job.dataset
+    return dnas.retrain(
+        network_of(job, genotype),
+        (dataset.train_images, dataset.train_labels),
+        (dataset.test_images, dataset.test_labels),
+        epochs=config.retrain_epochs,
+        batch_size=config.retrain_batch_size,
+        max_steps=config.retrain_steps,
+        optimizer=partial(_final_optimizer, config),
+        drop_path=config.drop_path,
+        auxiliary_weight=config.auxiliary,
+        augmentation=job.augmentation._replace(cutout=config.cutout),
+        evaluate_every=config.evaluate_every,
+        seed=config.seed,
+        **hooks,
+    )
+
+
+class Ahead:
+    """Compiles what the given retrainings will run, in a thread beside whatever runs now, into the compilation cache.
+
+    Small networks hardly use a second core, and a run on few images is mostly compilation. Nothing is trained, and no result
+    depends on it: a retraining finds its program there, or compiles it.
+    """
+
+    def __init__(self, job: Job, genotypes: dict[str, dnas.Genotype]):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        idle = cores > 1 and jax.default_backend() == "cpu" and jax.config.jax_compilation_cache_dir
+        self._job, self._genotypes = job, genotypes if idle and job.config.compile_ahead else {}
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins, the first time that it is called."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._compile, daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when all is compiled."""
+        self._thread.join()
+
+    def _compile(self) -> None:
+        for name, genotype in self._genotypes.items():
+            if not self._job.run.read(f"phases/{name}.json"):
+                with contextlib.suppress(Exception):  # whatever it is, the retraining will say it
+                    _train(self._job, genotype, report=lambda progress: None, announce=_stop)
+
+
+class _Compiled(Exception):
+    pass
+
+
+def _stop(memory: StepMemory) -> None:
+    raise _Compiled
 
 
 def keep_onnx(run: Run, write: Callable[[pathlib.Path], float]) -> None:

@@ -29,7 +29,8 @@ def main(args: list[str]) -> None:
 
 def search(job: phases.Job) -> None:
     """Runs all phases that are not done yet and writes summary.json and report.html."""
-    found = phases.search(job)
+    others = dict(zip(map("random_{}".format, range(job.config.random_cells)), random_cells(job), strict=True))
+    found = phases.search(job, compiled=phases.Ahead(job, others if job.config.retrain else {}).start)
     genotype = dnas.Genotype.from_text(found["genotype"])
     costs = phases.proof(job)
     if not job.config.retrain:
@@ -37,8 +38,7 @@ def search(job: phases.Job) -> None:
         return
     trained = phases.retrain(job, "searched", "retrain searched", genotype)
     random = [
-        phases.retrain(job, f"random_{number}", f"retrain random {number + 1}", cell)
-        for number, cell in enumerate(random_cells(job))
+        phases.retrain(job, name, f"retrain random {number}", cell) for number, (name, cell) in enumerate(others.items(), start=1)
     ]
     accuracies = [result["test_accuracy"] for result in random]
     summary = {

@@ -49,13 +49,22 @@ def onnx_runtime(to_onnx: Callable, *, threads: int = 1) -> Runtime:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: ONNX Runtime is among the extra packages: pip install 'dnas[export]'") from None
 
-    def prepare(function: Callable[[Array], Array], x: Array) -> Callable[[], np.ndarray]:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        model = to_onnx(function, x).SerializeToString()
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        name, x = session.get_inputs()[0].name, np.asarray(x)
-        return lambda: session.run(None, {name: x})[0]
+    class Session:
+        """A model, loaded, and its input."""
+
+        def __init__(self, model: bytes, x: np.ndarray):
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self.model, self.x = model, x
+            self._inputs = {self._session.get_inputs()[0].name: x}
+
+        def __call__(self) -> np.ndarray:
+            return self._session.run(None, self._inputs)[0]
+
+    def prepare(function: Callable[[Array], Array], x: Array) -> Session:
+        return Session(to_onnx(function, x).SerializeToString(), np.asarray(x))
 
     plural = "thread" if threads == 1 else "threads"
-    return Runtime(f"onnxruntime {onnxruntime.__version__} cpu {threads} {plural}", prepare)
+    name = f"onnxruntime {onnxruntime.__version__} cpu {threads} {plural}"
+    return Runtime(name, prepare, lambda call: Session(call.model, call.x))

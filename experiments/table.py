@@ -81,7 +81,7 @@ def main(args: list[str]) -> None:
     set_up_process()
     command = tyro.cli(TableCommand, args=spell_out(TableCommand, args), config=(tyro.conf.FlagConversionOff,))
     try:
-        table = make_table(command, shlex.join(["make", "table", *(arg.removeprefix("--") for arg in args)]))
+        table = make_table(command, shlex.join(["make", "table", *map(_as_variable, args)]))
     except (ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     print(f"{len(table.rows)} rows in {out_of(command)}")
@@ -90,6 +90,12 @@ def main(args: list[str]) -> None:
             print(json.dumps(compare_with_networks(command, table)))
         except ValueError as error:
             sys.exit(f"error: {error}")
+
+
+def _as_variable(flag: str) -> str:
+    """A flag of the command line as make takes it: --image-size=8 is IMAGE_SIZE=8."""
+    name, equals, value = flag.removeprefix("--").partition("=")
+    return name.upper().replace("-", "_") + equals + value
 
 
 def make_table(command: TableCommand, source: str) -> CostTable:

@@ -38,7 +38,8 @@ def search(job: phases.Job) -> None:
         return
     trained = phases.retrain(job, "searched", "retrain searched", genotype)
     random = [
-        phases.retrain(job, name, f"retrain random {number}", cell) for number, (name, cell) in enumerate(others.items(), start=1)
+        phases.retrain(job, name, f"retrain random {number}", cell)
+        for number, (name, cell) in enumerate(others.items(), start=1)
     ]
     accuracies = [result["test_accuracy"] for result in random]
     summary = {

@@ -11,6 +11,8 @@ from dnas.hw_loss.feasible import cheapest_mix, check_bound
 from dnas.hw_loss.live_edges import live_edges
 from dnas.space import SearchSpace, one_hot_mix
 
+_MOST_PAIRS = 5000  # of exchanges that are tried, a cost each
+
 Limits = Sequence[tuple[ExpectedCost, float]]  # (cost, what it may be at most, or is to be)
 
 
@@ -70,8 +72,8 @@ def approach(space: SearchSpace, genotype: Genotype, mix: Mix, targets: Limits, 
     """Returns the genotype with as few and as weak choices exchanged as it takes to come near every target, from both sides.
 
     One op after the other is exchanged on its edge, each time that which loses the least mix for what it takes off the
-    distance to the targets, relative and summed over them, until no more than `tolerance` is left, or no single exchange
-    comes nearer. A genotype that near comes back as it is.
+    distance to the targets, relative and summed over them, until no more than `tolerance` is left. Where no single exchange
+    comes nearer, two at once may. A genotype that near comes back as it is.
 
     Args:
       mix, targets: as `repair` has mix and limits.
@@ -87,7 +89,7 @@ def approach(space: SearchSpace, genotype: Genotype, mix: Mix, targets: Limits, 
     def distance(chosen) -> float:
         return sum(max(abs(float(cost(chosen)) / target - 1) - tolerance, 0.0) for cost, target in targets)
 
-    for _ in draft.lower(distance):
+    for _ in draft.lower(distance, pairs=True):
         pass
     return draft.genotype()
 
@@ -104,19 +106,40 @@ class _Draft:
     def genotype(self) -> Genotype:
         return Genotype(self._name, self.cells, self._concat)
 
-    def lower(self, value: Callable[[dict], float]) -> Iterator[tuple[str, int, str]]:
-        """Exchanges ops until the value is zero or no exchange lowers it; yields each exchange."""
+    def lower(self, value: Callable[[dict], float], *, pairs: bool = False) -> Iterator[tuple[str, int, str]]:
+        """Exchanges ops until the value is zero or no exchange lowers it, with `pairs` no two either; yields each exchange."""
         current = value(self.chosen)
         while current > 0:
-            found = []
-            for kind, place, op in self._exchanges():
-                if self.stays_connected(kind, place, op) and (left := self.value_with(value, kind, place, op)) < current:
-                    found.append((max(self.lost_by(kind, place, op), 0.0) / (current - left), left, kind, place, op))
+            found = self._lower_by_one(value, current) or (self._lower_by_two(value, current) if pairs else [])
             if not found:
                 return
-            _, current, kind, place, op = min(found)
-            self.exchange(kind, place, op)
-            yield kind, place, op
+            _, current, exchanges = min(found)
+            for exchange in exchanges:
+                self.exchange(*exchange)
+                yield exchange
+
+    def _lower_by_one(self, value: Callable[[dict], float], current: float, lost: float = 0.0, before: tuple = ()) -> list:
+        """(mix lost for what is taken off, value left, exchanges) of every exchange that lowers the value."""
+        found = []
+        for kind, place, op in self._exchanges():
+            if (kind, place) in [own[:2] for own in before] or not self.stays_connected(kind, place, op):
+                continue
+            if (left := self.value_with(value, kind, place, op)) < current:
+                all_lost = lost + max(self.lost_by(kind, place, op), 0.0)
+                found.append((all_lost / (current - left), left, (*before, (kind, place, op))))
+        return found
+
+    def _lower_by_two(self, value: Callable[[dict], float], current: float) -> list:
+        """The same for two exchanges at once; the first among those that lose least, where there are many."""
+        firsts = sorted(self._exchanges(), key=lambda own: (self.lost_by(*own), own))
+        found = []
+        for kind, place, op in firsts[: max(_MOST_PAIRS // len(firsts), 1)]:
+            if self.stays_connected(kind, place, op):
+                lost, old = max(self.lost_by(kind, place, op), 0.0), self.cells[kind][place].op
+                self.exchange(kind, place, op)
+                found += self._lower_by_one(value, current, lost, ((kind, place, op),))
+                self.exchange(kind, place, old)
+        return found
 
     def value_with(self, value: Callable[[dict], float], kind: str, place: int, op: str) -> float:
         row, old, new = self._columns(kind, place, op)

@@ -17,7 +17,7 @@ from experiments.runs import Run
 ROOT = pathlib.Path(__file__).parents[2]
 
 SCRIPT = """
-import contextlib, sys
+import sys
 import jax
 from experiments import phases
 from experiments.config import SearchConfig, parse
@@ -29,7 +29,7 @@ set_up_process()
 found = []
 jax.monitoring.register_event_listener(lambda event, **rest: found.append(event))
 sizes = "--images=80 --test-images=70 --retrain-channels=2 --retrain-cells=1 --retrain-epochs=1 --retrain-batch-size=32"
-config = parse(SearchConfig, [f"--runs={sys.argv[1]}", "--random-cells=1", *sizes.split()])
+config = parse(SearchConfig, [f"--runs={sys.argv[1]}", "--random-cells=1", "--batch-size=16", *sizes.split()])
 job = phases.make_job(config, lambda: Run(config.runs / "a"))
 (cell,) = random_cells(job)
 ahead = phases.Ahead(job, {"random_0": cell})

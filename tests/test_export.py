@@ -81,7 +81,7 @@ def convolutions(function, *shape):
 
 
 def test_a_factorized_reduction_is_one_convolution():
-    part = Part("skip_connect", 8, 12, 4, 4, 2)
+    part = Part("skip_connect", 4, 4, 8, 12, 2)
     network = DARTS.part_network(part)
     variables = random_variables(network.init, np.zeros((1, 8, 12, 4), np.float32))
     found, names = convolutions(lambda x: network.apply(variables, x), 1, 8, 12, 4)

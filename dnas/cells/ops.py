@@ -103,7 +103,7 @@ class FactorizedReduce(nn.Module):
             raise ValueError(f"{self.channels} channels cannot be split in two halves; choose an even number of channels")
         x = nn.relu(x)
         half = partial(pointwise, self.channels // 2)
-        both = [half()(x[:, ::2, ::2]), half()(x[:, 1::2, 1::2])]
+        both = [half()(jax.lax.slice(x, (0, first, first, 0), x.shape, (1, 2, 2, 1))) for first in (0, 1)]
         return self.norms.last()(jnp.concatenate(both, axis=-1))
 
 

@@ -106,6 +106,7 @@ def test_a_search_without_retraining_ends_within_its_target(table_file, tmp_path
     assert {"latency", "latency_expected", "latency_weight", "params"} <= set(rows[-1])
 
 
+@pytest.mark.slow
 def test_random_cells_have_the_target_of_the_searched_one(tmp_path):
     main(["--space=nasbench201", f"--runs={tmp_path}", "--name=run", "--target=250kmacs", *SMALL])
     for name in ("searched", "random_0"):

@@ -95,7 +95,7 @@ def test_in_between_it_is_the_expectation_over_independent_edges():
     assert float(cost.relus(mix)) == pytest.approx(total, rel=1e-9) and total > 0
 
 
-@pytest.mark.parametrize("space", [DARTS, cells_with_relus()], ids=["darts", "cells"])
+@pytest.mark.parametrize("space", [pytest.param(DARTS, marks=pytest.mark.slow), cells_with_relus()], ids=["darts", "cells"])
 def test_the_gradient_is_that_of_finite_differences(space):
     layers = space.parts(**(SIZES if space is DARTS else {}))
     cost, mix = expected_cost(with_relus(random_table(layers)), layers, metric="latency"), random_mix(space)

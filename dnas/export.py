@@ -126,7 +126,7 @@ def _with_strided_pools(model):
     infos = [info for info in graph.value_info if info.name not in changed]
     del graph.value_info[:]
     graph.value_info.extend(infos)
-    read = {name for node in graph.node for name in node.input}
+    read = outputs | {name for node in graph.node for name in node.input}  # of a network without a path all is constant
     tensors = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(tensors)

@@ -270,6 +270,15 @@ def test_a_slice_that_keeps_less_than_every_second_position_stays():
     np.testing.assert_allclose(run_onnx(model, images), part_of_a_pool(images), atol=1e-6)
 
 
+def test_a_network_whose_cells_have_no_path_is_a_constant():
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    genotype = dnas.Genotype.from_text("|none~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|skip_connect~2|")
+    network, variables = trained(dnas.SPACES["nasbench201"], genotype, **SIZES)
+    images = np.random.default_rng(1).normal(size=(1, *SHAPE)).astype(np.float32)
+    model = export.to_onnx(network, variables, SHAPE)
+    assert relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
+
+
 def test_what_leads_nowhere_is_not_exported():
     """A convolution between two edges of `none`, zeros that are added, and a sum that two edges read."""
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")

@@ -15,6 +15,8 @@ from dnas import export, hw_loss
 from dnas.base import Mix
 from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
+from dnas.hw_loss.live_edges import live_edges
+from dnas.selection import default_selection
 from experiments import devices
 from experiments.config import SearchConfig
 
@@ -186,6 +188,7 @@ def derive(
     Args:
       mix: that the genotype was read from; sizes: as for `limits_of`.
     """
+    genotype = _connected(space, genotype, mix)
     bounds = [limit.bound for limit in limits]
     found: list[tuple[float, dnas.Genotype, list[dict[str, Any]]]] = []
     rows: list[dict[str, Any]] = []
@@ -205,6 +208,20 @@ def derive(
     for number, row in enumerate(rows):
         row["rounds"] = [{name: own[number].get(name) for name in ("predicted", "measured")} for _, _, own in found]
     return best, rows
+
+
+def _connected(space: dnas.SearchSpace, genotype: dnas.Genotype, mix: Mix) -> dnas.Genotype:
+    """The genotype itself; where a cell of it has no path from its inputs to its output, that of the mix without `none`.
+
+    Nothing costs less than a network that computes nothing, and a search that is pushed hard enough ends there.
+    """
+    for kind, spec in space.cells.items():
+        there = [edge[:2] for edge in genotype.cells[kind] if edge.op != "none"]
+        if not live_edges(there, spec.num_inputs, spec.concat):
+            tqdm.write(f"the searched {kind} has no path from its inputs to its output; it is read again without `none`")
+            columns = {kind: np.array(spec.ops) != "none" for kind, spec in space.cells.items()}
+            return default_selection(space, {kind: np.asarray(mix[kind]) * own for kind, own in columns.items()})
+    return genotype
 
 
 def _moved_bound(config: SearchConfig, limit: Limit, bound: float, row: Mapping[str, Any]) -> float:

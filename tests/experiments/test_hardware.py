@@ -5,10 +5,12 @@ import json
 import typing
 
 import jax
+import numpy as np
 import pytest
 
 import dnas
 from dnas.hw_loss import CostTable, count_network, expected_cost, feasible_range, write_table
+from dnas.hw_loss.live_edges import live_edges
 from experiments import devices, hardware, pareto, retrain
 from experiments import table as tables
 from experiments.config import SearchConfig, preset
@@ -215,6 +217,23 @@ def test_a_network_that_misses_its_target_when_measured_is_derived_again(share, 
         assert abs(row["measured"] / limit.bound - 1) == min(map(abs, misses)) < 0.1
     else:
         assert row["measured"] <= limit.bound and len(misses) == 1 + (misses[0] > 0)
+
+
+def test_a_search_that_ends_without_a_path_is_read_again_with_one(capsys):
+    """Nothing costs less than a network that computes nothing."""
+    table = made_up_table(device="another device")
+    cost = cost_of(table)
+    ends = feasible_range(cost)
+    limit = hardware.Limit(cost, ends.least + 0.3 * (ends.largest - ends.least), table)
+    config = preset(SearchConfig, "digits", "darts1", "nasbench201")
+    spec = SPACE.cells["cell"]
+    rows = np.full((len(spec.edges), len(spec.ops)), 0.1)
+    rows[:, spec.ops.index("none")] = 0.6
+    nothing = dnas.Genotype("nasbench201", {"cell": [(*edge, "none") for edge in spec.edges]})
+    genotype, (row,) = hardware.derive(config, SPACE, nothing, {"cell": rows}, [limit], SIZES)
+    there = [edge[:2] for edge in genotype.cells["cell"] if edge.op != "none"]
+    assert live_edges(there, spec.num_inputs, spec.concat) and row["predicted"] <= limit.bound
+    assert "no path" in capsys.readouterr().out
 
 
 def test_a_trained_network_is_written_as_onnx_and_checked(tmp_path):

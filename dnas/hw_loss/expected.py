@@ -3,7 +3,8 @@
 It is C(mix) = fixed + sum over kinds, edges e and ops o of mix[e, o] * live[e] * cost[e, o], with the costs of all layers of a
 kind added up beforehand; live[e] is the probability that the edge is on a live path if it is there, see `live_edges.py`. For a
 layer-wise space, whose edges are all there, that is the sum of ProxylessNAS (section 3.3, https://arxiv.org/abs/1812.00332)
-and FBNet (section 3.2, https://arxiv.org/abs/1812.03443), linear in the mix.
+and FBNet (section 3.2, https://arxiv.org/abs/1812.03443), linear in the mix. A table that was calibrated by whole
+networks adds the ReLUs that ops share, see `ExpectedCost.relus`.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ class ExpectedCost:
       per_op: {kind: [E, O]}, the cost of an op on an edge in all layers of the kind together; for peak memory the largest.
       interpolated: the parts whose cost was not measured.
       layers, live: what it was made from.
+      relu: what a thousand of the numbers of `relus` cost, in a calibrated table.
     """
 
     metric: str
@@ -201,7 +203,10 @@ def expected_cost(
         running[kind] = _make_running(spec, live, k if kept_only else None, kept=k is not None)
     fixed = offset + combine([factor(part.op) * costs[part].mean for part in layers.fixed])
     interpolated = tuple(part for part, cost in costs.items() if cost.interpolated)
-    return ExpectedCost(metric, next(iter(METRICS[metric])), fixed, per_op, interpolated, layers, live, relu, running)
+    made = ExpectedCost(metric, next(iter(METRICS[metric])), fixed, per_op, interpolated, layers, live, relu, running)
+    if relu:
+        made.most_of_relus()  # finds out which ops begin with one, which takes a second and should not be in somebody's trace
+    return made
 
 
 def _calibration(table: CostTable, metric: str) -> tuple[float, Callable[[str], float], float]:

@@ -29,8 +29,8 @@ def main(args: list[str]) -> None:
 
 def search(job: phases.Job) -> None:
     """Runs all phases that are not done yet and writes summary.json and report.html."""
-    others = dict(zip(map("random_{}".format, range(job.config.random_cells)), random_cells(job), strict=True))
-    found = phases.search(job, compiled=phases.Ahead(job, others if job.config.retrain else {}).start)
+    others = {f"random_{number}": cell for number, cell in enumerate(random_cells(job))} if job.config.retrain else {}
+    found = phases.search(job, compiled=phases.Ahead(job, others).start)
     genotype = dnas.Genotype.from_text(found["genotype"])
     costs = phases.proof(job)
     if not job.config.retrain:

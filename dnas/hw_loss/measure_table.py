@@ -176,7 +176,7 @@ def _added(layers: NetworkParts) -> set[Part]:
     if layers.edges_per_node is not None:
         return set()
     kinds = {kind for kind, spec in layers.cells.items() if any(len(spec.incoming(node)) > 1 for node in spec.nodes)}
-    return {part for layer in layers.layers if layer.kind in kinds for row in layer.choices for part in row if part is not None}
+    return layers._replace(layers=tuple(layer for layer in layers.layers if layer.kind in kinds)).candidates()
 
 
 def _computes_nothing(space: SearchSpace, part: Part, batch_size: int) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array
+from dnas.cells.backend import on_cpu, written
 from dnas.cells.multilinear import fence, multilinear
 
 _MOST_TERMS = 16  # that are added up in one expression: more would take long to compile
@@ -35,7 +36,7 @@ def channel_sum(x: Array) -> Array:
     vectorise, four times slower and more. Elsewhere reductions are fast, and a product might round to fewer bits.
     """
     rows = x.reshape(-1, x.shape[-1])
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return rows.sum(0, dtype=wide(x.dtype))
     return lax.dot_general(
         jnp.ones((1, len(rows)), x.dtype), rows, (((1,), (0,)), ((), ())), preferred_element_type=wide(x.dtype)
@@ -48,7 +49,7 @@ def channel_sum_of(function: Callable[..., Array], *arrays: Array) -> Array:
     On a CPU the images are added up in the loop that computes the function, so that its values are never written.
     """
     terms = math.gcd(arrays[0].shape[0], _MOST_TERMS)
-    if jax.default_backend() != "cpu" or terms == 1:
+    if terms == 1 or not on_cpu():
         return channel_sum(function(*arrays))
     kind = arrays[0].dtype
     groups = [array.reshape(-1, terms, *array.shape[1:]) for array in arrays]
@@ -68,13 +69,21 @@ def pointwise_product(x: Array, kernel: Array) -> Array:
 
 def _pointwise_bwd(saved, g):
     x, kernel = saved
-    batch = x.shape[0] if x.ndim > 2 and jax.default_backend() == "cpu" else 1
+    batch = x.shape[0] if x.ndim > 2 and on_cpu() else 1
     images, gradients = (array.reshape(batch, -1, array.shape[-1]) for array in (x, g))
     of_kernel = lax.dot_general(images, gradients, (((1,), (1,)), ((0,), (0,)))).sum(0)
     return g @ kernel.T, of_kernel
 
 
 pointwise_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _pointwise_bwd)
+
+
+def every_pixel(x: Array, stride: int, first: int = 0) -> Array:
+    """Returns the pixels first, first + stride, ... [B, h, w, C] of x [B, H, W, C], either way."""
+    if stride == 1 and first == 0:
+        return x
+    # Written, since XLA:GPU (of jax 0.11.2) ends with a failed check where it takes such a slice into a product of matrices.
+    return written(lax.slice(x, (0, first, first, 0), x.shape, (1, stride, stride, 1)))
 
 
 def _slices(padded: Array, kernel: int, stride: int, dilation: int, size: tuple[int, int], border: int = 0) -> list[Array]:
@@ -134,18 +143,38 @@ def depthwise_forward(padded, kernel, *, side, size, stride, dilation, sides):
 def depthwise_input_gradient(g, kernel, *gate, side, size, stride, dilation, sides):
     del sides
     border = dilation * (side // 2)
-    return _gated(_taps(_pad(_dilate(g, size, stride), border), kernel[::-1, ::-1], border, 1, dilation, size), *gate)
+    padded = written(_pad(_dilate(g, size, stride), border))
+    return _gated(_taps(padded, kernel[::-1, ::-1], border, 1, dilation, size), *gate)
 
 
 def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides):
     # One variadic reduction reads x and g once; separate sums, one a tap, read them once each and take twice as long.
     del size
-    kind = wide(g.dtype)
-    views = _slices(padded, side, stride, dilation, g.shape[1:3], sides - dilation * (side // 2))
+    kind, border = wide(g.dtype), sides - dilation * (side // 2)
+    if not on_cpu():
+        return _kernel_gradient_of_rows(padded, g, side, stride, dilation, border)[:, :, None].astype(g.dtype)
+    views = _slices(padded, side, stride, dilation, g.shape[1:3], border)
     products = tuple(view.astype(kind) * g.astype(kind) for view in views)
     zeros = tuple(jnp.zeros((), kind) for _ in products)
     sums = lax.reduce(products, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), (0, 1, 2))
     return lax.concatenate([row[None] for row in sums], 0).reshape(side, side, 1, -1).astype(g.dtype)
+
+
+def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
+    # On a GPU one reduction of all taps writes the products first, and one a tap is 13 kernels that read everything. Here one
+    # product of matrices for each row of taps multiplies all columns of x and g; the sums along its diagonals are the taps.
+    (batch, height, width, _), columns, channels = g.shape, *padded.shape[2:]
+    found = []
+    for row in range(side):
+        first = border + row * dilation
+        rows = lax.slice(
+            padded, (0, first, 0, 0), (batch, first + (height - 1) * stride + 1, columns, channels), (1, stride, 1, 1)
+        )
+        dimensions = ((0, 1), (0, 1)), ((3,), (3,))
+        found.append(lax.dot_general(rows, g, dimensions, precision="highest", preferred_element_type=wide(g.dtype)))
+    places = border + dilation * np.arange(side)[:, None] + stride * np.arange(width)  # the column that a tap reads
+    diagonals = jnp.asarray(places[:, None] == np.arange(columns)[:, None], wide(g.dtype))  # [side, columns, width]
+    return jnp.einsum("rcvw,svw->rsc", jnp.stack(found), diagonals, precision="highest")
 
 
 _of_output, _of_input, _of_kernel = {}, {}, {}  # the transposes of
@@ -233,38 +262,41 @@ def conv3x3(x: Array, kernel: Array) -> Array:
     return _dense(x, kernel)
 
 
-def max_pool_forward(x, stride):
-    views = _slices(_pad(x, 1, -jnp.inf), 3, stride, 1, _out_size(x.shape[1:3], stride))
+def max_pool_forward(x, stride, window=3):
+    before = (window - 1) // 2
+    views = _slices(_pad(x, before, -jnp.inf), window, stride, 1, _out_size(x.shape[1:3], stride))
     best = views[0]
     for view in views[1:]:
         best = lax.max(best, view)
     return best
 
 
-def max_pool_winner(x, best, stride):
-    """The number 0..8 of the tap that holds the maximum; the first of equal ones, as PyTorch takes it.
+def max_pool_winner(x, best, stride, window):
+    """The number from 0 of the tap that holds the maximum; the first of equal ones, as PyTorch takes it.
 
     A loop of its own that reads the maxima: XLA does not fuse one that carries the best and its number from tap to tap.
     """
     no_tap = jnp.full(best.shape, 9, jnp.int8)
     winner = no_tap
-    for number, view in enumerate(_slices(_pad(x, 1, -jnp.inf), 3, stride, 1, best.shape[1:3])):
+    padded = _pad(x, (window - 1) // 2, -jnp.inf)
+    for number, view in enumerate(_slices(padded, window, stride, 1, best.shape[1:3])):
         winner = lax.min(winner, lax.select(view == best, jnp.full(best.shape, number, jnp.int8), no_tap))
     return winner
 
 
-def max_pool_gradient(g, winner, *, stride, size):
+def max_pool_gradient(g, winner, *, stride, size, window):
     """Sends g back to the winners: position p gets g from the output whose tap t looked at p and won."""
-    g = _pad(_dilate(g, size, stride), 1)
-    winner = _pad(_dilate(winner, size, stride, 9), 1, 9)  # gaps and padding hold no winner: 9 is no tap
-    pairs = zip(_slices(winner, 3, 1, 1, size), _slices(g, 3, 1, 1, size), strict=True)
-    return sum(lax.select(tap == 8 - number, view, jnp.zeros_like(view)) for number, (tap, view) in enumerate(pairs))
+    before, last = window // 2, window**2 - 1
+    g = _pad(_dilate(g, size, stride), before)
+    winner = _pad(_dilate(winner, size, stride, 9), before, 9)  # gaps and padding hold no winner: 9 is no tap
+    pairs = zip(_slices(winner, window, 1, 1, size), _slices(g, window, 1, 1, size), strict=True)
+    return sum(lax.select(tap == last - number, view, jnp.zeros_like(view)) for number, (tap, view) in enumerate(pairs))
 
 
-def max_pool_pick(x, winner, *, stride, size):
+def max_pool_pick(x, winner, *, stride, size, window):
     """Reads x [B, H, W, C] at the winners."""
     del size
-    views = _slices(_pad(x, 1), 3, stride, 1, winner.shape[1:3])
+    views = _slices(_pad(x, (window - 1) // 2), window, stride, 1, winner.shape[1:3])
     return sum(lax.select(winner == number, view, jnp.zeros_like(view)) for number, view in enumerate(views))
 
 
@@ -274,18 +306,21 @@ _pick, _unpool = multilinear(max_pool_pick, _of_pick), multilinear(max_pool_grad
 _of_pick[0], _of_unpool[0] = _unpool, _pick
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def max_pool(x: Array, stride: int = 1) -> Array:
-    """Returns the 3x3 maxima [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C]; the gradient goes to the first maximum."""
-    return _pool_forward(x, stride=stride)
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def max_pool(x: Array, stride: int = 1, window: int = 3) -> Array:
+    """Returns the maxima [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C]; the gradient goes to the first maximum.
+
+    The window is 3x3, padded on every side, or 2x2 with a stride of 2, which divides height and width.
+    """
+    return written(_pool_forward(written(x), stride=stride, window=window))
 
 
 @max_pool.defjvp
-def _max_pool_jvp(stride, primals, tangents):
+def _max_pool_jvp(stride, window, primals, tangents):
     (x,), (tangent,) = primals, tangents
-    best = max_pool(x, stride)
-    winner = _pool_winner(*lax.stop_gradient((x, best)), stride=stride)
-    return best, _pick(tangent, winner, stride=stride, size=x.shape[1:3])
+    best = max_pool(x, stride, window)
+    winner = _pool_winner(*lax.stop_gradient((x, best)), stride=stride, window=window)
+    return best, _pick(tangent, winner, stride=stride, size=x.shape[1:3], window=window)
 
 
 def sum_pool_forward(x, *, stride, size):

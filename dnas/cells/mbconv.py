@@ -14,7 +14,7 @@ import numpy as np
 
 from dnas.base import Array, PyTree
 from dnas.cells.init import conv_init
-from dnas.cells.kernels import depthwise_conv
+from dnas.cells.kernels import depthwise_conv, every_pixel
 from dnas.cells.mixed import drop_samples, shuffle
 from dnas.cells.norms import Norms
 from dnas.cells.ops import DepthwiseConv, pointwise
@@ -129,7 +129,7 @@ class Skip(nn.Module):
         del drop_path
         if keeps_size(self, x):
             return x
-        return self.activation(self.norms.conv()(pointwise(self.channels)(x[:, :: self.stride, :: self.stride])))
+        return self.activation(self.norms.conv()(pointwise(self.channels)(every_pixel(x, self.stride))))
 
 
 def keeps_size(block: MBConv | Skip, x: Array) -> bool:

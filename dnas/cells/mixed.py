@@ -12,8 +12,10 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array, PyTree
+from dnas.cells.backend import on_cpu
 from dnas.cells.cell import run_cell, waves
 from dnas.cells.edges import OneOf, Op, RunEdge, scan_edges
+from dnas.cells.kernels import max_pool
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
 from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero, edge_numbers
 from dnas.cells.stages import StageOps
@@ -24,7 +26,7 @@ SCHEDULES = ("edges", "waves")
 
 def default_schedule() -> str:
     """Returns how the edges of a cell run on the device at hand, see `MixedCell`."""
-    return "edges" if jax.default_backend() == "cpu" else "waves"
+    return "edges" if on_cpu() else "waves"
 
 
 @jax.custom_vjp
@@ -109,7 +111,10 @@ def shuffle(x: Array, groups: int) -> Array:
     PC-DARTS, section 3.1 and released code; ShuffleNet, https://arxiv.org/abs/1707.01083. With C / groups for groups it
     is its own inverse.
     """
-    return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
+    if on_cpu():
+        return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
+    # Without a transpose, for which XLA:GPU would lay out all that is near with the channels first, and turn it back again.
+    return jnp.stack(jnp.split(x, groups, axis=-1), axis=-1).reshape(x.shape)
 
 
 class MixedOp(nn.Module):
@@ -175,7 +180,7 @@ def _beside(y: Array, mix: Array, x: Array, stride: int, partial_channels: int) 
         return y
     rest = x[..., x.shape[-1] // partial_channels :]
     if stride > 1:
-        rest = nn.max_pool(rest, (stride, stride), (stride, stride))
+        rest = max_pool(rest, stride, window=2)
     return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), partial_channels)
 
 
@@ -274,7 +279,7 @@ class MixedCell(nn.Module):
             stacked, grid = stacked_edges(self.spec, self.stride)[stride], (len(wave.sources), len(wave.targets))
             places = np.asarray([stacked.index((source, target)) for source in wave.sources for target in wave.targets])
             own = self.candidates.stack(self.spec, self.channels, stride, stacked, weights[stride])
-            own = jax.tree.map(lambda array: array[places].reshape(*grid, *array.shape[1:]), own)
+            own = jax.tree.map(lambda array: _rows_at(array, places).reshape(*grid, *array.shape[1:]), own)
             pairs = [self.spec.edges.index(stacked[place]) for place in places]
             rows = mix[np.asarray(pairs)].reshape(*grid, *mix.shape[1:])
             # The inner map leaves x alone: what has no weights (ReLU, pooling, its norm) runs once a source, not once an edge.
@@ -283,6 +288,12 @@ class MixedCell(nn.Module):
             return tuple(jax.vmap(per_target)(own, rows, jnp.stack(xs)).sum(0))
 
         return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
+
+
+def _rows_at(array: Array, places: np.ndarray) -> Array:
+    """array[places], as a slice where it is one: its gradient then needs no scatter."""
+    first, last = int(places[0]), int(places[-1])
+    return array[first : last + 1] if (places == np.arange(first, last + 1)).all() else array[places]
 
 
 @partial(jax.jit, static_argnums=0)

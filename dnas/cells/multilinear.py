@@ -6,6 +6,7 @@ for the kernels of `dnas.cells` would be many times slower. `jax.custom_vjp` has
 transposes of one's own; hence primitives.
 """
 
+import contextlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce, wraps
@@ -18,18 +19,20 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from dnas.base import Array
+from dnas.cells.backend import on_cpu, written
 
 
 def fence(function: Callable) -> Callable:
-    """Returns the function as a call that XLA does not inline; keyword arguments are static.
+    """Returns the function as a call that XLA does not inline on a CPU; keyword arguments are static.
 
     Otherwise XLA:CPU merges the taps of several ops into one loop that it cannot vectorise;
-    `lax.optimization_barrier` is dropped before fusion and does not prevent it. The call keeps the function's name, by
-    which `dnas.hw_loss.counts` recognises it.
+    `lax.optimization_barrier` is dropped before fusion and does not prevent it. On a GPU the contents of such a call would be
+    a kernel an operation, so there it is an ordinary call. The call keeps the function's name, by which
+    `dnas.hw_loss.counts` recognises it.
     """
 
     def inside(static, *args):
-        with set_xla_metadata(inlineable="true"):  # what is called in here is not fenced again
+        with _inlineable(True):  # what is called in here is not fenced again
             return function(*args, **dict(static))
 
     inside.__name__ = function.__name__
@@ -37,10 +40,14 @@ def fence(function: Callable) -> Callable:
 
     @wraps(function)
     def call(*args, **static):
-        with set_xla_metadata(inlineable="false"):
+        with _inlineable(False):
             return jitted(tuple(static.items()), *args)
 
     return call
+
+
+def _inlineable(whether: bool):
+    return set_xla_metadata(inlineable=str(whether).lower()) if on_cpu() else contextlib.nullcontext()
 
 
 def multilinear(
@@ -68,7 +75,7 @@ def multilinear(
 
     def prepared(*args, terms, **static):
         groups = [prepare(*group, **static) for group in _split(args, terms)]
-        return fenced(*[arg for group in groups for arg in group], terms=terms, **static)
+        return written(fenced(*written([arg for group in groups for arg in group]), terms=terms, **static))
 
     def evaluate(*args, axes, **static):
         # For each jax.vmap around, the innermost first, `axes` has whether each argument is mapped, over its first axis.

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array
-from dnas.cells.kernels import channel_sum, channel_sum_of
+from dnas.cells.backend import on_cpu
+from dnas.cells.kernels import channel_sum, channel_sum_of, wide
 from dnas.cells.multilinear import fence
 
 
@@ -30,8 +31,18 @@ def normalize(x: Array, scale: Array | None, shift: Array | None, eps: float) ->
 
 def _moments(x, eps):
     size = x.size // x.shape[-1]
-    mean = channel_sum(x) / size
-    var = channel_sum_of(lambda x: lax.square(x - mean), x) / size
+    if on_cpu():
+        mean = channel_sum(x) / size
+        var = channel_sum_of(lambda x: lax.square(x - mean), x) / size
+    else:
+        # Both sums in one pass over x, less the first pixel: that is about as far from the mean as any, so that the variance is
+        # not what is left of two large numbers.
+        pixel = lax.stop_gradient(x).reshape(-1, x.shape[-1])[0].astype(wide(x.dtype))
+        shifted = (x.astype(wide(x.dtype)) - pixel).reshape(-1, x.shape[-1])
+        nothing = jnp.zeros((), shifted.dtype)
+        add = lambda a, b: (a[0] + b[0], a[1] + b[1])  # noqa: E731
+        first, second = (total / size for total in lax.reduce((shifted, lax.square(shifted)), (nothing, nothing), add, (0,)))
+        mean, var = pixel + first, second - lax.square(first)
     return mean, var, lax.rsqrt(var + eps)
 
 

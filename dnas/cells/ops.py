@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
+from dnas.cells.backend import on_cpu
 from dnas.cells.init import bias_init, conv_init
-from dnas.cells.kernels import avg_pool, conv3x3, depthwise_conv, max_pool, pointwise_product
+from dnas.cells.kernels import avg_pool, conv3x3, depthwise_conv, every_pixel, max_pool, pointwise_product
 from dnas.cells.norms import BatchNorm, Norms, uses_batch_only
 
 _SIDES = 4  # of a padded image that a dilated 5x5 convolution can read
@@ -56,7 +57,7 @@ class DepthwiseConv(nn.Module):
 
 def _first_conv(kernel: int, stride: int, dilation: int, norms: Norms) -> DepthwiseConv:
     """Returns the convolution that reads the input of an op. Those of a mixed op share one padded image, on a CPU."""
-    shares = norms.mixed and dilation * (kernel // 2) <= _SIDES and jax.default_backend() == "cpu"
+    shares = norms.mixed and dilation * (kernel // 2) <= _SIDES and on_cpu()
     return DepthwiseConv(kernel, stride, dilation, relu=True, sides=_SIDES if shares else None)
 
 
@@ -103,7 +104,7 @@ class FactorizedReduce(nn.Module):
             raise ValueError(f"{self.channels} channels cannot be split in two halves; choose an even number of channels")
         x = nn.relu(x)
         half = partial(pointwise, self.channels // 2)
-        both = [half()(jax.lax.slice(x, (0, first, first, 0), x.shape, (1, 2, 2, 1))) for first in (0, 1)]
+        both = [half()(every_pixel(x, 2, first)) for first in (0, 1)]
         return self.norms.last()(jnp.concatenate(both, axis=-1))
 
 
@@ -212,8 +213,8 @@ class NorConv(nn.Module):
         fan_in = self.kernel**2 * x.shape[-1]
         x = nn.relu(x)
         if self.kernel == 1:
-            y = pointwise(self.channels)(x[:, :: self.stride, :: self.stride])
-        elif self.kernel == 3 and self.stride == 1 and jax.default_backend() == "cpu":
+            y = pointwise(self.channels)(every_pixel(x, self.stride))
+        elif self.kernel == 3 and self.stride == 1 and on_cpu():
             y = DenseConv(self.channels, name="Conv_0")(x)
         else:
             y = conv(self.channels, self.kernel, self.stride, self.kernel // 2)(x)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from dnas.base import Array, Mix, PyTree
 from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import Candidates, ChosenCell, MixedCell, stacked_edges, stage_ops, weights_by_edge
+from dnas.cells.mixed import Candidates, ChosenCell, MixedCell, runs_waves, stacked_edges, stage_ops, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import check_ops
@@ -141,7 +141,7 @@ def _supernet(
     schedule = checked_schedule(schedule, channels=channels, partial_channels=partial_channels, sampled=sampled)
     norms = search_norms()
     candidates = Candidates(tuple(cells.values()), norms, partial_channels, sampled)
-    ops = stage_ops(candidates)
+    ops, together = stage_ops(candidates), runs_waves(schedule, candidates)
 
     def stack(mix: Mix) -> CellStack:
         def make_cell(layer):
@@ -152,7 +152,7 @@ def _supernet(
         def run_one_stage(layers, halves, weights, before, last):
             rows, specs = [mix[layer.kind] for layer in layers], [cells[layer.kind] for layer in layers]
             filled = [_filled(candidates, *of_cell) for of_cell in zip(specs, layers, weights, strict=True)]
-            return run_stage(specs[0], layers, ops, filled, rows, before, last, halves=halves, remat=remat)
+            return run_stage(specs[0], layers, ops, filled, rows, before, last, halves=halves, remat=remat, waves=together)
 
         return CellStack(
             channels,
@@ -162,7 +162,7 @@ def _supernet(
             norms,
             make_cell,
             cell_args=lambda layer: (mix[layer.kind],),
-            run_stage=run_one_stage if schedule == "edges" else None,
+            run_stage=run_one_stage,
         )
 
     return make_supernet(stack, cells, dtype=dtype)

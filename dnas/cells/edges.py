@@ -5,6 +5,7 @@ the cache of a CPU. The backward pass runs each edge forward again instead of re
 faster than writing it to memory, and takes a tenth of the memory.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -46,6 +47,7 @@ def scan_edges(
     *,
     skip: Array | None = None,
     remat: bool = True,
+    waves: bool = False,
 ) -> Array:
     """Returns `nodes` with the output of every edge added to its target.
 
@@ -59,21 +61,71 @@ def scan_edges(
       skip: [E] bool, edges that do not run and add nothing; None to run all.
       remat: whether the backward pass computes each edge again; otherwise it keeps all that the gradient of each needs. Of
         several ops it computes again what they do not ask to be kept: which one runs is not known when memory is laid out.
+      waves: run all edges that leave a node at once, as one op with one more axis, and one node after the other. As many as
+        a node can have run for each; those that are not there have weights of zero, and so has what they add.
+
+    Raises:
+      ValueError: for waves of sampled ops.
     """
     if isinstance(run_edge, OneOf):
+        if waves:
+            raise ValueError("each edge runs an op of its own where ops are sampled; run them one by one: waves=False")
         if mix.ndim != 2:
             raise ValueError("a sampled path is one for the whole batch; with a mix for each sample give sampled=False")
         ops = tuple(op and op._replace(keep=op.keep and not remat) for op in run_edge.ops)
         skip = np.zeros(len(links), bool) if skip is None else skip
         return _scan_sampled(ops, tuple(links), weights, mix, states, nodes, skip)
+    width = None
+    if waves:
+        run_edge = _over_targets(run_edge)
+        links, width, (weights, mix), skip = _by_source(links, (weights, mix), skip)
     if skip is not None and not remat:
-        run_edge, weights, skip = partial(_run_unless, run_edge), (skip, weights), None
-    return _scan(run_edge, tuple(links), remat, weights, mix, states, nodes, skip)
+        run_edge, weights, skip = _run_unless(run_edge, width), (skip, weights), None
+    return _scan(run_edge, (tuple(links), width), remat, weights, mix, states, nodes, skip)
 
 
-def _run_unless(run_edge, weights, row, x):
-    skip, weights = weights
-    return lax.cond(skip, lambda weights, row, x: jnp.zeros_like(x), run_edge, weights, row, x)
+@functools.cache  # the same function again, so that what it runs is traced once
+def _over_targets(run_edge: RunEdge) -> RunEdge:
+    # x is mapped over no axis: what has no weights (ReLU, pooling, its norm) runs once a node, not once an edge.
+    return jax.vmap(run_edge, (0, 0, None))
+
+
+def _by_source(links, trees, skip):
+    """(source, first target) of each node that edges leave, how many targets each has from there, and arrays [E, ...] as
+    [nodes, targets, ...], zero where no edge is."""
+    targets: dict[int, dict[int, int]] = {}
+    for row, (source, target) in enumerate(links):
+        targets.setdefault(source, {})[target] = row
+    width = max(max(own) - min(own) + 1 for own in targets.values())
+    firsts = {source: max(max(own) - width + 1, 0) for source, own in targets.items()}
+    rows = np.asarray([[own.get(firsts[source] + n, -1) for n in range(width)] for source, own in targets.items()])
+
+    def spread(array):
+        return jnp.stack([_rows_or_zeros(array, own) for own in rows])
+
+    skip = None if skip is None else jnp.stack([jnp.asarray(skip)[own[own >= 0]].all() for own in rows])
+    return tuple(firsts.items()), width, jax.tree.map(spread, trees), skip
+
+
+def _rows_or_zeros(array, rows):
+    """array[rows], and zeros where a row is -1: as a slice where they are one after the other, which takes no scatter back."""
+    (there,) = np.nonzero(rows >= 0)
+    first, last = int(rows[there[0]]), int(rows[there[-1]])
+    if (np.diff(there) == 1).all() and (np.diff(rows[there]) == 1).all():
+        around = (int(there[0]), len(rows) - 1 - int(there[-1]))
+        return jnp.pad(jnp.asarray(array)[first : last + 1], [around] + [(0, 0)] * (array.ndim - 1))
+    kept = (rows >= 0).reshape(-1, *[1] * (array.ndim - 1))
+    return jnp.where(kept, jnp.asarray(array)[np.maximum(rows, 0)], 0)
+
+
+@functools.cache
+def _run_unless(run_edge, width):
+    def run(weights, row, x):
+        skip, weights = weights
+        shape = x.shape if width is None else (width, *x.shape)
+        return lax.cond(skip, lambda weights, row, x: jnp.zeros(shape, x.dtype), run_edge, weights, row, x)
+
+    return run
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -82,6 +134,8 @@ def _scan(run_edge, links, remat, weights, mix, states, nodes, skip):
 
 
 def _forward(run_edge, links, remat, weights, mix, states, nodes, skip):
+    links, width = links
+
     # The value that comes with a gradient: kernels of an edge may be jax.custom_vjp, and only what remains of them once a
     # gradient has been asked for has a forward mode, which second order needs. The state is read in here, so that what
     # reads it first reads the buffer of all, and no copy.
@@ -96,7 +150,7 @@ def _forward(run_edge, links, remat, weights, mix, states, nodes, skip):
             y, pullback = _unless(skipped, value, weights, row, read, source), None
         else:
             y, pullback = jax.vjp(run_edge, weights, row, _read(read, source))  # a tree of arrays, which the loop stacks
-        return _add(nodes, target, y), pullback
+        return _add(nodes, target, y, width), pullback
 
     nodes, pullbacks = lax.scan(body, nodes, (weights, mix, _columns(links), skip))
     return nodes, (weights, mix, states, nodes, pullbacks, skip)
@@ -113,20 +167,20 @@ def _unless(skipped, function, *args):
 
 
 def _backward(run_edge, links, remat, saved, gradient):
-    weights, mix, states, nodes, pullbacks, skip = saved
+    (links, width), (weights, mix, states, nodes, pullbacks, skip) = links, saved
     # A source is complete before an edge reads it, so that the final nodes hold what each edge has read.
     read = nodes if states is None else states
 
     @jax.checkpoint
     def pull_back(weights, row, source, target, of_nodes):
-        return jax.vjp(run_edge, weights, row, _read(read, source))[1](_read(of_nodes, target))
+        return jax.vjp(run_edge, weights, row, _read(read, source))[1](_read(of_nodes, target, width))
 
     def body(carry, edge):
         weights, row, (source, target), pullback, skipped = edge
         if remat:
             of_weights, of_row, of_x = _unless(skipped, pull_back, weights, row, source, target, carry[1])
         else:
-            of_weights, of_row, of_x = pullback(_read(carry[1], target))
+            of_weights, of_row, of_x = pullback(_read(carry[1], target, width))
         return _add_to_source(states is None, carry, source, of_x), (of_weights, of_row)
 
     first = None if states is None else jnp.zeros_like(states), gradient
@@ -234,12 +288,16 @@ def _columns(links):
     return tuple(jnp.asarray(column, jnp.int32) for column in zip(*links, strict=True))
 
 
-def _read(buffer, place):
+def _read(buffer, place, width=None):
+    if width is not None:
+        return lax.dynamic_slice_in_dim(buffer, place, width)
     return lax.dynamic_index_in_dim(buffer, place, 0, keepdims=False)
 
 
 _taken = fence(_read)
 
 
-def _add(buffer, place, y):
+def _add(buffer, place, y, width=None):
+    if width is not None:
+        return lax.dynamic_update_slice_in_dim(buffer, _read(buffer, place, width) + y, place, 0)
     return lax.dynamic_update_index_in_dim(buffer, _read(buffer, place) + y, place, 0)

@@ -29,6 +29,11 @@ def default_schedule() -> str:
     return "edges" if on_cpu() else "waves"
 
 
+def runs_waves(schedule: str, candidates: "Candidates") -> bool:
+    """Whether all edges that leave a node run at once."""
+    return schedule == "waves" and not candidates.sets
+
+
 @jax.custom_vjp
 def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
     """Returns sum_n weights[n] * arrays[n], for N arrays [B, ...] and weights [N], or [N, B] for weights of each sample.
@@ -193,12 +198,11 @@ class MixedCell(nn.Module):
     Args:
       spec: the graph; channels: of each node; stride: of the edges that leave the inputs, the others have 1.
       norms, partial_channels, sampled: as in `MixedOp`.
-      schedule: "edges" runs the edges one after the other, see `scan_edges`: what a CPU does best, compiled in seconds.
-        "waves" runs all edges that leave a node as one op with more axes: fewer and larger kernels. Where edges have different
-        candidates it runs them one by one, each compiled on its own.
-      remat: compute what an edge, or with "waves" the whole cell, computed on the way again for the gradient and keep
-        nothing of it. It saves memory, and on a CPU time. A sampled path without it keeps one array an edge, what its last norm
-        is applied to.
+      schedule: "edges" runs the edges one after the other, see `scan_edges`: what a CPU does best. "waves" runs all edges that
+        leave a node as one op with one more axis: fewer and larger kernels. Edges with different candidates run one by one
+        either way.
+      remat: compute what an edge computed on the way again for the gradient and keep nothing of it. It saves memory, and on a
+        CPU time. A sampled path without it keeps one array an edge, what its last norm is applied to.
     """
 
     spec: CellSpec
@@ -218,10 +222,12 @@ class MixedCell(nn.Module):
             batch, height, width, channels = inputs[0].shape
             shape = (batch, height // self.stride, width // self.stride, channels * len(self.spec.concat))
             return jnp.zeros(shape, inputs[0].dtype)
-        run = self._scan if self.schedule == "edges" else self._run_waves
-        if self.schedule == "waves" and self.remat:
-            run = jax.checkpoint(run)
-        return run(weights, tuple(inputs), mix)
+        return self._scan(weights, tuple(inputs), mix)
+
+    @property
+    def waves(self) -> bool:
+        """Whether all edges that leave a node run at once."""
+        return runs_waves(self.schedule, self.candidates)
 
     @property
     def candidates(self) -> "Candidates":
@@ -250,7 +256,8 @@ class MixedCell(nn.Module):
         nodes = jnp.zeros((self.spec.num_nodes, batch, height // self.stride, width // self.stride, channels), inputs[0].dtype)
         for stride, edges in stacked_edges(self.spec, self.stride).items():
             rows = mix[np.asarray([self.spec.edges.index(edge) for edge in edges])]
-            scan = partial(scan_edges, self.candidates.runner(self.channels, stride), remat=self.remat)
+            run = self.candidates.runner(self.channels, stride)
+            scan = partial(scan_edges, run, remat=self.remat, waves=self.waves)
             own = self.candidates.stack(self.spec, self.channels, stride, edges, weights[stride])
             if self.stride == 1:  # inputs and nodes have one shape and share a buffer
                 nodes = scan(edges, own, rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[first:]
@@ -259,41 +266,6 @@ class MixedCell(nn.Module):
                 links = [(source if reads_inputs else source - first, target - first) for source, target in edges]
                 nodes = scan(links, own, rows, jnp.stack(inputs) if reads_inputs else None, nodes)
         return jnp.concatenate([nodes[node - first] for node in self.spec.concat], axis=-1)
-
-    def _run_waves(self, weights, inputs, mix):
-        def run_alone(source, target, x):
-            stride = self.stride if source < self.spec.num_inputs else 1
-            edges, row = stacked_edges(self.spec, self.stride)[stride], self.spec.edges.index((source, target))
-            ops = self.spec.edge_ops[row]
-            columns = np.asarray([self.spec.ops.index(op) for op in ops])
-            numbers = jax.tree.map(lambda array: array[0], edge_numbers(ops, [(source, target)]))
-            own = {**_weights_of_edge(self.spec, edges, weights[stride], (source, target)), **numbers}
-            op = MixedOp(ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
-            return _run_op(op, own, mix[row, columns], x)
-
-        def run_wave(wave, xs):
-            if self.spec.edge_ops is not None:
-                states = dict(zip(wave.sources, xs, strict=True))
-                return [sum(run_alone(source, target, x) for source, x in states.items()) for target in wave.targets]
-            stride = self.stride if max(wave.sources) < self.spec.num_inputs else 1
-            stacked, grid = stacked_edges(self.spec, self.stride)[stride], (len(wave.sources), len(wave.targets))
-            places = np.asarray([stacked.index((source, target)) for source in wave.sources for target in wave.targets])
-            own = self.candidates.stack(self.spec, self.channels, stride, stacked, weights[stride])
-            own = jax.tree.map(lambda array: _rows_at(array, places).reshape(*grid, *array.shape[1:]), own)
-            pairs = [self.spec.edges.index(stacked[place]) for place in places]
-            rows = mix[np.asarray(pairs)].reshape(*grid, *mix.shape[1:])
-            # The inner map leaves x alone: what has no weights (ReLU, pooling, its norm) runs once a source, not once an edge.
-            run = self.candidates.runner(self.channels, stride)
-            per_target = jax.vmap(run, (0, 0, None))
-            return tuple(jax.vmap(per_target)(own, rows, jnp.stack(xs)).sum(0))
-
-        return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
-
-
-def _rows_at(array: Array, places: np.ndarray) -> Array:
-    """array[places], as a slice where it is one: its gradient then needs no scatter."""
-    first, last = int(places[0]), int(places[-1])
-    return array[first : last + 1] if (places == np.arange(first, last + 1)).all() else array[places]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -319,7 +291,7 @@ def run_chain(cell: MixedCell, weights: Sequence[PyTree], x: Array, mix: Array) 
     rows = jnp.tile(rows, (len(weights), *[1] * (rows.ndim - 1)))
     states = jnp.concatenate([x[None], jnp.zeros((spec.num_nodes * len(weights), *x.shape), x.dtype)])
     run = candidates.runner(cell.channels, 1)
-    return scan_edges(run, links, own, rows, None, states, remat=cell.remat)[-1]
+    return scan_edges(run, links, own, rows, None, states, remat=cell.remat, waves=cell.waves)[-1]
 
 
 class Candidates(NamedTuple):

@@ -50,6 +50,7 @@ def run_stage(
     *,
     halves: Sequence[bool],
     remat: bool,
+    waves: bool = False,
 ) -> tuple[Array, Array]:
     """Returns the outputs [B, h, w, C * len(concat)] of the last two cells of a stage, `last` for the first if it has one.
 
@@ -60,6 +61,7 @@ def run_stage(
       rows: for each cell its mix [E, O].
       before, last: the outputs of the two cells before the stage.
       halves: for each cell whether its older input is twice as large as the newer one.
+      remat, waves: as in `scan_edges`.
     """
     edges = sorted(spec.edges)
     order = np.asarray([spec.edges.index(edge) for edge in edges])
@@ -78,7 +80,7 @@ def run_stage(
         links = [(source, target - spec.num_inputs) for source, target in from_inputs]
         strided = weights[0].get("cell", {}).get(f"edges_stride_{stride}", {})
         run, number = ops.edge(channels, stride), len(from_inputs)
-        nodes = scan_edges(run, links, strided, rows[0][order[:number]], jnp.stack(first), nodes, remat=remat)
+        nodes = scan_edges(run, links, strided, rows[0][order[:number]], jnp.stack(first), nodes, remat=remat, waves=waves)
         if len(layers) == 1 and number == len(edges):
             return last, _concatenate(spec, nodes, spec.num_inputs)
         # In the loop the first cell only runs its other edges, on inputs that are not there any more.
@@ -107,7 +109,7 @@ def run_stage(
         own = jnp.zeros_like(nodes) if stride == 1 else jnp.where(cell["nodes"], nodes, 0)
         states = jnp.concatenate([jnp.stack(inputs), own])
         run = ops.edge(channels, 1)
-        states = scan_edges(run, edges, cell["edges"], cell["rows"], None, states, skip=cell["skip"], remat=remat)
+        states = scan_edges(run, edges, cell["edges"], cell["rows"], None, states, skip=cell["skip"], remat=remat, waves=waves)
         y = _concatenate(spec, states, 0)
         following = ops.newer(channels, cell["newer"], y) if newer else inputs[1]
         after = ops.older(channels, False, cell["older"], y) if older else third

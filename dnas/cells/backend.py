@@ -22,7 +22,17 @@ def written(arrays: PyTree) -> PyTree:
     XLA computes a cheap array again in all that reads it. For what reads a pixel at 25 taps, such as a convolution that would
     take in a norm, a ReLU and a border, or a sum that would take in four convolutions, that costs up to twenty times as long.
     """
-    return arrays if on_cpu() else lax.optimization_barrier(jax.tree.map(_in_order, arrays))
+    return arrays if on_cpu() else _written(arrays)
+
+
+@jax.custom_jvp  # older JAX has no derivative of a barrier
+def _written(arrays):
+    return lax.optimization_barrier(jax.tree.map(_in_order, arrays))
+
+
+@_written.defjvp
+def _written_jvp(primals, tangents):
+    return _written(*primals), *tangents
 
 
 def _in_order(array: Array) -> Array:

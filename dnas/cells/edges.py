@@ -61,8 +61,9 @@ def scan_edges(
       skip: [E] bool, edges that do not run and add nothing; None to run all.
       remat: whether the backward pass computes each edge again; otherwise it keeps all that the gradient of each needs. Of
         several ops it computes again what they do not ask to be kept: which one runs is not known when memory is laid out.
-      waves: run all edges that leave a node at once, as one op with one more axis, and one node after the other. As many as
-        a node can have run for each; those that are not there have weights of zero, and so has what they add.
+      waves: run all edges that leave a node at once, as one op with one more axis, and one node after the other; they are
+        skipped together or not at all. For each node as many run as for the one with most targets: the weights and the mix of
+        those that are not there are zero.
 
     Raises:
       ValueError: for waves of sampled ops.

@@ -1,6 +1,7 @@
 """The device that programs are compiled for, by which kernels choose their form. docs/performance.md says what was measured."""
 
 import jax
+import jax.custom_batching
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
@@ -25,9 +26,16 @@ def written(arrays: PyTree) -> PyTree:
     return arrays if on_cpu() else _written(arrays)
 
 
-@jax.custom_jvp  # older JAX has no derivative of a barrier
+@jax.custom_jvp  # older JAX has neither the derivative of a barrier nor its rule for vmap
+@jax.custom_batching.custom_vmap
 def _written(arrays):
     return lax.optimization_barrier(jax.tree.map(_in_order, arrays))
+
+
+@_written.fun.def_vmap
+def _written_mapped(axis_size, mapped, arrays):
+    del axis_size  # where nothing is mapped there is nothing to do
+    return _written(arrays), mapped[0]
 
 
 @_written.defjvp

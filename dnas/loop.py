@@ -1,10 +1,12 @@
 """The loop that search and retraining share: several steps a compiled call, each call short enough to watch."""
 
+import contextlib
 import ctypes
 import functools
 import gc
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from dnas.base import Metrics, PyTree
 
 _MAX_STEPS = 64  # steps a call at the most: the length of the index arrays, which is fixed so that one program serves all
 _SECONDS = 1.0  # how long a call should take
+_TRIM_SECONDS = 0.5  # between two times that memory is given back while a program is compiled
 
 
 class Progress(NamedTuple):
@@ -72,10 +75,14 @@ def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.st
     """Returns the jitted function compiled for arguments of these shapes; the first is donated on request.
 
     On a CPU without the library that newer versions of XLA hand reductions and products to: programs of as many small loops
-    as a supernet has run no slower without it, and load from the compilation cache sooner. Before and after,
-    memory that tracing and compiling have left is given back to the system, up to a gigabyte for a supernet.
+    as a supernet has run no slower without it, and load from the compilation cache sooner. Memory that tracing and compiling
+    have left is given back to the system all the time: otherwise a supernet's process would peak half a gigabyte higher.
     """
-    _give_back_memory()
+    with _giving_back_memory():
+        return _compile(function, args, donate)
+
+
+def _compile(function, args, donate):
     jitted = jax.jit(function, donate_argnums=0 if donate else (), compiler_options=_compiler_options())
     collecting = gc.isenabled()
     gc.disable()  # tracing makes millions of objects and little garbage, which the collector would look through again and again
@@ -84,9 +91,7 @@ def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.st
     finally:
         if collecting:
             gc.enable()
-    compiled = lowered.compile()
-    _give_back_memory()
-    return compiled
+    return lowered.compile()
 
 
 @functools.cache
@@ -101,10 +106,27 @@ def _compiler_options() -> dict[str, str]:
     return options
 
 
-def _give_back_memory() -> None:
-    trim = _of_glibc("malloc_trim")
-    if trim is not None:
+@contextlib.contextmanager
+def _giving_back_memory():
+    """Gives back what glibc keeps of freed memory, before, after and in between: each thread of the compiler has its own."""
+    trim, stop = _of_glibc("malloc_trim"), threading.Event()
+    if trim is None:
+        yield
+        return
+
+    def give_back():
         trim(0)
+        while not stop.wait(_TRIM_SECONDS):
+            trim(0)
+        trim(0)
+
+    thread = threading.Thread(target=give_back, name="giving back memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def keep_memory() -> None:

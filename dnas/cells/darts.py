@@ -162,7 +162,7 @@ def _supernet(
             norms,
             make_cell,
             cell_args=lambda layer: (mix[layer.kind],),
-            run_stage=run_one_stage,
+            run_stage=None if schedule == "unrolled" else run_one_stage,
         )
 
     return make_supernet(stack, cells, dtype=dtype)

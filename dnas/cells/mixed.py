@@ -21,7 +21,7 @@ from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero, ed
 from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
 
-SCHEDULES = ("edges", "waves")
+SCHEDULES = ("edges", "waves", "unrolled")
 
 
 def default_schedule() -> str:
@@ -200,7 +200,7 @@ class MixedCell(nn.Module):
       norms, partial_channels, sampled: as in `MixedOp`.
       schedule: "edges" runs the edges one after the other, see `scan_edges`: what a CPU does best. "waves" runs all edges that
         leave a node as one op with one more axis: fewer and larger kernels. Edges with different candidates run one by one
-        either way.
+        either way. "unrolled" writes out each edge with its own candidates, without a loop: what counts are read from.
       remat: compute what an edge computed on the way again for the gradient and keep nothing of it. It saves memory, and on a
         CPU time. A sampled path without it keeps one array an edge, what its last norm is applied to.
     """
@@ -222,7 +222,7 @@ class MixedCell(nn.Module):
             batch, height, width, channels = inputs[0].shape
             shape = (batch, height // self.stride, width // self.stride, channels * len(self.spec.concat))
             return jnp.zeros(shape, inputs[0].dtype)
-        return self._scan(weights, tuple(inputs), mix)
+        return (self._unrolled if self.schedule == "unrolled" else self._scan)(weights, tuple(inputs), mix)
 
     @property
     def waves(self) -> bool:
@@ -266,6 +266,24 @@ class MixedCell(nn.Module):
                 links = [(source if reads_inputs else source - first, target - first) for source, target in edges]
                 nodes = scan(links, own, rows, jnp.stack(inputs) if reads_inputs else None, nodes)
         return jnp.concatenate([nodes[node - first] for node in self.spec.concat], axis=-1)
+
+    def _unrolled(self, weights, inputs, mix):
+        def run_edge(source, target, x):
+            stride = self.stride if source < self.spec.num_inputs else 1
+            edges, row = stacked_edges(self.spec, self.stride)[stride], self.spec.edges.index((source, target))
+            ops = self.spec.ops if self.spec.edge_ops is None else self.spec.edge_ops[row]
+            columns = np.asarray([self.spec.ops.index(op) for op in ops])
+            numbers = jax.tree.map(lambda array: array[0], edge_numbers(ops, [(source, target)]))
+            own = {**_weights_of_edge(self.spec, edges, weights[stride], (source, target)), **numbers}
+            op = MixedOp(ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
+            return _run_op(op, own, mix[row, columns], x)
+
+        def run_wave(wave, xs):
+            states = dict(zip(wave.sources, xs, strict=True))
+            pairs = [[(source, target) for source in wave.sources] for target in wave.targets]
+            return [sum(run_edge(source, target, states[source]) for source, target in own) for own in pairs]
+
+        return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -69,7 +69,9 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
         def make_cell(layer):
             return MixedCell(spec, layer.channels, layer.stride, norms, partial_channels, sampled, schedule, remat, parent=None)
 
-        stack = ResidualStack(channels, num_cells, num_classes, norms, make_cell, chain=run_chain)
+        stack = ResidualStack(
+            channels, num_cells, num_classes, norms, make_cell, chain=None if schedule == "unrolled" else run_chain
+        )
         return make_supernet(lambda mix: stack, {"cell": spec}, args=lambda mix: (mix["cell"],), dtype=dtype)
 
     def network(genotype: Genotype, **sizes) -> Network:

@@ -98,7 +98,7 @@ def count_supernet(
     }
     space.layers(**sizes, image_size=image_size)
     # Cell by cell: in the loops over a stage some convolutions compute zeros that nothing uses, and some edges are skipped.
-    schedule = {"schedule": "waves"} if "schedule" in inspect.signature(space.supernet).parameters else {}
+    schedule = {"schedule": "unrolled"} if "schedule" in inspect.signature(space.supernet).parameters else {}
     supernet = space.supernet(**sizes, num_classes=num_classes, **schedule, **more)
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))

@@ -246,7 +246,7 @@ def seven_cells(**more):
     return jax.jit(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(weights, mix, images())
 
 
-@pytest.mark.parametrize("more", [{"remat": False}, {"schedule": "waves"}], ids=str)
+@pytest.mark.parametrize("more", [{"remat": False}, {"schedule": "waves"}, {"schedule": "unrolled"}], ids=str)
 @pytest.mark.slow
 def test_every_schedule_computes_the_same_supernet(more):
     chex.assert_trees_all_close(seven_cells(**more), seven_cells(schedule="edges"), rtol=1e-3, atol=1e-4)
@@ -298,7 +298,7 @@ def test_bfloat16_network_keeps_its_averages_in_float32():
     [
         ({"partial_channels": 3}, "4 channels cannot be split in 3 parts; choose channels that are a multiple"),
         ({"partial_channels": 0}, "4 channels cannot be split in 0 parts"),
-        ({"schedule": "nodes"}, "schedule 'nodes' does not exist; choose from: edges, waves"),
+        ({"schedule": "nodes"}, "schedule 'nodes' does not exist; choose from: edges, waves, unrolled"),
         ({"sampled": True, "schedule": "waves"}, "use schedule='edges'"),
         ({"dtype": "int8"}, "int8.*float32, bfloat16"),
     ],

@@ -144,6 +144,7 @@ def value_and_gradients(function, *args):
         (2, ("edges", True)),
         (2, ("edges", False)),
         (2, ("waves", True)),
+        (2, ("unrolled", True)),
         pytest.param(1, ("edges", False), marks=pytest.mark.slow),
         pytest.param(1, ("waves", True), marks=pytest.mark.slow),
         pytest.param(1, ("waves", False), marks=pytest.mark.slow),

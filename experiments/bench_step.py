@@ -16,6 +16,7 @@ STARTED = float(os.environ.get("DNAS_BENCH_STARTED", time.time()))  # when the p
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import tyro  # noqa: E402
 
@@ -160,10 +161,9 @@ def _term_seconds(case: Case, state: dnas.SearchState, repeats: int = 200) -> fl
 
 
 def _batches(case: Case, count: int):
-    keys = jax.random.split(jax.random.key(0), count)
+    random, labels = np.random.default_rng(0), np.arange(case.batch_size, dtype=np.int32) % 10
     shape = (case.batch_size, case.image_size, case.image_size, 3)
-    labels = jnp.arange(case.batch_size, dtype=jnp.int32) % 10
-    return [dnas.Batch(jax.random.normal(key, shape), labels) for key in keys]
+    return [jax.device_put(dnas.Batch(random.standard_normal(shape, np.float32), labels)) for _ in range(count)]
 
 
 def search_step(case: Case):

@@ -8,8 +8,9 @@ Inside a fence only `lax` is used: a `jnp` function that is itself jitted, such 
 the fence and become a call of its own, which nothing fuses with.
 """
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -100,6 +101,11 @@ def _pad(x: Array, sides: int, value: float = 0.0) -> Array:
     return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), (sides, sides, 0), (sides, sides, 0), (0, 0, 0)))
 
 
+def _total(arrays: Sequence[Array]) -> Array:
+    """The sum, with `lax` alone: tracing hundreds of taps with the operators of arrays takes several times as long."""
+    return functools.reduce(lax.add, arrays)
+
+
 def _out_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-size[0] // stride), -(-size[1] // stride)
 
@@ -114,7 +120,7 @@ def _dilate(g: Array, size: tuple[int, int], stride: int, value: float = 0.0) ->
 
 def _gated(x: Array, *gate: Array) -> Array:
     """x where the gate is positive, otherwise zero; without a gate all of x."""
-    return lax.select(gate[0] > 0, x, jnp.zeros_like(x)) if gate else x
+    return lax.select(lax.gt(gate[0], lax.full_like(gate[0], 0)), x, lax.full_like(x, 0)) if gate else x
 
 
 def _padded(x: Array, other: Array, *gate: Array, sides: int, **static) -> tuple[Array, Array]:
@@ -128,7 +134,11 @@ def _taps(padded: Array, kernel: Array, sides: int, stride: int, dilation: int, 
     side, kind = kernel.shape[0], wide(padded.dtype)
     views = _slices(padded, side, stride, dilation, size, sides - dilation * (side // 2))
     weights = kernel.astype(kind).reshape(side * side, -1)
-    return sum(view.astype(kind) * weight for view, weight in zip(views, weights, strict=True)).astype(padded.dtype)
+    taps = [
+        lax.mul(lax.convert_element_type(view, kind), lax.broadcast_in_dim(weights[number], view.shape, (3,)))
+        for number, view in enumerate(views)
+    ]
+    return lax.convert_element_type(_total(taps), padded.dtype)
 
 
 # One form that is linear in the image x, the kernel and a cotangent g of the output is behind all three functions: each has
@@ -154,10 +164,12 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
     if not on_cpu():
         return _kernel_gradient_of_rows(padded, g, side, stride, dilation, border)[:, :, None].astype(g.dtype)
     views = _slices(padded, side, stride, dilation, g.shape[1:3], border)
-    products = tuple(view.astype(kind) * g.astype(kind) for view in views)
-    zeros = tuple(jnp.zeros((), kind) for _ in products)
-    sums = lax.reduce(products, zeros, lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)), (0, 1, 2))
-    return lax.concatenate([row[None] for row in sums], 0).reshape(side, side, 1, -1).astype(g.dtype)
+    wider = lax.convert_element_type(g, kind)
+    products = tuple(lax.mul(lax.convert_element_type(view, kind), wider) for view in views)
+    zeros = (np.zeros((), kind),) * len(products)
+    sums = lax.reduce(products, zeros, lambda a, b: tuple(map(lax.add, a, b)), (0, 1, 2))
+    rows = lax.concatenate([lax.expand_dims(row, (0,)) for row in sums], 0)
+    return lax.convert_element_type(lax.reshape(rows, (side, side, 1, rows.shape[1])), g.dtype)
 
 
 def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
@@ -177,10 +189,20 @@ def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
     return jnp.einsum("rcvw,svw->rsc", jnp.stack(found), diagonals, precision="highest")
 
 
+def _smaller(x, *_, size, stride, **rest) -> tuple[int, ...]:
+    return x.shape[0], *_out_size(size, stride), x.shape[3]
+
+
+def _larger(g, *_, size, **rest) -> tuple[int, ...]:
+    return g.shape[0], *size, g.shape[3]
+
+
 _of_output, _of_input, _of_kernel = {}, {}, {}  # the transposes of
-_conv = multilinear(depthwise_forward, _of_output, prepare=_padded)
-_conv_input = multilinear(depthwise_input_gradient, _of_input)
-_conv_kernel = multilinear(depthwise_kernel_gradient, _of_kernel, prepare=_padded)
+_conv = multilinear(depthwise_forward, _of_output, _smaller, prepare=_padded)
+_conv_input = multilinear(depthwise_input_gradient, _of_input, _larger)
+_conv_kernel = multilinear(
+    depthwise_kernel_gradient, _of_kernel, lambda x, *_, side, **rest: (side, side, 1, x.shape[3]), prepare=_padded
+)
 _of_output |= {0: _conv_input, 1: lambda g, x, *gate, **static: _conv_kernel(x, g, *gate, **static)}
 _of_input |= {0: _conv, 1: _conv_kernel}
 _of_kernel |= {
@@ -218,7 +240,7 @@ def conv_forward(x, kernel):
     products = lax.dot(rows.reshape(-1, 3 * channels), matrix, preferred_element_type=wide(x.dtype))
     products = products.reshape(batch, height + 2, width, 3 * last)
     parts = [lax.slice(products, (0, i, 0, i * last), (batch, i + height, width, (i + 1) * last)) for i in range(3)]
-    return sum(parts).astype(x.dtype)
+    return _total(parts).astype(x.dtype)
 
 
 def conv_kernel_gradient(x, g):
@@ -244,8 +266,8 @@ def _row_taps(x: Array) -> Array:
 
 
 _of_dense, _of_dense_kernel = {}, {}
-_dense = multilinear(conv_forward, _of_dense)
-_dense_kernel = multilinear(conv_kernel_gradient, _of_dense_kernel)
+_dense = multilinear(conv_forward, _of_dense, lambda x, kernel: (*x.shape[:3], kernel.shape[3]))
+_dense_kernel = multilinear(conv_kernel_gradient, _of_dense_kernel, lambda x, g: (3, 3, x.shape[3], g.shape[3]))
 _of_dense |= {0: lambda g, kernel: _dense(g, _transposed(kernel)), 1: lambda g, x: _dense_kernel(x, g)}
 _of_dense_kernel |= {0: lambda k, g: _dense(g, _transposed(k)), 1: lambda k, x: _dense(x, k)}
 
@@ -276,11 +298,11 @@ def max_pool_winner(x, best, stride, window):
 
     A loop of its own that reads the maxima: XLA does not fuse one that carries the best and its number from tap to tap.
     """
-    no_tap = jnp.full(best.shape, 9, jnp.int8)
+    no_tap = lax.full(best.shape, 9, jnp.int8)
     winner = no_tap
     padded = _pad(x, (window - 1) // 2, -jnp.inf)
     for number, view in enumerate(_slices(padded, window, stride, 1, best.shape[1:3])):
-        winner = lax.min(winner, lax.select(view == best, jnp.full(best.shape, number, jnp.int8), no_tap))
+        winner = lax.min(winner, lax.select(lax.eq(view, best), lax.full(best.shape, number, jnp.int8), no_tap))
     return winner
 
 
@@ -290,19 +312,26 @@ def max_pool_gradient(g, winner, *, stride, size, window):
     g = _pad(_dilate(g, size, stride), before)
     winner = _pad(_dilate(winner, size, stride, 9), before, 9)  # gaps and padding hold no winner: 9 is no tap
     pairs = zip(_slices(winner, window, 1, 1, size), _slices(g, window, 1, 1, size), strict=True)
-    return sum(lax.select(tap == last - number, view, jnp.zeros_like(view)) for number, (tap, view) in enumerate(pairs))
+    zeros = lax.full_like(g, 0, shape=(g.shape[0], *size, g.shape[3]))
+    return _total([lax.select(_is(tap, last - number), view, zeros) for number, (tap, view) in enumerate(pairs)])
 
 
 def max_pool_pick(x, winner, *, stride, size, window):
     """Reads x [B, H, W, C] at the winners."""
     del size
     views = _slices(_pad(x, (window - 1) // 2), window, stride, 1, winner.shape[1:3])
-    return sum(lax.select(winner == number, view, jnp.zeros_like(view)) for number, view in enumerate(views))
+    zeros = lax.full_like(x, 0, shape=winner.shape)
+    return _total([lax.select(_is(winner, number), view, zeros) for number, view in enumerate(views)])
+
+
+def _is(taps: Array, number: int) -> Array:
+    return lax.eq(taps, lax.full_like(taps, number))
 
 
 _pool_forward, _pool_winner = fence(max_pool_forward), fence(max_pool_winner)
 _of_pick, _of_unpool = {}, {}
-_pick, _unpool = multilinear(max_pool_pick, _of_pick), multilinear(max_pool_gradient, _of_unpool)
+_pick = multilinear(max_pool_pick, _of_pick, lambda x, winner, **rest: winner.shape)
+_unpool = multilinear(max_pool_gradient, _of_unpool, _larger)
 _of_pick[0], _of_unpool[0] = _unpool, _pick
 
 
@@ -325,15 +354,18 @@ def _max_pool_jvp(stride, window, primals, tangents):
 
 def sum_pool_forward(x, *, stride, size):
     del size
-    return sum(_slices(_pad(x, 1), 3, stride, 1, _out_size(x.shape[1:3], stride)))
+    return _total(_slices(_pad(x, 1), 3, stride, 1, _out_size(x.shape[1:3], stride)))
 
 
 def sum_pool_gradient(g, *, stride, size):
-    return sum(_slices(_pad(_dilate(g, size, stride), 1), 3, 1, 1, size))
+    return _total(_slices(_pad(_dilate(g, size, stride), 1), 3, 1, 1, size))
 
 
 _of_sum_pool, _of_spread = {}, {}
-_sum_pool, _spread = multilinear(sum_pool_forward, _of_sum_pool), multilinear(sum_pool_gradient, _of_spread)
+_sum_pool, _spread = (
+    multilinear(sum_pool_forward, _of_sum_pool, _smaller),
+    multilinear(sum_pool_gradient, _of_spread, _larger),
+)
 _of_sum_pool[0], _of_spread[0] = _spread, _sum_pool
 
 

@@ -53,6 +53,7 @@ def _inlineable(whether: bool):
 def multilinear(
     function: Callable[..., Array],
     transposes: Mapping[int, Callable[..., Array]],
+    shape_of: Callable[..., tuple[int, ...]] | None = None,
     prepare: Callable[..., Sequence[Array]] = lambda *args, **static: args,
 ) -> Callable[..., Array]:
     """Returns the function, fenced, with derivatives of any order in forward and reverse mode, and under vmap.
@@ -62,6 +63,8 @@ def multilinear(
       transposes: for the place of each of these arguments (cotangent, *the other arguments, **static) -> the cotangent of
         this argument. In the other arguments it has no derivative. May be filled later: functions are often transposes of
         each other.
+      shape_of: (*arrays, **static) -> the shape of the result, which has the type of the first array. Where only shapes are
+        asked for, as by an initialisation, the function is then never traced. Unless given it is, to learn the shape.
       prepare: (*arrays, **static) -> what `function` is given instead; linear as well. It runs outside the fence, where XLA
         computes once what several functions prepare alike.
     """
@@ -81,8 +84,12 @@ def multilinear(
         # For each jax.vmap around, the innermost first, `axes` has whether each argument is mapped, over its first axis.
         return _mapped(partial(prepared, **static), axes)(*args)
 
-    def shape(*args, **params):
-        found = jax.eval_shape(partial(evaluate, **params), *(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args))
+    def shape(*args, axes, terms, **static):
+        if shape_of is not None:
+            return _shape_in_maps(partial(shape_of, **static), args, axes, terms)
+        found = jax.eval_shape(
+            partial(evaluate, axes=axes, terms=terms, **static), *(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args)
+        )
         return ShapedArray(found.shape, found.dtype)
 
     def derive(primals, tangents, *, axes, terms, **static):
@@ -129,6 +136,15 @@ def multilinear(
         return primitive.bind(*args, axes=(), terms=1, **static)
 
     return call
+
+
+def _shape_in_maps(shape_of: Callable, args: Sequence, axes: Sequence[Sequence[int | None]], terms: int) -> ShapedArray:
+    """The shape where each map, the innermost first, has taken the first axis of the arrays that it maps."""
+    shapes, around = [list(arg.shape) for arg in args], []
+    for level in reversed(axes):
+        around.append({shape.pop(0) for shape, place in zip(shapes, level, strict=True) if place is not None}.pop())
+    inner = shape_of(*(jax.ShapeDtypeStruct(tuple(shape), args[0].dtype) for shape in _split(shapes, terms)[0]))
+    return ShapedArray((*around, *inner), args[0].dtype)
 
 
 def _split(args: Sequence, terms: int) -> list[Sequence]:

@@ -18,6 +18,7 @@ import tyro
 from experiments import roofline
 from experiments.bench_step import Case
 from experiments.config import spell_out
+from experiments.process import set_up_process
 
 # What grows, and through which sizes; the first is what the others are compared with.
 GROWTH = {
@@ -55,6 +56,7 @@ class BenchCommand(Case):
 def main(args: list[str]) -> None:
     """Prints the tables and writes the file, after every measurement anew."""
     command = tyro.cli(BenchCommand, args=spell_out(BenchCommand, args), config=(tyro.conf.FlagConversionOff,))
+    set_up_process()  # as the steps have it: otherwise the roofline's bandwidth would be that of fresh pages
     try:
         _check(command)
         rows: dict[str, Any] = {"command": shlex.join(["python", "-m", "experiments.bench", *args])}

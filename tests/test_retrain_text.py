@@ -42,7 +42,7 @@ def whole():
     return train()
 
 
-@pytest.mark.parametrize("stop", [1, 13, 20])
+@pytest.mark.parametrize("stop", [1, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (13, 20))])
 def test_resumed_training_equals_the_uninterrupted_one(stop):
     part = train(max_steps=stop)
     assert int(part.state.step) == stop

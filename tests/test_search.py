@@ -89,6 +89,7 @@ def run_program(seed):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bits_in_two_processes():
     first = run_program(3)
     assert len(first) > 500

@@ -212,7 +212,7 @@ def test_params_of_fbnet_c_are_those_of_its_reproductions():
 SHAPES = [((28, 28, 1), 2), ((48, 64, 3), 7), ((96, 96, 3), 100), ((8, 8, 1), 10)]
 
 
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", ["fbnet", pytest.param("proxylessnas", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape, classes", SHAPES[:2], ids=str)
 def test_images_of_any_size_fit_the_network(name, shape, classes):
     space = FULL[name]

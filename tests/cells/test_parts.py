@@ -34,7 +34,7 @@ def sizes_of(space, own):
 
 
 # The stem of ImageNet is the same code for all spaces of a kind.
-OFTEN = {("small", name) for name in IMAGES} | {("imagenet", name) for name in ("nasbench201", "fbnet")}
+OFTEN = {("small", name) for name in IMAGES} | {("imagenet", name) for name in ("nasbench201",)}
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ print("hits", found[before:].count("/jax/compilation_cache/cache_hits"))
 
 
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs a second core")
+@pytest.mark.slow
 def test_a_retraining_finds_its_program_in_the_cache(tmp_path):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]

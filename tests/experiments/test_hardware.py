@@ -89,6 +89,7 @@ def test_mistakes_are_said_before_the_search(table_file, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
+@pytest.mark.slow
 def test_a_search_without_retraining_ends_within_its_target(table_file, tmp_path, capsys):
     cost = cost_of(made_up_table())
     ends = feasible_range(cost)
@@ -145,6 +146,7 @@ def test_every_penalty_grows_with_the_cost(penalty):
     assert values[1] > values[0]
 
 
+@pytest.mark.slow
 def test_frank_wolfe_stays_within_the_bound_in_a_search(tmp_path):
     target = 250_000
     flags = ["--space=nasbench201", "--relax=simplex", "--arch-optimizer=frank_wolfe", f"--target={target}macs", "--retrain=0"]
@@ -236,6 +238,7 @@ def test_a_search_that_ends_without_a_path_is_read_again_with_one(capsys):
     assert "no path" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_trained_network_is_written_as_onnx_and_checked(tmp_path):
     onnx = pytest.importorskip("onnx", reason="the extra dnas[export] is not installed")
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")

@@ -117,6 +117,7 @@ def test_a_trained_language_model_is_written_as_onnx_and_writes_on_from_a_state(
     assert np.isfinite(logits).all() and hidden.any()
 
 
+@pytest.mark.slow
 def test_a_text_that_has_changed_is_not_resumed(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("one two three four five.\n" * 60)

@@ -26,7 +26,7 @@ from dnas.data import (
 from dnas.genotype import Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Constraint
-from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
+from dnas.loop import Progress, StepMemory, check_steps, compile_step, print_epochs, print_memory, run_steps
 from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
 from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
@@ -360,7 +360,7 @@ def run_search(
         genotype = select(space, verdict.mix or mix)
         return state, {"mix": mix, "genotype": genotype, **verdict.metrics}, verdict.stop
 
-    state = jax.jit(search.init)(jax.random.key(seed))
+    state = compile_step(search.init, jax.random.key(seed))(jax.random.key(seed))
     select(space, _as_numpy(mix_of(state)))  # a selection that does not fit the space fails here and not after an epoch
     if rule is not None:
         nothing = {kind: np.zeros(rows.shape, np.float32) for kind, rows in state.candidates.items()}

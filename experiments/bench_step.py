@@ -180,7 +180,7 @@ def search_step(case: Case):
         constraint=_constraint(case, space),
     )
     train, valid = _batches(case, 2)
-    state = jax.jit(search.init)(jax.random.key(0))
+    state = compile_step(search.init, jax.random.key(0))(jax.random.key(0))
 
     def loss(weights, arch, batch, key):
         rows = {kind: relaxation.sample(key, arch[kind], spec, 0) for kind, spec in space.cells.items()}

@@ -1,5 +1,6 @@
 """What every command does first: the persistent compilation cache, and memory that is kept from step to step."""
 
+import gc
 import os
 import pathlib
 
@@ -12,6 +13,7 @@ def set_up_process() -> None:
     """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR if set and in the user's cache otherwise, and memory
     between steps. To be called before JAX computes anything."""
     keep_memory()
+    gc.freeze()  # what imports have made stays; collections need not look through it
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(home / "dnas" / "xla"))

@@ -5,7 +5,6 @@ the cache of a CPU. The backward pass runs each edge forward again instead of re
 faster than writing it to memory, and takes a tenth of the memory.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -85,7 +84,6 @@ def scan_edges(
     return _scan(run_edge, (tuple(links), width), remat, weights, mix, states, nodes, skip)
 
 
-@functools.cache  # the same function again, so that what it runs is traced once
 def _over_targets(run_edge: RunEdge) -> RunEdge:
     # x is mapped over no axis: what has no weights (ReLU, pooling, its norm) runs once a node, not once an edge.
     return jax.vmap(run_edge, (0, 0, None))
@@ -119,7 +117,6 @@ def _rows_or_zeros(array, rows):
     return jnp.where(kept, jnp.asarray(array)[np.maximum(rows, 0)], 0)
 
 
-@functools.cache
 def _run_unless(run_edge, width):
     def run(weights, row, x):
         skip, weights = weights

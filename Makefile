@@ -89,7 +89,7 @@ test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
 	$(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS:%=--ignore=%) $(PYTEST)
 
 test-slow-ci: $(INSTALLED_DEV)
-	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/test_export.py tests/test_search.py \
+	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/test_{export,search,loop}.py \
 	    tests/experiments/test_{digits,datasets,bench,spaces,study,table_command,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So

@@ -104,7 +104,7 @@ def test_relaxation_with_options_keeps_its_contract(relaxation):
 
 
 LONG = [name for name in SPACES if SPACES[name].num_cells > 20]  # tracing them takes seconds
-LONG += ["darts_without_none", "s2", "s3", "s4"]  # each is like one of the others
+LONG += ["darts_without_none", "sharp_darts", "s2", "s3", "s4"]  # each is like one of the others
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SPACES])

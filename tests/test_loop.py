@@ -236,6 +236,7 @@ def test_what_happens_between_epochs_may_change_the_state_and_end_the_run():
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+@pytest.mark.slow
 def test_a_process_that_keeps_memory_is_given_no_new_pages_for_what_it_has_freed():
     code = """
 import resource, sys, numpy

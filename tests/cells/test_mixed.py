@@ -140,7 +140,7 @@ def value_and_gradients(function, *args):
 @pytest.mark.parametrize(
     ("stride", "how"),
     [
-        (1, ("edges", True)),
+        pytest.param(1, ("edges", True), marks=pytest.mark.slow),
         (2, ("edges", True)),
         (2, ("edges", False)),
         (2, ("waves", True)),

@@ -110,7 +110,8 @@ def _compiler_options() -> dict[str, str]:
 def _giving_back_memory():
     """Gives back what glibc keeps of freed memory, before, after and in between: each thread of the compiler has its own."""
     trim, stop = _of_glibc("malloc_trim"), threading.Event()
-    if trim is None:
+    # In another thread compilation goes on beside steps, which would have to ask for their memory again.
+    if trim is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 

@@ -11,7 +11,7 @@ from dnas.loop import keep_memory
 
 def set_up_process() -> None:
     """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR if set and in the user's cache otherwise, and memory
-    between steps. To be called before JAX computes anything."""
+    between steps, and leaves what has been imported out of garbage collections. To be called before JAX computes anything."""
     keep_memory()
     gc.freeze()  # what imports have made stays; collections need not look through it
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))

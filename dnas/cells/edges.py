@@ -5,6 +5,7 @@ the cache of a CPU. The backward pass runs each edge forward again instead of re
 faster than writing it to memory, and takes a tenth of the memory.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array, PyTree
+from dnas.cells.backend import on_cpu
 from dnas.cells.multilinear import fence
 
 # (weights of the edge, its row of the mix [O], x [B, H, W, C]) -> y [B, h, w, C]
@@ -76,12 +78,29 @@ def scan_edges(
         skip = np.zeros(len(links), bool) if skip is None else skip
         return _scan_sampled(ops, tuple(links), weights, mix, states, nodes, skip)
     width = None
+    if waves or not on_cpu():
+        run_edge, weights = _in_one_array(run_edge, weights)
     if waves:
         run_edge = _over_targets(run_edge)
         links, width, (weights, mix), skip = _by_source(links, (weights, mix), skip)
     if skip is not None and not remat:
         run_edge, weights, skip = _run_unless(run_edge, width), (skip, weights), None
     return _scan(run_edge, (tuple(links), width), remat, weights, mix, states, nodes, skip)
+
+
+def _in_one_array(run_edge: RunEdge, weights: PyTree) -> tuple[RunEdge, PyTree]:
+    """The same with all weights of an edge in one array, [E, P] in place of many [E, ...]: on an accelerator reading each of
+    them, and writing its gradient, is a kernel, and those were a quarter of all kernels of a step."""
+    leaves, tree = jax.tree.flatten(weights)
+    if len(leaves) < 2 or len({leaf.dtype for leaf in leaves}) > 1:
+        return run_edge, weights
+    shapes = [leaf.shape[1:] for leaf in leaves]
+
+    def run(weights, row, x):
+        parts = lax.split(weights, [math.prod(shape) for shape in shapes])
+        return run_edge(tree.unflatten([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]), row, x)
+
+    return run, jnp.concatenate([jnp.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves], axis=1)
 
 
 def _over_targets(run_edge: RunEdge) -> RunEdge:

@@ -325,10 +325,14 @@ class Candidates(NamedTuple):
     sampled: bool
 
     def runner(self, channels: int, stride: int) -> RunEdge | OneOf:
-        """Returns what an edge runs, given a slice of what `stack` returns."""
+        """Returns what an edge runs, given a slice of what `stack` returns.
+
+        A sampled edge is `OneOf` its ops on a CPU only: on an accelerator the CPU has to be asked whether each of their loops
+        turns, and once where the mixed op switches between them.
+        """
         if not self.sets:
             op = self.all_ops(channels, stride)
-            if self.sampled:
+            if self.sampled and on_cpu():
                 return OneOf(tuple(self._alone(op, number) for number in range(len(op.ops))))
             return partial(_run_op, op)
 

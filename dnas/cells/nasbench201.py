@@ -6,6 +6,7 @@ What the paper leaves open is as in the released code of D-X-Y/AutoDL-Projects, 
 import functools
 
 from dnas.base import Array, PyTree
+from dnas.cells.backend import on_cpu
 from dnas.cells.mixed import ChosenCell, MixedCell, run_chain, weights_by_edge
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import BatchNorm, Norms, final_norms, no_norm, search_norms
@@ -27,7 +28,7 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
 
     Its `supernet` takes, besides what that of `darts_space` takes, `affine`: whether the norms of candidates have scale and
     shift. As in the benchmark they have none unless told otherwise, and convolutions a bias then; statistics are those of the
-    batch. `remat` is on unless told otherwise, but for a sampled path: there it costs a tenth of the time, and without it a
+    batch. `remat` is on unless told otherwise, but for a sampled path on a CPU: there it costs a tenth of the time, and without it a
     step of the published size at batch 16 needs 100 MB more. Its `network` has `norms`, `remat`, `scan` and `dtype` as that of
     DARTS; with `norms=search_norms` it equals the supernet at the one-hot mix. There is no auxiliary head and no other stem.
 
@@ -64,7 +65,7 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
     ) -> Supernet:
         schedule = checked_schedule(schedule, channels=channels, partial_channels=partial_channels, sampled=sampled)
         norms = _candidate_norms(affine)
-        remat = not sampled if remat is None else remat
+        remat = not (sampled and on_cpu()) if remat is None else remat
 
         def make_cell(layer):
             return MixedCell(spec, layer.channels, layer.stride, norms, partial_channels, sampled, schedule, remat, parent=None)

@@ -185,16 +185,33 @@ def test_waves_that_read_states_of_another_size_compute_what_edges_do():
     chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("partial_channels", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_the_supernet_of_an_accelerator_is_that_of_a_cpu_gradients_included(partial_channels):
-    space = SPACES["darts"]
+def soft_mix(spec):
+    return jax.nn.softmax(jnp.asarray(normal(2, len(spec.edges), len(spec.ops)), jnp.float32))
+
+
+def hard_mix(spec):
+    return jax.nn.one_hot(np.arange(len(spec.edges)) % len(spec.ops), len(spec.ops), dtype=jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("space", "mix", "sizes"),
+    [
+        ("darts", soft_mix, {"num_cells": 2}),
+        pytest.param("darts", soft_mix, {"num_cells": 2, "partial_channels": 2}, marks=pytest.mark.slow),
+        ("darts", hard_mix, {"num_cells": 2, "sampled": True}),
+        ("nasbench201", hard_mix, {"num_cells": 3, "sampled": True}),
+    ],
+    ids=["waves", "partial", "sampled", "chain"],
+)
+def test_the_supernet_of_an_accelerator_is_that_of_a_cpu_gradients_included(space, mix, sizes):
+    space = SPACES[space]
     images = jnp.asarray(normal(1, 4, 8, 8, 3), jnp.float32)
-    mix = {kind: jax.nn.softmax(jnp.asarray(normal(2, 14, 8), jnp.float32)) for kind in space.cells}
+    mix = {kind: mix(spec) for kind, spec in space.cells.items()}
     weights = None
 
     def gradients():
         nonlocal weights
-        supernet = space.supernet(channels=4, num_cells=2, num_classes=3, partial_channels=partial_channels)
+        supernet = space.supernet(channels=4, num_classes=3, **sizes)
         if weights is None:
             weights = jax.jit(supernet.init)(jax.random.key(0), images)
 

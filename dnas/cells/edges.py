@@ -95,12 +95,14 @@ def _in_one_array(run_edge: RunEdge, weights: PyTree) -> tuple[RunEdge, PyTree]:
     if len(leaves) < 2 or len({leaf.dtype for leaf in leaves}) > 1:
         return run_edge, weights
     shapes = [leaf.shape[1:] for leaf in leaves]
+    sizes = [math.prod(shape) for shape in shapes]
 
     def run(weights, row, x):
-        parts = lax.split(weights, [math.prod(shape) for shape in shapes])
+        parts = lax.split(weights, sizes)
         return run_edge(tree.unflatten([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]), row, x)
 
-    return run, jnp.concatenate([jnp.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves], axis=1)
+    rows = [jnp.asarray(leaf).reshape(len(leaf), size) for leaf, size in zip(leaves, sizes, strict=True)]
+    return run, jnp.concatenate(rows, axis=1)
 
 
 def _over_targets(run_edge: RunEdge) -> RunEdge:

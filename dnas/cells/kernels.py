@@ -352,26 +352,32 @@ def _max_pool_jvp(stride, window, primals, tangents):
     return best, _pick(tangent, winner, stride=stride, size=x.shape[1:3], window=window)
 
 
-def sum_pool_forward(x, *, stride, size):
-    del size
-    return _total(_slices(_pad(x, 1), 3, stride, 1, _out_size(x.shape[1:3], stride)))
+def mean_pool_forward(x, *, stride, size):
+    sums = _total(_slices(_pad(x, 1), 3, stride, 1, _out_size(size, stride)))
+    return lax.div(sums, _pixels_inside(size, stride, sums))
 
 
-def sum_pool_gradient(g, *, stride, size):
+def mean_pool_gradient(g, *, stride, size):
+    g = lax.div(g, _pixels_inside(size, stride, g))
     return _total(_slices(_pad(_dilate(g, size, stride), 1), 3, 1, 1, size))
 
 
-_of_sum_pool, _of_spread = {}, {}
-_sum_pool, _spread = (
-    multilinear(sum_pool_forward, _of_sum_pool, _smaller),
-    multilinear(sum_pool_gradient, _of_spread, _larger),
+def _pixels_inside(size: tuple[int, int], stride: int, like: Array) -> Array:
+    """How many pixels of an image of this size each 3x3 window holds, in the shape [B, h, w, C] of `like`."""
+    height, width = size
+    inside = np.pad(np.ones(size), 1)
+    count = sum(inside[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3))
+    return lax.broadcast_in_dim(np.asarray(count, like.dtype), like.shape, (1, 2))
+
+
+_of_mean_pool, _of_spread = {}, {}
+_mean_pool, _spread = (
+    multilinear(mean_pool_forward, _of_mean_pool, _smaller),
+    multilinear(mean_pool_gradient, _of_spread, _larger),
 )
-_of_sum_pool[0], _of_spread[0] = _spread, _sum_pool
+_of_mean_pool[0], _of_spread[0] = _spread, _mean_pool
 
 
 def avg_pool(x: Array, stride: int = 1) -> Array:
     """Returns the 3x3 means [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C], each over the pixels inside the image."""
-    height, width = x.shape[1:3]
-    inside = np.pad(np.ones((height, width)), 1)
-    count = sum(inside[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3))
-    return _sum_pool(x, stride=stride, size=(height, width)) / jnp.asarray(count[..., None], x.dtype)
+    return _mean_pool(x, stride=stride, size=x.shape[1:3])

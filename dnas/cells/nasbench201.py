@@ -28,9 +28,10 @@ def nasbench201_space(*, name: str = "nasbench201", ops: tuple[str, ...] = NASBE
 
     Its `supernet` takes, besides what that of `darts_space` takes, `affine`: whether the norms of candidates have scale and
     shift. As in the benchmark they have none unless told otherwise, and convolutions a bias then; statistics are those of the
-    batch. `remat` is on unless told otherwise, but for a sampled path on a CPU: there it costs a tenth of the time, and without it a
-    step of the published size at batch 16 needs 100 MB more. Its `network` has `norms`, `remat`, `scan` and `dtype` as that of
-    DARTS; with `norms=search_norms` it equals the supernet at the one-hot mix. There is no auxiliary head and no other stem.
+    batch. `remat` is on unless told otherwise, but for a sampled path on a CPU: there it costs a tenth of the time, and without
+    it a step of the published size at batch 16 needs 100 MB more. Its `network` has `norms`, `remat`, `scan` and `dtype` as
+    that of DARTS; with `norms=search_norms` it equals the supernet at the one-hot mix. There is no auxiliary head and no other
+    stem.
 
     Args:
       name: the name that genotypes of the space carry; give a variant its own.

@@ -98,35 +98,7 @@ class _Strided(NamedTuple):
         return self.x[:, row::down, column::right]
 
 
-class _SumPool(NamedTuple):
-    """The sum over 3x3 positions, not computed yet; divided by how many there are, it is the pooling that libraries know."""
-
-    x: Array
-    stride: int
-
-    def value(self) -> Array:
-        inside = _sums(np.ones(self.x.shape[1:3]), self.stride)[..., None]
-        return self._mean() * np.asarray(inside, self.x.dtype)
-
-    def over(self, counts: np.ndarray) -> Array:
-        """Returns the sums divided by `counts`, broadcast over images and channels."""
-        inside = _sums(np.ones(self.x.shape[1:3]), self.stride)[..., None]
-        if np.array_equal(np.squeeze(counts), np.squeeze(inside)):
-            return self._mean()
-        return self.value() / np.asarray(counts, self.x.dtype)
-
-    def _mean(self) -> Array:
-        means = nn.avg_pool(self.x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False)
-        return _every(self.stride, means)
-
-
-def _sums(x: np.ndarray, stride: int) -> np.ndarray:
-    padded = np.pad(x, 1)
-    sums = sum(padded[row : row + len(x), column : column + x.shape[1]] for row in range(3) for column in range(3))
-    return sums[::stride, ::stride]
-
-
-_LATER = (_Affine, _Strided, _SumPool)
+_LATER = (_Affine, _Strided)
 
 
 def _computed(value):
@@ -201,8 +173,6 @@ def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
             return [kept]
     if name == "dot_general" and isinstance(inputs[0], _Strided):
         return [_product(*inputs, out=out, **equation.params)]
-    if name == "div" and isinstance(inputs[0], _SumPool) and _is_known(inputs[1]):
-        return [inputs[0].over(np.asarray(inputs[1]))]
     if name == "concatenate" and all(isinstance(x, _Affine) for x in inputs) and equation.params["dimension"] == out.ndim - 1:
         return [_side_by_side(inputs)]
     if name in ("add", "sub", "mul") and (changed := _scaled_or_shifted(name, *inputs, out)) is not None:
@@ -335,6 +305,11 @@ def _max_pool(x: Array, *, out, **rest) -> Array:
     return _every(-(-size // smaller), nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME"))
 
 
+def _mean_pool(x: Array, *, stride: int, **rest) -> Array:
+    del rest
+    return _every(stride, nn.avg_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False))
+
+
 def _every(stride: int, x: Array) -> Array:
     """Every `stride`-th position. jax2onnx knows no padding but SAME, which pads strided windows on one side only."""
     return x if stride == 1 else x[:, ::stride, ::stride]
@@ -348,5 +323,5 @@ _RULES = {
     "dot_general": _product,
     "max_pool_forward": _max_pool,
     "relu": lambda x, **rest: nn.relu(x),
-    "sum_pool_forward": lambda x, *, stride, **rest: _SumPool(x, stride),
+    "mean_pool_forward": _mean_pool,
 }

@@ -14,7 +14,7 @@ INSTALLED_EXPORT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-export)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
 # Variables of the command line other than the Makefile's own become flags.
-OWN := SHELL PARALLEL OPTIMISED COMMANDS PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
+OWN := SHELL PARALLEL OPTIMISED COMMANDS MEASURING PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
 GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
 FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\'',$($(v)))')$(if $(HELP), --help)
 
@@ -83,16 +83,18 @@ test: $(INSTALLED_DEV)  ## run the tests (minutes)
 # Whole commands run optimised programs, as users do; the others are compilation, see tests/conftest.py.
 OPTIMISED := XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true"
 COMMANDS := tests/experiments tests/test_readme.py
+# What measures the machine runs alone: beside another process a small network may seem to cost nothing.
+MEASURING := tests/experiments/test_table_command.py
 
 test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
-	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS) $(PYTEST)
+	$(OPTIMISED) $(BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
+	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS) --ignore=$(MEASURING) $(PYTEST)
 	$(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS:%=--ignore=%) $(PYTEST)
 
-# What measures the machine runs alone: beside another process a small network may seem to cost nothing.
 test-slow-ci: $(INSTALLED_DEV)
-	$(OPTIMISED) $(BIN)python -m pytest -m slow tests/experiments/test_{table_command,fit_command}.py $(PYTEST)
+	$(OPTIMISED) $(BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
 	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/test_{export,search,loop}.py \
-	    tests/experiments/test_{digits,datasets,bench,spaces,study,notebooks,hardware,ahead,text_job}.py $(PYTEST)
+	    tests/experiments/test_{digits,datasets,bench,spaces,study,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
 # every test runs, but on one case each, and all ops, relaxations, spaces, optimisers and selections go through their contracts.

@@ -65,7 +65,7 @@ class Case:
     """How the edges of a cell run, edges or waves; the default depends on the device."""
     remat: bool | None = None
     """Compute again for the gradient instead of keeping; unless told otherwise search has it, but for sampled paths of
-    NAS-Bench-201, and evaluation has not."""
+    NAS-Bench-201 on a CPU, and evaluation has not."""
     scan: bool = False
     """Run alike cells of the final network in one loop."""
     dtype: Literal["float32", "bfloat16"] = "float32"

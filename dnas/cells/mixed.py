@@ -202,7 +202,7 @@ class MixedCell(nn.Module):
         leave a node as one op with one more axis: fewer and larger kernels. Edges with different candidates run one by one
         either way. "unrolled" writes out each edge with its own candidates, without a loop: what counts are read from.
       remat: compute what an edge computed on the way again for the gradient and keep nothing of it. It saves memory, and on a
-        CPU time. A sampled path without it keeps one array an edge, what its last norm is applied to.
+        CPU time. A sampled path without it keeps one array an edge on a CPU, what its last norm is applied to.
     """
 
     spec: CellSpec

@@ -1,6 +1,8 @@
 """How many steps a call makes has no influence on anything but the time it takes."""
 
 import ctypes
+import os
+import re
 import subprocess
 import sys
 
@@ -253,3 +255,39 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         for how in ("keep", "not")
     ]
     assert faults[0] < 100 and faults[0] < faults[1] / 10
+
+
+def run_with_flags(code, flags):
+    settings = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=settings).stdout
+
+
+def test_loops_over_16_channels_are_vectorised(tmp_path):
+    code = """
+from dnas.loop import vectorize_loops
+vectorize_loops()
+import jax, jax.numpy as jnp
+jax.jit(lambda x: jnp.maximum(x, 0.0) * 1.25).lower(jnp.ones((16, 32, 32, 16))).compile()
+"""
+    asked_for = " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""  # of what older versions write anyway
+    run_with_flags(code, f"--xla_dump_to={tmp_path}{asked_for}")
+    (program,) = tmp_path.glob("*lambda*ir-with-opt.ll")
+    products = re.findall(r"fmul (?:\w+ )*(float|<\d+ x float>) %", program.read_text())
+    assert products and "float" not in products
+
+
+def test_options_of_the_compiler_stay_as_they_are_where_others_may_want_them():
+    code = """
+import os
+import jax
+from dnas.loop import vectorize_loops
+for platforms, flags in (("cpu", ""), ("cpu", "--a=b"), ("cuda,cpu", "--a=b"), ("cpu", "--xla_backend_extra_options=--c")):
+    jax.config.update("jax_platforms", platforms)
+    os.environ["XLA_FLAGS"] = flags
+    vectorize_loops()
+    vectorize_loops()
+    print(os.environ["XLA_FLAGS"])
+"""
+    option = "--xla_backend_extra_options=--unroll-full-max-count=4"
+    expected = [option, f"--a=b {option}", "--a=b", "--xla_backend_extra_options=--c"]
+    assert run_with_flags(code, "").splitlines() == expected

@@ -233,22 +233,22 @@ def depthwise_conv(
 
 
 def conv_forward(x, kernel):
-    # Products with three taps of a row at a time: three for each row of the padded image, of which shifted sums are the result.
+    # Products with three taps of a row at a time, three for each row of the image, of which shifted sums are the result. A row
+    # of zeros above and below need not be multiplied.
     batch, height, width, channels = x.shape
-    rows, last = _row_taps(x), kernel.shape[-1]
+    last = kernel.shape[-1]
     matrix = lax.transpose(kernel, (1, 2, 0, 3)).reshape(3 * channels, 3 * last)
-    products = lax.dot(rows.reshape(-1, 3 * channels), matrix, preferred_element_type=wide(x.dtype))
-    products = products.reshape(batch, height + 2, width, 3 * last)
-    parts = [lax.slice(products, (0, i, 0, i * last), (batch, i + height, width, (i + 1) * last)) for i in range(3)]
-    return _total(parts).astype(x.dtype)
+    products = lax.dot(_row_taps(x).reshape(-1, 3 * channels), matrix, preferred_element_type=wide(x.dtype))
+    products = products.reshape(batch, height, width, 3 * last)
+    parts = [lax.slice_in_dim(products, i * last, (i + 1) * last, axis=3) for i in range(3)]
+    return _total([_moved(part, 1 - i) for i, part in enumerate(parts)]).astype(x.dtype)
 
 
 def conv_kernel_gradient(x, g):
     # One product of the three taps of a row with the gradient at three rows has all nine taps; three narrow products, one a
     # row, take up to twice as long.
     channels, last = x.shape[-1], g.shape[-1]
-    none = jnp.zeros((), g.dtype)
-    rows = lax.concatenate([lax.pad(g, none, ((0, 0, 0), (i, 2 - i, 0), (0, 0, 0), (0, 0, 0))) for i in range(3)], 3)
+    rows = lax.concatenate([_moved(g, i - 1) for i in range(3)], 3)
     found = lax.dot_general(
         _row_taps(x).reshape(-1, 3 * channels),
         rows.reshape(-1, 3 * last),
@@ -258,11 +258,16 @@ def conv_kernel_gradient(x, g):
     return lax.transpose(found.reshape(3, channels, 3, last), (2, 0, 1, 3)).astype(x.dtype)
 
 
+def _moved(x: Array, rows: int) -> Array:
+    """x [B, H, W, C] moved down by so many rows, zeros behind it."""
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (rows, -rows, 0), (0, 0, 0), (0, 0, 0))) if rows else x
+
+
 def _row_taps(x: Array) -> Array:
-    """[B, H + 2, W, 3C]: of each row of the padded image the pixel to the left, the pixel itself and the one to the right."""
+    """[B, H, W, 3C]: of each row of the image the pixel to the left, the pixel itself and the one to the right."""
     batch, height, width, channels = x.shape
-    padded = _pad(x, 1)
-    return lax.concatenate([lax.slice(padded, (0, 0, j, 0), (batch, height + 2, j + width, channels)) for j in range(3)], 3)
+    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, 0, 0), (1, 1, 0), (0, 0, 0)))
+    return lax.concatenate([lax.slice(padded, (0, 0, j, 0), (batch, height, j + width, channels)) for j in range(3)], 3)
 
 
 _of_dense, _of_dense_kernel = {}, {}

@@ -317,6 +317,6 @@ _taken = fence(_read)
 
 
 def _add(buffer, place, y, width=None):
-    if width is not None:
-        return lax.dynamic_update_slice_in_dim(buffer, _read(buffer, place, width) + y, place, 0)
-    return lax.dynamic_update_index_in_dim(buffer, _read(buffer, place) + y, place, 0)
+    # Added as the slice that it is: with its first axis taken off, XLA would copy it out of the buffer before it adds.
+    y = y if width is not None else y[None]
+    return lax.dynamic_update_slice_in_dim(buffer, _read(buffer, place, len(y)) + y, place, 0)

@@ -174,19 +174,19 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
 
 def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
     # On a GPU one reduction of all taps writes the products first, and one a tap is 13 kernels that read everything. Here one
-    # product of matrices for each row of taps multiplies all columns of x and g; the sums along its diagonals are the taps.
-    (batch, height, width, _), columns, channels = g.shape, *padded.shape[2:]
-    found = []
+    # product of matrices multiplies all columns of x, for each row of taps, and of g; sums along its diagonals are the taps.
+    (batch, height, width, channels), columns = g.shape, padded.shape[2]
+    rows = []
     for row in range(side):
         first = border + row * dilation
-        rows = lax.slice(
-            padded, (0, first, 0, 0), (batch, first + (height - 1) * stride + 1, columns, channels), (1, stride, 1, 1)
-        )
-        dimensions = ((0, 1), (0, 1)), ((3,), (3,))
-        found.append(lax.dot_general(rows, g, dimensions, precision="highest", preferred_element_type=wide(g.dtype)))
+        last = (batch, first + (height - 1) * stride + 1, columns, channels)
+        rows.append(lax.slice(padded, (0, first, 0, 0), last, (1, stride, 1, 1)))
+    dimensions = ((0, 1), (0, 1)), ((3,), (3,))
+    x = lax.concatenate(rows, 2)
+    found = lax.dot_general(x, g, dimensions, precision="highest", preferred_element_type=wide(g.dtype))
     places = border + dilation * np.arange(side)[:, None] + stride * np.arange(width)  # the column that a tap reads
     diagonals = jnp.asarray(places[:, None] == np.arange(columns)[:, None], wide(g.dtype))  # [side, columns, width]
-    return jnp.einsum("rcvw,svw->rsc", jnp.stack(found), diagonals, precision="highest")
+    return jnp.einsum("crvw,svw->rsc", found.reshape(channels, side, columns, width), diagonals, precision="highest")
 
 
 def _smaller(x, *_, size, stride, **rest) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from dnas.cells.edges import OneOf, Op, RunEdge, scan_edges
 from dnas.cells.kernels import max_pool
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
 from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero, edge_numbers
+from dnas.cells.separable import runs_together, separable_sum
 from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
 
@@ -134,6 +135,7 @@ class MixedOp(nn.Module):
         rule, by the edge's weight where edges have weights, and by zero where an edge has been dropped.
       sampled: run only the op that has the largest weight, as GDAS does, https://arxiv.org/abs/1910.04465: for a mix of
         one-hot rows, whose value it equals. Gradients reach that op and its entry of the mix; the others are zero.
+      together: run separable convolutions as one, see `separable_sum`; it changes no value, but the kernels that run.
     """
 
     ops: tuple[str, ...]
@@ -142,6 +144,7 @@ class MixedOp(nn.Module):
     norms: Norms
     partial_channels: int = 1
     sampled: bool = False
+    together: bool = False
 
     @nn.compact
     def __call__(self, x: Array, mix: Array) -> Array:
@@ -159,14 +162,30 @@ class MixedOp(nn.Module):
             kept = [number for number, op in enumerate(candidates) if not isinstance(op, Zero)]
             if not kept:
                 return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
-            y = _mixed(mix[np.asarray(kept)], [candidates[number](part) for number in kept])
+            y = self._sum(candidates, kept, part, mix)
         return _beside(y, mix, x, self.stride, self.partial_channels)
+
+    def _sum(self, candidates: Sequence[nn.Module], kept: Sequence[int], x: Array, mix: Array) -> Array:
+        norms, terms = self._norms, []
+        if self.together and mix.ndim == 1 and not self.is_initializing():
+            alike = [number for number in kept if runs_together(candidates[number], norms)]
+            if len(alike) > 1:
+                ops, weights = [candidates[number] for number in alike], nn.meta.unbox(self.variables["params"])
+                own = [weights[self.ops[number]] for number in alike]
+                terms.append(separable_sum(mix[np.asarray(alike)], ops, own, x, norms.conv().eps))
+                kept = [number for number in kept if number not in alike]
+        if kept:
+            terms.append(_mixed(mix[np.asarray(kept)], [candidates[number](x) for number in kept]))
+        return sum(terms[1:], terms[0])
+
+    @property
+    def _norms(self) -> Norms:
+        return self.norms._replace(mixed=not self.sampled)
 
     def _candidates(self, channels: int, name: bool) -> list[nn.Module]:
         sizes = dict(channels=channels, stride=self.stride)
         if name:
-            norms = self.norms._replace(mixed=not self.sampled)
-            return [OPS[op](**sizes, norms=norms, name=op) for op in self.ops]
+            return [OPS[op](**sizes, norms=self._norms, name=op) for op in self.ops]
         return [OPS[op](**sizes, norms=self.norms).clone(parent=None) for op in self.ops]
 
     def _sample(self, channels: int, mix: Array, x: Array) -> Array:
@@ -383,7 +402,8 @@ class Candidates(NamedTuple):
 
     def all_ops(self, channels: int, stride: int) -> "MixedOp":
         """The mixed op that an edge with all candidates runs."""
-        return MixedOp(self.specs[0].ops, channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
+        sizes = self.specs[0].ops, channels, stride, self.norms, self.partial_channels, self.sampled
+        return MixedOp(*sizes, together=not (self.sampled or on_cpu()), parent=None)
 
     @property
     def sets(self) -> tuple[tuple[str, ...], ...]:

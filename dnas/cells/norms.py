@@ -149,6 +149,29 @@ def _mixed_norm_sum_bwd(eps, saved, g):
 mixed_norm_sum.defvjp(_mixed_norm_sum_fwd, _mixed_norm_sum_bwd)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def stacked_norm_sum(weights: Array, x: Array, eps: float) -> Array:
+    """Returns `mixed_norm_sum` of arrays that are one, x [N, B, H, W, C], with the same norm each: the sums of all are one."""
+    return _stacked_norm_sum_fwd(weights, x, eps)[0]
+
+
+def _stacked_norm_sum_fwd(weights, x, eps):
+    mean, rate = jax.vmap(partial(norm_moments, eps=eps))(x)
+    y = mixed_norms(list(weights), list(rate), list(rate * mean), *x)
+    return y, (weights, x, mean, rate)
+
+
+def _stacked_norm_sum_bwd(eps, saved, g):
+    del eps
+    weights, x, mean, rate = saved
+    g_mean = channel_sum(g) / (g.size // g.shape[-1])
+    of_x, of_weights = jax.vmap(mixed_norm_gradient, (0, 0, 0, 0, None, None))(x, mean, rate, weights, g, g_mean)
+    return of_weights.astype(weights.dtype), of_x
+
+
+stacked_norm_sum.defvjp(_stacked_norm_sum_fwd, _stacked_norm_sum_bwd)
+
+
 class BatchNorm(nn.Module):
     """Normalises each channel over the batch, height and width.
 

@@ -147,6 +147,9 @@ class Pool(nn.Module):
 class SepConv(nn.Module):
     """ReLU, depthwise, pointwise, norm, twice; the stride is in the first half."""
 
+    dilation = 1  # of the first half
+    twice = True
+
     channels: int
     stride: int
     norms: Norms
@@ -162,6 +165,9 @@ class SepConv(nn.Module):
 
 class DilConv(nn.Module):
     """ReLU, depthwise with dilation 2, pointwise, norm."""
+
+    dilation = 2
+    twice = False
 
     channels: int
     stride: int

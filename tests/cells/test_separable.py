@@ -1,0 +1,96 @@
+"""Separable convolutions that run as one: the same as one by one, in fewer products and sums."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dnas.cells import final_norms, search_norms
+from dnas.cells.mixed import MixedOp
+
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
+CASES = {
+    "darts": ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+    "interleaved": ("dil_conv_3x3", "sep_conv_3x3", "dil_conv_5x5", "nor_conv_1x1", "sep_conv_5x5"),
+    "twice": ("sep_conv_5x5", "sep_conv_3x3"),
+    "once": ("dil_conv_3x3", "dil_conv_5x5"),
+    "alone": ("skip_connect", "sep_conv_3x3"),
+}
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
+
+
+def filled(op, x):
+    """Variables with every array drawn, in float32 or, where that is enabled, float64."""
+    variables = jax.tree.map(jnp.asarray, op.init(jax.random.key(0), x, jnp.zeros(len(op.ops))))
+    leaves, tree = jax.tree.flatten(variables)
+    return tree.unflatten([jax.random.normal(jax.random.key(n), leaf.shape, x.dtype) for n, leaf in enumerate(leaves, 10)])
+
+
+def pair(ops, stride, norms=None, **kwargs):
+    return [MixedOp(ops, 4, stride, norms or search_norms(), together=one, **kwargs) for one in (False, True)]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_together_is_one_by_one_to_second_order(case, stride):
+    with enable_x64(True):
+        x, mix = normal(1, 3, 6, 4, 4), normal(2, len(CASES[case]))
+        ops = pair(CASES[case], stride)
+        weights = filled(ops[0], x)["params"]
+
+        def all_of(op):
+            def first(weights, mix, x):
+                return jax.grad(lambda *args: jnp.sin(op.apply({"params": args[0]}, args[2], args[1])).sum(), (0, 1, 2))(
+                    weights, mix, x
+                )
+
+            directions = jax.tree.map(lambda array: normal(3, *array.shape), (weights, mix, x))
+            return op.apply({"params": weights}, x, mix), *jax.jvp(first, (weights, mix, x), directions)
+
+        chex.assert_trees_all_close(*(jax.jit(all_of, static_argnums=0)(op) for op in ops), rtol=1e-8, atol=1e-8)
+
+
+def products(op, x, weights, mix):
+    """How many products with 1x1 kernels there are: those whose results are images, or stacks of them."""
+
+    def count(jaxpr):
+        inner = [getattr(value, "jaxpr", value) for equation in jaxpr.eqns for value in equation.params.values()]
+        own = [e for e in jaxpr.eqns if e.primitive.name == "dot_general" and e.outvars[0].aval.ndim >= x.ndim]
+        return len(own) + sum(count(one) for one in inner if hasattr(one, "eqns"))
+
+    return count(jax.make_jaxpr(lambda *args: op.apply({"params": args[0]}, args[1], args[2]))(weights, x, mix).jaxpr)
+
+
+def test_their_products_are_one_for_each_half_and_under_a_map_over_edges_as_well():
+    x, mix = jax.random.normal(jax.random.key(1), (2, 4, 4, 4)), jnp.ones(7)
+    apart, together = pair(CASES["darts"], 1)
+    weights = filled(apart, x)["params"]
+    assert (products(apart, x, weights, mix), products(together, x, weights, mix)) == (6, 2)
+    edges = jax.tree.map(lambda array: jnp.stack([array] * 3), weights)
+
+    def of_edges(op):
+        return jax.vmap(lambda weights: op.apply({"params": weights}, x, mix))(edges)
+
+    chex.assert_trees_all_close(of_edges(apart), of_edges(together), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kwargs", [{"partial_channels": 2}, {"norms": final_norms(True)}], ids=["partial", "norms"])
+def test_partial_channels_and_norms_with_state_are_as_one_by_one(kwargs):
+    x, mix = jax.random.normal(jax.random.key(1), (3, 4, 4, 4)), jnp.arange(7.0)
+    apart, together = pair(CASES["darts"], 1, **kwargs)
+    variables = filled(apart, x)
+    found = [op.apply(variables, x, mix, mutable=["batch_stats"])[0] for op in (apart, together)]
+    chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mix_for_each_sample_is_as_one_by_one():
+    x, mix = jax.random.normal(jax.random.key(1), (3, 4, 4, 4)), jax.random.normal(jax.random.key(3), (7, 3))
+    apart, together = pair(CASES["darts"], 1)
+    chex.assert_trees_all_close(*(op.apply(filled(apart, x), x, mix) for op in (apart, together)), rtol=1e-5, atol=1e-5)

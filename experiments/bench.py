@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import tyro
 
 from experiments import roofline
 from experiments.bench_step import Case
+from experiments.bench_turns import Program, describe, take_turns, wait_for
 from experiments.config import spell_out
 from experiments.process import set_up_process
 
@@ -29,6 +30,7 @@ GROWTH = {
     "nodes": (2, 3, 4),
 }
 EDGES = {2: 5, 3: 9, 4: 14}  # by nodes
+CASES = get_args(get_type_hints(Case)["case"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,12 @@ class BenchCommand(Case):
     in_turn: int = 0
     """So many steps of each one by one in turn, both programs staying, in place of whole runs: a machine whose speed changes
     favours neither. For a peer that has --turns, as experiments/peers/torch_search_step.py and experiments.bench_step do."""
+    at_once: str = ""
+    """Cases, with commas between, in place of CASE: the programs of all and of their peers start at once, and take turns when
+    all are ready, a case after the other. On a machine of many cores a table takes as long as one of them takes to compile.
+    {case} in PEER is the case."""
+    patience: float = 600.0
+    """Seconds after which AT_ONCE leaves out what is not ready."""
     roofline: bool = False
     """Measure what the machine can do, and compare the step with it."""
 
@@ -77,6 +85,12 @@ def _check(command: BenchCommand) -> None:
         raise ValueError(f"ops is 1 to 8 and nodes 2 to 4, got ops={command.ops} and nodes={command.nodes}")
     if command.in_turn < 0 or (command.in_turn and not command.peer):
         raise ValueError(f"in_turn is a number of steps, 1 or more, beside those of a PEER; got {command.in_turn}")
+    if unknown := set(_names(command.at_once)) - set(CASES):
+        raise ValueError(f"{', '.join(sorted(unknown))} cannot be timed; choose from: {', '.join(CASES)}")
+    if command.at_once and (not command.in_turn or command.grow or command.roofline):
+        raise ValueError(
+            "AT_ONCE takes turns with a PEER and does nothing else: give IN_TURN=10, and neither GROW nor ROOFLINE"
+        )
     if command.rounds < 1 or command.steps < 1:
         raise ValueError(f"rounds and steps are 1 or more, got rounds={command.rounds} and steps={command.steps}")
     if command.json and not command.json.parent.is_dir():
@@ -86,11 +100,18 @@ def _check(command: BenchCommand) -> None:
 def _grown(command: BenchCommand) -> list[str]:
     if command.grow == "all":
         return list(GROWTH)
-    return [name.strip().replace("-", "_") for name in command.grow.split(",") if name.strip()]
+    return [name.replace("-", "_") for name in _names(command.grow)]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _measurements(command: BenchCommand):
     case = Case(**{field.name: getattr(command, field.name) for field in dataclasses.fields(Case)} | {"turns": False})
+    if command.at_once:
+        yield from _at_once(case, command)
+        return
     with tempfile.TemporaryDirectory() as cache:
         # An empty cache first: what a user meets on a new machine. Then the same again.
         cold = run_case(dataclasses.replace(case, apart=False), cache)
@@ -164,50 +185,42 @@ def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
 
 
 def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
-    commands = [
-        _program(dataclasses.replace(case, apart=False, turns=True), cache),
-        ([*shlex.split(command.peer), "--turns"], None),
-    ]
-    with tempfile.TemporaryFile("w+") as said, contextlib.ExitStack() as stack:
-
-        def answer(program: subprocess.Popen) -> str:
-            line = program.stdout.readline()
-            if not line:
-                said.seek(0)
-                raise ValueError(f"`{shlex.join(program.args)}` ended before its turn; it said:\n{said.read()[-2000:]}")
-            return line.strip()
-
+    with contextlib.ExitStack() as stack:
         programs = []
-        for words, environment in commands:  # one after the other: both would take twice as long to compile
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
-            program = stack.enter_context(subprocess.Popen(words, env=environment, text=True, bufsize=1, **pipes))
-            stack.callback(program.kill)
-            programs.append(program)
-            while answer(program) != "ready":
-                pass
+        for words, environment in _pair(case, command, cache):  # one after the other: both would take twice as long to compile
+            programs.append(Program(words, environment, stack))
+            programs[-1].wait()
+        found = take_turns(*programs, command.in_turn)
+    print(f"\n{command.in_turn} steps of each in turn with: {command.peer}", *describe(found), sep="\n")
+    return found
+
+
+def _pair(case: Case, command: BenchCommand, cache: str) -> list[tuple[list[str], dict[str, str] | None]]:
+    ours = _program(dataclasses.replace(case, apart=False, turns=True), cache)
+    return [ours, ([*shlex.split(command.peer.replace("{case}", case.case)), "--turns"], None)]
+
+
+def _at_once(case: Case, command: BenchCommand):
+    """Yields (case, what `take_turns` found) of each case that is ready in time, with its peer."""
+    cases = [dataclasses.replace(case, case=name) for name in _names(command.at_once)]
+    with contextlib.ExitStack() as stack:
         pairs = []
-        for _ in range(command.in_turn):
-            for program in programs:
-                program.stdin.write("\n")
-                pairs.append(float(answer(program)))
-        ours, theirs = pairs[::2], pairs[1::2]
-        for program in programs:
-            program.stdin.close()
-        ends = [json.loads(program.stdout.read().strip().splitlines()[-1]) for program in programs]
-    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    result = {"ours": ends[0] | {"seconds": ours}, "theirs": ends[1] | {"seconds": theirs}, "ratios": ratios}
-    result |= {"times_as_fast": statistics.median(ratios), "memory_ratio": ends[0]["peak_mb"] / ends[1]["peak_mb"]}
-    result["together"] = sum(theirs) / sum(ours)  # where each step draws its own path, pairs compare different paths
-    medians = [statistics.median(seconds) for seconds in (ours, theirs)]
-    peaks = [end["peak_mb"] for end in ends]
-    print(f"\n{command.in_turn} steps of each in turn with: {command.peer}")
-    print(f"ours {medians[0]:.3f} s, peer {medians[1]:.3f} s")
-    print(
-        f"a step is {result['times_as_fast']:.2f} times as fast as the one beside it ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
-    print(f"all steps together are {result['together']:.2f} times as fast")
-    print(f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB, {peaks[1]:.0f} MB)")
-    return result
+        for number, own in enumerate(cases):
+            cache = stack.enter_context(tempfile.TemporaryDirectory())  # an empty one each
+            (words, environment), peer = _pair(own, command, cache)
+            environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the first would take the memory of all
+            pairs.append([Program(words, environment, stack), Program(*peer, stack)])
+            print(f"{number + 1}. {own.case}: started", flush=True)
+        why = iter(wait_for([program for pair in pairs for program in pair], command.patience))
+        for own, pair in zip(cases, pairs, strict=True):
+            if missing := [reason for reason in (next(why), next(why)) if reason]:
+                print(f"\n{own.case} is left out: {missing[0]}", flush=True)
+                continue
+            found = take_turns(*pair, command.in_turn)
+            row = found["ours"]
+            print(f"\n{own.case}: {command.in_turn} steps of each in turn", *describe(found), sep="\n")
+            print(f"first step {row['first_step_s']:.1f} s after the start, {len(cases)} cases compiled at once", flush=True)
+            yield own.case, found
 
 
 def _row(name: str, row: dict[str, Any]) -> dict[str, str]:

@@ -309,12 +309,14 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--method", default="darts", choices=("darts", "pcdarts", "sampled", "gdas", "evaluation"))
     p.add_argument("--order", type=int, default=1, choices=(1, 2))
-    for name, value in (("batch", 16), ("channels", 16), ("cells", 8), ("size", 32), ("steps", 4)):
+    for name, value in (("batch", 16), ("channels", None), ("cells", None), ("size", 32), ("steps", 4)):
         p.add_argument("--" + name, type=int, default=value)
     p.add_argument("--device", default="cpu")
     p.add_argument("--json", action="store_true")
     p.add_argument("--turns", action="store_true", help="after the first step, one step for each line of the standard input")
     a = p.parse_args()
+    usual = {"evaluation": (36, 20), "gdas": (16, 15)}.get(a.method, (16, 8))  # as the papers have it
+    a.channels, a.cells = (own or default for own, default in zip((a.channels, a.cells), usual))
     torch.manual_seed(0)
     make = {
         "darts": lambda: DartsSupernet(a.channels, a.cells, 1),

@@ -38,6 +38,9 @@ def test_bytes_of_a_slice_are_not_those_of_the_array():
         (["--nodes=7"], "nodes 2 to 4"),
         (["--rounds=0"], "rounds and steps are 1 or more"),
         (["--in-turn=3"], "beside those of a PEER"),
+        (["--at-once=darts,gdas"], "gdas cannot be timed; choose from: darts, "),
+        (["--at-once=darts"], "AT_ONCE takes turns with a PEER"),
+        (["--at-once=darts", "--in-turn=2", "--peer=other", "--roofline=True"], "neither GROW nor ROOFLINE"),
         (["--json=/nowhere/at/all.json"], "/nowhere/at is not a folder"),
     ],
 )
@@ -75,6 +78,27 @@ def test_steps_of_two_programs_in_turn_are_compared_pair_by_pair(monkeypatch, tm
 def test_a_program_that_ends_before_its_turn_is_quoted(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"(?s)theirs.py --turns` ended before its turn; it said:.*no torch here"):
         programs(monkeypatch, tmp_path, PATIENT, "raise SystemExit('no torch here')")
+
+
+SLOW_TO_START = "import time; time.sleep(60)"
+
+
+def test_cases_start_at_once_and_those_that_are_not_ready_in_time_are_left_out(monkeypatch, tmp_path, capsys):
+    ours = {"darts": PATIENT, "pcdarts": PATIENT, "sampled": SLOW_TO_START, "evaluation": PATIENT}
+    for name, text in ours.items():
+        (tmp_path / f"{name}.py").write_text(text.replace('"peak', f'"case": "{name}", "first_step_s": 1.5, "peak'))
+    (tmp_path / "peer.py").write_text(
+        "import sys\nassert sys.argv[1] != 'pcdarts', 'no such method'\n" + PATIENT.replace("10", "40")
+    )
+    monkeypatch.setattr(bench, "_program", lambda case, cache: ([sys.executable, str(tmp_path / f"{case.case}.py")], {}))
+    peer = f"{sys.executable} {tmp_path / 'peer.py'} {{case}}"
+    file = tmp_path / "rows.json"
+    bench.main([f"--at-once={','.join(ours)}", "--in-turn=2", "--patience=5", f"--peer={peer}", f"--json={file}"])
+    rows, said = json.loads(file.read_text()), capsys.readouterr().out
+    assert [rows[name]["ours"]["case"] for name in ("darts", "evaluation")] == ["darts", "evaluation"]
+    assert rows["darts"]["memory_ratio"] == 0.25 and rows["darts"]["theirs"]["seconds"] == [0.25] * 2
+    assert not {"pcdarts", "sampled"} & set(rows)
+    assert "pcdarts is left out" in said and "no such method" in said and "sampled is left out: not ready after 5 s" in said
 
 
 @pytest.mark.parametrize(

@@ -85,16 +85,23 @@ def _check(command: BenchCommand) -> None:
         raise ValueError(f"ops is 1 to 8 and nodes 2 to 4, got ops={command.ops} and nodes={command.nodes}")
     if command.in_turn < 0 or (command.in_turn and not command.peer):
         raise ValueError(f"in_turn is a number of steps, 1 or more, beside those of a PEER; got {command.in_turn}")
-    if unknown := set(_names(command.at_once)) - set(CASES):
-        raise ValueError(f"{', '.join(sorted(unknown))} cannot be timed; choose from: {', '.join(CASES)}")
-    if command.at_once and (not command.in_turn or command.grow or command.roofline):
-        raise ValueError(
-            "AT_ONCE takes turns with a PEER and does nothing else: give IN_TURN=10, and neither GROW nor ROOFLINE"
-        )
+    _check_at_once(command)
     if command.rounds < 1 or command.steps < 1:
         raise ValueError(f"rounds and steps are 1 or more, got rounds={command.rounds} and steps={command.steps}")
     if command.json and not command.json.parent.is_dir():
         raise ValueError(f"{command.json.parent} is not a folder; make it, or give another JSON=file")
+
+
+def _check_at_once(command: BenchCommand) -> None:
+    names = _names(command.at_once)
+    if unknown := set(names) - set(CASES):
+        raise ValueError(f"{', '.join(sorted(unknown))} cannot be timed; choose from: {', '.join(CASES)}")
+    if command.at_once and (not names or len(set(names)) < len(names)):
+        raise ValueError(f"AT_ONCE is one case or more, each once, with commas between; got {command.at_once!r}")
+    if names and (not command.in_turn or command.grow or command.roofline):
+        raise ValueError("AT_ONCE takes turns with a PEER, and nothing else: give IN_TURN=10, and neither GROW nor ROOFLINE")
+    if len(names) > 1 and "{case}" not in command.peer:
+        raise ValueError("with several cases in AT_ONCE the PEER depends on the case: write {case} where its name belongs")
 
 
 def _grown(command: BenchCommand) -> list[str]:
@@ -166,7 +173,7 @@ def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
     ours, theirs = [], []
     for _ in range(command.rounds):
         ours.append(run_case(dataclasses.replace(case, apart=False), cache))
-        theirs.append(_last_json(shlex.split(command.peer)))
+        theirs.append(_last_json(shlex.split(_peer(case, command))))
         if not isinstance(theirs[-1].get("median_s"), (int, float)):
             raise ValueError(f"the peer's line has no number median_s: {theirs[-1]}")
     step = [statistics.median(row["median_s"] for row in rows) for rows in (ours, theirs)]
@@ -197,7 +204,11 @@ def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, An
 
 def _pair(case: Case, command: BenchCommand, cache: str) -> list[tuple[list[str], dict[str, str] | None]]:
     ours = _program(dataclasses.replace(case, apart=False, turns=True), cache)
-    return [ours, ([*shlex.split(command.peer.replace("{case}", case.case)), "--turns"], None)]
+    return [ours, ([*shlex.split(_peer(case, command)), "--turns"], None)]
+
+
+def _peer(case: Case, command: BenchCommand) -> str:
+    return command.peer.replace("{case}", case.case)
 
 
 def _at_once(case: Case, command: BenchCommand):
@@ -205,22 +216,38 @@ def _at_once(case: Case, command: BenchCommand):
     cases = [dataclasses.replace(case, case=name) for name in _names(command.at_once)]
     with contextlib.ExitStack() as stack:
         pairs = []
-        for number, own in enumerate(cases):
+        for own in cases:
             cache = stack.enter_context(tempfile.TemporaryDirectory())  # an empty one each
-            (words, environment), peer = _pair(own, command, cache)
-            environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the first would take the memory of all
-            pairs.append([Program(words, environment, stack), Program(*peer, stack)])
-            print(f"{number + 1}. {own.case}: started", flush=True)
-        why = iter(wait_for([program for pair in pairs for program in pair], command.patience))
-        for own, pair in zip(cases, pairs, strict=True):
-            if missing := [reason for reason in (next(why), next(why)) if reason]:
-                print(f"\n{own.case} is left out: {missing[0]}", flush=True)
+            pairs.append([Program(words, _sharing(environment), stack) for words, environment in _pair(own, command, cache)])
+            print(f"{own.case}: started", flush=True)
+        why = wait_for([program for pair in pairs for program in pair], command.patience)
+        ready = []
+        for number, (own, pair) in enumerate(zip(cases, pairs, strict=True)):
+            if reasons := list(filter(None, why[2 * number : 2 * number + 2])):
+                _leave_out(own, pair, reasons[0])
+            else:
+                ready.append((own, pair))
+        for own, pair in ready:
+            try:
+                found = take_turns(*pair, command.in_turn)
+            except ValueError as error:
+                _leave_out(own, pair, str(error))
                 continue
-            found = take_turns(*pair, command.in_turn)
-            row = found["ours"]
             print(f"\n{own.case}: {command.in_turn} steps of each in turn", *describe(found), sep="\n")
-            print(f"first step {row['first_step_s']:.1f} s after the start, {len(cases)} cases compiled at once", flush=True)
+            first = found["ours"]["first_step_s"]
+            print(f"first step {first:.1f} s after the start, {len(cases)} cases compiled at once", flush=True)
             yield own.case, found
+
+
+def _sharing(environment: dict[str, str] | None) -> dict[str, str]:
+    """The environment in which several programs share a GPU: otherwise the first of JAX would take most of its memory."""
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | (dict(os.environ) if environment is None else environment)
+
+
+def _leave_out(case: Case, pair: list[Program], reason: str) -> None:
+    print(f"\n{case.case} is left out: {reason}", flush=True)
+    for program in pair:
+        program.stop()  # what goes on beside the others would slow them
 
 
 def _row(name: str, row: dict[str, Any]) -> dict[str, str]:

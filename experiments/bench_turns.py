@@ -6,7 +6,9 @@ first step; then for each line of the standard input a line with the seconds of 
 
 import contextlib
 import json
+import os
 import shlex
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -17,14 +19,24 @@ from typing import Any
 
 
 class Program:
-    """A running program of the protocol, killed when the stack is left."""
+    """A running program of the protocol, stopped with all that it has started when the stack is left, or before."""
 
     def __init__(self, words: Sequence[str], environment: dict[str, str] | None, stack: contextlib.ExitStack):
         self._said = stack.enter_context(tempfile.TemporaryFile("w+"))
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._said}
-        self._process = stack.enter_context(subprocess.Popen(words, env=environment, text=True, bufsize=1, **pipes))
-        stack.callback(self._process.kill)
+        # A session of its own, so that what a shell or another wrapper starts can be stopped as well.
+        self._process = stack.enter_context(
+            subprocess.Popen(words, env=environment, text=True, bufsize=1, start_new_session=True, **pipes)
+        )
+        stack.callback(self.stop)
         self.seconds: list[float] = []
+
+    def stop(self) -> None:
+        """Ends the program and what it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):  # of a line that nobody has read
+            self._process.stdin.close()
 
     def wait(self) -> None:
         """Returns when the program is ready.
@@ -36,8 +48,13 @@ class Program:
             pass
 
     def step(self) -> None:
-        """Runs a step and notes its seconds."""
-        self._process.stdin.write("\n")
+        """Runs a step and notes its seconds.
+
+        Raises:
+          ValueError: as `wait`.
+        """
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which the answer tells
+            self._process.stdin.write("\n")
         self.seconds.append(float(self._answer()))
 
     def end(self) -> dict[str, Any]:
@@ -55,7 +72,10 @@ class Program:
 
 
 def wait_for(programs: Sequence[Program], seconds: float) -> list[str | None]:
-    """Returns for each program None, or why it is not ready after so many seconds. They are waited for side by side."""
+    """Returns for each program None, or why it is not ready after so many seconds, when it has been stopped.
+
+    They are waited for side by side.
+    """
     why: list[str | None] = [f"not ready after {seconds:.0f} s"] * len(programs)
 
     def wait(number: int) -> None:
@@ -71,7 +91,12 @@ def wait_for(programs: Sequence[Program], seconds: float) -> list[str | None]:
     end = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    return list(why)
+    found = list(why)
+    for program, reason, thread in zip(programs, found, threads, strict=True):
+        if reason:
+            program.stop()
+            thread.join()
+    return found
 
 
 def take_turns(ours: Program, theirs: Program, steps: int) -> dict[str, Any]:
@@ -81,14 +106,14 @@ def take_turns(ours: Program, theirs: Program, steps: int) -> dict[str, Any]:
         theirs.step()
     ends = [ours.end(), theirs.end()]
     ratios = [b / a for a, b in zip(ours.seconds, theirs.seconds, strict=True)]
+    together = sum(theirs.seconds) / sum(ours.seconds)  # where each step draws its own path, pairs compare different ones
     return {
         "ours": ends[0],
         "theirs": ends[1],
         "ratios": ratios,
         "times_as_fast": statistics.median(ratios),
         "memory_ratio": ends[0]["peak_mb"] / ends[1]["peak_mb"],
-        "together": sum(theirs.seconds)
-        / sum(ours.seconds),  # where each step draws its own path, pairs compare different paths
+        "together": together,
     }
 
 

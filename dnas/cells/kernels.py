@@ -174,7 +174,7 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
 
 def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
     # On a GPU one reduction of all taps writes the products first, and one a tap is 13 kernels that read everything. Here one
-    # product of matrices multiplies all columns of x, for each row of taps, and of g; sums along its diagonals are the taps.
+    # product of matrices has each column of g with each column of x, for all rows of taps; sums along diagonals are the taps.
     (batch, height, width, channels), columns = g.shape, padded.shape[2]
     rows = []
     for row in range(side):

@@ -17,8 +17,8 @@ from dnas.cells.cell import run_cell, waves
 from dnas.cells.edges import OneOf, Op, RunEdge, scan_edges
 from dnas.cells.kernels import max_pool
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
-from dnas.cells.ops import OPS, FactorizedReduce, Identity, ReLUConvBN, Zero, edge_numbers
-from dnas.cells.separable import runs_together, separable_sum
+from dnas.cells.ops import OPS, DilConv, FactorizedReduce, Identity, ReLUConvBN, SepConv, Zero, edge_numbers
+from dnas.cells.separable import separable_sum
 from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
 
@@ -135,7 +135,7 @@ class MixedOp(nn.Module):
         rule, by the edge's weight where edges have weights, and by zero where an edge has been dropped.
       sampled: run only the op that has the largest weight, as GDAS does, https://arxiv.org/abs/1910.04465: for a mix of
         one-hot rows, whose value it equals. Gradients reach that op and its entry of the mix; the others are zero.
-      together: run separable convolutions as one, see `separable_sum`; it changes no value, but the kernels that run.
+      together: run separable convolutions as one, see `separable_sum`; it changes the kernels that run, and values by rounding.
     """
 
     ops: tuple[str, ...]
@@ -166,13 +166,13 @@ class MixedOp(nn.Module):
         return _beside(y, mix, x, self.stride, self.partial_channels)
 
     def _sum(self, candidates: Sequence[nn.Module], kept: Sequence[int], x: Array, mix: Array) -> Array:
-        norms, terms = self._norms, []
-        if self.together and mix.ndim == 1 and not self.is_initializing():
-            alike = [number for number in kept if runs_together(candidates[number], norms)]
+        terms, norm = [], self._norms.last()
+        if self.together and mix.ndim == 1 and not self.is_initializing() and isinstance(norm, partial):
+            alike = [number for number in kept if isinstance(candidates[number], (SepConv, DilConv))]
             if len(alike) > 1:
-                ops, weights = [candidates[number] for number in alike], nn.meta.unbox(self.variables["params"])
-                own = [weights[self.ops[number]] for number in alike]
-                terms.append(separable_sum(mix[np.asarray(alike)], ops, own, x, norms.conv().eps))
+                weights = nn.meta.unbox(self.variables["params"])
+                ops, own = [candidates[number] for number in alike], [weights[self.ops[number]] for number in alike]
+                terms.append(separable_sum(mix[np.asarray(alike)], ops, own, x, norm.keywords["eps"]))
                 kept = [number for number in kept if number not in alike]
         if kept:
             terms.append(_mixed(mix[np.asarray(kept)], [candidates[number](x) for number in kept]))

@@ -151,7 +151,7 @@ mixed_norm_sum.defvjp(_mixed_norm_sum_fwd, _mixed_norm_sum_bwd)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def stacked_norm_sum(weights: Array, x: Array, eps: float) -> Array:
-    """Returns `mixed_norm_sum` of arrays that are one, x [N, B, H, W, C], with the same norm each: the sums of all are one."""
+    """Returns mixed_norm_sum(weights, list(x), (eps,) * N) for x [N, B, H, W, C], with one reduction in place of N."""
     return _stacked_norm_sum_fwd(weights, x, eps)[0]
 
 

@@ -144,6 +144,9 @@ class Pool(nn.Module):
         return self.norms.last("pool")(self.pool(x, self.stride))
 
 
+# These two are written once more in `separable.py`, by their fields and the names of their weights.
+
+
 class SepConv(nn.Module):
     """ReLU, depthwise, pointwise, norm, twice; the stride is in the first half."""
 
@@ -157,7 +160,7 @@ class SepConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = _first_conv(self.kernel, self.stride, 1, self.norms)(x)
+        x = _first_conv(self.kernel, self.stride, self.dilation, self.norms)(x)
         x = self.norms.conv()(pointwise(self.channels)(x))
         x = DepthwiseConv(self.kernel, 1, relu=True)(x)
         return self.norms.last()(pointwise(self.channels)(x))
@@ -176,7 +179,7 @@ class DilConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = _first_conv(self.kernel, self.stride, 2, self.norms)(x)
+        x = _first_conv(self.kernel, self.stride, self.dilation, self.norms)(x)
         return self.norms.last()(pointwise(self.channels)(x))
 
 

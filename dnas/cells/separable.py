@@ -6,53 +6,36 @@ an edge are too small for anything but their number to count: slices of weights,
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dnas.base import Array, PyTree
 from dnas.cells.kernels import depthwise_conv, pointwise_product
-from dnas.cells.norms import BatchNorm, Norms, Unnormed, normalize, stacked_norm_sum
+from dnas.cells.norms import normalize, stacked_norm_sum
+from dnas.cells.ops import DilConv, SepConv
 
 
-class Separable(Protocol):
-    """An op of ReLU, depthwise convolution, 1x1 convolution and norm, once or twice, such as `SepConv` and `DilConv`.
-
-    Its weights are {"DepthwiseConv_n": {"kernel": [k, k, 1, C]}, "Dense_n": {"kernel": [C, D]}} for n of 0 and perhaps 1.
-    """
-
-    stride: int  # of the first time
-    dilation: int  # of the first time; the second has none, and no stride
-    twice: bool
-
-
-def runs_together(op: nn.Module, norms: Norms) -> bool:
-    """Whether it is a separable convolution, with norms that have neither parameters nor state, the last left to the sum."""
-    middle, last = norms.conv(), norms.last()
-    plain = isinstance(middle, BatchNorm) and not middle.affine and not middle.running
-    return plain and getattr(last, "func", None) is Unnormed and hasattr(op, "twice")
-
-
-def separable_sum(mix: Array, ops: Sequence[Separable], weights: Sequence[PyTree], x: Array, eps: float) -> Array:
+def separable_sum(mix: Array, ops: Sequence[SepConv | DilConv], weights: Sequence[PyTree], x: Array, eps: float) -> Array:
     """Returns sum_n mix[n] * op_n(x) [B, H/s, W/s, C] for x [B, H, W, C] and mix [N].
 
     Args:
-      ops: N that `runs_together` accepts, of one stride; weights: of each.
-      eps: of their norms.
+      ops: N of one stride; weights: of each, {"DepthwiseConv_i": {"kernel": [k, k, 1, C]}, "Dense_i": {"kernel": [C, C]}} for
+        i of 0, and 1 where the op is twice what it is.
+      eps: of their norms, which have neither parameters nor state.
     """
     once, twice = ([n for n, op in enumerate(ops) if op.twice is kind] for kind in (False, True))
     first = _halves(0, [ops[n] for n in once + twice], [weights[n] for n in once + twice], [x] * len(ops))
-    total = stacked_norm_sum(jnp.stack([mix[n] for n in once]), first[: len(once)], eps) if once else 0.0
+    total = stacked_norm_sum(mix[np.asarray(once)], first[: len(once)], eps) if once else 0.0
     if not twice:
         return total
     between = jax.vmap(lambda y: normalize(y, None, None, eps)[0])(first[len(once) :])
     second = _halves(1, [ops[n] for n in twice], [weights[n] for n in twice], between)
-    return total + stacked_norm_sum(jnp.stack([mix[n] for n in twice]), second, eps)
+    return total + stacked_norm_sum(mix[np.asarray(twice)], second, eps)
 
 
-def _halves(number: int, ops: Sequence[Separable], weights: Sequence[PyTree], images: Sequence[Array]) -> Array:
+def _halves(number: int, ops: Sequence[SepConv | DilConv], weights: Sequence[PyTree], images: Sequence[Array]) -> Array:
     """[N, B, h, w, C]: the first or the second half of each op, but for its norm."""
     stride, dilation = (ops[0].stride, [op.dilation for op in ops]) if number == 0 else (1, [1] * len(ops))
     filters, kernels = ([own[f"{kind}_{number}"]["kernel"] for own in weights] for kind in ("DepthwiseConv", "Dense"))

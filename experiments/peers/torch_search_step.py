@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 """Time one step of the DARTS-family networks in eager PyTorch, the yardstick to run beside dnas.
 
-usage: torch_search_step.py [--method darts|pcdarts|sampled|gdas|evaluation] [--order 1|2] [--batch 16] [--channels 16]
-                            [--cells 8] [--size 32] [--steps 4] [--device cpu|cuda] [--json]
+usage: torch_search_step.py [--method darts|pcdarts|sampled|gdas|evaluation] [--order 1|2] [--batch 16] [--channels C]
+                            [--cells N] [--size 32] [--steps 4] [--device cpu|cuda] [--json] [--turns]
+
+Unless given, channels and cells are 16 and 8; 16 and 15 for gdas, 36 and 20 for evaluation.
 
 A search step is one architecture update (Adam, on a validation batch) followed by one weight update
 (SGD with momentum, on a training batch), in float32. `darts` and `pcdarts` use the 8-op DARTS cell;
-`sampled` is `darts` with one hard
-Gumbel sample an edge, of which only that op runs;
+`sampled` is `darts` with one hard Gumbel sample an edge, of which only that op runs;
 `gdas` uses the NAS-Bench-201 cell (cells = 3 x N, so 15 gives N = 5) and runs one sampled op per edge.
 `--order 2` is the unrolled step with the finite-difference product, for `darts`. `evaluation` is a training step
-(not a search step) of the DARTS_V2 network with affine norms, drop path 0.2 and the auxiliary head, usually at
---channels 36 --cells 20.
+(not a search step) of the DARTS_V2 network with affine norms, drop path 0.2 and the auxiliary head.
 
 Prints the median and minimum seconds per step, the weight count, and the peak resident memory in MB
 (of the device on CUDA). The weight counts to expect at 16 channels, 8 cells, 10 classes:

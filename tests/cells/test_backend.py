@@ -15,8 +15,8 @@ from dnas import SPACES
 from dnas.cells.backend import on_cpu, written
 from dnas.cells.edges import scan_edges
 from dnas.cells.kernels import avg_pool, channel_sum, depthwise_conv, every_pixel, max_pool, pointwise_product
-from dnas.cells.mixed import default_schedule, shuffle
-from dnas.cells.norms import mixed_norm_sum, normalize
+from dnas.cells.mixed import Candidates, default_schedule, shuffle
+from dnas.cells.norms import mixed_norm_sum, normalize, search_norms
 
 try:
     from jax import enable_x64
@@ -70,6 +70,13 @@ def all_of(function, *args):
 def test_an_accelerator_runs_waves_and_a_cpu_edges():
     assert on_cpu() and default_schedule() == "edges"
     assert on_an_accelerator(lambda: (on_cpu(), default_schedule())) == (False, "waves")
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_separable_convolutions_run_together_on_an_accelerator_unless_ops_are_sampled(sampled):
+    candidates = Candidates((SPACES["darts"].cells["normal"],), search_norms(), 1, sampled)
+    assert not candidates.all_ops(4, 1).together
+    assert on_an_accelerator(lambda: candidates.all_ops(4, 1).together) is not sampled
 
 
 def conv(stride, dilation, relu, x, kernel):
@@ -198,10 +205,11 @@ def hard_mix(spec):
     [
         ("darts", soft_mix, {"num_cells": 2}),
         pytest.param("darts", soft_mix, {"num_cells": 2, "partial_channels": 2}, marks=pytest.mark.slow),
+        pytest.param("s1", soft_mix, {"num_cells": 2}, marks=pytest.mark.slow),
         ("darts", hard_mix, {"num_cells": 2, "sampled": True}),
         ("nasbench201", hard_mix, {"num_cells": 3, "sampled": True}),
     ],
-    ids=["waves", "partial", "sampled", "chain"],
+    ids=["waves", "partial", "sets", "sampled", "chain"],
 )
 def test_the_supernet_of_an_accelerator_is_that_of_a_cpu_gradients_included(space, mix, sizes):
     space = SPACES[space]

@@ -1,5 +1,7 @@
 """Separable convolutions that run as one: the same as one by one, in fewer products and sums."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ try:
 except ImportError:  # jax before 0.8
     from jax.experimental import enable_x64
 
+SIZE = 6, 4
 CASES = {
     "darts": ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
     "interleaved": ("dil_conv_3x3", "sep_conv_3x3", "dil_conv_5x5", "nor_conv_1x1", "sep_conv_5x5"),
@@ -37,48 +40,65 @@ def pair(ops, stride, norms=None, **kwargs):
     return [MixedOp(ops, 4, stride, norms or search_norms(), together=one, **kwargs) for one in (False, True)]
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("case", CASES)
-def test_together_is_one_by_one_to_second_order(case, stride):
+def gradients(op, weights, mix, x):
+    def loss(weights, mix, x):
+        return jnp.sin(op.apply({"params": weights}, x, mix)).sum()
+
+    return jax.value_and_grad(loss, (0, 1, 2))(weights, mix, x)
+
+
+def to_second_order(op, *args):
+    directions = jax.tree.map(lambda array: normal(3, *array.shape), args)
+    return jax.jvp(partial(gradients, op), args, directions)
+
+
+@pytest.mark.parametrize(
+    ("case", "stride", "all_of"),
+    [
+        ("darts", 2, gradients),
+        ("interleaved", 1, to_second_order),
+        ("twice", 1, gradients),
+        ("once", 2, gradients),
+        ("alone", 1, gradients),
+    ],
+    ids=["darts", "interleaved", "twice", "once", "alone"],
+)
+def test_together_is_one_by_one_gradients_included(case, stride, all_of):
     with enable_x64(True):
-        x, mix = normal(1, 3, 6, 4, 4), normal(2, len(CASES[case]))
+        x, mix = normal(1, 3, *SIZE, 4), normal(2, len(CASES[case]))
         ops = pair(CASES[case], stride)
         weights = filled(ops[0], x)["params"]
-
-        def all_of(op):
-            def first(weights, mix, x):
-                return jax.grad(lambda *args: jnp.sin(op.apply({"params": args[0]}, args[2], args[1])).sum(), (0, 1, 2))(
-                    weights, mix, x
-                )
-
-            directions = jax.tree.map(lambda array: normal(3, *array.shape), (weights, mix, x))
-            return op.apply({"params": weights}, x, mix), *jax.jvp(first, (weights, mix, x), directions)
-
-        chex.assert_trees_all_close(*(jax.jit(all_of, static_argnums=0)(op) for op in ops), rtol=1e-8, atol=1e-8)
+        found = [jax.jit(all_of, static_argnums=0)(op, weights, mix, x) for op in ops]
+        chex.assert_trees_all_close(*found, rtol=1e-8, atol=1e-8)
 
 
-def products(op, x, weights, mix):
+def products(function, *args):
     """How many products with 1x1 kernels there are: those whose results are images, or stacks of them."""
 
     def count(jaxpr):
         inner = [getattr(value, "jaxpr", value) for equation in jaxpr.eqns for value in equation.params.values()]
-        own = [e for e in jaxpr.eqns if e.primitive.name == "dot_general" and e.outvars[0].aval.ndim >= x.ndim]
+        own = [e for e in jaxpr.eqns if e.primitive.name == "dot_general" and e.outvars[0].aval.shape[-3:-1] == SIZE]
         return len(own) + sum(count(one) for one in inner if hasattr(one, "eqns"))
 
-    return count(jax.make_jaxpr(lambda *args: op.apply({"params": args[0]}, args[1], args[2]))(weights, x, mix).jaxpr)
+    return count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def test_their_products_are_one_for_each_half_and_under_a_map_over_edges_as_well():
-    x, mix = jax.random.normal(jax.random.key(1), (2, 4, 4, 4)), jnp.ones(7)
+    x, mix = jax.random.normal(jax.random.key(1), (2, *SIZE, 4)), jnp.ones(7)
     apart, together = pair(CASES["darts"], 1)
     weights = filled(apart, x)["params"]
-    assert (products(apart, x, weights, mix), products(together, x, weights, mix)) == (6, 2)
     edges = jax.tree.map(lambda array: jnp.stack([array] * 3), weights)
 
-    def of_edges(op):
-        return jax.vmap(lambda weights: op.apply({"params": weights}, x, mix))(edges)
+    def of_edge(op, weights):
+        return op.apply({"params": weights}, x, mix)
 
-    chex.assert_trees_all_close(of_edges(apart), of_edges(together), rtol=1e-4, atol=1e-4)
+    def of_edges(op, weights):
+        return jax.vmap(partial(of_edge, op))(weights)
+
+    for function, own in ((of_edge, weights), (of_edges, edges)):
+        assert [products(partial(function, op), own) for op in (apart, together)] == [6, 2]
+        found = [jax.jit(function, static_argnums=0)(op, own) for op in (apart, together)]
+        chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kwargs", [{"partial_channels": 2}, {"norms": final_norms(True)}], ids=["partial", "norms"])

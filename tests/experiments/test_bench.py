@@ -1,7 +1,9 @@
 """The benchmark: what it refuses, what it makes of a peer's output, how it counts bytes, and a run at the smallest size."""
 
 import json
+import shlex
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,9 @@ def test_bytes_of_a_slice_are_not_those_of_the_array():
         (["--at-once=darts,gdas"], "gdas cannot be timed; choose from: darts, "),
         (["--at-once=darts"], "AT_ONCE takes turns with a PEER"),
         (["--at-once=darts", "--in-turn=2", "--peer=other", "--roofline=True"], "neither GROW nor ROOFLINE"),
+        (["--at-once=,", "--in-turn=2", "--peer=other"], "one case or more"),
+        (["--at-once=darts,darts", "--in-turn=2", "--peer=other {case}"], "each once"),
+        (["--at-once=darts,pcdarts", "--in-turn=2", "--peer=other"], "write {case} where its name belongs"),
         (["--json=/nowhere/at/all.json"], "/nowhere/at is not a folder"),
     ],
 )
@@ -80,25 +85,43 @@ def test_a_program_that_ends_before_its_turn_is_quoted(monkeypatch, tmp_path):
         programs(monkeypatch, tmp_path, PATIENT, "raise SystemExit('no torch here')")
 
 
-SLOW_TO_START = "import time; time.sleep(60)"
+# Says that it runs, and waits until all do: programs that are started one after the other would wait for ever.
+TOGETHER = """
+import pathlib, time
+folder = pathlib.Path(__file__).parent
+(folder / "{name}.started").touch()
+while len(list(folder.glob("*.started"))) < 5:
+    time.sleep(0.01)
+"""
+LASTING = TOGETHER + "\nwhile True: (folder / 'beats').write_text(str(time.time())); time.sleep(0.01)"
+BRIEF = TOGETHER + "print('ready', flush=True); raise SystemExit('out of memory')"
 
 
-def test_cases_start_at_once_and_those_that_are_not_ready_in_time_are_left_out(monkeypatch, tmp_path, capsys):
-    ours = {"darts": PATIENT, "pcdarts": PATIENT, "sampled": SLOW_TO_START, "evaluation": PATIENT}
+def test_cases_start_at_once_and_what_is_not_ready_or_ends_is_stopped_and_left_out(monkeypatch, tmp_path, capsys):
+    ours = {"darts": PATIENT, "darts2": PATIENT, "pcdarts": LASTING, "sampled": BRIEF, "evaluation": TOGETHER + PATIENT}
     for name, text in ours.items():
+        text = (TOGETHER + text if text == PATIENT else text).replace("{name}", name)
         (tmp_path / f"{name}.py").write_text(text.replace('"peak', f'"case": "{name}", "first_step_s": 1.5, "peak'))
-    (tmp_path / "peer.py").write_text(
-        "import sys\nassert sys.argv[1] != 'pcdarts', 'no such method'\n" + PATIENT.replace("10", "40")
-    )
-    monkeypatch.setattr(bench, "_program", lambda case, cache: ([sys.executable, str(tmp_path / f"{case.case}.py")], {}))
+    refuse = "import sys\nassert sys.argv[1] != 'darts2', 'no such method'\n"
+    (tmp_path / "peer.py").write_text(refuse + PATIENT.replace("10", "40"))
+
+    def program(case, cache):
+        run = shlex.join([sys.executable, str(tmp_path / f"{case.case}.py")])
+        return ["sh", "-c", f"{run}; exit $?"], {}  # a wrapper, whose child has to be stopped too
+
+    monkeypatch.setattr(bench, "_program", program)
     peer = f"{sys.executable} {tmp_path / 'peer.py'} {{case}}"
     file = tmp_path / "rows.json"
-    bench.main([f"--at-once={','.join(ours)}", "--in-turn=2", "--patience=5", f"--peer={peer}", f"--json={file}"])
+    bench.main([f"--at-once={','.join(ours)}", "--in-turn=2", "--patience=6", f"--peer={peer}", f"--json={file}"])
     rows, said = json.loads(file.read_text()), capsys.readouterr().out
     assert [rows[name]["ours"]["case"] for name in ("darts", "evaluation")] == ["darts", "evaluation"]
     assert rows["darts"]["memory_ratio"] == 0.25 and rows["darts"]["theirs"]["seconds"] == [0.25] * 2
-    assert not {"pcdarts", "sampled"} & set(rows)
-    assert "pcdarts is left out" in said and "no such method" in said and "sampled is left out: not ready after 5 s" in said
+    assert not {"darts2", "pcdarts", "sampled"} & set(rows)
+    assert "darts2 is left out" in said and "no such method" in said and "pcdarts is left out: not ready after 6 s" in said
+    assert "sampled is left out" in said and "out of memory" in said
+    beat = (tmp_path / "beats").read_text()
+    time.sleep(0.2)
+    assert (tmp_path / "beats").read_text() == beat
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from dnas.base import Array
 from dnas.cells.backend import on_cpu, written
 from dnas.cells.multilinear import fence, multilinear
 
+_PARTS = 8  # that long sums and products over pixels are cut into, on a CPU: one is slower, and so is one an image of many
 _MOST_TERMS = 4  # that are added up in one expression: with 16 the step is as fast, and its program a sixth larger
 
 
@@ -34,14 +35,16 @@ def channel_sum(x: Array) -> Array:
     """Returns the sums [C] of x [..., C] over all axes but the last, in float32 or wider.
 
     On a CPU as a product with a row of ones: XLA's own reduction over the leading axes is one thread that does not
-    vectorise, four times slower and more. Elsewhere reductions are fast, and a product might round to fewer bits.
+    vectorise, four times slower and more; in parts, since XLA:CPU runs a product of one long row slowly. Elsewhere reductions
+    are fast, and a product might round to fewer bits.
     """
     rows = x.reshape(-1, x.shape[-1])
     if not on_cpu():
         return rows.sum(0, dtype=wide(x.dtype))
-    return lax.dot_general(
-        jnp.ones((1, len(rows)), x.dtype), rows, (((1,), (0,)), ((), ())), preferred_element_type=wide(x.dtype)
-    )[0]
+    parts = rows.reshape(math.gcd(len(rows), _PARTS), -1, rows.shape[1])
+    ones = jnp.ones((len(parts), 1, parts.shape[1]), x.dtype)
+    sums = lax.dot_general(ones, parts, (((2,), (1,)), ((0,), (0,))), preferred_element_type=wide(x.dtype))
+    return sums.sum((0, 1))
 
 
 def channel_sum_of(function: Callable[..., Array], *arrays: Array) -> Array:
@@ -62,16 +65,16 @@ def channel_sum_of(function: Callable[..., Array], *arrays: Array) -> Array:
 def pointwise_product(x: Array, kernel: Array) -> Array:
     """Returns x @ kernel, [..., D] for x [..., C] and kernel [C, D].
 
-    Its gradient of the kernel is one product an image, added up: on a CPU twice to three times as fast as one product over
-    all pixels, whose result is small and whose sums are long.
+    Its gradient of the kernel is a few products over parts of the batch, added up: on a CPU up to three times as fast as one
+    product over all pixels, whose result is small and whose sums are long, or as one an image of 64.
     """
     return x @ kernel
 
 
 def _pointwise_bwd(saved, g):
     x, kernel = saved
-    batch = x.shape[0] if x.ndim > 2 and on_cpu() else 1
-    images, gradients = (array.reshape(batch, -1, array.shape[-1]) for array in (x, g))
+    parts = math.gcd(x.shape[0], _PARTS) if x.ndim > 2 and on_cpu() else 1
+    images, gradients = (array.reshape(parts, -1, array.shape[-1]) for array in (x, g))
     of_kernel = lax.dot_general(images, gradients, (((1,), (1,)), ((0,), (0,)))).sum(0)
     return g @ kernel.T, of_kernel
 
@@ -163,13 +166,20 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
     kind, border = wide(g.dtype), sides - dilation * (side // 2)
     if not on_cpu():
         return _kernel_gradient_of_rows(padded, g, side, stride, dilation, border)[:, :, None].astype(g.dtype)
+
+    # It runs channel by channel, all pixels each time, and so by parts of the batch, that a cache holds.
+    def in_parts(array):
+        parts = math.gcd(array.shape[0], _PARTS)
+        return lax.reshape(lax.convert_element_type(array, kind), (parts, array.shape[0] // parts, *array.shape[1:]))
+
     views = _slices(padded, side, stride, dilation, g.shape[1:3], border)
-    wider = lax.convert_element_type(g, kind)
-    products = tuple(lax.mul(lax.convert_element_type(view, kind), wider) for view in views)
+    wider = in_parts(g)
+    products = tuple(lax.mul(in_parts(view), wider) for view in views)
     zeros = (np.zeros((), kind),) * len(products)
-    sums = lax.reduce(products, zeros, lambda a, b: tuple(map(lax.add, a, b)), (0, 1, 2))
-    rows = lax.concatenate([lax.expand_dims(row, (0,)) for row in sums], 0)
-    return lax.convert_element_type(lax.reshape(rows, (side, side, 1, rows.shape[1])), g.dtype)
+    sums = lax.reduce(products, zeros, lambda a, b: tuple(map(lax.add, a, b)), (1, 2, 3))
+    rows = lax.concatenate([lax.expand_dims(part, (0,)) for part in sums], 0)
+    found = lax.reduce(rows, np.zeros((), kind), lax.add, (1,))
+    return lax.convert_element_type(lax.reshape(found, (side, side, 1, found.shape[1])), g.dtype)
 
 
 def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):

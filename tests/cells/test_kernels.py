@@ -294,3 +294,30 @@ def test_kernels_keep_float32():
         assert y.dtype == jnp.float32
     assert {g.dtype for g in jax.grad(lambda *args: depthwise_conv(*args).sum(), (0, 1))(x, kernel)} == {x.dtype}
     assert jax.grad(lambda x: max_pool(x, 2).sum())(x).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("batch", [8, 12, 40])
+@pytest.mark.parametrize(
+    ("function", "kernel"),
+    [
+        (lambda x, kernel: depthwise_conv(x, kernel, 2), (3, 3, 1, 4)),
+        (lambda x, kernel: depthwise_conv(x, kernel, 1, 2, sides=5), (5, 5, 1, 4)),
+        (pointwise_product, (4, 3)),
+    ],
+    ids=["strided", "dilated", "pointwise"],
+)
+def test_the_gradient_of_a_kernel_is_that_of_each_image_added_up(function, kernel, batch):
+    x, kernel = normal(1, batch, 6, 5, 4), normal(2, *kernel)
+    g = normal(3, *jax.eval_shape(function, x, kernel).shape)
+
+    def gradient(x, g):
+        return jax.vjp(partial(function, x), kernel)[1](g)[0]
+
+    apart = sum(gradient(x[number : number + 1], g[number : number + 1]) for number in range(batch))
+    np.testing.assert_allclose(jax.jit(gradient)(x, g), apart, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(40, 6, 5, 4), (12, 3), (7, 1, 1, 2)])
+def test_sums_of_channels_are_those_of_numpy(shape):
+    x = normal(1, *shape)
+    np.testing.assert_allclose(channel_sum(x), np.asarray(x).reshape(-1, shape[-1]).sum(0), rtol=1e-12, atol=1e-12)

@@ -23,6 +23,17 @@ from dnas.cells.multilinear import fence
 RunEdge = Callable[[PyTree, Array, Array], Array]
 
 
+class Shared(NamedTuple):
+    """A `RunEdge` in two steps, the first of which is the same for all edges that leave a node and may run once for them."""
+
+    prepare: Callable[[Array], tuple[PyTree, PyTree]]  # x -> (read, passed)
+    run: Callable[[PyTree, Array, tuple[PyTree, PyTree]], Array]  # (weights, row, (read, passed)) -> y
+    passing: Callable[[Array, PyTree], Array]  # (row, passed) -> all of y that depends on what is passed, which is linear in it
+
+    def __call__(self, weights: PyTree, row: Array, x: Array) -> Array:
+        return self.run(weights, row, self.prepare(x))
+
+
 class Op(NamedTuple):
     """What an edge computes in two steps, the first of which does not depend on the mix, with the weights of this name."""
 
@@ -77,6 +88,8 @@ def scan_edges(
         ops = tuple(op and op._replace(keep=op.keep and not remat) for op in run_edge.ops)
         skip = np.zeros(len(links), bool) if skip is None else skip
         return _scan_sampled(ops, tuple(links), weights, mix, states, nodes, skip)
+    if isinstance(run_edge, Shared) and remat and not waves and on_cpu():
+        return _scan_shared(run_edge, tuple(links), weights, mix, states, nodes, skip)
     width = None
     if waves or not on_cpu():
         run_edge, weights = _in_one_array(run_edge, weights)
@@ -206,6 +219,135 @@ def _backward(run_edge, links, remat, saved, gradient):
     edges = (weights, mix, _columns(links), pullbacks, skip)
     (of_states, of_nodes), (of_weights, of_mix) = lax.scan(body, first, edges, reverse=True)
     return of_weights, of_mix, of_states, of_nodes, None if skip is None else _no_gradient(skip)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _scan_shared(run_edge, links, weights, mix, states, nodes, skip):
+    return _shared_forward(run_edge, links, weights, mix, states, nodes, skip)[0]
+
+
+def _shared_forward(run_edge, links, weights, mix, states, nodes, skip):
+    def prepare(_, buffer, source):
+        return jax.vjp(run_edge.prepare, _read(buffer, source))[0]
+
+    @jax.checkpoint
+    def value(weights, row, prepared):
+        return jax.vjp(run_edge.run, weights, row, prepared)[0]
+
+    def body(carry, edge):
+        nodes, prepared = carry
+        weights, row, (source, target), first, skipped = edge
+        prepared = _renewed(prepare, first, prepared, nodes if states is None else states, source)
+        return (_add(nodes, target, _unless(skipped, value, weights, row, prepared)), prepared), None
+
+    first, _ = _ends_of_runs(links, skip)
+    nothing = _zeros(jax.eval_shape(partial(prepare, None), nodes if states is None else states, 0))
+    (nodes, _), _ = lax.scan(body, (nodes, nothing), (weights, mix, _columns(links), first, skip))
+    return nodes, (weights, mix, states, nodes, skip)
+
+
+def _shared_backward(run_edge, links, saved, gradient):
+    weights, mix, states, nodes, skip = saved
+    read = nodes if states is None else states
+    of_prepare = jax.tree.structure(jax.eval_shape(lambda x: jax.vjp(run_edge.prepare, x)[1], read[0]))
+
+    def prepare(_, read, source):
+        prepared, pull = jax.vjp(run_edge.prepare, _read(read, source))
+        return prepared, jax.tree.leaves(pull)
+
+    @jax.checkpoint
+    def pull_back(weights, row, prepared, target, of_nodes):
+        own, passed = prepared
+        run = lambda weights, row, own: run_edge.run(weights, row, (own, passed))  # noqa: E731
+        return jax.vjp(run, weights, row, own)[1](_taken(of_nodes, target))
+
+    def pull_to_source(buffers, source, place, rows, passed, kept, of_own):
+        # The gradients of all targets are there by now, so that what is passed gets its gradient from all at once.
+        of_passed = passed
+        if jax.tree.leaves(passed):
+            window = _read(buffers[1], place, len(rows))
+            terms = [jax.vjp(partial(run_edge.passing, row), passed)[1](g)[0] for row, g in zip(rows, window, strict=True)]
+            of_passed = jax.tree.map(lambda *arrays: sum(arrays[1:], arrays[0]), *terms)
+        (of_x,) = jax.tree.unflatten(of_prepare, kept)((of_own, of_passed))
+        return _add_to_source(states is None, buffers, source, of_x)
+
+    def body(carry, edge):
+        buffers, (prepared, kept), of_own = carry
+        weights, row, (source, target), first, last, place, rows, skipped = edge
+        prepared, kept = _renewed(prepare, last, (prepared, kept), read, source)
+        of_weights, of_row, more = _unless(skipped, pull_back, weights, row, prepared, target, buffers[1])
+        # The edges of a node come one after the other, the last one first.
+        of_own = jax.tree.map(lambda total, own: jnp.where(last, own, total + own), of_own, more)
+        buffers = _renewed(pull_to_source, first, buffers, source, place, rows, prepared[1], kept, of_own)
+        return (buffers, (prepared, kept), of_own), (of_weights, of_row)
+
+    known = _zeros(jax.eval_shape(partial(prepare, None), read, 0))
+    begin = (None if states is None else jnp.zeros_like(states), gradient), known, jax.tree.map(jnp.zeros_like, known[0][0])
+    edges = (weights, mix, _columns(links), *_ends_of_runs(links, skip), *_windows(links, mix), skip)
+    ((of_states, of_nodes), _, _), (of_weights, of_mix) = lax.scan(body, begin, edges, reverse=True)
+    return of_weights, of_mix, of_states, of_nodes, None if skip is None else _no_gradient(skip)
+
+
+_scan_shared.defvjp(_shared_forward, _shared_backward)
+
+
+def _zeros(shapes):
+    return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
+
+
+def _runs(links):
+    """(start, stop) of the edges, one after the other, that leave the same node."""
+    sources = np.asarray([source for source, _ in links])
+    starts = np.flatnonzero(np.r_[True, sources[1:] != sources[:-1]])
+    return list(zip(starts, np.r_[starts[1:], len(links)], strict=True))
+
+
+def _ends_of_runs(links, skip):
+    """([E], [E]) bool: whether an edge is the first, and the last, of its run, unless all edges of that are skipped."""
+    runs = _runs(links)
+    first, last = (np.isin(np.arange(len(links)), places) for places in ([a for a, _ in runs], [b - 1 for _, b in runs]))
+    if skip is None:
+        return jnp.asarray(first), jnp.asarray(last)
+    run = jnp.concatenate([jnp.broadcast_to(~jnp.asarray(skip)[start:stop].all(), stop - start) for start, stop in runs])
+    return first & run, last & run
+
+
+def _windows(links, mix):
+    """For each edge what its run leads to: the first of so many nodes [E], and for each of these its row of the mix, [E, width,
+    O], zeros where the run does not lead."""
+    targets = [[target for _, target in links[start:stop]] for start, stop in _runs(links)]
+    width = max(max(own) - min(own) + 1 for own in targets)
+    places, rows = [], []
+    for own, (start, stop) in zip(targets, _runs(links), strict=True):
+        place = max(max(own) - width + 1, 0)
+        row = [start + own.index(target) if target in own else -1 for target in range(place, place + width)]
+        places += [place] * (stop - start)
+        rows += [row] * (stop - start)
+    kept = np.asarray(rows)[..., None] >= 0
+    found = jnp.asarray(mix)[np.maximum(rows, 0)]
+    return np.asarray(places, np.int32), jnp.where(kept.reshape(*kept.shape, *[1] * (found.ndim - kept.ndim)), found, 0)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _renewed(function, whether, old, *args):
+    """function(old, *args) if `whether` holds, otherwise `old`.
+
+    As in `_run_if` a loop that turns once or never, so that nothing is copied; a loop has no reverse mode, so that its derivative
+    is that of the conditional.
+    """
+
+    def turn(loop):
+        return jnp.zeros_like(loop[0]), function(loop[1], *args)
+
+    return lax.while_loop(lambda loop: loop[0], turn, (whether, old))[1]
+
+
+@_renewed.defjvp
+def _renewed_jvp(function, primals, tangents):
+    def choose(whether, old, *args):
+        return lax.cond(whether, function, lambda old, *args: old, old, *args)
+
+    return jax.jvp(choose, primals, tangents)
 
 
 def _add_to_source(in_nodes: bool, carry, source, of_x):

@@ -14,7 +14,7 @@ from jax import lax
 from dnas.base import Array, PyTree
 from dnas.cells.backend import on_cpu
 from dnas.cells.cell import run_cell, waves
-from dnas.cells.edges import OneOf, Op, RunEdge, scan_edges
+from dnas.cells.edges import OneOf, Op, RunEdge, Shared, scan_edges
 from dnas.cells.kernels import max_pool
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
 from dnas.cells.ops import OPS, DilConv, FactorizedReduce, Identity, ReLUConvBN, SepConv, Zero, edge_numbers
@@ -147,25 +147,30 @@ class MixedOp(nn.Module):
     together: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, mix: Array) -> Array:
-        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has its own."""
+    def __call__(self, x: Array, mix: Array, passed: "Passed | None" = None) -> Array:
+        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has its own.
+
+        What does not depend on weights or mix may be given, see `prepared`; x is then the part that candidates see.
+        """
+        if passed is None:
+            x, rest = _parts(x, self.stride, self.partial_channels)
+            passed = Passed({}, rest)
         width = self.channels // self.partial_channels
-        # Candidates get the slice itself, not x: what follows depends on the chosen part only.
-        part = x if self.partial_channels == 1 else x[..., :width]
         candidates = self._candidates(width, name=True)
         if self.sampled and not self.is_initializing():
             if mix.ndim != 1:
                 raise ValueError("a sampled path is one for the whole batch; with a mix for each sample give sampled=False")
-            y = self._sample(width, mix, part)
+            y = self._sample(width, mix, x)
         else:
             # `none` adds nothing, so it is neither computed nor summed; its entry of the mix gets a gradient of zero.
             kept = [number for number, op in enumerate(candidates) if not isinstance(op, Zero)]
             if not kept:
-                return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
-            y = self._sum(candidates, kept, part, mix)
-        return _beside(y, mix, x, self.stride, self.partial_channels)
+                shape = x[:, :: self.stride, :: self.stride].shape
+                return jnp.zeros((*shape[:-1], self.channels), x.dtype)
+            y = self._sum(candidates, kept, x, mix, passed.outputs)
+        return _beside(y, mix, passed.rest, self.partial_channels)
 
-    def _sum(self, candidates: Sequence[nn.Module], kept: Sequence[int], x: Array, mix: Array) -> Array:
+    def _sum(self, candidates, kept: Sequence[int], x: Array, mix: Array, outputs: dict[str, Array]) -> Array:
         terms, norm = [], self._norms.last()
         if self.together and mix.ndim == 1 and not self.is_initializing() and isinstance(norm, partial):
             alike = [number for number in kept if isinstance(candidates[number], (SepConv, DilConv))]
@@ -175,7 +180,8 @@ class MixedOp(nn.Module):
                 terms.append(separable_sum(mix[np.asarray(alike)], ops, own, x, norm.keywords["eps"]))
                 kept = [number for number in kept if number not in alike]
         if kept:
-            terms.append(_mixed(mix[np.asarray(kept)], [candidates[number](x) for number in kept]))
+            ys = [outputs[self.ops[n]] if self.ops[n] in outputs else candidates[n](x) for n in kept]
+            terms.append(_mixed(mix[np.asarray(kept)], ys))
         return sum(terms[1:], terms[0])
 
     @property
@@ -198,13 +204,26 @@ class MixedOp(nn.Module):
         return run_sampled(ops, jnp.argmax(mix), weights, mix, x)
 
 
-def _beside(y: Array, mix: Array, x: Array, stride: int, partial_channels: int) -> Array:
-    """The output of a mixed op whose candidates make y of a part of the channels of x, the others passing by."""
+class Passed(NamedTuple):
+    """What reaches the output of a mixed op by the mix alone, in its size."""
+
+    outputs: dict[str, Array]  # of candidates without weights, normed
+    rest: Array | None  # the channels that no candidate sees
+
+
+def _parts(x: Array, stride: int, partial_channels: int) -> tuple[Array, Array | None]:
+    """What the candidates of a mixed op read of x, and what passes by, in the size of the output."""
+    if partial_channels == 1:
+        return x, None
+    width = x.shape[-1] // partial_channels
+    rest = x[..., width:]
+    return x[..., :width], max_pool(rest, stride, window=2) if stride > 1 else rest
+
+
+def _beside(y: Array, mix: Array, rest: Array | None, partial_channels: int) -> Array:
+    """The output of a mixed op whose candidates make y of a part of the channels, the others passing by."""
     if partial_channels == 1:
         return y
-    rest = x[..., x.shape[-1] // partial_channels :]
-    if stride > 1:
-        rest = max_pool(rest, stride, window=2)
     return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), partial_channels)
 
 
@@ -353,7 +372,9 @@ class Candidates(NamedTuple):
             op = self.all_ops(channels, stride)
             if self.sampled and on_cpu():
                 return OneOf(tuple(self._alone(op, number) for number in range(len(op.ops))))
-            return partial(_run_op, op)
+            if not on_cpu() or self.sampled:
+                return partial(_run_op, op)
+            return Shared(partial(prepared, op, self._weightless(op)), partial(_run_prepared, op), partial(_passing, op))
 
         def branch(ops):
             columns = np.asarray([self.specs[0].ops.index(op) for op in ops])
@@ -362,6 +383,12 @@ class Candidates(NamedTuple):
 
         branches = tuple(branch(ops) for ops in self.sets)
         return lambda weights, row, x: _switch(branches, weights[0], weights[1], row, x)
+
+    def _weightless(self, op: "MixedOp") -> tuple[tuple[str, nn.Module], ...]:
+        """The candidates without weights, which make the same of an image on all edges: pooling, as a rule."""
+        own, sizes = {*_weight_shapes(op), *edge_numbers(op.ops, [(0, 0)])}, dict(channels=op.channels // op.partial_channels, stride=op.stride)
+        modules = {name: OPS[name](**sizes, norms=self.norms).clone(parent=None) for name in op.ops if name not in own}
+        return tuple((name, module) for name, module in modules.items() if not isinstance(module, (Zero, Identity)))
 
     def _alone(self, op: "MixedOp", number: int) -> Op | None:
         """What an edge runs where this op is drawn; None where that adds nothing."""
@@ -375,7 +402,7 @@ class Candidates(NamedTuple):
             return _run_module(module, weights, x[..., :width])
 
         def last(row, between, x):
-            return _beside(_mixed(row[number][None], [between]), row, x, op.stride, parts)
+            return _beside(_mixed(row[number][None], [between]), row, _parts(x, op.stride, parts)[1], parts)
 
         between = jax.eval_shape(
             first, _weight_shapes(op).get(name, {}), jax.ShapeDtypeStruct((1, 8, 8, op.channels), jnp.float32)
@@ -438,6 +465,26 @@ def _weights_of_edge(spec: CellSpec, edges: Sequence[tuple[int, int]], weights: 
 def _run_op(op: MixedOp, weights: PyTree, mix: Array, x: Array) -> Array:
     """One edge as a function of its weights; traced once for all edges that have the same op and shapes."""
     return op.apply({"params": weights}, x, mix)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def prepared(op: MixedOp, weightless: tuple[tuple[str, nn.Module], ...], x: Array) -> tuple[Array, Passed]:
+    """Returns what of the op does not depend on its weights or the mix: the part of x that candidates see, and what is passed."""
+    part, rest = _parts(x, op.stride, op.partial_channels)
+    return part, Passed({name: module.apply({}, part) for name, module in weightless}, rest)
+
+
+@partial(jax.jit, static_argnums=0)
+def _run_prepared(op: MixedOp, weights: PyTree, mix: Array, known: tuple[Array, Passed]) -> Array:
+    return op.apply({"params": weights}, known[0], mix, known[1])
+
+
+@partial(jax.jit, static_argnums=0)
+def _passing(op: MixedOp, mix: Array, passed: Passed) -> Array:
+    y = sum(_scale(mix[op.ops.index(name)], output) for name, output in passed.outputs.items())
+    if not passed.outputs and passed.rest is not None:
+        y = jnp.zeros((*passed.rest.shape[:-1], op.channels // op.partial_channels), passed.rest.dtype)
+    return _beside(y, mix, passed.rest, op.partial_channels)
 
 
 def stage_ops(candidates: Candidates) -> StageOps:

@@ -61,6 +61,17 @@ def channel_sum_of(function: Callable[..., Array], *arrays: Array) -> Array:
     return channel_sum(sum(function(*own).astype(wide(kind)) for own in slices))
 
 
+def inner_product(x: Array, y: Array) -> Array:
+    """Returns the sum of x * y for arrays [B, ..., C], in float32 or wider.
+
+    On a CPU as `channel_sum_of`: XLA:CPU writes the products of two long rows before it sums them.
+    """
+    if on_cpu() and x.ndim > 1:
+        return channel_sum_of(lax.mul, x, y).sum()
+    # Float32 products: on some accelerators the default has fewer bits.
+    return jnp.vdot(x, y, precision="highest", preferred_element_type=wide(x.dtype))
+
+
 @jax.custom_vjp
 def pointwise_product(x: Array, kernel: Array) -> Array:
     """Returns x @ kernel, [..., D] for x [..., C] and kernel [C, D].
@@ -169,7 +180,7 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
 
     # It runs channel by channel, all pixels each time, and so by parts of the batch, that a cache holds.
     def in_parts(array):
-        parts = math.gcd(array.shape[0], _PARTS)
+        parts = math.gcd(array.shape[0], max(_PARTS, array.shape[0] // _MOST_TERMS))
         return lax.reshape(lax.convert_element_type(array, kind), (parts, array.shape[0] // parts, *array.shape[1:]))
 
     views = _slices(padded, side, stride, dilation, g.shape[1:3], border)

@@ -15,7 +15,7 @@ from dnas.base import Array, PyTree
 from dnas.cells.backend import on_cpu
 from dnas.cells.cell import run_cell, waves
 from dnas.cells.edges import OneOf, Op, RunEdge, Shared, scan_edges
-from dnas.cells.kernels import max_pool
+from dnas.cells.kernels import inner_product, max_pool
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
 from dnas.cells.ops import OPS, DilConv, FactorizedReduce, Identity, ReLUConvBN, SepConv, Zero, edge_numbers
 from dnas.cells.separable import separable_sum
@@ -57,10 +57,8 @@ def _scale(weight: Array, array: Array) -> Array:
 
 def _weighted_sum_bwd(saved, g):
     weights, arrays = saved
-    # Float32 products: on some accelerators the default has fewer bits.
-    product = partial(jnp.vdot, precision="highest", preferred_element_type=weights.dtype)
-    of_weights = [(product if weights.ndim == 1 else jax.vmap(product))(g, array) for array in arrays]
-    return jnp.stack(of_weights), [_scale(weight, g) for weight in weights]
+    of_weights = [(inner_product if weights.ndim == 1 else jax.vmap(inner_product))(g, array) for array in arrays]
+    return jnp.stack(of_weights).astype(weights.dtype), [_scale(weight, g) for weight in weights]
 
 
 weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)

@@ -13,7 +13,7 @@ from jax import lax
 
 from dnas.base import Array
 from dnas.cells.backend import on_cpu
-from dnas.cells.kernels import channel_sum, channel_sum_of, wide
+from dnas.cells.kernels import channel_sum, channel_sum_of, inner_product, wide
 from dnas.cells.multilinear import fence
 
 
@@ -137,9 +137,7 @@ def _mixed_norm_sum_bwd(eps, saved, g):
     g_mean, found = channel_sum(g) / (g.size // g.shape[-1]), []
     for weight, x, (mean, rate), own in zip(weights, arrays, moments, eps, strict=True):
         if own is None:
-            # Float32 products: on some accelerators the default has fewer bits.
-            inner = jnp.vdot(g, x, precision="highest", preferred_element_type=weights.dtype)
-            found.append(((weight * g).astype(x.dtype), inner))
+            found.append(((weight * g).astype(x.dtype), inner_product(g, x)))
         else:
             found.append(_mixed_gradient(x, mean, rate, weight, g, g_mean))
     of_arrays, of_weights = zip(*found, strict=True)

@@ -77,9 +77,10 @@ def print_epochs(progress: Progress) -> None:
 def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.stages.Compiled:
     """Returns the jitted function compiled for arguments of these shapes; the first is donated on request.
 
-    On a CPU with vectors as wide as the channels of its convolutions fill, and without the library that newer versions of XLA hand reductions and products to: programs of as many small loops
-    as a supernet has run no slower without it, and load from the compilation cache sooner. Memory that tracing and compiling
-    have left is given back to the system all the time: otherwise a supernet's process would peak half a gigabyte higher.
+    On a CPU without the library that newer versions of XLA hand reductions and products to: programs of as many small loops
+    as a supernet has run no slower without it, and load from the compilation cache sooner. Vectors are as wide as the channels
+    of the convolutions fill, whose kernels are in the first argument. Memory that tracing and compiling have left is given back
+    to the system all the time: otherwise a supernet's process would peak half a gigabyte higher.
     """
     with _giving_back_memory():
         compiled = _compile(function, args, donate)
@@ -178,10 +179,10 @@ _PAGE, _ADVICE = 2**21, 14  # bytes of a large page, and MADV_HUGEPAGE of mman.h
 
 
 def _prefer_large_pages(size: int) -> None:
-    """Asks for large pages where the next piece of memory of this size will lie, which is allocated and freed again for it.
+    """Asks for large pages where the next piece of memory of this size will lie: such a piece is allocated and freed again.
 
-    The pages are handed out as they are written to. On pages of 4 KB a step at batch 64, which goes through a gigabyte, looks up
-    so many that it takes a twentieth longer.
+    The pages are handed out as they are written to. On pages of 4 KB a step at batch 64, which goes through a gigabyte, looks
+    up so many of them that it takes a twentieth longer.
     """
     malloc, free, madvise = map(_of_glibc, ("malloc", "free", "madvise"))
     if size < 16 * _PAGE or None in (malloc, free, madvise) or threading.current_thread() is not threading.main_thread():

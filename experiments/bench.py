@@ -41,7 +41,8 @@ class BenchCommand(Case):
     """
 
     grow: str = ""
-    """Sizes to grow one by one, with commas between: batch_size, cells, channels, ops, nodes; or all."""
+    """Sizes to grow one by one, with commas between: batch_size, cells, channels, ops, nodes; or all. The programs of
+    all sizes stay and take STEPS steps in turn."""
     json: pathlib.Path | None = None
     """Write all rows to this file as well."""
     peer: str = ""
@@ -133,12 +134,25 @@ def _measurements(command: BenchCommand):
             print("", *roofline.describe(found), sep="\n")
             yield "roofline", found
         for name in _grown(command):
-            found = []
-            for size in GROWTH[name]:
-                found.append({name: size} | run_case(dataclasses.replace(case, apart=False, **{name: size}), cache))
+            found = _growth(
+                name, [dataclasses.replace(case, apart=False, turns=True, **{name: size}) for size in GROWTH[name]], cache
+            )
             print()
             _table([_growth_row(name, row, found[0]) for row in found])
             yield f"growth of {name}", found
+
+
+def _growth(name: str, cases: list[Case], cache: str) -> list[dict[str, Any]]:
+    """Returns the row of each size. All programs stay and take turns: a machine whose speed changes favours none."""
+    with contextlib.ExitStack() as stack:
+        programs = []
+        for case in cases:
+            programs.append(Program(*_program(case, cache), stack))
+            programs[-1].wait()
+        for _ in range(cases[0].steps):
+            for program in programs:
+                program.step()
+        return [{name: getattr(case, name)} | program.end() for case, program in zip(cases, programs, strict=True)]
 
 
 def run_case(case: Case, cache: str) -> dict[str, Any]:

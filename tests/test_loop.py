@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -257,6 +258,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert faults[0] < 100 and faults[0] < faults[1] / 10
 
 
+def large_pages():
+    """Which of always, madvise and never the system has chosen; None where it has no large pages."""
+    path = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return re.search(r"\[(\w+)\]", path.read_text()).group(1) if path.exists() else None
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+@pytest.mark.skipif(large_pages() != "madvise", reason="the system gives large pages to all who ask for memory, or to none")
+def test_what_a_step_computes_on_the_way_lies_on_large_pages():
+    code = """
+import re, sys
+from dnas.loop import compile_step, keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+import jax, jax.numpy as jnp
+x = jnp.ones(12_000_000)
+step = compile_step(lambda x: jnp.sort(x) + jnp.sort(-x), x)
+jax.block_until_ready(step(x))
+print(re.search(r"AnonHugePages: *([0-9]+) kB", open("/proc/self/smaps_rollup").read()).group(1))
+"""
+    sizes = [
+        int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("keep", "not")
+    ]
+    assert sizes[0] > 40_000 and sizes[1] < sizes[0] / 2, sizes
+
+
 def run_with_flags(code, flags):
     settings = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=settings).stdout
@@ -276,9 +304,31 @@ jax.jit(lambda x: jnp.maximum(x, 0.0) * 1.25).lower(jnp.ones((16, 32, 32, 16))).
     assert products and "float" not in products
 
 
+def instructions():
+    """The instruction sets of the CPU, where the system tells."""
+    path = pathlib.Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.skipif("avx512f" not in instructions(), reason="the CPU has no vectors of 512 bits")
+@pytest.mark.parametrize(("channels", "lanes"), [(16, 16), (4, 8)])
+def test_vectors_are_as_wide_as_channels_fill(tmp_path, channels, lanes):
+    code = f"""
+import jax, jax.numpy as jnp
+from dnas.loop import compile_step
+compile_step(lambda kernel, x: jnp.maximum(x, 0.0) * 1.25, jnp.ones((3, 3, 1, {channels})), jnp.ones((64, 1024)))
+"""
+    asked_for = " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""
+    run_with_flags(code, f"--xla_dump_to={tmp_path}{asked_for}")
+    programs = [path.read_text() for path in tmp_path.glob("*lambda*ir-with-opt.ll")]
+    products = [found for text in programs for found in re.findall(r"fmul (?:\w+ )*<(\d+) x float> %", text)]
+    assert products and {int(number) for number in products} == {lanes}
+
+
 def test_options_of_the_compiler_stay_as_they_are_where_others_may_want_them():
     code = """
 import os
+import pathlib
 import jax
 from dnas.loop import vectorize_loops
 for platforms, flags in (("cpu", ""), ("cpu", "--a=b"), ("cuda,cpu", "--a=b"), ("cpu", "--xla_backend_extra_options=--c")):

@@ -2,7 +2,8 @@
 
 XLA compiles the function once instead of once an edge, and all that an edge computes on the way is small enough to stay in
 the cache of a CPU. The backward pass runs each edge forward again instead of reading back what it kept: on a CPU that is
-faster than writing it to memory, and takes a tenth of the memory.
+faster than writing it to memory, and takes a tenth of the memory. What all edges that leave a node have in common (`Shared`)
+runs once for them, and once more for the gradient.
 """
 
 import math
@@ -24,11 +25,15 @@ RunEdge = Callable[[PyTree, Array, Array], Array]
 
 
 class Shared(NamedTuple):
-    """A `RunEdge` in two steps, the first of which is the same for all edges that leave a node and may run once for them."""
+    """A `RunEdge` in two steps, the first of which is the same for all edges that leave a node and may run once for them.
+
+    What it makes of x is what an edge computes on, and what is only weighted by the row: pooled images, say. The gradient of
+    the latter is a weighted sum of the gradients of all targets, so that it needs no edge.
+    """
 
     prepare: Callable[[Array], tuple[PyTree, PyTree]]  # x -> (read, passed)
     run: Callable[[PyTree, Array, tuple[PyTree, PyTree]], Array]  # (weights, row, (read, passed)) -> y
-    passing: Callable[[Array, PyTree], Array]  # (row, passed) -> all of y that depends on what is passed, which is linear in it
+    passing: Callable[[Array, PyTree], Array]  # (row, passed) -> the terms of y that depend on what is passed, linear in it
 
     def __call__(self, weights: PyTree, row: Array, x: Array) -> Array:
         return self.run(weights, row, self.prepare(x))
@@ -64,7 +69,9 @@ def scan_edges(
     """Returns `nodes` with the output of every edge added to its target.
 
     Args:
-      run_edge: what an edge computes; of several functions only the one that is chosen runs, forward and backward.
+      run_edge: what an edge computes; of several functions only the one that is chosen runs, forward and backward. The first
+        step of a `Shared` one runs once for edges that are one after the other in `links` and leave the same node, if they run
+        one by one on a CPU and are computed again for the gradient; otherwise with every edge.
       links: (source, target) of E edges, places in `states` and `nodes`.
       weights: a tree of arrays [E, ...]; mix: [E, O].
       states: [S, B, H, W, C], what the edges read. None if they read `nodes` itself; then the links are in an order in which
@@ -283,7 +290,7 @@ def _shared_backward(run_edge, links, saved, gradient):
 
     known = _zeros(jax.eval_shape(partial(prepare, None), read, 0))
     begin = (None if states is None else jnp.zeros_like(states), gradient), known, jax.tree.map(jnp.zeros_like, known[0][0])
-    edges = (weights, mix, _columns(links), *_ends_of_runs(links, skip), *_windows(links, mix), skip)
+    edges = (weights, mix, _columns(links), *_ends_of_runs(links, skip), *_windows(links, mix, skip), skip)
     ((of_states, of_nodes), _, _), (of_weights, of_mix) = lax.scan(body, begin, edges, reverse=True)
     return of_weights, of_mix, of_states, of_nodes, None if skip is None else _no_gradient(skip)
 
@@ -312,34 +319,29 @@ def _ends_of_runs(links, skip):
     return first & run, last & run
 
 
-def _windows(links, mix):
-    """For each edge what its run leads to: the first of so many nodes [E], and for each of these its row of the mix, [E, width,
-    O], zeros where the run does not lead."""
-    targets = [[target for _, target in links[start:stop]] for start, stop in _runs(links)]
+def _windows(links, mix, skip):
+    """For each edge where its run leads: the first of so many nodes one after the other, [E], and for each of these what the
+    run's edges to it have in the mix, [E, width, O]; zeros if there are none."""
+    runs = _runs(links)
+    targets = [[target for _, target in links[start:stop]] for start, stop in runs]
     width = max(max(own) - min(own) + 1 for own in targets)
-    places, rows = [], []
-    for own, (start, stop) in zip(targets, _runs(links), strict=True):
-        place = max(max(own) - width + 1, 0)
-        row = [start + own.index(target) if target in own else -1 for target in range(place, place + width)]
-        places += [place] * (stop - start)
-        rows += [row] * (stop - start)
-    kept = np.asarray(rows)[..., None] >= 0
-    found = jnp.asarray(mix)[np.maximum(rows, 0)]
-    return np.asarray(places, np.int32), jnp.where(kept.reshape(*kept.shape, *[1] * (found.ndim - kept.ndim)), found, 0)
+    places, edges = np.zeros(len(links), np.int32), np.zeros((len(links), width, len(links)))
+    for own, (start, stop) in zip(targets, runs, strict=True):
+        places[start:stop] = max(max(own) - width + 1, 0)
+        edges[start:stop, own - places[start], np.arange(start, stop)] = 1
+    if skip is not None:
+        mix = jnp.where(jnp.asarray(skip).reshape(-1, *[1] * (mix.ndim - 1)), 0, mix)
+    return places, jnp.tensordot(edges.astype(mix.dtype), mix, 1)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _renewed(function, whether, old, *args):
     """function(old, *args) if `whether` holds, otherwise `old`.
 
-    As in `_run_if` a loop that turns once or never, so that nothing is copied; a loop has no reverse mode, so that its derivative
-    is that of the conditional.
+    As `_run_if`, with derivatives: the loop has no reverse mode, so that they are those of a conditional. `function` holds no
+    arrays itself.
     """
-
-    def turn(loop):
-        return jnp.zeros_like(loop[0]), function(loop[1], *args)
-
-    return lax.while_loop(lambda loop: loop[0], turn, (whether, old))[1]
+    return _run_if(whether, lambda old: function(old, *args), old)
 
 
 @_renewed.defjvp

@@ -148,7 +148,7 @@ class MixedOp(nn.Module):
     def __call__(self, x: Array, mix: Array, passed: "Passed | None" = None) -> Array:
         """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has its own.
 
-        What does not depend on weights or mix may be given, see `prepared`; x is then the part that candidates see.
+        What does not depend on weights or mix may be given, see `Passed`; x is then the part that candidates see.
         """
         if passed is None:
             x, rest = _parts(x, self.stride, self.partial_channels)
@@ -203,7 +203,7 @@ class MixedOp(nn.Module):
 
 
 class Passed(NamedTuple):
-    """What reaches the output of a mixed op by the mix alone, in its size."""
+    """What of an image is only weighted by a mixed op: the same for all that differ in weights and mix alone."""
 
     outputs: dict[str, Array]  # of candidates without weights, normed
     rest: Array | None  # the channels that no candidate sees
@@ -372,7 +372,7 @@ class Candidates(NamedTuple):
                 return OneOf(tuple(self._alone(op, number) for number in range(len(op.ops))))
             if not on_cpu() or self.sampled:
                 return partial(_run_op, op)
-            return Shared(partial(prepared, op, self._weightless(op)), partial(_run_prepared, op), partial(_passing, op))
+            return Shared(partial(_prepare, op, self._weightless(op)), partial(_run_prepared, op), partial(_passing, op))
 
         def branch(ops):
             columns = np.asarray([self.specs[0].ops.index(op) for op in ops])
@@ -384,8 +384,9 @@ class Candidates(NamedTuple):
 
     def _weightless(self, op: "MixedOp") -> tuple[tuple[str, nn.Module], ...]:
         """The candidates without weights, which make the same of an image on all edges: pooling, as a rule."""
-        own, sizes = {*_weight_shapes(op), *edge_numbers(op.ops, [(0, 0)])}, dict(channels=op.channels // op.partial_channels, stride=op.stride)
-        modules = {name: OPS[name](**sizes, norms=self.norms).clone(parent=None) for name in op.ops if name not in own}
+        own = {*_weight_shapes(op), *edge_numbers(op.ops, [(0, 0)])}
+        fields = dict(channels=op.channels // op.partial_channels, stride=op.stride, norms=self.norms)
+        modules = {name: OPS[name](**fields).clone(parent=None) for name in op.ops if name not in own}
         return tuple((name, module) for name, module in modules.items() if not isinstance(module, (Zero, Identity)))
 
     def _alone(self, op: "MixedOp", number: int) -> Op | None:
@@ -466,8 +467,8 @@ def _run_op(op: MixedOp, weights: PyTree, mix: Array, x: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def prepared(op: MixedOp, weightless: tuple[tuple[str, nn.Module], ...], x: Array) -> tuple[Array, Passed]:
-    """Returns what of the op does not depend on its weights or the mix: the part of x that candidates see, and what is passed."""
+def _prepare(op: MixedOp, weightless: tuple[tuple[str, nn.Module], ...], x: Array) -> tuple[Array, Passed]:
+    """Returns what depends on x alone: the part of it that candidates see, and what is passed."""
     part, rest = _parts(x, op.stride, op.partial_channels)
     return part, Passed({name: module.apply({}, part) for name, module in weightless}, rest)
 

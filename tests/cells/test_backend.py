@@ -13,7 +13,7 @@ from jax import lax
 
 from dnas import SPACES
 from dnas.cells.backend import on_cpu, written
-from dnas.cells.edges import scan_edges
+from dnas.cells.edges import Shared, scan_edges
 from dnas.cells.kernels import avg_pool, channel_sum, depthwise_conv, every_pixel, max_pool, pointwise_product
 from dnas.cells.mixed import Candidates, default_schedule, shuffle
 from dnas.cells.norms import mixed_norm_sum, normalize, search_norms
@@ -176,6 +176,69 @@ def test_waves_compute_what_edges_do_one_by_one(graph, remat, skip):
 
     results = [jax.jit(jax.value_and_grad(value, (0, 1, 2)), static_argnums=3)(*args, waves) for waves in (False, True)]
     chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-9)
+
+
+def one(x):
+    return jnp.tanh(x), {"pooled": jnp.sin(x), "rest": x**2}
+
+
+def run_prepared(weights, row, prepared):
+    read, passed = prepared
+    return row[0] * jnp.tanh(pointwise_product(read, weights["kernel"])) + passing(row, passed)
+
+
+def passing(row, passed):
+    return row[0] * passed["rest"] + row[1] * passed["pooled"]
+
+
+SHARED = Shared(one, run_prepared, passing)
+
+
+@pytest.mark.parametrize("skip", [None, "nodes", "edges"])
+@pytest.mark.parametrize("graph", [*GRAPHS, "double"])
+def test_what_edges_share_changes_nothing_second_derivatives_included(graph, skip):
+    links = {**GRAPHS, "double": [(0, 2), (0, 2), (0, 3), (1, 3), (2, 3)]}[graph]
+    skipped = {None: None, "nodes": [link[0] == 0 for link in links], "edges": np.arange(len(links)) % 3 == 1}[skip]
+    skipped = None if skip is None else np.asarray(skipped)
+    args = {"kernel": normal(1, len(links), 2, 2)}, normal(2, len(links), 2), normal(3, 6, 2, 3, 3, 2)
+    directions = jax.tree.map(np.cos, args)
+
+    def results(run):
+        def value(*args):
+            return jnp.sin(scan_edges(run, links, *args[:2], None, args[2], skip=skipped)).sum()
+
+        gradient = jax.grad(value, (0, 1, 2))
+        again = jax.grad(lambda args: sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(gradient(*args))))
+        return value(*args), gradient(*args), jax.jvp(gradient, args, directions)[1], again(args)
+
+    plain = jax.jit(lambda: results(lambda *args: SHARED(*args)))()
+    chex.assert_trees_all_close(jax.jit(lambda: results(SHARED))(), plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_edges_share_of_states_of_another_size_changes_nothing(own):
+    links = [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]
+    mix = normal(2, 5, 2, 2) if own else normal(2, 5, 2)  # [E, O, B] where every sample has its own
+    args = {"kernel": normal(1, 5, 2, 2)}, mix, normal(3, 2, 2, 4, 4, 2), normal(4, 3, 2, 2, 2, 2)
+
+    def scaled(row):
+        return row if row.ndim == 1 else row[..., None, None, None]
+
+    run = Shared(
+        lambda x: one(x[:, ::2, ::2]),
+        lambda weights, row, prepared: run_prepared(weights, scaled(row), prepared),
+        lambda row, passed: passing(scaled(row), passed),
+    )
+
+    def results(run):
+        def value(args):
+            weights, mix, states, nodes = args
+            return jnp.sin(scan_edges(run, links, weights, mix, states, nodes)).sum()
+
+        return jax.jit(jax.value_and_grad(value))(args)
+
+    found, plain = results(run), results(lambda *args: run(*args))
+    chex.assert_trees_all_close(found, plain, rtol=1e-9, atol=1e-9)
 
 
 def test_waves_that_read_states_of_another_size_compute_what_edges_do():

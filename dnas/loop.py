@@ -176,6 +176,7 @@ def keep_memory() -> None:
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _MEMORY_STAYS = threading.Event()  # whether `keep_memory` has been called
 _PAGE, _ADVICE = 2**21, 14  # bytes of a large page, and MADV_HUGEPAGE of mman.h
+_MANY = 2**28  # bytes from which large pages are worth a first step that takes 0.3 s longer
 
 
 def _prefer_large_pages(size: int) -> None:
@@ -185,7 +186,7 @@ def _prefer_large_pages(size: int) -> None:
     up so many of them that it takes a twentieth longer.
     """
     malloc, free, madvise = map(_of_glibc, ("malloc", "free", "madvise"))
-    if size < 16 * _PAGE or None in (malloc, free, madvise) or threading.current_thread() is not threading.main_thread():
+    if size < _MANY or None in (malloc, free, madvise) or threading.current_thread() is not threading.main_thread():
         return
     malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     free.restype, free.argtypes = None, [ctypes.c_void_p]

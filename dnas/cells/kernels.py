@@ -23,6 +23,7 @@ from dnas.cells.backend import on_cpu, written
 from dnas.cells.multilinear import fence, multilinear
 
 _PARTS = 8  # that long sums and products over pixels are cut into, on a CPU: one is slower, and so is one an image of many
+_IMAGES = 2  # of a part, at the most, where it is gone through channel by channel: they stay in the cache of a core
 _MOST_TERMS = 4  # that are added up in one expression: with 16 the step is as fast, and its program a sixth larger
 
 
@@ -180,7 +181,7 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
 
     # It runs channel by channel, all pixels each time, and so by parts of the batch, that a cache holds.
     def in_parts(array):
-        parts = math.gcd(array.shape[0], max(_PARTS, array.shape[0] // _MOST_TERMS))
+        parts = math.gcd(array.shape[0], max(_PARTS, array.shape[0] // _IMAGES))
         return lax.reshape(lax.convert_element_type(array, kind), (parts, array.shape[0] // parts, *array.shape[1:]))
 
     views = _slices(padded, side, stride, dilation, g.shape[1:3], border)

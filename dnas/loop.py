@@ -84,8 +84,9 @@ def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.st
     """
     with _giving_back_memory():
         compiled = _compile(function, args, donate)
-    if _MEMORY_STAYS.is_set():
-        _prefer_large_pages(compiled.memory_analysis().temp_size_in_bytes)
+    memory = compiled.memory_analysis()
+    if _MEMORY_STAYS.is_set() and memory is not None and jax.default_backend() == "cpu":
+        _prefer_large_pages(memory.temp_size_in_bytes)
     return compiled
 
 
@@ -108,9 +109,11 @@ def _compiler_options() -> dict[str, str]:
 def _vector_options(args: Sequence[Any]) -> dict[str, str]:
     """Vectors of 512 bits where all convolutions have whole ones of channels, as their kernels [..., k, k, C, D] tell.
 
-    LLVM prefers 256, and is right about fewer channels: DARTS takes 0.95 of the time with 512, PC-DARTS, whose candidates see 4
+    XLA prefers 256, and is right about fewer channels: DARTS takes 0.95 of the time with 512, PC-DARTS, whose candidates see 4
     channels in the first stage, 1.04.
     """
+    if "xla_cpu_prefer_vector_width" in os.environ.get("XLA_FLAGS", ""):
+        return {}  # the user's choice
     kernels = [leaf for leaf in jax.tree.leaves(args[:1]) if getattr(leaf, "ndim", 0) > 3]
     if not kernels or any(kernel.shape[-1] % _LANES for kernel in kernels):
         return {}
@@ -169,13 +172,14 @@ def keep_memory() -> None:
     _MEMORY_STAYS.set()
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:
-        for option, value in ((_MMAP_THRESHOLD, 2**31 - 1), (_TRIM_THRESHOLD, 2**31 - 1)):
+        for option, value in ((_MMAP_THRESHOLD, _MOST), (_TRIM_THRESHOLD, _MOST)):
             mallopt(option, value)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 _MEMORY_STAYS = threading.Event()  # whether `keep_memory` has been called
 _PAGE, _ADVICE = 2**21, 14  # bytes of a large page, and MADV_HUGEPAGE of mman.h
+_MOST = 2**31 - 1  # bytes that glibc keeps, and that it allocates without mapping them anew, as far as it can be told
 _MANY = 2**28  # bytes from which large pages are worth a first step that takes 0.3 s longer
 
 
@@ -186,7 +190,11 @@ def _prefer_large_pages(size: int) -> None:
     up so many of them that it takes a twentieth longer.
     """
     malloc, free, madvise = map(_of_glibc, ("malloc", "free", "madvise"))
-    if size < _MANY or None in (malloc, free, madvise) or threading.current_thread() is not threading.main_thread():
+    if (
+        not _MANY <= size < _MOST
+        or None in (malloc, free, madvise)
+        or threading.current_thread() is not threading.main_thread()
+    ):
         return
     malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     free.restype, free.argtypes = None, [ctypes.c_void_p]

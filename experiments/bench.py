@@ -42,7 +42,7 @@ class BenchCommand(Case):
 
     grow: str = ""
     """Sizes to grow one by one, with commas between: batch_size, cells, channels, ops, nodes; or all. The programs of
-    all sizes stay and take STEPS steps in turn."""
+    all sizes stay, in memory as well, and take STEPS steps in turn."""
     json: pathlib.Path | None = None
     """Write all rows to this file as well."""
     peer: str = ""
@@ -147,7 +147,8 @@ def _growth(name: str, cases: list[Case], cache: str) -> list[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         programs = []
         for case in cases:
-            programs.append(Program(*_program(case, cache), stack))
+            words, environment = _program(case, cache)
+            programs.append(Program(words, _sharing(environment), stack))
             programs[-1].wait()
         for _ in range(cases[0].steps):
             for program in programs:

@@ -282,7 +282,7 @@ print(re.search(r"AnonHugePages: *([0-9]+) kB", open("/proc/self/smaps_rollup").
         int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
         for how in ("keep", "not")
     ]
-    assert sizes[0] > 250_000 and sizes[1] < sizes[0] / 2, sizes
+    assert sizes[0] > 100_000 and sizes[1] < sizes[0] / 5, sizes
 
 
 def run_with_flags(code, flags):
@@ -328,7 +328,6 @@ compile_step(lambda kernel, x: jnp.maximum(x, 0.0) * 1.25, jnp.ones((3, 3, 1, {c
 def test_options_of_the_compiler_stay_as_they_are_where_others_may_want_them():
     code = """
 import os
-import pathlib
 import jax
 from dnas.loop import vectorize_loops
 for platforms, flags in (("cpu", ""), ("cpu", "--a=b"), ("cuda,cpu", "--a=b"), ("cpu", "--xla_backend_extra_options=--c")):

@@ -33,10 +33,12 @@ class Shared(NamedTuple):
 
     prepare: Callable[[Array], tuple[PyTree, PyTree]]  # x -> (read, passed)
     run: Callable[[PyTree, Array, tuple[PyTree, PyTree]], Array]  # (weights, row, (read, passed)) -> y
-    passing: Callable[[Array, PyTree], Array]  # (row, passed) -> the terms of y that depend on what is passed, linear in it
+    # (row, passed) -> the terms of y that depend on what is passed, linear in that, zero for a row of zeros
+    passing: Callable[[Array, PyTree], Array]
+    alone: RunEdge  # the same in one step
 
     def __call__(self, weights: PyTree, row: Array, x: Array) -> Array:
-        return self.run(weights, row, self.prepare(x))
+        return self.alone(weights, row, x)
 
 
 class Op(NamedTuple):
@@ -268,29 +270,29 @@ def _shared_backward(run_edge, links, saved, gradient):
         run = lambda weights, row, own: run_edge.run(weights, row, (own, passed))  # noqa: E731
         return jax.vjp(run, weights, row, own)[1](_taken(of_nodes, target))
 
-    def pull_to_source(buffers, source, place, rows, passed, kept, of_own):
+    def pull_to_source(buffers, source, targets, rows, passed, kept, of_own):
         # The gradients of all targets are there by now, so that what is passed gets its gradient from all at once.
         of_passed = passed
         if jax.tree.leaves(passed):
-            window = _read(buffers[1], place, len(rows))
-            terms = [jax.vjp(partial(run_edge.passing, row), passed)[1](g)[0] for row, g in zip(rows, window, strict=True)]
+            pulls = [jax.vjp(partial(run_edge.passing, row), passed)[1] for row in rows]
+            terms = [pull(_read(buffers[1], target))[0] for pull, target in zip(pulls, targets, strict=True)]
             of_passed = jax.tree.map(lambda *arrays: sum(arrays[1:], arrays[0]), *terms)
         (of_x,) = jax.tree.unflatten(of_prepare, kept)((of_own, of_passed))
         return _add_to_source(states is None, buffers, source, of_x)
 
     def body(carry, edge):
         buffers, (prepared, kept), of_own = carry
-        weights, row, (source, target), first, last, place, rows, skipped = edge
+        weights, row, (source, target), first, last, targets, rows, skipped = edge
         prepared, kept = _renewed(prepare, last, (prepared, kept), read, source)
         of_weights, of_row, more = _unless(skipped, pull_back, weights, row, prepared, target, buffers[1])
         # The edges of a node come one after the other, the last one first.
         of_own = jax.tree.map(lambda total, own: jnp.where(last, own, total + own), of_own, more)
-        buffers = _renewed(pull_to_source, first, buffers, source, place, rows, prepared[1], kept, of_own)
+        buffers = _renewed(pull_to_source, first, buffers, source, targets, rows, prepared[1], kept, of_own)
         return (buffers, (prepared, kept), of_own), (of_weights, of_row)
 
     known = _zeros(jax.eval_shape(partial(prepare, None), read, 0))
     begin = (None if states is None else jnp.zeros_like(states), gradient), known, jax.tree.map(jnp.zeros_like, known[0][0])
-    edges = (weights, mix, _columns(links), *_ends_of_runs(links, skip), *_windows(links, mix, skip), skip)
+    edges = (weights, mix, _columns(links), *_ends_of_runs(links, skip), *_rows_of_runs(links, mix, skip), skip)
     ((of_states, of_nodes), _, _), (of_weights, of_mix) = lax.scan(body, begin, edges, reverse=True)
     return of_weights, of_mix, of_states, of_nodes, None if skip is None else _no_gradient(skip)
 
@@ -319,19 +321,18 @@ def _ends_of_runs(links, skip):
     return first & run, last & run
 
 
-def _windows(links, mix, skip):
-    """For each edge where its run leads: the first of so many nodes one after the other, [E], and for each of these what the
-    run's edges to it have in the mix, [E, width, O]; zeros if there are none."""
-    runs = _runs(links)
-    targets = [[target for _, target in links[start:stop]] for start, stop in runs]
-    width = max(max(own) - min(own) + 1 for own in targets)
-    places, edges = np.zeros(len(links), np.int32), np.zeros((len(links), width, len(links)))
-    for own, (start, stop) in zip(targets, runs, strict=True):
-        places[start:stop] = max(max(own) - width + 1, 0)
-        edges[start:stop, own - places[start], np.arange(start, stop)] = 1
+def _rows_of_runs(links, mix, skip):
+    """For each edge where the edges of its run lead, [E, most], and their rows of the mix, [E, most, O]; zeros for edges that
+    are skipped, and where a run has fewer edges than the longest."""
+    most = max(stop - start for start, stop in _runs(links))
+    edges, there = np.zeros((len(links), most), int), np.zeros((len(links), most), bool)
+    for start, stop in _runs(links):
+        edges[start:stop] = np.minimum(start + np.arange(most), stop - 1)
+        there[start:stop] = start + np.arange(most) < stop
     if skip is not None:
-        mix = jnp.where(jnp.asarray(skip).reshape(-1, *[1] * (mix.ndim - 1)), 0, mix)
-    return places, jnp.tensordot(edges.astype(mix.dtype), mix, 1)
+        there = there & ~jnp.asarray(skip)[edges]
+    rows = jnp.where(there.reshape(*there.shape, *[1] * (mix.ndim - 1)), jnp.asarray(mix)[edges], 0)
+    return np.asarray([target for _, target in links], np.int32)[edges], rows
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -23,7 +23,7 @@ from dnas.cells.backend import on_cpu, written
 from dnas.cells.multilinear import fence, multilinear
 
 _PARTS = 8  # that long sums and products over pixels are cut into, on a CPU: one is slower, and so is one an image of many
-_IMAGES = 2  # of a part, at the most, where it is gone through channel by channel: they stay in the cache of a core
+_IMAGES = 2  # of a part that is gone through channel by channel, if they are even: they stay in the cache of a core
 _MOST_TERMS = 4  # that are added up in one expression: with 16 the step is as fast, and its program a sixth larger
 
 
@@ -67,10 +67,11 @@ def inner_product(x: Array, y: Array) -> Array:
 
     On a CPU as `channel_sum_of`: XLA:CPU writes the products of two long rows before it sums them.
     """
+    kind = wide(jnp.result_type(x, y))
     if on_cpu() and x.ndim > 1:
-        return channel_sum_of(lax.mul, x, y).sum()
+        return channel_sum_of(lambda x, y: x.astype(kind) * y.astype(kind), x, y).sum()
     # Float32 products: on some accelerators the default has fewer bits.
-    return jnp.vdot(x, y, precision="highest", preferred_element_type=wide(x.dtype))
+    return jnp.vdot(x, y, precision="highest", preferred_element_type=kind)
 
 
 @jax.custom_vjp
@@ -181,8 +182,9 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
 
     # It runs channel by channel, all pixels each time, and so by parts of the batch, that a cache holds.
     def in_parts(array):
-        parts = math.gcd(array.shape[0], max(_PARTS, array.shape[0] // _IMAGES))
-        return lax.reshape(lax.convert_element_type(array, kind), (parts, array.shape[0] // parts, *array.shape[1:]))
+        batch = array.shape[0]
+        parts = math.gcd(batch, _PARTS) if batch <= _PARTS or batch % _IMAGES else batch // _IMAGES
+        return lax.reshape(lax.convert_element_type(array, kind), (parts, batch // parts, *array.shape[1:]))
 
     views = _slices(padded, side, stride, dilation, g.shape[1:3], border)
     wider = in_parts(g)

@@ -17,7 +17,7 @@ from dnas.cells.cell import run_cell, waves
 from dnas.cells.edges import OneOf, Op, RunEdge, Shared, scan_edges
 from dnas.cells.kernels import inner_product, max_pool
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
-from dnas.cells.ops import OPS, DilConv, FactorizedReduce, Identity, ReLUConvBN, SepConv, Zero, edge_numbers
+from dnas.cells.ops import OPS, DilConv, FactorizedReduce, Identity, Pool, ReLUConvBN, SepConv, Zero, edge_numbers
 from dnas.cells.separable import separable_sum
 from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
@@ -162,10 +162,7 @@ class MixedOp(nn.Module):
         else:
             # `none` adds nothing, so it is neither computed nor summed; its entry of the mix gets a gradient of zero.
             kept = [number for number, op in enumerate(candidates) if not isinstance(op, Zero)]
-            if not kept:
-                shape = x[:, :: self.stride, :: self.stride].shape
-                return jnp.zeros((*shape[:-1], self.channels), x.dtype)
-            y = self._sum(candidates, kept, x, mix, passed.outputs)
+            y = self._sum(candidates, kept, x, mix, passed.outputs) if kept else candidates[0](x)
         return _beside(y, mix, passed.rest, self.partial_channels)
 
     def _sum(self, candidates, kept: Sequence[int], x: Array, mix: Array, outputs: dict[str, Array]) -> Array:
@@ -205,7 +202,7 @@ class MixedOp(nn.Module):
 class Passed(NamedTuple):
     """What of an image is only weighted by a mixed op: the same for all that differ in weights and mix alone."""
 
-    outputs: dict[str, Array]  # of candidates without weights, normed
+    outputs: dict[str, Array]  # of pooling, normed
     rest: Array | None  # the channels that no candidate sees
 
 
@@ -372,7 +369,8 @@ class Candidates(NamedTuple):
                 return OneOf(tuple(self._alone(op, number) for number in range(len(op.ops))))
             if not on_cpu() or self.sampled:
                 return partial(_run_op, op)
-            return Shared(partial(_prepare, op, self._weightless(op)), partial(_run_prepared, op), partial(_passing, op))
+            steps = partial(_prepare, op, self._pools(op)), partial(_run_prepared, op), partial(_passing, op)
+            return Shared(*steps, alone=partial(_run_op, op))
 
         def branch(ops):
             columns = np.asarray([self.specs[0].ops.index(op) for op in ops])
@@ -382,12 +380,13 @@ class Candidates(NamedTuple):
         branches = tuple(branch(ops) for ops in self.sets)
         return lambda weights, row, x: _switch(branches, weights[0], weights[1], row, x)
 
-    def _weightless(self, op: "MixedOp") -> tuple[tuple[str, nn.Module], ...]:
-        """The candidates without weights, which make the same of an image on all edges: pooling, as a rule."""
-        own = {*_weight_shapes(op), *edge_numbers(op.ops, [(0, 0)])}
+    def _pools(self, op: "MixedOp") -> tuple[tuple[str, nn.Module], ...]:
+        """The pooling among the candidates, which makes the same of an image on all edges, unless its norm has parameters."""
+        if not isinstance(self.norms._replace(mixed=True).last("pool"), partial):
+            return ()
         fields = dict(channels=op.channels // op.partial_channels, stride=op.stride, norms=self.norms)
-        modules = {name: OPS[name](**fields).clone(parent=None) for name in op.ops if name not in own}
-        return tuple((name, module) for name, module in modules.items() if not isinstance(module, (Zero, Identity)))
+        modules = {name: OPS[name](**fields).clone(parent=None) for name in op.ops}
+        return tuple((name, module) for name, module in modules.items() if isinstance(module, Pool))
 
     def _alone(self, op: "MixedOp", number: int) -> Op | None:
         """What an edge runs where this op is drawn; None where that adds nothing."""
@@ -467,10 +466,10 @@ def _run_op(op: MixedOp, weights: PyTree, mix: Array, x: Array) -> Array:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _prepare(op: MixedOp, weightless: tuple[tuple[str, nn.Module], ...], x: Array) -> tuple[Array, Passed]:
+def _prepare(op: MixedOp, pools: tuple[tuple[str, nn.Module], ...], x: Array) -> tuple[Array, Passed]:
     """Returns what depends on x alone: the part of it that candidates see, and what is passed."""
     part, rest = _parts(x, op.stride, op.partial_channels)
-    return part, Passed({name: module.apply({}, part) for name, module in weightless}, rest)
+    return part, Passed({name: module.apply({}, part) for name, module in pools}, rest)
 
 
 @partial(jax.jit, static_argnums=0)

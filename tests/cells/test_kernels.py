@@ -19,6 +19,7 @@ from dnas.cells.kernels import (
     channel_sum_of,
     conv3x3,
     depthwise_conv,
+    inner_product,
     max_pool,
     pointwise_product,
 )
@@ -321,3 +322,15 @@ def test_the_gradient_of_a_kernel_is_that_of_each_image_added_up(function, kerne
 def test_sums_of_channels_are_those_of_numpy(shape):
     x = normal(1, *shape)
     np.testing.assert_allclose(channel_sum(x), np.asarray(x).reshape(-1, shape[-1]).sum(0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 3, 5), (3, 2, 5), (7,)])
+def test_the_inner_product_is_that_of_float32_whatever_the_types(shape):
+    x, y = (jax.random.normal(jax.random.key(seed), shape, jnp.float32) for seed in (1, 2))
+    expected = np.vdot(np.asarray(x, np.float64), np.asarray(y, np.float64))
+    np.testing.assert_allclose(inner_product(x, y), expected, rtol=1e-5)
+    short = x.astype(jnp.bfloat16)
+    for other in (y, y.astype(jnp.bfloat16)):
+        found = inner_product(short, other)
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, np.vdot(np.asarray(short, np.float64), np.asarray(other, np.float64)), rtol=1e-5)

@@ -1,6 +1,7 @@
 """What runs on an edge: laws of the weighted sum, of waves of edges, and of drop path."""
 
 import itertools
+from functools import partial
 
 import chex
 import flax.linen as nn
@@ -11,7 +12,18 @@ import pytest
 
 from dnas.cells import DARTS_OPS, OPS, final_norms, search_norms
 from dnas.cells.init import init_variables
-from dnas.cells.mixed import ChosenOps, MixedCell, MixedOp, drop_samples, run_chain, shuffle, stacked_edges, weighted_sum
+from dnas.cells.mixed import (
+    Candidates,
+    ChosenOps,
+    MixedCell,
+    MixedOp,
+    drop_samples,
+    run_chain,
+    shuffle,
+    stacked_edges,
+    weighted_sum,
+)
+from dnas.cells.norms import BatchNorm
 from dnas.space import CellSpec
 
 try:
@@ -456,3 +468,10 @@ def test_second_gradients_of_a_sampled_cell_equal_those_of_the_weighted_one():
 
     ours, theirs = (second(cell(1, sampled=sampled, schedule="edges")) for sampled in (True, False))
     chex.assert_trees_all_close(ours, theirs, rtol=1e-3, atol=1e-2)
+
+
+def test_pooling_is_what_edges_share_unless_its_norm_has_parameters():
+    plain, full = search_norms(), search_norms()._replace(pool=partial(BatchNorm, running=False))
+    runs = [Candidates((SPEC,), norms, 1, False).runner(CHANNELS, 1) for norms in (plain, full)]
+    shared = [list(run.prepare(images())[1].outputs) for run in runs]
+    assert shared == [["max_pool_3x3"], []]

@@ -202,9 +202,7 @@ def _unless(skipped, function, *args):
     if skipped is None:
         return function(*args)
     shapes = jax.eval_shape(function, *args)
-    return lax.cond(
-        skipped, lambda *args: jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes), function, *args
-    )
+    return lax.cond(skipped, lambda *args: _zeros(shapes), function, *args)
 
 
 def _backward(run_edge, links, remat, saved, gradient):

@@ -234,6 +234,13 @@ def _scan_shared(run_edge, links, weights, mix, states, nodes, skip):
 
 
 def _shared_forward(run_edge, links, weights, mix, states, nodes, skip):
+    nodes = _shared_nodes(run_edge, links, weights, mix, states, nodes, skip)
+    return nodes, (weights, mix, states, nodes, skip)
+
+
+# Jitted, so that JAX traces and lowers it once for a stage, not for each pass and each gradient.
+@partial(jax.jit, static_argnums=(0, 1))
+def _shared_nodes(run_edge, links, weights, mix, states, nodes, skip):
     def prepare(_, buffer, source):
         return jax.vjp(run_edge.prepare, _read(buffer, source))[0]
 
@@ -250,10 +257,16 @@ def _shared_forward(run_edge, links, weights, mix, states, nodes, skip):
     first, _ = _ends_of_runs(links, skip)
     nothing = _zeros(jax.eval_shape(partial(prepare, None), nodes if states is None else states, 0))
     (nodes, _), _ = lax.scan(body, (nodes, nothing), (weights, mix, _columns(links), first, skip))
-    return nodes, (weights, mix, states, nodes, skip)
+    return nodes
 
 
 def _shared_backward(run_edge, links, saved, gradient):
+    *_, skip = saved
+    return *_shared_gradients(run_edge, links, saved, gradient), None if skip is None else _no_gradient(skip)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _shared_gradients(run_edge, links, saved, gradient):
     weights, mix, states, nodes, skip = saved
     read = nodes if states is None else states
     of_prepare = jax.tree.structure(jax.eval_shape(lambda x: jax.vjp(run_edge.prepare, x)[1], read[0]))
@@ -292,7 +305,7 @@ def _shared_backward(run_edge, links, saved, gradient):
     begin = (None if states is None else jnp.zeros_like(states), gradient), known, jax.tree.map(jnp.zeros_like, known[0][0])
     edges = (weights, mix, _columns(links), *_ends_of_runs(links, skip), *_rows_of_runs(links, mix, skip), skip)
     ((of_states, of_nodes), _, _), (of_weights, of_mix) = lax.scan(body, begin, edges, reverse=True)
-    return of_weights, of_mix, of_states, of_nodes, None if skip is None else _no_gradient(skip)
+    return of_weights, of_mix, of_states, of_nodes
 
 
 _scan_shared.defvjp(_shared_forward, _shared_backward)
@@ -365,10 +378,16 @@ _scan.defvjp(_forward, _backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _scan_sampled(ops, links, weights, mix, states, nodes, skip):
-    return _sampled_forward(ops, links, weights, mix, states, nodes, skip)[0]
+    return _sampled_nodes(ops, links, weights, mix, states, nodes, skip)[0]
 
 
 def _sampled_forward(ops, links, weights, mix, states, nodes, skip):
+    nodes, kept = _sampled_nodes(ops, links, weights, mix, states, nodes, skip)
+    return nodes, (weights, mix, states, nodes, skip, kept)
+
+
+@partial(jax.jit, static_argnums=(0, 1))  # as `_shared_nodes` is
+def _sampled_nodes(ops, links, weights, mix, states, nodes, skip):
     def body(carry, edge):
         weights, row, (source, target), skipped, place = edge
 
@@ -389,7 +408,7 @@ def _sampled_forward(ops, links, weights, mix, states, nodes, skip):
     kept = jnp.zeros((len(links) * keeps, *nodes.shape[1:]), nodes.dtype)
     edges = (weights, mix, _columns(links), skip, jnp.arange(len(links)))
     (nodes, kept), _ = lax.scan(body, (nodes, kept), edges)
-    return nodes, (weights, mix, states, nodes, skip, kept)
+    return nodes, kept
 
 
 def _choices(ops, row, skipped):
@@ -412,6 +431,11 @@ def _run_if(whether, function, carry):
 
 
 def _sampled_backward(ops, links, saved, gradient):
+    return *_sampled_gradients(ops, links, saved, gradient), _no_gradient(saved[-2])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _sampled_gradients(ops, links, saved, gradient):
     weights, mix, states, nodes, skip, kept = saved
     read = nodes if states is None else states
 
@@ -440,7 +464,7 @@ def _sampled_backward(ops, links, saved, gradient):
     first = None if states is None else jnp.zeros_like(states), gradient
     edges = (weights, mix, _columns(links), skip, jnp.arange(len(links)))
     (of_states, of_nodes), (of_weights, of_mix) = lax.scan(body, first, edges, reverse=True)
-    return of_weights, of_mix, of_states, of_nodes, _no_gradient(skip)
+    return of_weights, of_mix, of_states, of_nodes
 
 
 _scan_sampled.defvjp(_sampled_forward, _sampled_backward)

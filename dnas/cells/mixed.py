@@ -363,22 +363,7 @@ class Candidates(NamedTuple):
         A sampled edge is `OneOf` its ops on a CPU only: on an accelerator the CPU has to be asked whether each of their loops
         turns, and once where the mixed op switches between them.
         """
-        if not self.sets:
-            op = self.all_ops(channels, stride)
-            if self.sampled and on_cpu():
-                return OneOf(tuple(self._alone(op, number) for number in range(len(op.ops))))
-            if not on_cpu() or self.sampled:
-                return partial(_run_op, op)
-            steps = partial(_prepare, op, self._pools(op)), partial(_run_prepared, op), partial(_passing, op)
-            return Shared(*steps, alone=partial(_run_op, op))
-
-        def branch(ops):
-            columns = np.asarray([self.specs[0].ops.index(op) for op in ops])
-            own = self.all_ops(channels, stride).clone(ops=ops)
-            return lambda weights, row, x: _run_op(own, weights, row[columns], x)
-
-        branches = tuple(branch(ops) for ops in self.sets)
-        return lambda weights, row, x: _switch(branches, weights[0], weights[1], row, x)
+        return _runner(self, channels, stride, on_cpu())
 
     def _pools(self, op: "MixedOp") -> tuple[tuple[str, nn.Module], ...]:
         """The pooling among the candidates, which makes the same of an image on all edges, unless its norm has parameters."""
@@ -434,6 +419,26 @@ class Candidates(NamedTuple):
     def sets(self) -> tuple[tuple[str, ...], ...]:
         """The different candidates that edges have; none where all edges have all ops."""
         return tuple(dict.fromkeys(ops for spec in self.specs for ops in spec.edge_ops or ()))
+
+
+@functools.cache  # the same functions again, by which JAX knows what it has traced
+def _runner(candidates: Candidates, channels: int, stride: int, on_cpu: bool) -> RunEdge | OneOf:
+    if not candidates.sets:
+        op = candidates.all_ops(channels, stride)
+        if candidates.sampled and on_cpu:
+            return OneOf(tuple(candidates._alone(op, number) for number in range(len(op.ops))))
+        if not on_cpu or candidates.sampled:
+            return partial(_run_op, op)
+        steps = partial(_prepare, op, candidates._pools(op)), partial(_run_prepared, op), partial(_passing, op)
+        return Shared(*steps, alone=partial(_run_op, op))
+
+    def branch(ops):
+        columns = np.asarray([candidates.specs[0].ops.index(op) for op in ops])
+        own = candidates.all_ops(channels, stride).clone(ops=ops)
+        return lambda weights, row, x: _run_op(own, weights, row[columns], x)
+
+    branches = tuple(branch(ops) for ops in candidates.sets)
+    return lambda weights, row, x: _switch(branches, weights[0], weights[1], row, x)
 
 
 @functools.cache

@@ -50,9 +50,12 @@ def final_sgd(
     clip: float = 5.0,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
-    """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine. Appendix A.1.1."""
+    """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine. Appendix A.1.1.
+
+    The momentum of all weights is one array, as in `darts_optimizer`.
+    """
     schedule = cosine_by_epoch(epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=0.0)
-    return sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov)
+    return optax.flatten(sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov))
 
 
 def retrain(

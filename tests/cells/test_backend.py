@@ -219,6 +219,36 @@ def test_what_edges_share_changes_nothing_second_derivatives_included(graph, ski
     chex.assert_trees_all_close(jax.jit(lambda: results(SHARED))(), plain, rtol=1e-9, atol=1e-9)
 
 
+def test_edges_are_traced_once_for_all_gradients_of_equal_shapes():
+    args, traced = ({"kernel": normal(1, 3, 2, 2)}, normal(2, 3, 2), normal(3, 3, 2, 3, 3, 2)), []
+
+    def counted(weights, row, prepared):
+        traced.append(row)
+        return run_prepared(weights, row, prepared)
+
+    run = SHARED._replace(run=counted)
+
+    def value(weights, mix, nodes):
+        return jnp.sin(scan_edges(run, [(0, 1), (0, 2), (1, 2)], weights, mix, None, nodes)).sum()
+
+    def gradients(weights, mix, nodes):  # as in a search: that of the mix, then that of the weights
+        return jax.grad(value, 1)(weights, mix, nodes), jax.grad(value, 0)(weights, mix, nodes)
+
+    jax.jit(jax.grad(value, 1)).lower(*args)
+    once = len(traced)
+    jax.jit(gradients).lower(*args)
+    assert len(traced) == once > 0
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_equal_candidates_run_the_same_functions(sampled):
+    def runner(channels):
+        spec = SPACES["darts"].cells["normal"]
+        return Candidates((spec,), search_norms(), 1, sampled).runner(channels, 1)
+
+    assert runner(4) == runner(4) != runner(8)
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_what_edges_share_of_states_of_another_size_changes_nothing(own):
     links = [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]

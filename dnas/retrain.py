@@ -50,12 +50,9 @@ def final_sgd(
     clip: float = 5.0,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
-    """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine. Appendix A.1.1.
-
-    The momentum of all weights is one array, as in `darts_optimizer`.
-    """
+    """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine. Appendix A.1.1."""
     schedule = cosine_by_epoch(epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=0.0)
-    return optax.flatten(sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov))
+    return sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov)
 
 
 def retrain(

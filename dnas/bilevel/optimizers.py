@@ -52,8 +52,7 @@ def darts_optimizer(
     """Returns the optimiser of DARTS with its published settings for CIFAR-10 (section 3.1 and appendix A.1).
 
     The virtual step of an unrolled arch gradient has the momentum, the weight decay and the present learning rate of the
-    weights, and is not clipped. The momentum of all weights is one array (`optax.flatten`): of the hundred and more arrays of
-    a supernet each would be a dozen operations to trace, to compile and to load.
+    weights, and is not clipped.
 
     Args:
       epochs, steps_per_epoch: of the search, for the cosine schedule of the weights.
@@ -65,9 +64,9 @@ def darts_optimizer(
     settings = dict(momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
     return alternating(
         first_order() if arch_gradient is None else arch_gradient,
-        optax.flatten(sgd(schedule, clip=clip, **settings)),
+        sgd(schedule, clip=clip, **settings),
         arch_adam(arch_learning_rate, weight_decay=arch_weight_decay),
-        virtual_optimizer=optax.flatten(sgd(schedule, clip=None, **settings)),
+        virtual_optimizer=sgd(schedule, clip=None, **settings),
         warmup_steps=warmup_epochs * steps_per_epoch,
         arch_every=arch_every,
         order=order,

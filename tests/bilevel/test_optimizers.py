@@ -1,6 +1,5 @@
 """The optimisers are PyTorch's, as DARTS uses them."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +7,7 @@ import optax
 import pytest
 from bilevel_problems import start, step_of, valid_loss
 
-from dnas import final_sgd
-from dnas.bilevel import alternating, arch_adam, cosine_by_epoch, darts_optimizer, first_order, sgd, unrolled
+from dnas.bilevel import alternating, arch_adam, cosine_by_epoch, darts_optimizer, sgd, unrolled
 
 
 def torch_sgd(weights, gradients, rates, momentum=0.9, weight_decay=3e-4, clip=5.0, nesterov=False):
@@ -89,47 +87,6 @@ def test_darts_optimizer_is_made_of_the_published_parts():
     for _ in range(12):
         one, other = step_of(whole)(one)[0], step_of(parts)(other)[0]
     assert (one[1], one[2]) == (other[1], other[2])
-
-
-ARRAYS = {"a": jnp.ones((2, 3)), "b": [jnp.arange(4.0), jnp.float32(3)], "c": jnp.ones((0, 2))}
-
-
-def steps_on_arrays(optimizer):
-    def loss(arrays, arch):
-        return sum(jnp.sin(arch * leaf).sum() for leaf in jax.tree.leaves(arrays)), {}
-
-    arrays, arch = ARRAYS, jnp.float32(2)
-    state = optimizer.init(arrays, arch)
-    for _ in range(4):
-        updates, arch_updates, state, _ = optimizer.update(loss, loss, state, arrays, arch)
-        arrays, arch = optax.apply_updates((arrays, arch), (updates, arch_updates))
-    return state, (arrays, arch)
-
-
-@pytest.mark.parametrize("gradient", [first_order, unrolled])
-@pytest.mark.parametrize("clip", [0.5, None], ids=["clipped", "no clip"])
-def test_momentum_in_one_array_steps_as_in_an_array_each(clip, gradient):
-    """Whatever the shapes; the norm that is clipped is that of all arrays together."""
-    schedule = cosine_by_epoch(9, 1)
-    parts = alternating(gradient(), sgd(schedule, clip=clip), arch_adam(), virtual_optimizer=sgd(schedule, clip=None))
-    _, expected = steps_on_arrays(parts)
-    state, found = steps_on_arrays(darts_optimizer(9, 1, arch_gradient=gradient(), clip=clip))
-    assert optax.tree.get(state.weights, "trace").shape == (11,)
-    chex.assert_trees_all_close(found, expected, rtol=1e-6)
-
-
-def test_momentum_in_one_array_retrains_as_in_an_array_each():
-    def steps(optimizer):
-        arrays, state = ARRAYS, optimizer.init(ARRAYS)
-        for _ in range(4):
-            updates, state = optimizer.update(jax.tree.map(jnp.cos, arrays), state, arrays)
-            arrays = optax.apply_updates(arrays, updates)
-        return state, arrays
-
-    _, expected = steps(sgd(cosine_by_epoch(9, 1, min_learning_rate=0.0), clip=0.5))
-    state, found = steps(final_sgd(9, 1, clip=0.5))
-    assert optax.tree.get(state, "trace").shape == (11,)
-    chex.assert_trees_all_close(found, expected, rtol=1e-6)
 
 
 def test_darts_optimizer_counts_the_warm_up_in_epochs():

@@ -61,7 +61,7 @@ STDLIB_ONLY = {"genotype", "notation", "drawing"}
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
 MAY_JIT |= {"language.py", "search_text.py", "retrain_text.py"}
-MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py"}
+MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py", "cells/edges.py"}
 # To measure a network, or to export it, is to compile it.
 MAY_JIT |= {"hw_loss/runtimes.py", "export.py"}
 MAY_PRINT = {"loop.py"}

@@ -431,7 +431,8 @@ def _run_if(whether, function, carry):
 
 
 def _sampled_backward(ops, links, saved, gradient):
-    return *_sampled_gradients(ops, links, saved, gradient), _no_gradient(saved[-2])
+    *_, skip, _ = saved
+    return *_sampled_gradients(ops, links, saved, gradient), _no_gradient(skip)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,7 +1,8 @@
 """Terms that are added to the outer objective: (arch, mix) -> scalar.
 
-arch is {kind: logits [E, O]}, or a mapping with the logits under "ops"; what belongs to ops or edges that have been dropped
-(`dnas.base.ABSENT`) does not count. A loss has no weight of its own; `make_search` takes pairs (weight or schedule, loss).
+arch is {kind: logits [E, O]}, or a mapping with the logits under "ops"; what belongs to ops or
+edges that have been dropped (`dnas.base.ABSENT`) does not count. A loss has no weight of its own;
+`make_search` takes pairs (weight or schedule, loss).
 """
 
 import math
@@ -17,7 +18,8 @@ from dnas.relax.relaxation import op_logits, present
 
 
 def entropy() -> ArchLoss:
-    """Returns the entropy of softmax(arch), summed over edges, in nats: minimised, it drives each edge to one op.
+    """Returns the entropy of softmax(arch), summed over edges, in nats: minimised, it drives each
+    edge to one op.
 
     QuantNAS, https://arxiv.org/abs/2208.14839, with the weight of `quantnas_entropy_schedule`.
 
@@ -36,11 +38,12 @@ def entropy() -> ArchLoss:
 def quantnas_entropy_schedule(
     epochs: int, steps_per_epoch: int, *, warm_up: int = 9, coefficient: float = 1e-3
 ) -> optax.Schedule:
-    """Returns QuantNAS's weight of the entropy, which changes once an epoch: zero at first, `coefficient` in the last epoch.
+    """Returns QuantNAS's weight of the entropy, which changes once an epoch: zero at first,
+    `coefficient` in the last epoch.
 
-    Of the n - w epochs after the warm-up the first quarter q = (n - w) // 4 has zero, too; then, with s epochs done since the
-    warm-up, it is coefficient * s / (n - 1 - w) * log(s - q + 2) / log(n - w - q + 1). Released code of
-    https://arxiv.org/abs/2208.14839, which searches 20 epochs.
+    Of the n - w epochs after the warm-up the first quarter q = (n - w) // 4 has zero, too; then,
+    with s epochs done since the warm-up, it is coefficient * s / (n - 1 - w) * log(s - q + 2) /
+    log(n - w - q + 1). Released code of https://arxiv.org/abs/2208.14839, which searches 20 epochs.
 
     Args:
       warm_up: w, epochs without arch steps.
@@ -54,7 +57,9 @@ def quantnas_entropy_schedule(
       [0.0, 0.0, 0.0602, 1.0]
     """
     if not 0 <= warm_up <= epochs - 2:
-        raise ValueError(f"at least two epochs follow the warm-up, got {warm_up} epochs of it out of {epochs}")
+        raise ValueError(
+            f"at least two epochs follow the warm-up, got {warm_up} epochs of it out of {epochs}"
+        )
     left = epochs - warm_up
     quarter = left // 4
 
@@ -67,10 +72,11 @@ def quantnas_entropy_schedule(
 
 
 def beta_decay() -> ArchLoss:
-    """Returns the mean over edges of log sum_o exp(arch[e, o]), which holds the largest logits down.
+    """Returns the mean over edges of log sum_o exp(arch[e, o]), which holds the largest logits
+    down.
 
-    beta-DARTS, https://arxiv.org/abs/2203.01665, with the weight of `beta_decay_schedule`. Its gradient is softmax(arch)
-    divided by the number of edges, those of all kinds together.
+    beta-DARTS, https://arxiv.org/abs/2203.01665, with the weight of `beta_decay_schedule`. Its
+    gradient is softmax(arch) divided by the number of edges, those of all kinds together.
 
     Example:
       >>> round(float(beta_decay()({"cell": jnp.zeros((3, 5))}, {})), 6)
@@ -88,7 +94,8 @@ def beta_decay() -> ArchLoss:
 
 
 def beta_decay_schedule(epochs: int, steps_per_epoch: int, *, end: float = 50.0) -> optax.Schedule:
-    """Returns the weight of beta-DARTS's loss, which changes once an epoch: epoch e of n has end * e / n.
+    """Returns the weight of beta-DARTS's loss, which changes once an epoch: epoch e of n has end *
+    e / n.
 
     Example:
       >>> schedule = beta_decay_schedule(100, 10)
@@ -100,12 +107,15 @@ def beta_decay_schedule(epochs: int, steps_per_epoch: int, *, end: float = 50.0)
 
 
 def zero_one(*, form: str = "l2") -> ArchLoss:
-    """Returns FairDARTS's loss, which drives sigmoid(arch) to 0 or 1: -mean((sigmoid(arch) - 1/2)^2) over edges and ops.
+    """Returns FairDARTS's loss, which drives sigmoid(arch) to 0 or 1: -mean((sigmoid(arch) -
+    1/2)^2) over edges and ops.
 
-    https://arxiv.org/abs/1911.12126, where its weight is 10. It is 0 at sigmoid = 1/2 and at least -1/4.
+    https://arxiv.org/abs/1911.12126, where its weight is 10. It is 0 at sigmoid = 1/2 and at least
+    -1/4.
 
     Args:
-      form: "l2", the equation above, or "l1", -mean(|sigmoid(arch) - 1/2|), whose gradient does not vanish near 1/2.
+      form: "l2", the equation above, or "l1", -mean(|sigmoid(arch) - 1/2|), whose gradient does not
+        vanish near 1/2.
 
     Raises:
       ValueError: for another form.
@@ -121,14 +131,18 @@ def zero_one(*, form: str = "l2") -> ArchLoss:
     def loss(arch: Arch, mix: Mix) -> Array:
         del mix
         logits = [op_logits(rows) for rows in arch.values()]
-        return -_mean([distance(jax.nn.sigmoid(rows) - 0.5) for rows in logits], [present(rows) for rows in logits])
+        return -_mean(
+            [distance(jax.nn.sigmoid(rows) - 0.5) for rows in logits],
+            [present(rows) for rows in logits],
+        )
 
     return loss
 
 
 def l2() -> ArchLoss:
-    """Returns half the sum of squares of all of arch, edge weights too: its gradient is arch itself, so that a weight of
-    1e-3 is the weight decay of DARTS and DrNAS, https://arxiv.org/abs/2006.10355, where the arch optimiser has none.
+    """Returns half the sum of squares of all of arch, edge weights too: its gradient is arch
+    itself, so that a weight of 1e-3 is the weight decay of DARTS and DrNAS,
+    https://arxiv.org/abs/2006.10355, where the arch optimiser has none.
 
     Example:
       >>> float(l2()({"cell": jnp.array([[3.0, 4.0]])}, {}))
@@ -137,16 +151,20 @@ def l2() -> ArchLoss:
 
     def loss(arch: Arch, mix: Mix) -> Array:
         del mix
-        return sum(0.5 * jnp.square(jnp.where(present(part), part, 0.0)).sum() for part in jax.tree.leaves(arch))
+        return sum(
+            0.5 * jnp.square(jnp.where(present(part), part, 0.0)).sum()
+            for part in jax.tree.leaves(arch)
+        )
 
     return loss
 
 
 def dirichlet_kl() -> ArchLoss:
-    """Returns KL(Dir(elu(arch) + 1) || Dir(1)), summed over edges: DrNAS's penalty on concentrations away from uniform.
+    """Returns KL(Dir(elu(arch) + 1) || Dir(1)), summed over edges: DrNAS's penalty on
+    concentrations away from uniform.
 
-    https://arxiv.org/abs/2006.10355, where its weight is 1e-3. Each edge has a distribution over its own ops; one over all
-    edges at once, as some other code has it, gives another number.
+    https://arxiv.org/abs/2006.10355, where its weight is 1e-3. Each edge has a distribution over
+    its own ops; one over all edges at once, as some other code has it, gives another number.
 
     Example:
       >>> round(abs(float(dirichlet_kl()({"cell": jnp.zeros((3, 5))}, {}))), 4)
@@ -155,7 +173,8 @@ def dirichlet_kl() -> ArchLoss:
 
     def of_edges(logits: Array) -> Array:
         kept = present(logits)
-        # Dropped ops, and all of an edge that has none left, enter with a concentration of one and are left out of the sums.
+        # Dropped ops, and all of an edge that has none left, enter with a concentration of one and
+        # are left out of the sums.
         own = concentration(jnp.where(kept, logits, 0.0))
         count = jnp.maximum(kept.sum(axis=-1), 1).astype(own.dtype)
         total = jnp.where(kept.any(axis=-1), jnp.where(kept, own, 0.0).sum(axis=-1), 1.0)
@@ -167,5 +186,7 @@ def dirichlet_kl() -> ArchLoss:
 
 def _mean(values: list[Array], counted: list[Array]) -> Array:
     """The mean of all values that are counted, over several arrays; zero if none is."""
-    total = sum(jnp.where(which, part, 0.0).sum() for part, which in zip(values, counted, strict=True))
+    total = sum(
+        jnp.where(which, part, 0.0).sum() for part, which in zip(values, counted, strict=True)
+    )
     return total / jnp.maximum(sum(which.sum() for which in counted), 1)

@@ -1,14 +1,12 @@
 """Type aliases, and the words that the project uses everywhere.
 
-weights   the parameters of the network, a pytree
-arch      the trainable architecture logits: {kind: [E, O]}
-mix       what a relaxation makes of arch, one number per edge and op: {kind: [E, O]}
-genotype  the discrete result, see `dnas.genotype`
-table     hardware costs per op
+weights   the parameters of the network, a pytree arch      the trainable architecture logits:
+{kind: [E, O]} mix       what a relaxation makes of arch, one number per edge and op: {kind: [E, O]}
+genotype  the discrete result, see `dnas.genotype` table     hardware costs per op
 
-Shape letters: B batch, H height, W width, C channels, E edges, O ops, N examples, K seeds. A *kind* is a type of
-cell, such as "normal" or "reduce". The papers write alpha for arch and w for weights; those names appear here only
-where an equation is quoted.
+Shape letters: B batch, H height, W width, C channels, E edges, O ops, N examples, K seeds. A *kind*
+is a type of cell, such as "normal" or "reduce". The papers write alpha for arch and w for weights;
+those names appear here only where an equation is quoted.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +18,13 @@ Array = jax.Array
 Key = jax.Array  # a typed key, jax.random.key(seed)
 PyTree = Any
 Metrics = dict[str, Array]  # scalars by name
-ArchRows = Array | Mapping[str, Array]  # [E, O], or {"ops": [E, O], ...} for a relaxation that has more than logits of ops
+ArchRows = (
+    Array | Mapping[str, Array]
+)  # [E, O], or {"ops": [E, O], ...} for a relaxation that has more than logits of ops
 Arch = Mapping[str, ArchRows]  # {kind: [E, O]}
-Mix = Mapping[str, Array]  # {kind: [E, O]}, or [E, O, B] where every sample of a batch has a mix of its own
+Mix = Mapping[
+    str, Array
+]  # {kind: [E, O]}, or [E, O, B] where every sample of a batch has a mix of its own
 Candidates = Mapping[str, Array]  # {kind: bool [E, O]}: which ops are still in play on which edge
 
 ABSENT = -1e9  # the logit of an op that has been dropped from its edge
@@ -33,7 +35,8 @@ Objective = Callable[[PyTree, Arch], tuple[Array, Metrics]]
 # (arch, mix) -> scalar: a term that is added to the outer objective.
 ArchLoss = Callable[[Arch, Mix], Array]
 
-# (key, step, loss of a mix, mix) -> mix: what the weights are trained under in place of the mix itself.
+# (key, step, loss of a mix, mix) -> mix: what the weights are trained under in place of the mix
+# itself.
 Perturbation = Callable[[Key, Array, Callable[[Mix], Array], Mix], Mix]
 
 

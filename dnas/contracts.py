@@ -1,4 +1,5 @@
-"""The laws of an op, a relaxation and a search space. Run a check on your own; our tests run it on all of ours."""
+"""The laws of an op, a relaxation and a search space. Run a check on your own; our tests run it on
+all of ours."""
 
 import contextlib
 import dataclasses
@@ -39,12 +40,14 @@ def _assert_same_structure(left, right) -> None:
 
 
 def check_op(factory: Callable) -> None:
-    """Checks an op as `OPS` holds it: `factory(channels=, stride=, norms=, name=)` returns a flax module.
+    """Checks an op as `OPS` holds it: `factory(channels=, stride=, norms=, name=)` returns a flax
+    module.
 
-    For strides 1 and 2 the module maps float32 images [B, H, W, C] to float32 [B, ceil(H/s), ceil(W/s), C]; values and the
-    gradients of images and weights are finite, also at zero; jit changes nothing, and vmap over weights and images equals
-    running them one by one, as the supernet does; with `search_norms` it has weights only, with `final_norms` it may
-    keep running averages in "batch_stats", which only training changes.
+    For strides 1 and 2 the module maps float32 images [B, H, W, C] to float32 [B, ceil(H/s),
+    ceil(W/s), C]; values and the gradients of images and weights are finite, also at zero; jit
+    changes nothing, and vmap over weights and images equals running them one by one, as the
+    supernet does; with `search_norms` it has weights only, with `final_norms` it may keep running
+    averages in "batch_stats", which only training changes.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -94,7 +97,9 @@ def _check_in_search(factory, keys, images, stride, shape):
         chex.assert_tree_all_finite(gradient(variables[0], jnp.zeros_like(images[0])))
     with _law(f"vmap of an op over weights and images equals one by one {where}"):
         stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *variables)
-        chex.assert_trees_all_close(jax.vmap(op.apply)(stacked, images), jnp.stack(eager), atol=1e-4)
+        chex.assert_trees_all_close(
+            jax.vmap(op.apply)(stacked, images), jnp.stack(eager), atol=1e-4
+        )
 
 
 def _check_in_final_network(factory, key, images, stride, shape):
@@ -120,12 +125,13 @@ def _check_in_final_network(factory, key, images, stride, shape):
 def check_relaxation(relaxation: Relaxation, spec: CellSpec) -> None:
     """Checks a relaxation on one kind of cell.
 
-    arch is float32 [E, O], or a mapping of float32 arrays that has [E, O] under "ops"; a mix is float32 [E, O]; both are
-    finite, and no weight of a mix is negative. The same key gives the same mix, eagerly and under jit with a traced step;
-    vmap over keys equals one by one; the gradient of arch is finite, and no array of it zero everywhere. `read`, where there
-    is one, returns a mix without a key, the same each time and under jit. An op whose logit is `dnas.base.ABSENT` has no
-    weight, in sample and read, while another op of its edge is present; mixes and gradients are finite with such logits,
-    also where a whole edge has no others.
+    arch is float32 [E, O], or a mapping of float32 arrays that has [E, O] under "ops"; a mix is
+    float32 [E, O]; both are finite, and no weight of a mix is negative. The same key gives the same
+    mix, eagerly and under jit with a traced step; vmap over keys equals one by one; the gradient of
+    arch is finite, and no array of it zero everywhere. `read`, where there is one, returns a mix
+    without a key, the same each time and under jit. An op whose logit is `dnas.base.ABSENT` has no
+    weight, in sample and read, while another op of its edge is present; mixes and gradients are
+    finite with such logits, also where a whole edge has no others.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -187,7 +193,9 @@ def _check_not_negative(mixes):
 def _check_read(relaxation, arch, spec, shape):
     if relaxation.read is None:
         with _law("a relaxation without read draws nothing at random"):
-            one, other = (relaxation.sample(jax.random.key(seed), arch, spec, 0) for seed in range(2))
+            one, other = (
+                relaxation.sample(jax.random.key(seed), arch, spec, 0) for seed in range(2)
+            )
             chex.assert_trees_all_equal(one, other)
         return
     with _law("read returns a mix, finite float32 [E, O], none of it negative"):
@@ -196,11 +204,14 @@ def _check_read(relaxation, arch, spec, shape):
         _check_not_negative([mix])
     with _law("read gives the same mix each time, and under jit"):
         chex.assert_trees_all_equal(relaxation.read(arch, spec), mix)
-        chex.assert_trees_all_close(jax.jit(lambda arch: relaxation.read(arch, spec))(arch), mix, atol=1e-5)
+        chex.assert_trees_all_close(
+            jax.jit(lambda arch: relaxation.read(arch, spec))(arch), mix, atol=1e-5
+        )
 
 
 def _check_absent(relaxation, arch, spec, product):
-    """On the first edge nothing is present, on the others all ops but one, another one on each edge."""
+    """On the first edge nothing is present, on the others all ops but one, another one on each
+    edge."""
     edges, ops = len(spec.edges), len(spec.ops)
     absent = jnp.arange(ops) == (jnp.arange(edges) % ops)[:, None]
     if ops == 1:
@@ -208,7 +219,9 @@ def _check_absent(relaxation, arch, spec, product):
     dropped = replace_op_logits(arch, jnp.where(absent.at[0].set(True), ABSENT, op_logits(arch)))
     with _law("a mix is finite and not negative though ops, or all ops of an edge, are absent"):
         keys = jax.random.split(jax.random.key(2), 4 * _SEEDS)
-        mixes = [relaxation.sample(key, dropped, spec, 0) for key in keys] + [read_mix(relaxation, dropped, spec)]
+        mixes = [relaxation.sample(key, dropped, spec, 0) for key in keys] + [
+            read_mix(relaxation, dropped, spec)
+        ]
         _check_mixes(mixes, (edges, ops))
         _check_not_negative(mixes)
     with _law("an op that is absent has no weight while another op of its edge is present"):
@@ -219,7 +232,8 @@ def _check_absent(relaxation, arch, spec, product):
 
 
 def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
-    """Checks a search space: its cells, its layers, genotypes, and the shapes of its networks, none of which is run.
+    """Checks a search space: its cells, its layers, genotypes, and the shapes of its networks, none
+    of which is run.
 
     Networks that read tokens have no layers; their hidden states fit from one window to the next.
 
@@ -231,7 +245,9 @@ def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
 
     Example:
       >>> from dnas.cells import darts_space
-      >>> check_space(darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2), num_cells=3)
+      >>> check_space(
+      ...     darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2), num_cells=3
+      ... )
     """
     for kind, spec in space.cells.items():
         _check_cell(kind, spec)
@@ -255,11 +271,17 @@ def _check_cell(kind, spec):
 
 
 def _check_layers(space, num_cells):
-    with _law("layers(channels=, num_cells=, image_size=) returns layers whose kinds are cells of the space"):
+    with _law(
+        "layers(channels=, num_cells=, image_size=) returns layers whose kinds are cells of the"
+        " space"
+    ):
         layers = space.layers(channels=_CHANNELS, num_cells=num_cells, image_size=32)
         if unknown := {layer.kind for layer in layers} - set(space.cells):
             raise ValueError(f"{sorted(unknown)} are not among {sorted(space.cells)}")
-    with _law("each layer reads what the one before leaves, size / stride rounded up; less where a fixed block is between"):
+    with _law(
+        "each layer reads what the one before leaves, size / stride rounded up; less where a fixed"
+        " block is between"
+    ):
         for before, layer in itertools.pairwise(layers):
             left = tuple(-(-side // before.stride) for side in before.size)
             if any(own > side for own, side in zip(layer.size, left, strict=True)):
@@ -282,9 +304,13 @@ def _check_genotypes(space) -> Genotype:
     with _law("a genotype is equal after a round trip through JSON"):
         if Genotype.from_json(genotype.to_json()) != genotype:
             raise ValueError(genotype.to_json())
-    with contextlib.suppress(ValueError):  # not every genotype can be written in the notation of its space
+    with contextlib.suppress(
+        ValueError
+    ):  # not every genotype can be written in the notation of its space
         text = genotype.to_text()
-        with _law("a genotype is equal after a round trip through text, the name of its space aside"):
+        with _law(
+            "a genotype is equal after a round trip through text, the name of its space aside"
+        ):
             if dataclasses.replace(Genotype.from_text(text), space=space.name) != genotype:
                 raise ValueError(text)
     return genotype
@@ -298,15 +324,21 @@ def _check_supernet(space, num_cells):
     sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
     mix = {
-        kind: jax.ShapeDtypeStruct((_SEEDS, len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()
+        kind: jax.ShapeDtypeStruct((_SEEDS, len(spec.edges), len(spec.ops)), jnp.float32)
+        for kind, spec in space.cells.items()
     }
     with _law("supernet.init(key, images) returns float32 weights and works under vmap"):
         supernet = space.supernet(**sizes)
         weights = jax.eval_shape(jax.vmap(supernet.init, (0, None)), keys, _abstract_images())
         chex.assert_type(jax.tree.leaves(weights), jnp.float32)
         chex.assert_tree_shape_prefix(weights, (_SEEDS,))
-    with _law("supernet.apply(weights, mix, images) returns float32 logits [B, num_classes] and works under vmap"):
-        logits = jax.eval_shape(jax.vmap(supernet.apply, (0, 0, None)), weights, mix, _abstract_images())
+    with _law(
+        "supernet.apply(weights, mix, images) returns float32 logits [B, num_classes] and works"
+        " under vmap"
+    ):
+        logits = jax.eval_shape(
+            jax.vmap(supernet.apply, (0, 0, None)), weights, mix, _abstract_images()
+        )
         chex.assert_shape(logits, (_SEEDS, _BATCH, _CLASSES))
         chex.assert_type(logits, jnp.float32)
 
@@ -320,7 +352,10 @@ def _check_network(space, genotype, num_cells):
         if not jax.tree.leaves(variables["params"]):
             raise ValueError("there are no weights")
     for train in (True, False):
-        with _law(f"network.apply with train={train} returns float32 logits [B, num_classes] and variables as they came"):
+        with _law(
+            f"network.apply with train={train} returns float32 logits [B, num_classes] and"
+            " variables as they came"
+        ):
 
             def apply(variables, images, key, train=train):
                 return network.apply(variables, images, train, key)
@@ -336,20 +371,35 @@ def _check_sequences(space, genotype):
     key = jax.eval_shape(lambda: jax.random.key(0))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
     tokens = jax.ShapeDtypeStruct((_BATCH, 3), jnp.int32)
-    mix = {kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()}
-    networks = {"supernet": (space.supernet(**sizes), (mix,)), "network": (space.network(genotype, **sizes), ())}
+    mix = {
+        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32)
+        for kind, spec in space.cells.items()
+    }
+    networks = {
+        "supernet": (space.supernet(**sizes), (mix,)),
+        "network": (space.network(genotype, **sizes), ()),
+    }
     for name, (network, arguments) in networks.items():
         with _law(f"{name}.init(key) returns float32 weights and works under vmap"):
             weights = jax.eval_shape(jax.vmap(network.init), keys)
             chex.assert_type(jax.tree.leaves(weights), jnp.float32)
             chex.assert_tree_shape_prefix(weights, (_SEEDS,))
         for train in (True, False):
-            with _law(f"{name}.apply with train={train} returns float32 logits [B, T, V] and states [B, T, H] that go on"):
+            with _law(
+                f"{name}.apply with train={train} returns float32 logits [B, T, V] and states [B,"
+                " T, H] that go on"
+            ):
 
                 def apply(weights, *arguments, network=network, train=train):
                     *mix, tokens, key = arguments
-                    logits, states = network.apply(weights, *mix, tokens, network.start(_BATCH), train, key)
-                    return logits, network.apply(weights, *mix, tokens, states[:, -1], train, key)[1], network.start(_BATCH)
+                    logits, states = network.apply(
+                        weights, *mix, tokens, network.start(_BATCH), train, key
+                    )
+                    return (
+                        logits,
+                        network.apply(weights, *mix, tokens, states[:, -1], train, key)[1],
+                        network.start(_BATCH),
+                    )
 
                 over_seeds = jax.vmap(apply, (0, *[None] * (len(arguments) + 2)))
                 logits, states, start = jax.eval_shape(over_seeds, weights, *arguments, tokens, key)
@@ -361,10 +411,11 @@ def _check_sequences(space, genotype):
 def check_selection(selection: Selection, space: SearchSpace) -> None:
     """Checks a selection on a space.
 
-    Every mix of weights has a genotype of the space, also where weights tie, where `none` is the strongest everywhere, and
-    where there is no weight at all; the same mix gives the same genotype, as numpy or device arrays, and is left as it was; a
-    genotype that it chose is read back from its one-hot mix; what it chose it still chooses when it weighs more; a mix with a
-    NaN, of another shape, or without a cell is refused with a ValueError.
+    Every mix of weights has a genotype of the space, also where weights tie, where `none` is the
+    strongest everywhere, and where there is no weight at all; the same mix gives the same genotype,
+    as numpy or device arrays, and is left as it was; a genotype that it chose is read back from its
+    one-hot mix; what it chose it still chooses when it weighs more; a mix with a NaN, of another
+    shape, or without a cell is refused with a ValueError.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -375,14 +426,24 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
     """
     shapes = {kind: (len(spec.edges), len(spec.ops)) for kind, spec in space.cells.items()}
     random = np.random.default_rng(0)
-    mixes = [{kind: random.dirichlet(np.full(o, 0.3), e).astype(np.float32) for kind, (e, o) in shapes.items()} for _ in "abc"]
+    mixes = [
+        {
+            kind: random.dirichlet(np.full(o, 0.3), e).astype(np.float32)
+            for kind, (e, o) in shapes.items()
+        }
+        for _ in "abc"
+    ]
     copies = [{kind: rows.copy() for kind, rows in mix.items()} for mix in mixes]
     with _law("a selection makes a genotype of the space from any mix"):
         genotypes = [selection(space, mix) for mix in mixes]
         mostly_none = {
-            kind: np.where([op == "none" for op in spec.ops], 0.9, 0.1 * mixes[0][kind]) for kind, spec in space.cells.items()
+            kind: np.where([op == "none" for op in spec.ops], 0.9, 0.1 * mixes[0][kind])
+            for kind, spec in space.cells.items()
         }
-        even = [{kind: np.full(shape, value) for kind, shape in shapes.items()} for value in (0.0, 0.5, 1.0)]
+        even = [
+            {kind: np.full(shape, value) for kind, shape in shapes.items()}
+            for value in (0.0, 0.5, 1.0)
+        ]
         for genotype in [*genotypes, *(selection(space, mix) for mix in (mostly_none, *even))]:
             check_genotype(space, genotype)
     with _law("the same mix gives the same genotype, on the device too, and is left as it was"):
@@ -395,18 +456,28 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
     with _law("a selection reads a genotype that it chose back from its one-hot mix"):
         for genotype in genotypes:
             again = selection(space, one_hot_mix(space, genotype))
-            if {kind: set(edges) for kind, edges in again.cells.items()} != {k: set(e) for k, e in genotype.cells.items()}:
+            if {kind: set(edges) for kind, edges in again.cells.items()} != {
+                k: set(e) for k, e in genotype.cells.items()
+            }:
                 raise ValueError(f"{again} is not {genotype}")
     with _law("a chosen op stays chosen when it weighs more"):
-        for kind, edge in ((kind, edge) for kind, edges in genotypes[0].cells.items() for edge in edges):
-            row, column = space.cells[kind].edges.index(edge[:2]), space.cells[kind].ops.index(edge.op)
+        for kind, edge in (
+            (kind, edge) for kind, edges in genotypes[0].cells.items() for edge in edges
+        ):
+            row, column = (
+                space.cells[kind].edges.index(edge[:2]),
+                space.cells[kind].ops.index(edge.op),
+            )
             rows = mixes[0][kind].copy()
             rows[row, column] += 1
             if edge not in selection(space, {**mixes[0], kind: rows}).cells[kind]:
                 raise ValueError(f"{edge} of cell {kind!r} is dropped")
     kind = next(iter(space.cells))
     spoiled = {
-        "a NaN": {**mixes[0], kind: np.where(mixes[0][kind] == mixes[0][kind].max(), np.nan, mixes[0][kind])},
+        "a NaN": {
+            **mixes[0],
+            kind: np.where(mixes[0][kind] == mixes[0][kind].max(), np.nan, mixes[0][kind]),
+        },
         "another shape": {**mixes[0], kind: mixes[0][kind][1:]},
         "no rows for a cell": {other: rows for other, rows in mixes[0].items() if other != kind},
     }
@@ -426,10 +497,11 @@ def _assert_refuses(selection, space, mix):
 def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
     """Checks an optimiser of both levels on a smooth problem, whose weights and arch are trees.
 
-    `init` returns a state and works under vmap; every `update` returns updates with the structures, shapes and dtypes of
-    weights and arch, a state of the same structure, shapes and dtypes, and finite scalars as metrics: those of inner under
-    their names, those of outer under "valid_" and the name, in every step; jit changes nothing, and vmap over seeds equals one
-    after another; both weights and arch have moved in the end.
+    `init` returns a state and works under vmap; every `update` returns updates with the structures,
+    shapes and dtypes of weights and arch, a state of the same structure, shapes and dtypes, and
+    finite scalars as metrics: those of inner under their names, those of outer under "valid_" and
+    the name, in every step; jit changes nothing, and vmap over seeds equals one after another; both
+    weights and arch have moved in the end.
 
     Args:
       steps: so many are taken: more than a warm-up has, and enough for arch to move at least once.
@@ -451,12 +523,20 @@ def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
             _assert_same_structure((weight_updates, arch_updates), (weights, arch))
         with _law("update returns a state of the structure, shapes and dtypes that it was given"):
             _assert_same_structure(state, carry[0])
-        with _law("metrics are scalars: those of inner, and those of outer under valid_ and the name"):
+        with _law(
+            "metrics are scalars: those of inner, and those of outer under valid_ and the name"
+        ):
             expected = {"loss", "strength", "valid_loss", "valid_strength"}
             if set(metrics) != expected:
-                raise ValueError(f"they are {sorted(metrics)} where inner and outer have loss and strength")
+                raise ValueError(
+                    f"they are {sorted(metrics)} where inner and outer have loss and strength"
+                )
             chex.assert_shape(list(metrics.values()), ())
-        return (state, optax.apply_updates(weights, weight_updates), optax.apply_updates(arch, arch_updates)), metrics
+        return (
+            state,
+            optax.apply_updates(weights, weight_updates),
+            optax.apply_updates(arch, arch_updates),
+        ), metrics
 
     def run(step, carry):
         metrics = []
@@ -465,7 +545,9 @@ def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
             metrics.append(found)
         return carry, metrics
 
-    pairs = [jax.tree.map(lambda leaf, seed=seed: leaf[seed], (weights, arch)) for seed in range(_SEEDS)]
+    pairs = [
+        jax.tree.map(lambda leaf, seed=seed: leaf[seed], (weights, arch)) for seed in range(_SEEDS)
+    ]
     with _law("init(weights, arch) returns a state"):
         carries = [(optimizer.init(*pair), *pair) for pair in pairs]
     eager, jitted = step(carries[0]), jax.jit(step)
@@ -476,30 +558,49 @@ def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
         chex.assert_tree_all_finite(alone)
     for before, after, name in zip(pairs[0], alone[0][0][1:], ("weights", "arch"), strict=True):
         with _law(f"{name} move within the steps of the check"):
-            if all((x == y).all() for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)):
-                raise ValueError(f"they are the same after {steps} steps; if that is a warm-up, give more steps")
+            if all(
+                (x == y).all()
+                for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+            ):
+                raise ValueError(
+                    f"they are the same after {steps} steps; if that is a warm-up, give more steps"
+                )
     with _law("vmap of init and update over seeds equals one seed after another"):
-        together = run(jax.jit(jax.vmap(step)), (jax.vmap(optimizer.init)(weights, arch), weights, arch))
+        together = run(
+            jax.jit(jax.vmap(step)), (jax.vmap(optimizer.init)(weights, arch), weights, arch)
+        )
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
         chex.assert_trees_all_close(together, stacked, rtol=1e-4, atol=1e-5)
 
 
 @jax.vmap
 def _bilevel_start(key):
-    """Weights and arch of a seed, both of several arrays, arch with a kind that has more than logits of ops."""
+    """Weights and arch of a seed, both of several arrays, arch with a kind that has more than
+    logits of ops."""
     keys = jax.random.split(key, 5)
     shapes = [(3,), (2, 2), (2, 3), (1, 3), (1,)]
-    kernel, bias, normal, ops, edges = (jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True))
-    return {"layer": {"kernel": kernel, "bias": bias}}, {"normal": normal, "reduce": {"ops": ops, "edges": edges}}
+    kernel, bias, normal, ops, edges = (
+        jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)
+    )
+    return {"layer": {"kernel": kernel, "bias": bias}}, {
+        "normal": normal,
+        "reduce": {"ops": ops, "edges": edges},
+    }
 
 
 def _bilevel_objective(target):
-    """A bowl over the weights, its lowest point and its steepness given by arch, which has a valley of its own."""
+    """A bowl over the weights, its lowest point and its steepness given by arch, which has a valley
+    of its own."""
 
     def objective(weights, arch):
-        w, a = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)]) for tree in (weights, arch))
+        w, a = (
+            jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+            for tree in (weights, arch)
+        )
         strength = jax.nn.sigmoid(a).sum()
-        loss = (1 + 0.1 * strength) * ((w - jnp.tanh(strength) + target) ** 2).sum() + 0.1 * ((a - target) ** 2).sum()
+        loss = (1 + 0.1 * strength) * ((w - jnp.tanh(strength) + target) ** 2).sum() + 0.1 * (
+            (a - target) ** 2
+        ).sum()
         return loss, {"loss": loss, "strength": strength}
 
     return objective

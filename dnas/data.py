@@ -1,4 +1,5 @@
-"""Arrays in, augmented batches out. The images stay on the device as uint8; batches are arrays of indices."""
+"""Arrays in, augmented batches out. The images stay on the device as uint8; batches are arrays of
+indices."""
 
 from typing import NamedTuple
 
@@ -15,11 +16,19 @@ class Augmentation(NamedTuple):
     The defaults are those of the DARTS search on CIFAR-10; evaluation there adds cutout=16.
     """
 
-    mean: tuple[float, ...] = (0.49139968, 0.48215827, 0.44653124)  # of each channel, pixels in 0..1
+    mean: tuple[float, ...] = (
+        0.49139968,
+        0.48215827,
+        0.44653124,
+    )  # of each channel, pixels in 0..1
     std: tuple[float, ...] = (0.24703233, 0.24348505, 0.26158768)
-    crop_padding: int = 4  # pixels of black around the image before it is cropped to its size; 0 for no crop
+    crop_padding: int = (
+        4  # pixels of black around the image before it is cropped to its size; 0 for no crop
+    )
     flip: bool = True  # left to right, half of the images
-    cutout: int = 0  # side of the square set to the mean, https://arxiv.org/abs/1708.04552; 0 for none
+    cutout: int = (
+        0  # side of the square set to the mean, https://arxiv.org/abs/1708.04552; 0 for none
+    )
 
 
 class Data(NamedTuple):
@@ -33,20 +42,24 @@ def check_data(images, labels, num_classes: int | None = None) -> Data:
     """Returns the pair as `Data` on the host, or says what is wrong with it.
 
     Raises:
-      ValueError: unless images are uint8 [N, H, W, C] and labels N whole numbers from 0 (below num_classes if given).
+      ValueError: unless images are uint8 [N, H, W, C] and labels N whole numbers from 0 (below
+        num_classes if given).
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
-            f"images must be a uint8 array [N, H, W, C], got {images.dtype} {list(images.shape)}; scale pixels to 0..255, and "
-            "give grey images a last axis of 1"
+            f"images must be a uint8 array [N, H, W, C], got {images.dtype} {list(images.shape)};"
+            " scale pixels to 0..255, and give grey images a last axis of 1"
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels must be {len(images)} whole numbers, one an image, got {labels.dtype} {list(labels.shape)}")
+        raise ValueError(
+            f"labels must be {len(images)} whole numbers, one an image, got {labels.dtype}"
+            f" {list(labels.shape)}"
+        )
     if labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes):
         raise ValueError(
-            f"labels must lie in 0..{'' if num_classes is None else num_classes - 1}, got {labels.min()}..{labels.max()}; "
-            "number the classes from 0"
+            f"labels must lie in 0..{'' if num_classes is None else num_classes - 1}, got"
+            f" {labels.min()}..{labels.max()}; number the classes from 0"
         )
     return Data(images, labels.astype(np.int32))
 
@@ -58,17 +71,20 @@ def check_augmentation(augmentation: Augmentation, images) -> None:
         values = getattr(augmentation, name)
         if len(values) not in (1, channels):
             raise ValueError(
-                f"{name} of the augmentation has {len(values)} channels, but the images have {channels}; "
-                "take that of the images themselves: dnas.plain_augmentation(images)"
+                f"{name} of the augmentation has {len(values)} channels, but the images have"
+                f" {channels}; take that of the images themselves: dnas.plain_augmentation(images)"
             )
     if min(augmentation.std) <= 0:
         raise ValueError(f"std of the augmentation must be positive, got {augmentation.std}")
     if min(augmentation.crop_padding, augmentation.cutout) < 0:
-        raise ValueError(f"crop_padding and cutout are numbers of pixels from 0 on, got {augmentation}")
+        raise ValueError(
+            f"crop_padding and cutout are numbers of pixels from 0 on, got {augmentation}"
+        )
 
 
 def statistics(images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns (mean, std) of each channel of uint8 images [N, H, W, C], pixels in 0..1, as `Augmentation` takes them."""
+    """Returns (mean, std) of each channel of uint8 images [N, H, W, C], pixels in 0..1, as
+    `Augmentation` takes them."""
     flat = np.asarray(images).reshape(-1, images.shape[-1]) / 255.0
     return tuple(flat.mean(0).tolist()), tuple(np.maximum(flat.std(0), 1e-3).tolist())
 
@@ -80,25 +96,35 @@ def plain_augmentation(images) -> Augmentation:
 
 
 def split_half(data: Data, seed: int) -> tuple[Data, Data]:
-    """Returns two random halves: one trains the weights of a search, the other its arch (DARTS, section 3.1)."""
+    """Returns two random halves: one trains the weights of a search, the other its arch (DARTS,
+    section 3.1)."""
     order = np.random.default_rng([seed, 0]).permutation(len(data.labels))
     half = len(order) // 2
-    return tuple(Data(data.images[part], data.labels[part]) for part in (order[:half], order[half:]))
+    return tuple(
+        Data(data.images[part], data.labels[part]) for part in (order[:half], order[half:])
+    )
 
 
 def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> np.ndarray:
-    """Returns the indices [S, B] of an epoch: every example once in a new order, what does not fill a batch left out.
+    """Returns the indices [S, B] of an epoch: every example once in a new order, what does not fill
+    a batch left out.
 
-    The order depends on the seed and the epoch only, so that a resumed run sees the data it would have seen.
+    The order depends on the seed and the epoch only, so that a resumed run sees the data it would
+    have seen.
     """
     order = np.random.default_rng([seed, 1, epoch]).permutation(size)
     return order[: size // batch_size * batch_size].reshape(-1, batch_size).astype(np.int32)
 
 
-def independent_batches(seed: int, epoch: int, size: int, batch_size: int, steps: int) -> np.ndarray:
-    """Returns indices [S, B] of which each row is an independent draw without repetition, as DARTS draws for arch."""
+def independent_batches(
+    seed: int, epoch: int, size: int, batch_size: int, steps: int
+) -> np.ndarray:
+    """Returns indices [S, B] of which each row is an independent draw without repetition, as DARTS
+    draws for arch."""
     random = np.random.default_rng([seed, 2, epoch])
-    return np.stack([random.choice(size, batch_size, replace=False) for _ in range(steps)]).astype(np.int32)
+    return np.stack([random.choice(size, batch_size, replace=False) for _ in range(steps)]).astype(
+        np.int32
+    )
 
 
 def normalize(images: Array, augmentation: Augmentation) -> Array:
@@ -109,11 +135,15 @@ def normalize(images: Array, augmentation: Augmentation) -> Array:
 
 def plain_batch(data: Data, indices: Array, augmentation: Augmentation) -> Batch:
     """Returns the examples at indices [B], normalised and nothing else."""
-    return Batch(normalize(jnp.asarray(data.images[indices]), augmentation), jnp.asarray(data.labels[indices]))
+    return Batch(
+        normalize(jnp.asarray(data.images[indices]), augmentation),
+        jnp.asarray(data.labels[indices]),
+    )
 
 
 def augmented_batch(key: Key, data: Data, indices: Array, augmentation: Augmentation) -> Batch:
-    """Returns the examples at indices [B], cropped, flipped, normalised and cut out at random, independently of each other.
+    """Returns the examples at indices [B], cropped, flipped, normalised and cut out at random,
+    independently of each other.
 
     Runs inside the compiled step.
     """
@@ -142,7 +172,8 @@ def _crop(key: Key, images: Array, padding: int) -> Array:
 
 
 def _cutout(key: Key, images: Array, side: int) -> Array:
-    """Sets a square around a random pixel to the mean, zero after normalising; the part outside the image is lost."""
+    """Sets a square around a random pixel to the mean, zero after normalising; the part outside the
+    image is lost."""
     batch, height, width, _ = images.shape
     row_key, column_key = jax.random.split(key)
 

@@ -14,11 +14,20 @@ from dnas.cells import standard_ops
 from dnas.space import Network, SequenceNetwork
 
 
-def to_onnx(network: Network, variables: PyTree, image_shape: tuple[int, int, int], *, batch_size: int = 1, opset: int = 21):
-    """Returns the trained network as an `onnx.ModelProto`, images [B, H, W, C] -> logits [B, num_classes], both float32.
+def to_onnx(
+    network: Network,
+    variables: PyTree,
+    image_shape: tuple[int, int, int],
+    *,
+    batch_size: int = 1,
+    opset: int = 21,
+):
+    """Returns the trained network as an `onnx.ModelProto`, images [B, H, W, C] -> logits [B,
+    num_classes], both float32.
 
-    It computes what `network.apply(variables, images, False, key)` does: norms use their running averages, and are folded into
-    the convolutions before them. Written by jax2onnx, https://github.com/enpasos/jax2onnx; `onnx.save(model, path)` keeps it.
+    It computes what `network.apply(variables, images, False, key)` does: norms use their running
+    averages, and are folded into the convolutions before them. Written by jax2onnx,
+    https://github.com/enpasos/jax2onnx; `onnx.save(model, path)` keeps it.
 
     Args:
       variables: of the network, weights under "params"; they become constants of the model.
@@ -29,11 +38,14 @@ def to_onnx(network: Network, variables: PyTree, image_shape: tuple[int, int, in
       ValueError: for sizes below 1.
       ModuleNotFoundError: without the packages of the extra `export`.
     """
-    return function_to_onnx(_logits(network, variables), _images(image_shape, batch_size), opset=opset)
+    return function_to_onnx(
+        _logits(network, variables), _images(image_shape, batch_size), opset=opset
+    )
 
 
 def function_to_onnx(function, x: Any, *, opset: int = 21):
-    """Returns a function of one array as an `onnx.ModelProto`; what it closes over becomes constants.
+    """Returns a function of one array as an `onnx.ModelProto`; what it closes over becomes
+    constants.
 
     Args:
       x: an array or shape that it is called with.
@@ -48,11 +60,20 @@ def function_to_onnx(function, x: Any, *, opset: int = 21):
     return _with_strided_pools(_converted(function, {"images": x}, ["logits"], opset))
 
 
-def language_model_to_onnx(network: SequenceNetwork, weights: PyTree, num_tokens: int, *, batch_size: int = 1, opset: int = 21):
-    """Returns a trained language model as an `onnx.ModelProto`: (tokens [B, T], hidden [B, H]) -> (logits [B, T, V], states).
+def language_model_to_onnx(
+    network: SequenceNetwork,
+    weights: PyTree,
+    num_tokens: int,
+    *,
+    batch_size: int = 1,
+    opset: int = 21,
+):
+    """Returns a trained language model as an `onnx.ModelProto`: (tokens [B, T], hidden [B, H]) ->
+    (logits [B, T, V], states).
 
-    `tokens` are int32 and may be any part of a text; `hidden` is what the tokens before left: zeros at the start, then the last
-    of the `states` [B, T, H] that come back beside the logits. With num_tokens=1 that writes text word by word.
+    `tokens` are int32 and may be any part of a text; `hidden` is what the tokens before left: zeros
+    at the start, then the last of the `states` [B, T, H] that come back beside the logits. With
+    num_tokens=1 that writes text word by word.
 
     Args:
       weights: of the network; they become constants of the model.
@@ -63,7 +84,10 @@ def language_model_to_onnx(network: SequenceNetwork, weights: PyTree, num_tokens
       ModuleNotFoundError: without the packages of the extra `export`.
     """
     if min(num_tokens, batch_size) < 1:
-        raise ValueError(f"a text has at least one token and comes at least once, got {num_tokens} and {batch_size}")
+        raise ValueError(
+            f"a text has at least one token and comes at least once, got {num_tokens} and"
+            f" {batch_size}"
+        )
 
     def read(tokens: Array, hidden: Array) -> tuple[Array, Array]:
         return network.apply(weights, tokens, hidden, False, jax.random.key(0))
@@ -77,17 +101,21 @@ def _converted(function, inputs: dict[str, Any], outputs: list[str], opset: int)
     try:
         from jax2onnx import to_onnx as convert
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}: export to ONNX needs the extra packages: pip install 'dnas[export]'") from None
+        raise ModuleNotFoundError(
+            f"{error}: export to ONNX needs the extra packages: pip install 'dnas[export]'"
+        ) from None
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs.values()]
     names = {"input_names": list(inputs), "output_names": outputs}
     return convert(standard_ops(function, *shapes), shapes, opset=opset, **names)
 
 
 def _with_strided_pools(model):
-    """The model in which pooling at every position, of which every second is kept, is pooling with a stride.
+    """The model in which pooling at every position, of which every second is kept, is pooling with
+    a stride.
 
-    `standard_ops` has it so because jax2onnx pads strided windows as TensorFlow does. A slice is more than work done for
-    nothing: it is not a thing that ONNX Runtime can do in the layout of its convolutions.
+    `standard_ops` has it so because jax2onnx pads strided windows as TensorFlow does. A slice is
+    more than work done for nothing: it is not a thing that ONNX Runtime can do in the layout of its
+    convolutions.
     """
     from onnx import helper, numpy_helper
 
@@ -98,19 +126,39 @@ def _with_strided_pools(model):
     for node in graph.node:
         for name in node.input:
             readers[name].append(node)
-    shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in graph.value_info}
+    shapes = {
+        info.name: [side.dim_value for side in info.type.tensor_type.shape.dim]
+        for info in graph.value_info
+    }
     outputs, slices, changed = {output.name for output in graph.output}, [], set()
     for transpose in [node for node in graph.node if node.op_type == "Transpose"]:
         pool, kept = maker.get(transpose.input[0]), readers[transpose.output[0]]
-        if pool is None or pool.op_type not in ("MaxPool", "AveragePool") or len(readers[pool.output[0]]) > 1:
+        if (
+            pool is None
+            or pool.op_type not in ("MaxPool", "AveragePool")
+            or len(readers[pool.output[0]]) > 1
+        ):
             continue
         # Several edges may keep what one pooling has computed.
         found = [name for node in kept for name in node.output]
         if not found or outputs & {transpose.output[0], *found[1:]}:
             continue
-        strides = {_stride_of(node, constants, shapes.get(node.input[0])) if node.op_type == "Slice" else None for node in kept}
-        options = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
-        window = list(options["kernel_shape"]), list(options.get("strides", (1, 1))), options.get("auto_pad")
+        strides = {
+            (
+                _stride_of(node, constants, shapes.get(node.input[0]))
+                if node.op_type == "Slice"
+                else None
+            )
+            for node in kept
+        }
+        options = {
+            attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute
+        }
+        window = (
+            list(options["kernel_shape"]),
+            list(options.get("strides", (1, 1))),
+            options.get("auto_pad"),
+        )
         if len(strides) != 1 or None in strides or window != ([3, 3], [1, 1], b"SAME_UPPER"):
             continue
         options |= {"strides": [*strides, *strides], "pads": [1, 1, 1, 1], "auto_pad": "NOTSET"}
@@ -126,7 +174,9 @@ def _with_strided_pools(model):
     infos = [info for info in graph.value_info if info.name not in changed]
     del graph.value_info[:]
     graph.value_info.extend(infos)
-    read = outputs | {name for node in graph.node for name in node.input}  # of a network without a path all is constant
+    read = outputs | {
+        name for node in graph.node for name in node.input
+    }  # of a network without a path all is constant
     tensors = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(tensors)
@@ -134,7 +184,8 @@ def _with_strided_pools(model):
 
 
 def _stride_of(node, constants, shape: list[int] | None) -> int | None:
-    """The stride of a slice that keeps every so many rows and columns of all of [B, H, W, C], or None of others."""
+    """The stride of a slice that keeps every so many rows and columns of all of [B, H, W, C], or
+    None of others."""
     parts = [constants.get(name) for name in node.input[1:]]
     if shape is None or len(parts) != 4 or any(part is None for part in parts):
         return None
@@ -149,14 +200,19 @@ def _stride_of(node, constants, shape: list[int] | None) -> int | None:
     return step.get(1) if whole and step.get(1, 1) > 1 else None
 
 
-def to_stablehlo(network: Network, variables: PyTree, image_shape: tuple[int, int, int], *, batch_size: int = 1) -> str:
-    """Returns the trained network as the text of a StableHLO module, images [B, H, W, C] -> logits [B, num_classes].
+def to_stablehlo(
+    network: Network, variables: PyTree, image_shape: tuple[int, int, int], *, batch_size: int = 1
+) -> str:
+    """Returns the trained network as the text of a StableHLO module, images [B, H, W, C] -> logits
+    [B, num_classes].
 
     Args, Raises: as `to_onnx`, of which it needs none of the packages.
 
     Example:
       >>> import dnas
-      >>> network = dnas.SPACES["darts"].network(dnas.PUBLISHED["DARTS_V2"], channels=2, num_cells=1)
+      >>> network = dnas.SPACES["darts"].network(
+      ...     dnas.PUBLISHED["DARTS_V2"], channels=2, num_cells=1
+      ... )
       >>> variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
       >>> "stablehlo.convolution" in to_stablehlo(network, variables, (8, 8, 3))
       True
@@ -174,5 +230,8 @@ def _logits(network: Network, variables: PyTree):
 
 def _images(image_shape: tuple[int, int, int], batch_size: int) -> jax.ShapeDtypeStruct:
     if len(image_shape) != 3 or min(*image_shape, batch_size) < 1:
-        raise ValueError(f"images have a shape (H, W, C) and come at least one at once, got {image_shape} and {batch_size}")
+        raise ValueError(
+            f"images have a shape (H, W, C) and come at least one at once, got {image_shape} and"
+            f" {batch_size}"
+        )
     return jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)

@@ -22,20 +22,24 @@ class Edge(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Genotype:
-    """The cells of one discrete architecture, by kind: frozen, hashable, independent of the order of the kinds.
+    """The cells of one discrete architecture, by kind: frozen, hashable, independent of the order
+    of the kinds.
 
-    Nodes of a cell are numbered from 0, its inputs first. A cell's output is the concatenation, in a recurrent cell the
-    mean, of the nodes in `concat[kind]`; a kind that is not in `concat` has every node that an edge enters. An entry that
-    only repeats this default is dropped, so that equal cells compare equal.
+    Nodes of a cell are numbered from 0, its inputs first. A cell's output is the concatenation, in
+    a recurrent cell the mean, of the nodes in `concat[kind]`; a kind that is not in `concat` has
+    every node that an edge enters. An entry that only repeats this default is dropped, so that
+    equal cells compare equal.
 
     Args:
       space: name of the search space, such as "darts".
-      cells: {kind: edges}; an edge is an `Edge` or a tuple (source, target, op). The order of edges is kept.
+      cells: {kind: edges}; an edge is an `Edge` or a tuple (source, target, op). The order of edges
+        is kept.
       concat: {kind: node numbers}.
 
     Raises:
-      ValueError: for edges that do not form a directed acyclic graph of named ops, or repeat each other. Whether an op
-        is known is checked by `dnas.space.check_genotype`, since a genotype can be read without its space.
+      ValueError: for edges that do not form a directed acyclic graph of named ops, or repeat each
+        other. Whether an op is known is checked by `dnas.space.check_genotype`, since a genotype
+        can be read without its space.
 
     Example:
       >>> cell = Genotype("darts", {"normal": [(0, 2, "sep_conv_3x3"), (1, 2, "skip_connect")]})
@@ -51,16 +55,22 @@ class Genotype:
 
     def __post_init__(self):
         if not isinstance(self.space, str) or not self.space:
-            raise ValueError(f"space must be the name of a search space such as 'darts', not {self.space!r}")
+            raise ValueError(
+                f"space must be the name of a search space such as 'darts', not {self.space!r}"
+            )
         if not isinstance(self.cells, Mapping) or not self.cells:
             raise ValueError(f"cells must map at least one kind to its edges, not {self.cells!r}")
         if not isinstance(self.concat, Mapping):
             raise ValueError(f"concat must map kinds to node numbers, not {self.concat!r}")
         unknown = sorted(set(self.concat) - set(self.cells), key=repr)
         if unknown:
-            raise ValueError(f"concat names {unknown}, but the genotype has cells of kind {sorted(self.cells)}")
+            raise ValueError(
+                f"concat names {unknown}, but the genotype has cells of kind {sorted(self.cells)}"
+            )
         cells = {kind: _checked_edges(kind, edges) for kind, edges in self.cells.items()}
-        concat = {kind: _checked_concat(kind, nodes, cells[kind]) for kind, nodes in self.concat.items()}
+        concat = {
+            kind: _checked_concat(kind, nodes, cells[kind]) for kind, nodes in self.concat.items()
+        }
         concat = {kind: nodes for kind, nodes in concat.items() if nodes != _entered(cells[kind])}
         object.__setattr__(self, "cells", _FrozenDict(cells))
         object.__setattr__(self, "concat", _FrozenDict(concat))
@@ -78,29 +88,37 @@ class Genotype:
         return self.concat.get(kind, _entered(self.cells[kind]))
 
     def count(self, op: str) -> dict[str, int]:
-        """Returns how many edges of each kind of cell carry `op`; count("skip_connect") warns of a collapse."""
+        """Returns how many edges of each kind of cell carry `op`; count("skip_connect") warns of a
+        collapse."""
         return {kind: sum(edge.op == op for edge in edges) for kind, edges in self.cells.items()}
 
     @classmethod
     def from_text(cls, text: str) -> "Genotype":
-        """Returns the genotype written in any of four notations; the text is parsed and never evaluated.
+        """Returns the genotype written in any of four notations; the text is parsed and never
+        evaluated.
 
-        * that of the original DARTS code: "Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=[2, 3, 4, 5],
-          reduce=[...], reduce_concat=range(2, 6))". Every node has the same number of entries, in the order of the
-          nodes; as in that code, the nodes follow two inputs. Its space is "darts";
-        * that of its recurrent cells: "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ...], concat=range(1, 9))", one entry
-          a node after node 0. Its space is "recurrent";
+        * that of the original DARTS code: "Genotype(normal=[('sep_conv_3x3', 1), ...],
+          normal_concat=[2, 3, 4, 5], reduce=[...], reduce_concat=range(2, 6))". Every node has the
+          same number of entries, in the order of the nodes; as in that code, the nodes follow two
+          inputs. Its space is "darts";
+        * that of its recurrent cells: "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ...],
+          concat=range(1, 9))", one entry a node after node 0. Its space is "recurrent";
         * that of NAS-Bench-201: "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|";
-        * that of layer-wise spaces, their name and a block for each layer: "fbnet: k3_e1, k3_e6, skip_connect, ...";
+        * that of layer-wise spaces, their name and a block for each layer: "fbnet: k3_e1, k3_e6,
+          skip_connect, ...";
         * the JSON of `to_json`.
 
         Raises:
           ValueError: says what is wrong, where in the text, and what is allowed.
         """
         if not isinstance(text, str):
-            raise ValueError(f"a genotype is read from a str, not from {type(text).__name__}: {text!r:.80}")
+            raise ValueError(
+                f"a genotype is read from a str, not from {type(text).__name__}: {text!r:.80}"
+            )
         if len(text) > _MAX_TEXT:
-            raise ValueError(f"a genotype of {len(text)} characters was given; at most {_MAX_TEXT} are read")
+            raise ValueError(
+                f"a genotype of {len(text)} characters was given; at most {_MAX_TEXT} are read"
+            )
         stripped = text.strip()
         if stripped.startswith("{"):
             return cls.from_json(stripped)
@@ -113,28 +131,36 @@ class Genotype:
         if notation.is_layers(stripped):
             return cls(*notation.parse_layers(stripped))
         raise ValueError(
-            f"this is not a genotype: {stripped[:60]!r}. Write the original notation 'Genotype(normal=[(op, node), ...], "
-            "...)', a NAS-Bench-201 string '|op~0|+|op~0|op~1|+...', 'space: block, block, ...' with a block a layer, or JSON "
-            "as Genotype.to_json makes it"
+            f"this is not a genotype: {stripped[:60]!r}. Write the original notation"
+            " 'Genotype(normal=[(op, node), ...], ...)', a NAS-Bench-201 string"
+            " '|op~0|+|op~0|op~1|+...', 'space: block, block, ...' with a block a layer, or JSON"
+            " as Genotype.to_json makes it"
         )
 
     def to_text(self) -> str:
-        """Returns the original notation of the space: `from_text` reads it back to an equal genotype.
+        """Returns the original notation of the space: `from_text` reads it back to an equal
+        genotype.
 
-        A genotype of one kind "layers" is written as layer-wise ones are, one of one kind "recurrent" as recurrent cells are.
-        Outside of layer-wise spaces, the name of another space than "darts", "nasbench201" and "recurrent" is lost: the
-        notations have no place for it.
+        A genotype of one kind "layers" is written as layer-wise ones are, one of one kind
+        "recurrent" as recurrent cells are. Outside of layer-wise spaces, the name of another space
+        than "darts", "nasbench201" and "recurrent" is lost: the notations have no place for it.
 
         Raises:
-          ValueError: if the notation cannot hold this genotype (in the original notation every node of a cell has the
-            same number of edges); `to_json` holds every genotype.
+          ValueError: if the notation cannot hold this genotype (in the original notation every node
+            of a cell has the same number of edges); `to_json` holds every genotype.
         """
         if set(self.cells) == {"layers"}:
-            return notation.write_layers(self.space, self.cells, {"layers": self.concat_of("layers")})
+            return notation.write_layers(
+                self.space, self.cells, {"layers": self.concat_of("layers")}
+            )
         if self._is_recurrent():
             write = notation.write_recurrent
         else:
-            write = notation.write_nasbench201 if self.space == "nasbench201" else notation.write_original
+            write = (
+                notation.write_nasbench201
+                if self.space == "nasbench201"
+                else notation.write_original
+            )
         return write(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
 
     @classmethod
@@ -149,14 +175,18 @@ class Genotype:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the genotype is not valid JSON: {error}") from None
         if not isinstance(tree, dict) or not isinstance(tree.get("cells"), dict):
-            raise ValueError('a JSON genotype is an object with "space" and "cells": {kind: [[source, target, op], ...]}')
+            raise ValueError(
+                'a JSON genotype is an object with "space" and "cells": {kind: [[source, target,'
+                " op], ...]}"
+            )
         extra = sorted(set(tree) - {"space", "cells", "concat"})
         if extra:
             raise ValueError(f"a JSON genotype has no {extra}; it has space, cells and concat")
         return cls(tree.get("space"), tree["cells"], tree.get("concat", {}))
 
     def to_json(self) -> str:
-        """Returns one line of JSON; `from_json` and `from_text` read it back to an equal genotype."""
+        """Returns one line of JSON; `from_json` and `from_text` read it back to an equal
+        genotype."""
         cells = {kind: [list(edge) for edge in edges] for kind, edges in self.cells.items()}
         concat = {kind: list(nodes) for kind, nodes in self.concat.items()}
         return json.dumps({"space": self.space, "cells": cells, "concat": concat})
@@ -164,7 +194,9 @@ class Genotype:
     def _repr_svg_(self) -> str:
         """Returns the cells drawn as SVG: a notebook shows a genotype this way."""
         output = "mean" if self._is_recurrent() else "concatenation"
-        return drawing.draw_cells(self.cells, {kind: self.concat_of(kind) for kind in self.cells}, output)
+        return drawing.draw_cells(
+            self.cells, {kind: self.concat_of(kind) for kind in self.cells}, output
+        )
 
     def _is_recurrent(self) -> bool:
         return set(self.cells) == {"recurrent"} and self.space not in ("darts", "nasbench201")
@@ -177,7 +209,9 @@ class _FrozenDict(dict):
         return hash(frozenset(self.items()))
 
     def _refuse(self, *args, **kwargs):
-        raise TypeError("a Genotype is frozen; make a new one, for instance with dataclasses.replace")
+        raise TypeError(
+            "a Genotype is frozen; make a new one, for instance with dataclasses.replace"
+        )
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
@@ -200,7 +234,9 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
     if not isinstance(kind, str) or not kind.isidentifier():
         raise ValueError(f"a kind of cell is named by an identifier such as 'normal', not {kind!r}")
     if not isinstance(edges, (list, tuple)) or not edges:
-        raise ValueError(f"cell {kind!r} needs a list of edges (source, target, op), not {edges!r:.80}")
+        raise ValueError(
+            f"cell {kind!r} needs a list of edges (source, target, op), not {edges!r:.80}"
+        )
     checked = []
     for number, edge in enumerate(edges):
         where = f"edge {number} of cell {kind!r}"
@@ -209,27 +245,41 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
         source, target, op = edge
         if not _is_node(source) or not _is_node(target) or source >= target:
             raise ValueError(
-                f"{where} must lead from a node to a later one, both numbered from 0 to {_MAX_NODES - 1}; got "
-                f"{source!r:.20} -> {target!r:.20}"
+                f"{where} must lead from a node to a later one, both numbered from 0 to"
+                f" {_MAX_NODES - 1}; got {source!r:.20} -> {target!r:.20}"
             )
         if not isinstance(op, str) or not re.fullmatch(r"\w+", op):
-            raise ValueError(f"{where} needs the name of an op such as 'sep_conv_3x3', not {op!r:.80}")
+            raise ValueError(
+                f"{where} needs the name of an op such as 'sep_conv_3x3', not {op!r:.80}"
+            )
         checked.append(Edge(source, target, op))
     repeated = sorted({edge for edge in checked if checked.count(edge) > 1})
     if repeated:
-        raise ValueError(f"cell {kind!r} has the edge {tuple(repeated[0])} more than once; each may be there once")
+        raise ValueError(
+            f"cell {kind!r} has the edge {tuple(repeated[0])} more than once; each may be there"
+            " once"
+        )
     return tuple(checked)
 
 
 def _checked_concat(kind, nodes, edges) -> tuple[int, ...]:
-    if not isinstance(nodes, (list, tuple, range)) or not nodes or not all(_is_node(node) for node in nodes):
-        raise ValueError(f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not {nodes!r:.80}")
+    if (
+        not isinstance(nodes, (list, tuple, range))
+        or not nodes
+        or not all(_is_node(node) for node in nodes)
+    ):
+        raise ValueError(
+            f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not"
+            f" {nodes!r:.80}"
+        )
     nodes = tuple(nodes)
     if len(set(nodes)) != len(nodes):
         raise ValueError(f"concat of cell {kind!r} names a node twice: {list(nodes)}")
     last = max(edge.target for edge in edges)
     if max(nodes) > last:
-        raise ValueError(f"concat of cell {kind!r} names node {max(nodes)}, but its last node is {last}")
+        raise ValueError(
+            f"concat of cell {kind!r} names node {max(nodes)}, but its last node is {last}"
+        )
     return nodes
 
 

@@ -1,6 +1,7 @@
 """Curvature of the outer loss with respect to arch, from exact Hessian-vector products.
 
-RobustDARTS watches its largest eigenvalue, https://arxiv.org/abs/1909.09656. No Hessian is ever formed.
+RobustDARTS watches its largest eigenvalue, https://arxiv.org/abs/1909.09656. No Hessian is ever
+formed.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,16 @@ METHODS = ("lanczos", "power")
 
 
 def hessian_vector_product(loss: Callable[[PyTree], Array], arch: PyTree) -> HessianVectorProduct:
-    """Returns the function v -> H v, where H is the Hessian of a scalar loss at arch and v a tree like arch.
+    """Returns the function v -> H v, where H is the Hessian of a scalar loss at arch and v a tree
+    like arch.
 
     Exact: the derivative of the gradient along v, forward over reverse.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> product = hessian_vector_product(lambda arch: arch["a"] ** 2 * arch["b"], {"a": 3.0, "b": 5.0})
+      >>> product = hessian_vector_product(
+      ...     lambda arch: arch["a"] ** 2 * arch["b"], {"a": 3.0, "b": 5.0}
+      ... )
       >>> {name: float(value) for name, value in product({"a": 1.0, "b": 1.0}).items()}
       {'a': 16.0, 'b': 6.0}
     """
@@ -34,19 +38,28 @@ def hessian_vector_product(loss: Callable[[PyTree], Array], arch: PyTree) -> Hes
 
 
 def dominant_eigenvalue(
-    product: HessianVectorProduct, like: PyTree, key: Key, *, steps: int = 30, method: str = "lanczos"
+    product: HessianVectorProduct,
+    like: PyTree,
+    key: Key,
+    *,
+    steps: int = 30,
+    method: str = "lanczos",
 ) -> Array:
-    """Returns the largest eigenvalue of a symmetric operator: the largest by value, not by magnitude, as RobustDARTS does.
+    """Returns the largest eigenvalue of a symmetric operator: the largest by value, not by
+    magnitude, as RobustDARTS does.
 
-    Works under jit; the number of products is fixed. The result is never above the largest eigenvalue, but for rounding.
+    Works under jit; the number of products is fixed. The result is never above the largest
+    eigenvalue, but for rounding.
 
     Args:
       product: v -> H v on trees like `like`, for instance a `hessian_vector_product`.
       like: a tree of floating arrays with the shapes of v, such as arch.
       key: of the vector to start from.
-      steps: products H v. Lanczos is exact with as many as there are entries, or distinct eigenvalues.
-      method: "lanczos", with full reorthogonalisation; or "power", power iteration, which needs far more steps. It finds the
-        largest magnitude first; where that is a negative eigenvalue, the second half of the steps is given to H minus it.
+      steps: products H v. Lanczos is exact with as many as there are entries, or distinct
+        eigenvalues.
+      method: "lanczos", with full reorthogonalisation; or "power", power iteration, which needs far
+        more steps. It finds the largest magnitude first; where that is a negative eigenvalue, the
+        second half of the steps is given to H minus it.
 
     Raises:
       ValueError: for a method that does not exist, or fewer than two steps.
@@ -73,7 +86,8 @@ def dominant_eigenvalue(
 
 
 def _lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> Array:
-    """The largest eigenvalue of the tridiagonal matrix of Lanczos, Golub and Van Loan, Matrix Computations, section 10.1."""
+    """The largest eigenvalue of the tridiagonal matrix of Lanczos, Golub and Van Loan, Matrix
+    Computations, section 10.1."""
     basis = jnp.zeros((steps, start.size), start.dtype).at[0].set(start / jnp.linalg.norm(start))
 
     def step(carry, j):
@@ -81,18 +95,23 @@ def _lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> Arr
         image = product(basis[j])
         diagonal = jnp.vdot(basis[j], image)
         scale = jnp.maximum(scale, jnp.linalg.norm(image))
-        # Against all earlier vectors, not the last two, and twice: in float32 they lose their orthogonality otherwise.
+        # Against all earlier vectors, not the last two, and twice: in float32 they lose their
+        #   orthogonality otherwise.
         for _ in range(2):
             image = image - basis.T @ (basis @ image)
         length = jnp.linalg.norm(image)
-        # Nothing is left but rounding once the space of the start vector is exhausted: no direction to go on in.
+        # Nothing is left but rounding once the space of the start vector is exhausted: no direction
+        #   to go on in.
         length = jnp.where(length > 10 * jnp.finfo(start.dtype).eps * scale, length, 0.0)
         following = jnp.where(length > 0, image / jnp.where(length > 0, length, 1.0), 0.0)
         basis = basis.at[j + 1].set(following, mode="drop")
         return (basis, scale), (diagonal, length, jnp.any(basis[j] != 0))
 
-    _, (diagonal, lengths, found) = jax.lax.scan(step, (basis, jnp.zeros((), start.dtype)), jnp.arange(steps))
-    # Steps past the end stand apart from the others, with a value that is not above the largest eigenvalue.
+    _, (diagonal, lengths, found) = jax.lax.scan(
+        step, (basis, jnp.zeros((), start.dtype)), jnp.arange(steps)
+    )
+    # Steps past the end stand apart from the others, with a value that is not above the largest
+    # eigenvalue.
     diagonal = jnp.where(found, diagonal, diagonal[0])
     beside = lengths[:-1]
     return jnp.linalg.eigvalsh(jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1))[-1]

@@ -12,10 +12,12 @@ from dnas.text import Window
 
 
 def window_loss(logits: Array, states: Array, window: Window) -> tuple[Array, Metrics]:
-    """Returns the loss of logits [B, T, V] and states [B, T, H] on a window, and the metrics loss and accuracy.
+    """Returns the loss of logits [B, T, V] and states [B, T, H] on a window, and the metrics loss
+    and accuracy.
 
-    The loss is the mean cross entropy, which the metric holds, plus `window.slowness` times the mean square of what the state
-    changes by from token to token. The metric "hidden" [B, H] is the state after the window, which the next one starts from.
+    The loss is the mean cross entropy, which the metric holds, plus `window.slowness` times the
+    mean square of what the state changes by from token to token. The metric "hidden" [B, H] is the
+    state after the window, which the next one starts from.
     """
     loss, metrics = classification_loss(logits, window.targets)
     change = jnp.square(states[:, 1:] - states[:, :-1])
@@ -35,7 +37,8 @@ def make_perplexity(
 
     Args:
       apply, start: of a `SequenceNetwork`, without dropout here.
-      tokens: [N]; they are read as `batch_size` pieces side by side, each from the state `start`. With 1 nothing is cut.
+      tokens: [N]; they are read as `batch_size` pieces side by side, each from the state `start`.
+        With 1 nothing is cut.
       window: tokens at once, without influence on the result.
     """
     count = len(tokens) - 1
@@ -57,10 +60,14 @@ def make_perplexity(
         def of_window(hidden, batch):
             tokens, targets, counted = batch
             logits, states = apply(weights, tokens, hidden, False, jax.random.key(0))
-            chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
+            chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[
+                ..., 0
+            ]
             return states[:, -1], -jnp.where(counted, chosen, 0.0).sum()
 
         hidden = start(batch_size).astype(jax.tree.leaves(weights)[0].dtype)
         return jax.lax.scan(of_window, hidden, batches)[1]
 
-    return lambda weights: float(np.exp(np.asarray(losses(weights, batches), np.float64).sum() / count))
+    return lambda weights: float(
+        np.exp(np.asarray(losses(weights, batches), np.float64).sum() / count)
+    )

@@ -1,6 +1,7 @@
 """The text notations of published genotypes, read without evaluating them. Standard library only.
 
-A cell is plain data here: edges are (source, target, op) tuples, and {kind: edges}, {kind: concat} describe a genotype.
+A cell is plain data here: edges are (source, target, op) tuples, and {kind: edges}, {kind: concat}
+  describe a genotype.
 """
 
 import ast
@@ -11,42 +12,65 @@ Concat = dict[str, tuple[int, ...]]
 
 
 def parse_original(text: str) -> tuple[Cells, Concat]:
-    """Returns (cells, concat) of "Genotype(normal=[(op, source), ...], normal_concat=[2, 3, 4, 5], ...)".
+    """Returns (cells, concat) of "Genotype(normal=[(op, source), ...], normal_concat=[2, 3, 4, 5],
+    ...)".
 
-    The notation of quark0/darts, cnn/genotypes.py: each cell has two inputs, and every later node the same number of
-    entries. Raises ValueError with the place in the text.
+    The notation of quark0/darts, cnn/genotypes.py: each cell has two inputs, and every later node
+    the same number of entries. Raises ValueError with the place in the text.
     """
     fields = read_fields(text)
     kinds = [name for name in fields if not name.endswith("_concat")]
     if not kinds:
-        raise ValueError("the genotype has no cells; write normal=[(op, node), ...], reduce=[(op, node), ...]")
+        raise ValueError(
+            "the genotype has no cells; write normal=[(op, node), ...], reduce=[(op, node), ...]"
+        )
     concats = {kind: fields.pop(f"{kind}_concat", None) for kind in kinds}
     lost = sorted(set(fields) - set(kinds))
     if lost:
-        raise ValueError(f"the genotype has {lost} without the cell it belongs to; cells given: {kinds}")
+        raise ValueError(
+            f"the genotype has {lost} without the cell it belongs to; cells given: {kinds}"
+        )
     cells, concat = {}, {}
     for kind in kinds:
         pairs = _read_pairs(kind, fields[kind])
         if concats[kind] is None:
-            raise ValueError(f"the genotype has no {kind}_concat; write for instance {kind}_concat=range(2, 6)")
+            raise ValueError(
+                f"the genotype has no {kind}_concat; write for instance {kind}_concat=range(2, 6)"
+            )
         concat[kind] = _read_nodes(f"{kind}_concat", concats[kind])
         cells[kind] = _edges_of_pairs(kind, pairs, concat[kind])
     return cells, concat
 
 
 def read_fields(text: str) -> dict[str, ast.expr]:
-    """Returns the fields of "Genotype(name=..., ...)", unread. Raises ValueError with the place in the text."""
+    """Returns the fields of "Genotype(name=..., ...)", unread. Raises ValueError with the place in
+    the text."""
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        where = f" at line {error.lineno}, column {error.offset}" if getattr(error, "lineno", None) else ""
+        where = (
+            f" at line {error.lineno}, column {error.offset}"
+            if getattr(error, "lineno", None)
+            else ""
+        )
         raise ValueError(f"the genotype is not well-formed{where}: {error}") from None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype" or call.args:
-        raise ValueError("a genotype in the original notation is one call 'Genotype(normal=..., normal_concat=..., ...)'")
+    if (
+        not isinstance(call, ast.Call)
+        or not isinstance(call.func, ast.Name)
+        or call.func.id != "Genotype"
+        or call.args
+    ):
+        raise ValueError(
+            "a genotype in the original notation is one call 'Genotype(normal=...,"
+            " normal_concat=..., ...)'"
+        )
     fields = {}
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg in fields:
-            raise ValueError(f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a plain field")
+            raise ValueError(
+                f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a"
+                " plain field"
+            )
         fields[keyword.arg] = keyword.value
     return fields
 
@@ -64,16 +88,24 @@ def _read_pairs(kind, node) -> list[tuple[str, int]]:
         values = [part.value if isinstance(part, ast.Constant) else None for part in parts]
         if len(values) != 2 or not isinstance(values[0], str) or not _is_node(values[1]):
             raise ValueError(
-                f"{kind}{_at(element)} must be a pair (op, node) such as ('sep_conv_3x3', 1), not {_shown(element)}"
+                f"{kind}{_at(element)} must be a pair (op, node) such as ('sep_conv_3x3', 1), not"
+                f" {_shown(element)}"
             )
         pairs.append((values[0], values[1]))
     return pairs
 
 
 def _read_nodes(name, node) -> tuple[int, ...]:
-    problem = ValueError(f"{name}{_at(node)} must be a list of node numbers or range(first, end), not {_shown(node)}")
+    problem = ValueError(
+        f"{name}{_at(node)} must be a list of node numbers or range(first, end), not {_shown(node)}"
+    )
     if isinstance(node, ast.Call):
-        if not isinstance(node.func, ast.Name) or node.func.id != "range" or node.keywords or len(node.args) not in (1, 2):
+        if (
+            not isinstance(node.func, ast.Name)
+            or node.func.id != "range"
+            or node.keywords
+            or len(node.args) not in (1, 2)
+        ):
             raise problem
         elements = node.args
     elif isinstance(node, (ast.List, ast.Tuple)):
@@ -90,15 +122,16 @@ def _read_nodes(name, node) -> tuple[int, ...]:
 
 
 def _edges_of_pairs(kind, pairs, concat) -> list[tuple[int, int, str]]:
-    # The notation does not say how many pairs a node has. DARTS has two; other counts are recognised where the
-    # concatenated nodes tell how many nodes there are.
+    # The notation does not say how many pairs a node has. DARTS has two; other counts are
+    # recognised where the concatenated nodes tell how many nodes there are.
     num_nodes = len(pairs) // 2
     if len(pairs) % 2 or max(concat) != num_nodes + 1:
         num_nodes = max(concat) - 1
     if num_nodes < 1 or len(pairs) % num_nodes:
         raise ValueError(
-            f"cell {kind!r} has {len(pairs)} pairs and concatenates nodes {list(concat)}; every node after the two inputs "
-            "needs the same number of pairs (two in DARTS: 8 pairs for nodes 2 to 5)"
+            f"cell {kind!r} has {len(pairs)} pairs and concatenates nodes {list(concat)}; every"
+            " node after the two inputs needs the same number of pairs (two in DARTS: 8 pairs for"
+            " nodes 2 to 5)"
         )
     per_node = len(pairs) // num_nodes
     edges = []
@@ -106,42 +139,53 @@ def _edges_of_pairs(kind, pairs, concat) -> list[tuple[int, int, str]]:
         target = 2 + number // per_node
         if source >= target:
             raise ValueError(
-                f"pair {number} of cell {kind!r}, {(op, source)}, belongs to node {target}: its source must be below"
+                f"pair {number} of cell {kind!r}, {(op, source)}, belongs to node {target}: its"
+                " source must be below"
             )
         edges.append((source, target, op))
     return edges
 
 
 def is_recurrent(text: str) -> bool:
-    """Returns whether the text is in the notation of quark0/darts, rnn/genotypes.py, which `parse_recurrent` reads."""
+    """Returns whether the text is in the notation of quark0/darts, rnn/genotypes.py, which
+    `parse_recurrent` reads."""
     return set(read_fields(text)) == {"recurrent", "concat"}
 
 
 def parse_recurrent(text: str) -> tuple[Cells, Concat]:
-    """Returns (cells, concat) of "Genotype(recurrent=[(op, source), ...], concat=range(1, 9))": one entry a node, from 1 on."""
+    """Returns (cells, concat) of "Genotype(recurrent=[(op, source), ...], concat=range(1, 9))": one
+    entry a node, from 1 on."""
     fields = read_fields(text)
     edges = []
     for node, (op, source) in enumerate(_read_pairs("recurrent", fields["recurrent"]), start=1):
         if source >= node:
-            raise ValueError(f"pair {node - 1} of the cell, {(op, source)}, belongs to node {node}: its source must be below")
+            raise ValueError(
+                f"pair {node - 1} of the cell, {(op, source)}, belongs to node {node}: its source"
+                " must be below"
+            )
         edges.append((source, node, op))
     return {"recurrent": edges}, {"recurrent": _read_nodes("concat", fields["concat"])}
 
 
 def write_recurrent(cells: Cells, concat: Concat) -> str:
-    """Returns the text that `parse_recurrent` reads back to the same cell, or raises ValueError if there is none."""
+    """Returns the text that `parse_recurrent` reads back to the same cell, or raises ValueError if
+    there is none."""
     nodes = concat["recurrent"]
     in_a_row = list(nodes) == list(range(nodes[0], nodes[-1] + 1))
     written = f"range({nodes[0]}, {nodes[-1] + 1})" if in_a_row else list(nodes)
     pairs = [(op, source) for source, _, op in cells["recurrent"]]
     text = f"Genotype(recurrent={pairs}, concat={written})"
     if not _reads_back(parse_recurrent, text, cells, concat):
-        raise ValueError("the notation of a recurrent cell lists one edge for each node, from node 1 on; use to_json()")
+        raise ValueError(
+            "the notation of a recurrent cell lists one edge for each node, from node 1 on; use"
+            " to_json()"
+        )
     return text
 
 
 def write_original(cells: Cells, concat: Concat) -> str:
-    """Returns the text that `parse_original` reads back to the same cells, or raises ValueError if there is none."""
+    """Returns the text that `parse_original` reads back to the same cells, or raises ValueError if
+    there is none."""
     fields = []
     for kind, edges in cells.items():
         pairs = [(op, source) for source, _, op in edges]
@@ -149,49 +193,68 @@ def write_original(cells: Cells, concat: Concat) -> str:
     text = f"Genotype({', '.join(fields)})"
     if not _reads_back(parse_original, text, cells, concat):
         raise ValueError(
-            f"cells {list(cells)} do not fit the original notation, in which edges are listed node by node and all nodes "
-            "from 2 on have the same number of them; use to_json()"
+            f"cells {list(cells)} do not fit the original notation, in which edges are listed node"
+            " by node and all nodes from 2 on have the same number of them; use to_json()"
         )
     return text
 
 
 def parse_nasbench201(text: str) -> tuple[Cells, Concat]:
-    """Returns (cells, concat) of "|op~0|+|op~0|op~1|+...": one group a node, https://arxiv.org/abs/2001.00326."""
+    """Returns (cells, concat) of "|op~0|+|op~0|op~1|+...": one group a node,
+    https://arxiv.org/abs/2001.00326."""
     edges = []
     for target, group in enumerate(text.split("+"), start=1):
         if not re.fullmatch(r"\|(\w+~\d{1,3}\|)+", group):
-            raise ValueError(f"node {target} of the NAS-Bench-201 string is {group[:80]!r}; write it like '|nor_conv_3x3~0|'")
+            raise ValueError(
+                f"node {target} of the NAS-Bench-201 string is {group[:80]!r}; write it like"
+                " '|nor_conv_3x3~0|'"
+            )
         entries = [entry.split("~") for entry in group.strip("|").split("|")]
         edges += [(int(source), target, op) for op, source in entries]
     return {"cell": edges}, {"cell": (target,)}
 
 
 def write_nasbench201(cells: Cells, concat: Concat) -> str:
-    """Returns the text that `parse_nasbench201` reads back, or raises ValueError if there is none."""
+    """Returns the text that `parse_nasbench201` reads back, or raises ValueError if there is
+    none."""
     if set(cells) != {"cell"}:
-        raise ValueError(f"a NAS-Bench-201 string holds one cell named 'cell', not {sorted(cells)}; use to_json()")
+        raise ValueError(
+            f"a NAS-Bench-201 string holds one cell named 'cell', not {sorted(cells)}; use"
+            " to_json()"
+        )
     last = max(target for _, target, _ in cells["cell"])
-    groups = [[f"{op}~{source}|" for source, target, op in cells["cell"] if target == node] for node in range(1, last + 1)]
+    groups = [
+        [f"{op}~{source}|" for source, target, op in cells["cell"] if target == node]
+        for node in range(1, last + 1)
+    ]
     if not all(groups):
         raise ValueError("a NAS-Bench-201 string needs an edge into every node; use to_json()")
     text = "+".join("|" + "".join(group) for group in groups)
     if not _reads_back(parse_nasbench201, text, cells, concat):
-        raise ValueError("a NAS-Bench-201 string lists edges node by node, and its last node is the output; use to_json()")
+        raise ValueError(
+            "a NAS-Bench-201 string lists edges node by node, and its last node is the output; use"
+            " to_json()"
+        )
     return text
 
 
 def is_layers(text: str) -> bool:
-    """Whether the text begins as a layer-wise genotype does: with the name of its space and a colon."""
+    """Whether the text begins as a layer-wise genotype does: with the name of its space and a
+    colon."""
     return re.match(r"\w+:\s", text) is not None
 
 
 def parse_layers(text: str) -> tuple[str, Cells, Concat]:
-    """Returns (space, cells, concat) of "fbnet: k3_e1, k5_e6, ...": one block a layer, from the first layer to the last."""
+    """Returns (space, cells, concat) of "fbnet: k3_e1, k5_e6, ...": one block a layer, from the
+    first layer to the last."""
     space, _, rest = text.partition(":")
     blocks = [block.strip() for block in rest.split(",")]
     for number, block in enumerate(blocks):
         if not re.fullmatch(r"\w+", block):
-            raise ValueError(f"layer {number} of the genotype is {block[:80]!r}, not the name of a block such as 'k3_e1'")
+            raise ValueError(
+                f"layer {number} of the genotype is {block[:80]!r}, not the name of a block such as"
+                " 'k3_e1'"
+            )
     edges = [(number, number + 1, block) for number, block in enumerate(blocks)]
     return space, {"layers": edges}, {"layers": (len(blocks),)}
 
@@ -199,10 +262,12 @@ def parse_layers(text: str) -> tuple[str, Cells, Concat]:
 def write_layers(space: str, cells: Cells, concat: Concat) -> str:
     """Returns the text that `parse_layers` reads back, or raises ValueError if there is none."""
     text = f"{space}: {', '.join(op for _, _, op in cells['layers'])}"
-    if not is_layers(text) or not _reads_back(lambda text: parse_layers(text)[1:], text, cells, concat):
+    if not is_layers(text) or not _reads_back(
+        lambda text: parse_layers(text)[1:], text, cells, concat
+    ):
         raise ValueError(
-            "a layer-wise genotype lists one block a layer, the first one first, after the name of its space, one word; use "
-            "to_json()"
+            "a layer-wise genotype lists one block a layer, the first one first, after the name of"
+            " its space, one word; use to_json()"
         )
     return text
 

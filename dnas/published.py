@@ -1,18 +1,20 @@
 """Genotypes that papers published.
 
-Sources are quark0/darts, chenxin061/pdarts, yuhuixu1993/PC-DARTS, D-X-Y/GDAS, mmrazor, facebookresearch/mobile-vision and
-mit-han-lab/proxylessnas.
+Sources are quark0/darts, chenxin061/pdarts, yuhuixu1993/PC-DARTS, D-X-Y/GDAS, mmrazor,
+facebookresearch/mobile-vision and mit-han-lab/proxylessnas.
 
-FBNet-A and B circulate in two listings that differ in one block each; the published multiply-adds, at 224 pixels and 1000
-classes, decide. A, third block of the stage of 112: k5_e3 gives the published 249,921,848 with `head=1504`, k5_e1
-238,989,752. B, second block of the stage of 64: k5_e1 gives 296,614,728, k5_e6 306,210,888, published are 295,561,032. What is
-left in B, 7 * 192 * 28 * 28, is one block that was released with two 3x3 depthwise convolutions where the listing has one of
-5x5; in C there are two such, 7 * (192 * 28 * 28 + 672 * 14 * 14) of 384,960,160. k5_e6 belongs to the present mobile-vision,
-whose blocks of expansion 1 are smaller, and which counts the average pool too: 291.1M.
+FBNet-A and B circulate in two listings that differ in one block each; the published multiply-adds,
+at 224 pixels and 1000 classes, decide. A, third block of the stage of 112: k5_e3 gives the
+published 249,921,848 with `head=1504`, k5_e1 238,989,752. B, second block of the stage of 64: k5_e1
+gives 296,614,728, k5_e6 306,210,888, published are 295,561,032. What is left in B, 7 * 192 * 28 *
+28, is one block that was released with two 3x3 depthwise convolutions where the listing has one of
+5x5; in C there are two such, 7 * (192 * 28 * 28 + 672 * 14 * 14) of 384,960,160. k5_e6 belongs to
+the present mobile-vision, whose blocks of expansion 1 are smaller, and which counts the average
+pool too: 291.1M.
 
-The released ProxylessNAS networks have other widths than the space that the paper describes. With those, as
-`proxylessnas_space(stages=..., stem=..., first=..., head=...)` builds them, they have the published 4,080,512 (mobile),
-4,361,648 (CPU) and 7,119,848 (GPU) parameters.
+The released ProxylessNAS networks have other widths than the space that the paper describes. With
+those, as `proxylessnas_space(stages=..., stem=..., first=..., head=...)` builds them, they have the
+published 4,080,512 (mobile), 4,361,648 (CPU) and 7,119,848 (GPU) parameters.
 """
 
 from dnas.genotype import Genotype
@@ -39,7 +41,8 @@ def _darts(normal: str, reduce: str) -> Genotype:
 
 
 def _layers(space: str, text: str) -> Genotype:
-    """The genotype of "k5e3 | skip*3, k3e1g2 | ...": a block a layer, * repeats it, | ends a stage."""
+    """The genotype of "k5e3 | skip*3, k3e1g2 | ...": a block a layer, * repeats it, | ends a
+    stage."""
     ops = []
     for word in text.replace("|", ",").split(","):
         op, _, times = word.strip().partition("*")
@@ -50,9 +53,13 @@ def _layers(space: str, text: str) -> Genotype:
 
 
 def _recurrent(text: str) -> Genotype:
-    """The recurrent cell of "op source, op source, ...": one a node, in the order of the nodes from 1 on."""
+    """The recurrent cell of "op source, op source, ...": one a node, in the order of the nodes from
+    1 on."""
     pairs = [pair.split() for pair in text.split(",")]
-    return Genotype("recurrent", {"recurrent": [(int(source), number, op) for number, (op, source) in enumerate(pairs, 1)]})
+    return Genotype(
+        "recurrent",
+        {"recurrent": [(int(source), number, op) for number, (op, source) in enumerate(pairs, 1)]},
+    )
 
 
 PUBLISHED = {
@@ -87,31 +94,39 @@ PUBLISHED = {
     ),
     "FBNET_A": _layers(
         "fbnet",
-        "skip | k3e3, k3e1, skip*2 | k5e6, k3e3, k5e1, k3e3 | k5e6, k5e3, k5e1g2, k5e6 | k3e6, k5e1g2, k5e3, k3e1g2 | "
-        "k5e6*2, k5e3, k5e6 | k5e6",
+        "skip | k3e3, k3e1, skip*2 | k5e6, k3e3, k5e1, k3e3 | k5e6, k5e3, k5e1g2, k5e6 | k3e6,"
+        " k5e1g2, k5e3, k3e1g2 | k5e6*2, k5e3, k5e6 | k5e6",
     ),
     "FBNET_B": _layers(
         "fbnet",
-        "k3e1 | k3e6, k5e1, k3e1*2 | k5e6, k5e3, k3e6, k5e6 | k5e6, k5e1, skip, k5e3 | k5e6, k3e1, k5e1, k5e3 | "
-        "k5e6, k5e1, k5e6*2 | k3e6",
+        "k3e1 | k3e6, k5e1, k3e1*2 | k5e6, k5e3, k3e6, k5e6 | k5e6, k5e1, skip, k5e3 | k5e6, k3e1,"
+        " k5e1, k5e3 | k5e6, k5e1, k5e6*2 | k3e6",
     ),
     "FBNET_C": _layers(
         "fbnet",
-        "k3e1 | k3e6, skip, k3e1*2 | k5e6, k5e3, k5e6, k3e6 | k5e6, k5e3, k5e6*2 | k5e6*3, k5e3 | k5e6*4 | k3e6",
+        "k3e1 | k3e6, skip, k3e1*2 | k5e6, k5e3, k5e6, k3e6 | k5e6, k5e3, k5e6*2 | k5e6*3, k5e3 |"
+        " k5e6*4 | k3e6",
     ),
     "PROXYLESS_CPU": _layers(
         "proxylessnas",
-        "k3e6, k3e3*3 | k3e6, k3e3*2, k5e3 | k3e6, skip*2, k3e3 | k5e6, k3e3*3 | k5e6, k5e3*2, k3e3 | k5e6",
+        "k3e6, k3e3*3 | k3e6, k3e3*2, k5e3 | k3e6, skip*2, k3e3 | k5e6, k3e3*3 | k5e6, k5e3*2, k3e3"
+        " | k5e6",
     ),
     "PROXYLESS_GPU": _layers(
         "proxylessnas",
-        "k5e3, skip*3 | k7e3, skip*2, k3e3 | k7e6, skip*2, k5e3 | k5e6, skip, k3e3, k5e3 | k7e6*3, k5e6 | k7e6",
+        "k5e3, skip*3 | k7e3, skip*2, k3e3 | k7e6, skip*2, k5e3 | k5e6, skip, k3e3, k5e3 | k7e6*3,"
+        " k5e6 | k7e6",
     ),
     "PROXYLESS_MOBILE": _layers(
         "proxylessnas",
-        "k5e3, k3e3, skip*2 | k7e3, k3e3, k5e3*2 | k7e6, k5e3*3 | k5e6, k5e3*3 | k7e6*2, k7e3*2 | k7e6",
+        "k5e3, k3e3, skip*2 | k7e3, k3e3, k5e3*2 | k7e6, k5e3*3 | k5e6, k5e3*3 | k7e6*2, k7e3*2 |"
+        " k7e6",
     ),
     # The recurrent cells of DARTS, quark0/darts rnn/genotypes.py, of first and second order.
-    "DARTS_RNN_V1": _recurrent("relu 0, relu 1, tanh 2, relu 3, relu 4, identity 1, relu 5, relu 1"),
-    "DARTS_RNN_V2": _recurrent("sigmoid 0, relu 1, relu 1, identity 1, tanh 2, sigmoid 5, tanh 3, relu 5"),
+    "DARTS_RNN_V1": _recurrent(
+        "relu 0, relu 1, tanh 2, relu 3, relu 4, identity 1, relu 5, relu 1"
+    ),
+    "DARTS_RNN_V2": _recurrent(
+        "sigmoid 0, relu 1, relu 1, identity 1, tanh 2, sigmoid 5, tanh 3, relu 5"
+    ),
 }

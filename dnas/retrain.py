@@ -50,8 +50,11 @@ def final_sgd(
     clip: float = 5.0,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
-    """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine. Appendix A.1.1."""
-    schedule = cosine_by_epoch(epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=0.0)
+    """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine.
+    Appendix A.1.1."""
+    schedule = cosine_by_epoch(
+        epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=0.0
+    )
     return sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov)
 
 
@@ -73,9 +76,11 @@ def retrain(
     report: Callable[[Progress], None] = print_epochs,
     announce: Callable[[StepMemory], None] = print_memory,
 ) -> RetrainResult:
-    """Trains a network from scratch with the recipe of DARTS, appendix A.1.1, and scores it on the test images.
+    """Trains a network from scratch with the recipe of DARTS, appendix A.1.1, and scores it on the
+    test images.
 
-    The test accuracy is that of the last epoch, not the best one; the recipe takes no decision by it.
+    The test accuracy is that of the last epoch, not the best one; the recipe takes no decision by
+    it.
 
     Args:
       train, test: (images uint8 [N, H, W, C], labels [N]).
@@ -83,8 +88,9 @@ def retrain(
       optimizer: (epochs, steps_per_epoch) -> optax transformation.
       drop_path: the rate at the end; it grows linearly, once an epoch, from 0.
       auxiliary_weight: of the loss of the auxiliary head, where the network has one.
-      augmentation: of the training images; test images are only normalised. Unless given, so are the training images, by
-        their own statistics. The published recipe on CIFAR-10 is `Augmentation(cutout=16)`.
+      augmentation: of the training images; test images are only normalised. Unless given, so are
+        the training images, by their own statistics. The published recipe on CIFAR-10 is
+        `Augmentation(cutout=16)`.
       evaluate_every: epochs between scores on the test images; the last epoch is always scored.
       resume, report, announce: as in `run_search`; rows hold test_accuracy where it was measured.
 
@@ -93,7 +99,10 @@ def retrain(
     """
     train, test = check_data(*train), check_data(*test)
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; they must agree")
+        raise ValueError(
+            f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]};"
+            " they must agree"
+        )
     if not 0.0 <= drop_path < 1.0:
         raise ValueError(f"drop_path is a rate from 0 up to but not 1, got {drop_path}")
     if evaluate_every < 1:
@@ -102,13 +111,17 @@ def retrain(
     augmentation = plain_augmentation(train.images) if augmentation is None else augmentation
     check_augmentation(augmentation, train.images)
     steps_per_epoch = check_steps(len(train.labels), batch_size, epochs)
-    total_steps = epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    total_steps = (
+        epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    )
     transformation = optimizer(epochs, steps_per_epoch)
 
     def init(key: Key) -> RetrainState:
         variables_key, key = jax.random.split(key)
         variables = network.init(variables_key, jnp.zeros((1, *train.images.shape[1:])))
-        return RetrainState(jnp.zeros((), jnp.int32), key, variables, transformation.init(variables["params"]))
+        return RetrainState(
+            jnp.zeros((), jnp.int32), key, variables, transformation.init(variables["params"])
+        )
 
     def step(state: RetrainState, data: Data, indices: Array):
         key, batch_key, path_key = jax.random.split(state.key, 3)
@@ -116,11 +129,13 @@ def retrain(
         rate = drop_path * (state.step // steps_per_epoch) / epochs if drop_path else 0.0
 
         def objective(params):
-            logits, variables = network.apply({**state.variables, "params": params}, batch.images, True, path_key, rate)
+            logits, variables = network.apply(
+                {**state.variables, "params": params}, batch.images, True, path_key, rate
+            )
             if largest_label >= logits.shape[-1]:
                 raise ValueError(
-                    f"labels go up to {largest_label}, but the network has {logits.shape[-1]} classes; build it with "
-                    f"num_classes={largest_label + 1}"
+                    f"labels go up to {largest_label}, but the network has {logits.shape[-1]}"
+                    f" classes; build it with num_classes={largest_label + 1}"
                 )
             auxiliary = variables.pop("auxiliary", None)
             loss, metrics = classification_loss(logits, batch.labels)
@@ -128,8 +143,12 @@ def retrain(
                 loss += auxiliary_weight * classification_loss(auxiliary, batch.labels)[0]
             return loss, (variables, metrics)
 
-        gradient, (variables, metrics) = jax.grad(objective, has_aux=True)(state.variables["params"])
-        updates, optimizer_state = transformation.update(gradient, state.optimizer, state.variables["params"])
+        gradient, (variables, metrics) = jax.grad(objective, has_aux=True)(
+            state.variables["params"]
+        )
+        updates, optimizer_state = transformation.update(
+            gradient, state.optimizer, state.variables["params"]
+        )
         variables = {**variables, "params": optax.apply_updates(state.variables["params"], updates)}
         return RetrainState(state.step + 1, key, variables, optimizer_state), metrics
 
@@ -160,10 +179,12 @@ def retrain(
 def make_evaluation(
     network: Network, data: tuple[Any, Any], augmentation: Augmentation, *, batch_size: int = 256
 ) -> Callable[[PyTree], float]:
-    """Returns variables -> accuracy in 0..1 on the images, which are only normalised; compiled once.
+    """Returns variables -> accuracy in 0..1 on the images, which are only normalised; compiled
+    once.
 
     Args:
-      data: (images uint8 [N, H, W, C], labels [N]); every image counts, also those of the last, smaller batch.
+      data: (images uint8 [N, H, W, C], labels [N]); every image counts, also those of the last,
+        smaller batch.
     """
 
     def logits(variables, images):

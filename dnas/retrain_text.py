@@ -1,4 +1,5 @@
-"""Training a discrete language model from scratch, and scoring it. DARTS, appendix A.2.2, https://arxiv.org/abs/1806.09055."""
+"""Training a discrete language model from scratch, and scoring it. DARTS, appendix A.2.2,
+https://arxiv.org/abs/1806.09055."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -39,9 +40,15 @@ class TextRetrainResult(NamedTuple):
 
 
 def text_sgd(
-    epochs: int, steps_per_epoch: int, *, learning_rate: float = 20.0, weight_decay: float = 8e-7, clip: float = 0.25
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    learning_rate: float = 20.0,
+    weight_decay: float = 8e-7,
+    clip: float = 0.25,
 ) -> optax.GradientTransformation:
-    """Returns the optimiser of DARTS's evaluation on Penn Treebank: plain SGD at a constant rate."""
+    """Returns the optimiser of DARTS's evaluation on Penn Treebank: plain SGD at a constant
+    rate."""
     del epochs, steps_per_epoch
     return sgd(learning_rate, momentum=0.0, weight_decay=weight_decay, clip=clip)
 
@@ -62,16 +69,19 @@ def retrain_text(
     report: Callable[[Progress], None] = print_epochs,
     announce: Callable[[StepMemory], None] = print_memory,
 ) -> TextRetrainResult:
-    """Trains a language model from scratch with the recipe of DARTS, and scores its best weights on the test part.
+    """Trains a language model from scratch with the recipe of DARTS, and scores its best weights on
+    the test part.
 
-    SGD turns into averaged SGD for good after the first epoch whose validation loss is above the best one of more than
-    `patience` epochs before (section 5 of https://arxiv.org/abs/1708.02182): from then on the mean of the weights of all
-    steps is scored.
+    SGD turns into averaged SGD for good after the first epoch whose validation loss is above the
+    best one of more than `patience` epochs before (section 5 of https://arxiv.org/abs/1708.02182):
+    from then on the mean of the weights of all steps is scored.
 
-    Every window has the same length, where the released code draws it around 35 and scales the learning rate with it.
+    Every window has the same length, where the released code draws it around 35 and scales the
+    learning rate with it.
 
     Args:
-      batch_size: pieces that the text is cut into and read side by side; window: tokens of each a step.
+      batch_size: pieces that the text is cut into and read side by side; window: tokens of each a
+        step.
       optimizer: (epochs, steps_per_epoch) -> optax transformation.
       slowness: as in `search_text`.
       max_steps, resume, report, announce: as in `retrain`; rows hold valid_perplexity.
@@ -86,7 +96,9 @@ def retrain_text(
         )
     data = streams(text.train, batch_size, window)
     steps_per_epoch = (data.shape[1] - 1) // window
-    total_steps = epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    total_steps = (
+        epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    )
     transformation = optimizer(epochs, steps_per_epoch)
 
     def init(key: Key) -> TextRetrainState:
@@ -109,7 +121,9 @@ def retrain_text(
         batch = window_at(dropout_key, data, *place, state.hidden, window, slowness)
 
         def objective(weights):
-            return window_loss(*network.apply(weights, batch.tokens, batch.hidden, True, batch.key), batch)
+            return window_loss(
+                *network.apply(weights, batch.tokens, batch.hidden, True, batch.key), batch
+            )
 
         gradient, metrics = jax.grad(objective, has_aux=True)(state.weights)
         updates, optimizer_state = transformation.update(gradient, state.optimizer, state.weights)
@@ -117,9 +131,15 @@ def retrain_text(
         averaged = jnp.where(state.averaged < 0, -1, state.averaged + 1)
         # The first weights of an average, and all before it, replace what is there.
         part = 1 / jnp.maximum(averaged, 1)
-        average = jax.tree.map(lambda mean, new: ((1 - part) * mean + part * new).astype(new.dtype), state.average, weights)
+        average = jax.tree.map(
+            lambda mean, new: ((1 - part) * mean + part * new).astype(new.dtype),
+            state.average,
+            weights,
+        )
         hidden = metrics.pop("hidden")
-        after = state._replace(step=state.step + 1, key=key, weights=weights, optimizer=optimizer_state, hidden=hidden)
+        after = state._replace(
+            step=state.step + 1, key=key, weights=weights, optimizer=optimizer_state, hidden=hidden
+        )
         return after._replace(averaged=averaged, average=average), metrics
 
     valid = make_perplexity(network.apply, network.start, text.valid, window=window)
@@ -127,7 +147,9 @@ def retrain_text(
 
     def at_epoch_end(state: TextRetrainState) -> tuple[TextRetrainState, dict[str, Any], bool]:
         perplexity = valid(state.average)
-        if int(state.step) % steps_per_epoch:  # ended early: a longer run would not have stopped here
+        if (
+            int(state.step) % steps_per_epoch
+        ):  # ended early: a longer run would not have stopped here
             return state, {"valid_perplexity": perplexity}, False
         epoch, loss = int(state.step) // steps_per_epoch - 1, np.log(perplexity)
         if loss < state.losses.min():
@@ -135,7 +157,11 @@ def retrain_text(
         before = np.asarray(state.losses[: max(epoch - patience, 0)])
         if int(state.averaged) < 0 and before.size and loss > before.min():
             state = state._replace(averaged=jnp.zeros_like(state.averaged))
-        return state._replace(losses=state.losses.at[epoch].set(loss)), {"valid_perplexity": perplexity}, False
+        return (
+            state._replace(losses=state.losses.at[epoch].set(loss)),
+            {"valid_perplexity": perplexity},
+            False,
+        )
 
     state = resume(jax.jit(init)(jax.random.key(seed)))
     state, history = run_steps(

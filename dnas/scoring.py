@@ -11,13 +11,19 @@ from dnas.data import Augmentation, Data, normalize
 
 
 def make_accuracy(
-    logits: Callable[[PyTree, Array], Array], data: Data, augmentation: Augmentation, *, batch_size: int = 256
+    logits: Callable[[PyTree, Array], Array],
+    data: Data,
+    augmentation: Augmentation,
+    *,
+    batch_size: int = 256,
 ) -> Callable[[PyTree], float]:
-    """Returns variables -> accuracy in 0..1 on the images, which are only normalised; compiled once.
+    """Returns variables -> accuracy in 0..1 on the images, which are only normalised; compiled
+    once.
 
     Args:
       logits: (variables, images [B, H, W, C]) -> logits [B, num_classes].
-      data: images uint8 [N, H, W, C] and labels [N]; every image counts, also those of the last, smaller batch.
+      data: images uint8 [N, H, W, C] and labels [N]; every image counts, also those of the last,
+        smaller batch.
     """
     size = len(data.labels)
     batch_size = min(batch_size, size)

@@ -1,4 +1,5 @@
-"""The search: joint optimisation of the weights of a supernet and of its arch, down to a genotype."""
+"""The search: joint optimisation of the weights of a supernet and of its arch, down to a
+genotype."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import ABSENT, Arch, ArchLoss, Array, Batch, Candidates, Key, Metrics, Mix, Perturbation, PyTree
+from dnas.base import (
+    ABSENT,
+    Arch,
+    ArchLoss,
+    Array,
+    Batch,
+    Candidates,
+    Key,
+    Metrics,
+    Mix,
+    Perturbation,
+    PyTree,
+)
 from dnas.bilevel import BilevelOptimizer, darts_optimizer
 from dnas.data import (
     Augmentation,
@@ -26,7 +39,15 @@ from dnas.data import (
 from dnas.genotype import Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Constraint
-from dnas.loop import Progress, StepMemory, check_steps, compile_step, print_epochs, print_memory, run_steps
+from dnas.loop import (
+    Progress,
+    StepMemory,
+    check_steps,
+    compile_step,
+    print_epochs,
+    print_memory,
+    run_steps,
+)
 from dnas.objective import classification_loss
 from dnas.relax import Relaxation, softmax
 from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
@@ -38,7 +59,8 @@ from dnas.space import SearchSpace, Supernet, check_inputs
 # Parts of a key that no split makes: those are its first few folds.
 _PERTURBATION = 2**31
 
-# A term of the outer objective, or a pair of its weight (a number, or a schedule of the step) and the term.
+# A term of the outer objective, or a pair of its weight (a number, or a schedule of the step) and
+# the term.
 WeightedLoss = ArchLoss | tuple[optax.ScalarOrSchedule, ArchLoss]
 
 
@@ -58,9 +80,10 @@ class SearchState(NamedTuple):
 class Search(NamedTuple):
     """A search as pure functions.
 
-    `init(key)` returns a `SearchState`; `step(state, train, valid)` takes a batch for the weights and one for arch and
-    returns (state, metrics); `mix(state)` returns the mix {kind: [E, O]} that a selection reads, in which nothing is drawn at
-    random; `metrics(weights, mix, batch)` returns the loss and accuracy of the supernet under a mix.
+    `init(key)` returns a `SearchState`; `step(state, train, valid)` takes a batch for the weights
+    and one for arch and returns (state, metrics); `mix(state)` returns the mix {kind: [E, O]} that
+    a selection reads, in which nothing is drawn at random; `metrics(weights, mix, batch)` returns
+    the loss and accuracy of the supernet under a mix.
     """
 
     init: Callable[[Key], SearchState]
@@ -91,17 +114,21 @@ def make_search(
 ) -> Search:
     """Returns the search over a supernet.
 
-    The inner objective is the cross entropy on the training batch; the outer one that on the validation batch times every
-    arch factor, plus every arch loss. Each is evaluated at its own sample of the relaxation.
+    The inner objective is the cross entropy on the training batch; the outer one that on the
+    validation batch times every arch factor, plus every arch loss. Each is evaluated at its own
+    sample of the relaxation.
 
     Args:
       image_shape: (H, W, C) of the images.
       relaxation: `softmax()` unless given.
-      arch_losses: terms (arch, mix) -> scalar that add up; or pairs of a weight, a number or an optax schedule, and a term.
-      arch_factors: functions of the same kind that multiply the cross entropy, as FBNet's cost does.
-      constraint: targets for costs whose weight is learned: after every step that moves arch its multipliers follow the cost
-        of the genotype that would be read off.
-      perturbation: what the inner objective does to its mix, such as `random_perturbation()`; None for nothing.
+      arch_losses: terms (arch, mix) -> scalar that add up; or pairs of a weight, a number or an
+        optax schedule, and a term.
+      arch_factors: functions of the same kind that multiply the cross entropy, as FBNet's cost
+        does.
+      constraint: targets for costs whose weight is learned: after every step that moves arch its
+        multipliers follow the cost of the genotype that would be read off.
+      perturbation: what the inner objective does to its mix, such as `random_perturbation()`; None
+        for nothing.
       candidates: {kind: bool [E, O]}, the ops in play at the start; all of them unless given.
 
     Raises:
@@ -138,11 +165,13 @@ def make_search_by(
     perturbation: Perturbation | None = None,
     candidates: Candidates | None = None,
 ) -> Search:
-    """Returns the search over whatever maps (weights, mix, batch) to (loss, metrics): `make_search` without the images.
+    """Returns the search over whatever maps (weights, mix, batch) to (loss, metrics): `make_search`
+    without the images.
 
     Args:
       init_weights: key -> weights.
-      batch_loss: its batches are what `Search.step` is given; its metrics have the loss, without arch losses, as "loss".
+      batch_loss: its batches are what `Search.step` is given; its metrics have the loss, without
+        arch losses, as "loss".
     """
     relaxation = softmax() if relaxation is None else relaxation
     candidates = _checked_candidates(space, candidates)
@@ -152,10 +181,19 @@ def make_search_by(
         weights_key, arch_key, key = jax.random.split(key, 3)
         weights = init_weights(weights_key)
         parts = jax.random.split(arch_key, len(space.cells))
-        arch = {kind: relaxation.init(part, spec) for (kind, spec), part in zip(space.cells.items(), parts, strict=True)}
+        arch = {
+            kind: relaxation.init(part, spec)
+            for (kind, spec), part in zip(space.cells.items(), parts, strict=True)
+        }
         in_play = jax.tree.map(jnp.asarray, candidates)
-        state = SearchState(jnp.zeros((), jnp.int32), key, weights, arch, optimizer.init(weights, arch), in_play)
-        return state if constraint is None else state._replace(multipliers=constraint.multiplier.init())
+        state = SearchState(
+            jnp.zeros((), jnp.int32), key, weights, arch, optimizer.init(weights, arch), in_play
+        )
+        return (
+            state
+            if constraint is None
+            else state._replace(multipliers=constraint.multiplier.init())
+        )
 
     def sample(key: Key, arch: Arch, candidates: Candidates, step: Array) -> Mix:
         parts = jax.random.split(key, len(space.cells))
@@ -171,9 +209,13 @@ def make_search_by(
         def evaluate(weights: PyTree, arch: Arch) -> tuple[Array, Metrics]:
             mix = sample(key, in_play(arch, state.candidates), state.candidates, state.step)
             if perturbation is not None:
-                fixed = jax.lax.stop_gradient(weights)  # the perturbation is a constant of this step
+                fixed = jax.lax.stop_gradient(
+                    weights
+                )  # the perturbation is a constant of this step
                 own_key = jax.random.fold_in(key, _PERTURBATION)
-                mix = perturbation(own_key, state.step, lambda mix: metrics(fixed, mix, batch)["loss"], mix)
+                mix = perturbation(
+                    own_key, state.step, lambda mix: metrics(fixed, mix, batch)["loss"], mix
+                )
             return batch_loss(weights, mix, batch)
 
         return evaluate
@@ -196,7 +238,10 @@ def make_search_by(
 
     def step(state: SearchState, train: Batch, valid: Batch) -> tuple[SearchState, Metrics]:
         key, inner_key, outer_key = jax.random.split(state.key, 3)
-        inner, outer = inner_objective(inner_key, train, state), outer_objective(outer_key, valid, state)
+        inner, outer = (
+            inner_objective(inner_key, train, state),
+            outer_objective(outer_key, valid, state),
+        )
         weight_updates, arch_updates, optimizer_state, found = optimizer.update(
             inner, outer, state.optimizer, state.weights, state.arch
         )
@@ -207,7 +252,12 @@ def make_search_by(
             read = _read(space, relaxation, arch, state.candidates)
             multipliers, costs = constraint.follow(state.multipliers, read, moved)
             state, found = state._replace(multipliers=multipliers), {**found, **costs}
-        return state._replace(step=state.step + 1, key=key, weights=weights, arch=arch, optimizer=optimizer_state), found
+        return (
+            state._replace(
+                step=state.step + 1, key=key, weights=weights, arch=arch, optimizer=optimizer_state
+            ),
+            found,
+        )
 
     def mix(state: SearchState) -> Mix:
         return _read(space, relaxation, state.arch, state.candidates)
@@ -216,9 +266,13 @@ def make_search_by(
 
 
 def in_play(arch: Arch, candidates: Candidates) -> Arch:
-    """Returns arch with the logits of ops that are no candidates set to `ABSENT`, out of reach of gradients."""
+    """Returns arch with the logits of ops that are no candidates set to `ABSENT`, out of reach of
+    gradients."""
 
-    return {kind: replace_op_logits(rows, jnp.where(candidates[kind], op_logits(rows), ABSENT)) for kind, rows in arch.items()}
+    return {
+        kind: replace_op_logits(rows, jnp.where(candidates[kind], op_logits(rows), ABSENT))
+        for kind, rows in arch.items()
+    }
 
 
 def keep_candidates(mix: Array, candidates: Array) -> Array:
@@ -230,7 +284,8 @@ def _read(space: SearchSpace, relaxation: Relaxation, arch: Arch, candidates: Ca
     """The mix {kind: [E, O]} that a selection reads."""
     arch = in_play(arch, candidates)
     return {
-        kind: keep_candidates(read_mix(relaxation, arch[kind], spec), candidates[kind]) for kind, spec in space.cells.items()
+        kind: keep_candidates(read_mix(relaxation, arch[kind], spec), candidates[kind])
+        for kind, spec in space.cells.items()
     }
 
 
@@ -242,7 +297,8 @@ def _checked_candidates(space: SearchSpace, candidates: Candidates | None) -> di
     shapes, needed = ({kind: rows.shape for kind, rows in tree.items()} for tree in (given, full))
     if shapes != needed:
         raise ValueError(
-            f"candidates have the shapes {shapes}; the space {space.name!r} needs {needed}: an edge a row, an op a column"
+            f"candidates have the shapes {shapes}; the space {space.name!r} needs {needed}: an edge"
+            " a row, an op a column"
         )
     return {kind: rows.astype(bool) & full[kind] for kind, rows in given.items()}
 
@@ -276,21 +332,30 @@ def run_search(
 ) -> SearchResult:
     """Searches an architecture for the images and returns its genotype, with all that led to it.
 
-    A random half of the images trains the weights, the other half arch. The same seed gives the same result.
+    A random half of the images trains the weights, the other half arch. The same seed gives the
+    same result.
 
     Args:
       data: (images uint8 [N, H, W, C], labels [N] from 0).
       num_classes: the largest label plus one unless given.
-      channels, num_cells, epochs, batch_size: of the supernet and its training, the published ones unless given.
+      channels, num_cells, epochs, batch_size: of the supernet and its training, the published ones
+        unless given.
       max_steps: ends the search early.
-      supernet_options: what else `space.supernet` takes, for instance {"partial_channels": 4} or {"dtype": "bfloat16"}.
-      relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) -> `BilevelOptimizer`; arch_losses,
-        arch_factors, constraint, perturbation, candidates: as in `make_search`; select: how the genotype is read.
-      single_level: train arch on the batches of the weights, which are then drawn from all images, as SNAS does.
-      rule: runs after every whole epoch; may stop the search, name the mix that the genotype is read from, and drop candidates.
-      augmentation: unless given, images are normalised by their own mean and deviation and nothing else.
-      resume: is given the initial state and returns the state to go on from, for instance a checkpoint's.
-      report: called with a `Progress` after every compiled call; rows at the end of an epoch hold mix and genotype.
+      supernet_options: what else `space.supernet` takes, for instance {"partial_channels": 4} or
+        {"dtype": "bfloat16"}.
+      relaxation: `softmax()` unless given; optimizer: (epochs, steps_per_epoch) ->
+        `BilevelOptimizer`; arch_losses, arch_factors, constraint, perturbation, candidates: as in
+        `make_search`; select: how the genotype is read.
+      single_level: train arch on the batches of the weights, which are then drawn from all images,
+        as SNAS does.
+      rule: runs after every whole epoch; may stop the search, name the mix that the genotype is
+        read from, and drop candidates.
+      augmentation: unless given, images are normalised by their own mean and deviation and nothing
+        else.
+      resume: is given the initial state and returns the state to go on from, for instance a
+        checkpoint's.
+      report: called with a `Progress` after every compiled call; rows at the end of an epoch hold
+        mix and genotype.
       announce: called with an estimate of the memory that a step needs, before the first one.
 
     Raises:
@@ -299,8 +364,17 @@ def run_search(
     Example:
       >>> import dnas, numpy as np
       >>> images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
-      >>> result = run_search(dnas.SPACES["darts"], (images, np.arange(32) % 2), channels=2, num_cells=1, epochs=1,
-      ...                     batch_size=8, max_steps=1, report=lambda progress: None, announce=lambda memory: None)
+      >>> result = run_search(
+      ...     dnas.SPACES["darts"],
+      ...     (images, np.arange(32) % 2),
+      ...     channels=2,
+      ...     num_cells=1,
+      ...     epochs=1,
+      ...     batch_size=8,
+      ...     max_steps=1,
+      ...     report=lambda progress: None,
+      ...     announce=lambda memory: None,
+      ... )
       >>> len(result.genotype.cells["reduce"])
       8
     """
@@ -317,10 +391,14 @@ def run_search(
         raise ValueError(f"seed must be a whole number from 0 on, got {seed}")
     halves = (data,) if single_level else split_half(data, seed)
     steps_per_epoch = check_steps(len(halves[0].labels), batch_size, epochs)
-    total_steps = epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    total_steps = (
+        epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    )
 
     options = {} if supernet_options is None else supernet_options
-    supernet = space.supernet(channels=channels, num_cells=num_cells, num_classes=num_classes, **options)
+    supernet = space.supernet(
+        channels=channels, num_cells=num_cells, num_classes=num_classes, **options
+    )
     search = make_search(
         space,
         supernet,
@@ -346,7 +424,9 @@ def run_search(
         of_weights = epoch_batches(seed, epoch, len(halves[0].labels), batch_size)
         if single_level:
             return (of_weights,)
-        return of_weights, independent_batches(seed, epoch, len(halves[1].labels), batch_size, steps_per_epoch)
+        return of_weights, independent_batches(
+            seed, epoch, len(halves[1].labels), batch_size, steps_per_epoch
+        )
 
     mix_of = jax.jit(search.mix)
     observe = _observer(space, supernet, relaxation, halves[-1], augmentation, batch_size)
@@ -361,9 +441,13 @@ def run_search(
         return state, {"mix": mix, "genotype": genotype, **verdict.metrics}, verdict.stop
 
     state = compile_step(search.init, jax.random.key(seed))(jax.random.key(seed))
-    select(space, _as_numpy(mix_of(state)))  # a selection that does not fit the space fails here and not after an epoch
+    select(
+        space, _as_numpy(mix_of(state))
+    )  # a selection that does not fit the space fails here and not after an epoch
     if rule is not None:
-        nothing = {kind: np.zeros(rows.shape, np.float32) for kind, rows in state.candidates.items()}
+        nothing = {
+            kind: np.zeros(rows.shape, np.float32) for kind, rows in state.candidates.items()
+        }
         between = {"rule": rule.init(space, epochs), "stopped": False, "mix": nothing}
         state = state._replace(between=jax.tree.map(jnp.asarray, between))
     state, history = resume(state), []
@@ -397,14 +481,21 @@ def _follow(rule: Rule, state: SearchState, observed: Observed) -> tuple[SearchS
         "mix": observed.mix if verdict.mix is None else verdict.mix,
     }
     # Shapes and types stay as they are: the step is compiled for them.
-    between = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype).reshape(old.shape), between, state.between)
+    between = jax.tree.map(
+        lambda new, old: jnp.asarray(new, old.dtype).reshape(old.shape), between, state.between
+    )
     if verdict.candidates is not None:
-        state = state._replace(candidates=jax.tree.map(jnp.asarray, _checked_candidates(observed.space, verdict.candidates)))
+        state = state._replace(
+            candidates=jax.tree.map(
+                jnp.asarray, _checked_candidates(observed.space, verdict.candidates)
+            )
+        )
     return state._replace(between=between), verdict
 
 
 def _observer(space, supernet, relaxation, data, augmentation, batch_size):
-    """Returns (state, mix, epoch) -> Observed. What it offers to compute is compiled when it is first asked for."""
+    """Returns (state, mix, epoch) -> Observed. What it offers to compute is compiled when it is
+    first asked for."""
 
     def logits(weights_and_mix, images):
         return supernet.apply(*weights_and_mix, images)

@@ -1,6 +1,8 @@
-"""The search of a cell on a text: `run_search` for spaces whose networks read tokens. DARTS, section 3.1.2 and appendix A.1.2.
+"""The search of a cell on a text: `run_search` for spaces whose networks read tokens. DARTS,
+section 3.1.2 and appendix A.1.2.
 
-https://arxiv.org/abs/1806.09055. As there, the weights learn from the part for training and arch from that for validation.
+https://arxiv.org/abs/1806.09055. As there, the weights learn from the part for training and arch
+from that for validation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,12 +40,17 @@ class TextSearchState(NamedTuple):
 
 
 def recurrent_optimizer(
-    epochs: int, steps_per_epoch: int, *, arch_gradient: ArchGradient | None = None, learning_rate: float = 20.0
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    arch_gradient: ArchGradient | None = None,
+    learning_rate: float = 20.0,
 ) -> BilevelOptimizer:
-    """Returns the optimiser of DARTS's recurrent search: plain SGD on gradients of norm 0.25 at most, Adam for arch.
+    """Returns the optimiser of DARTS's recurrent search: plain SGD on gradients of norm 0.25 at
+    most, Adam for arch.
 
-    Its virtual step, for a second-order arch gradient, is clipped as the real one is, unlike that of the convolutional search.
-    Adam's first decay rate is 0.9 here, where that search has 0.5.
+    Its virtual step, for a second-order arch gradient, is clipped as the real one is, unlike that
+    of the convolutional search. Adam's first decay rate is 0.9 here, where that search has 0.5.
     """
     del epochs, steps_per_epoch
     weights = sgd(learning_rate, momentum=0.0, weight_decay=5e-7, clip=0.25)
@@ -74,20 +81,25 @@ def search_text(
     report: Callable[[Progress], None] = print_epochs,
     announce: Callable[[StepMemory], None] = print_memory,
 ) -> SearchResult:
-    """Searches a cell for the text and returns its genotype, with all that led to it. The same seed gives the same result.
+    """Searches a cell for the text and returns its genotype, with all that led to it. The same seed
+    gives the same result.
 
-    Gradients go back through one window (truncated backpropagation); its last hidden state is where the next one starts. Every
-    window has the same length, where the released code halves one in twenty.
+    Gradients go back through one window (truncated backpropagation); its last hidden state is where
+    the next one starts. Every window has the same length, where the released code halves one in
+    twenty.
 
     Args:
       channels: size of words and hidden states, the published one unless given.
-      batch_size: pieces that each part of the text is cut into and read side by side; window: tokens of each a step.
+      batch_size: pieces that each part of the text is cut into and read side by side; window:
+        tokens of each a step.
       max_steps: ends the search early.
-      supernet_options: what else `space.supernet` takes, for instance {"dropout": dnas.cells.NO_DROPOUT}.
-      slowness: weight of the squared change of the hidden state in the loss of the weights: 1e-3 in the released code; the
-        paper refers to others for it.
+      supernet_options: what else `space.supernet` takes, for instance {"dropout":
+        dnas.cells.NO_DROPOUT}.
+      slowness: weight of the squared change of the hidden state in the loss of the weights: 1e-3 in
+        the released code; the paper refers to others for it.
       single_level: train arch on the windows of the weights.
-      relaxation, optimizer, arch_losses, perturbation, candidates, select, seed, resume, report, announce: as in `run_search`.
+      relaxation, optimizer, arch_losses, perturbation, candidates, select, seed, resume, report,
+        announce: as in `run_search`.
 
     Raises:
       ValueError: before any work, for a text or sizes that do not fit.
@@ -95,21 +107,33 @@ def search_text(
     Example:
       >>> import dnas
       >>> text = dnas.read_text("to be or not to be , that is the question . " * 20)
-      >>> result = search_text(dnas.SPACES["recurrent"], text, channels=2, epochs=1, batch_size=4, window=3, max_steps=1,
-      ...                      report=lambda progress: None, announce=lambda memory: None)
+      >>> result = search_text(
+      ...     dnas.SPACES["recurrent"],
+      ...     text,
+      ...     channels=2,
+      ...     epochs=1,
+      ...     batch_size=4,
+      ...     window=3,
+      ...     max_steps=1,
+      ...     report=lambda progress: None,
+      ...     announce=lambda memory: None,
+      ... )
       >>> len(result.genotype.cells["recurrent"])
       8
     """
     check_inputs(space, "tokens")
     if epochs < 1 or batch_size < 1 or window < 1 or seed < 0:
         raise ValueError(
-            f"epochs, batch_size and window are at least 1 and seed at least 0, got {epochs}, {batch_size}, {window} and {seed}"
+            f"epochs, batch_size and window are at least 1 and seed at least 0, got {epochs},"
+            f" {batch_size}, {window} and {seed}"
         )
     parts = (text.train,) if single_level else (text.train, text.valid)
     data = tuple(streams(part, batch_size, window) for part in parts)
     lengths = [part.shape[1] - 1 for part in data]
     steps_per_epoch = lengths[0] // window
-    total_steps = epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    total_steps = (
+        epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
+    )
     supernet = space.supernet(
         channels=space.channels if channels is None else channels,
         num_classes=len(text.vocabulary),
@@ -117,7 +141,9 @@ def search_text(
     )
 
     def batch_loss(weights, mix, batch):
-        return window_loss(*supernet.apply(weights, mix, batch.tokens, batch.hidden, True, batch.key), batch)
+        return window_loss(
+            *supernet.apply(weights, mix, batch.tokens, batch.hidden, True, batch.key), batch
+        )
 
     search = make_search_by(
         space,
@@ -131,19 +157,28 @@ def search_text(
     )
 
     def init(key: Key) -> TextSearchState:
-        return TextSearchState(search.init(key), supernet.start(batch_size), supernet.start(batch_size))
+        return TextSearchState(
+            search.init(key), supernet.start(batch_size), supernet.start(batch_size)
+        )
 
     def step(state: TextSearchState, data: tuple[Array, ...], places: tuple[Places, ...]):
         key, train_key, valid_key = jax.random.split(state.search.key, 3)
         train = window_at(train_key, data[0], *places[0], state.hidden, window, slowness)
-        valid = train if single_level else window_at(valid_key, data[1], *places[1], state.valid_hidden, window, 0.0)
+        valid = (
+            train
+            if single_level
+            else window_at(valid_key, data[1], *places[1], state.valid_hidden, window, 0.0)
+        )
         after, found = search.step(state.search._replace(key=key), train, valid)
         hidden, valid_hidden = found.pop("hidden"), found.pop("valid_hidden")
         return TextSearchState(after, hidden, valid_hidden), found
 
     def epoch_places(epoch: int) -> tuple[Places, ...]:
         train = epoch_windows(seed, epoch, lengths[0], window)
-        return (train, *(repeated_windows(epoch, length, window, steps_per_epoch) for length in lengths[1:]))
+        return (
+            train,
+            *(repeated_windows(epoch, length, window, steps_per_epoch) for length in lengths[1:]),
+        )
 
     mix_of = jax.jit(search.mix)
 

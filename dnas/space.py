@@ -16,11 +16,13 @@ from dnas.genotype import Edge, Genotype
 class CellSpec:
     """The graph of one kind of cell: which edges there are and which ops compete on each.
 
-    Nodes are numbered from 0, inputs first. Row e of a mix belongs to `edges[e]`, column o to `ops[o]`. Where edges have
-    different candidates, as in the spaces of RobustDARTS, `ops` are those of any edge and `edge_ops` those of each.
+    Nodes are numbered from 0, inputs first. Row e of a mix belongs to `edges[e]`, column o to
+    `ops[o]`. Where edges have different candidates, as in the spaces of RobustDARTS, `ops` are
+    those of any edge and `edge_ops` those of each.
 
     Raises:
-      ValueError: if an edge does not lead from a node to a later, non-input node of the cell, or names repeat.
+      ValueError: if an edge does not lead from a node to a later, non-input node of the cell, or
+        names repeat.
     """
 
     num_inputs: int
@@ -28,25 +30,41 @@ class CellSpec:
     edges: tuple[tuple[int, int], ...]  # (source, target)
     ops: tuple[str, ...]
     concat: tuple[int, ...]  # the nodes whose concatenation is the output
-    edge_ops: tuple[tuple[str, ...], ...] | None = None  # of each edge; None where all edges have all ops
+    edge_ops: tuple[tuple[str, ...], ...] | None = (
+        None  # of each edge; None where all edges have all ops
+    )
 
     def __post_init__(self):
         last = self.num_inputs + self.num_nodes - 1
         for source, target in self.edges:
             if not 0 <= source < target <= last or target < self.num_inputs:
                 raise ValueError(
-                    f"edge {(source, target)} does not lead to a later node among {self.num_inputs} to {last} of the cell"
+                    f"edge {(source, target)} does not lead to a later node among {self.num_inputs}"
+                    f" to {last} of the cell"
                 )
-        if not self.concat or not set(self.concat) <= set(self.nodes) or len(set(self.concat)) < len(self.concat):
-            raise ValueError(f"concat names intermediate nodes, {self.num_inputs} to {last}, each once; got {self.concat}")
+        if (
+            not self.concat
+            or not set(self.concat) <= set(self.nodes)
+            or len(set(self.concat)) < len(self.concat)
+        ):
+            raise ValueError(
+                f"concat names intermediate nodes, {self.num_inputs} to {last}, each once; got"
+                f" {self.concat}"
+            )
         if len(set(self.edges)) != len(self.edges) or len(set(self.ops)) != len(self.ops):
             raise ValueError(f"edges and ops of a cell are unique, got {self.edges} and {self.ops}")
         if self.edge_ops is None:
             return
         if len(self.edge_ops) != len(self.edges) or not all(self.edge_ops):
-            raise ValueError(f"edge_ops names the ops of each of the {len(self.edges)} edges, got {self.edge_ops}")
+            raise ValueError(
+                f"edge_ops names the ops of each of the {len(self.edges)} edges, got"
+                f" {self.edge_ops}"
+            )
         if unknown := {op for own in self.edge_ops for op in own} - set(self.ops):
-            raise ValueError(f"edge_ops names {sorted(unknown)}, which are not among the ops of the cell, {self.ops}")
+            raise ValueError(
+                f"edge_ops names {sorted(unknown)}, which are not among the ops of the cell,"
+                f" {self.ops}"
+            )
 
     @property
     def allowed(self) -> np.ndarray:
@@ -67,7 +85,8 @@ class CellSpec:
 class LayerSpec(NamedTuple):
     """One layer of a macro network: a cell, or in a layer-wise space one choice block.
 
-    What is not searched has none: a residual block between two cells of NAS-Bench-201 shows in the size of the second.
+    What is not searched has none: a residual block between two cells of NAS-Bench-201 shows in the
+      size of the second.
     """
 
     kind: str
@@ -80,19 +99,24 @@ class Supernet(NamedTuple):
     """A network that runs every op of every edge and weighs the results by a mix."""
 
     init: Callable[[Key, Array], PyTree]  # (key, images [B, H, W, C]) -> weights
-    apply: Callable[[PyTree, Mix, Array], Array]  # (weights, mix, images) -> logits [B, num_classes]
+    apply: Callable[
+        [PyTree, Mix, Array], Array
+    ]  # (weights, mix, images) -> logits [B, num_classes]
 
 
 class Network(NamedTuple):
     """The network of one genotype.
 
-    `apply(variables, images, train, key, drop_path=0.0)` returns (logits [B, num_classes], variables). With train=True
-    norms use the statistics of the batch and update their running averages, and drop path is on: the variables that
-    come back hold the new averages, and under "auxiliary" the logits of the auxiliary head if the network has one.
-    With train=False they come back unchanged, and neither key nor drop_path is used.
+    `apply(variables, images, train, key, drop_path=0.0)` returns (logits [B, num_classes],
+    variables). With train=True norms use the statistics of the batch and update their running
+    averages, and drop path is on: the variables that come back hold the new averages, and under
+    "auxiliary" the logits of the auxiliary head if the network has one. With train=False they come
+    back unchanged, and neither key nor drop_path is used.
     """
 
-    init: Callable[[Key, Array], PyTree]  # (key, images [B, H, W, C]) -> variables, with the weights under "params"
+    init: Callable[
+        [Key, Array], PyTree
+    ]  # (key, images [B, H, W, C]) -> variables, with the weights under "params"
     apply: Callable[..., tuple[Array, PyTree]]
 
 
@@ -113,7 +137,10 @@ class Part(NamedTuple):
     keys: tuple[tuple[str, int | str], ...] = ()  # what else tells two parts apart, sorted by name
 
     def __str__(self):
-        size = f"{self.op} {self.channels_in}->{self.channels_out} {self.height}x{self.width} stride {self.stride}"
+        size = (
+            f"{self.op} {self.channels_in}->{self.channels_out} {self.height}x{self.width} stride"
+            f" {self.stride}"
+        )
         return " ".join([size, *(f"{name}={value}" for name, value in self.keys)])
 
 
@@ -128,16 +155,20 @@ class LayerParts(NamedTuple):
 
 
 class NetworkParts(NamedTuple):
-    """All that the final networks of a space are made of, at one size. Sums and concatenations of nodes are not listed."""
+    """All that the final networks of a space are made of, at one size. Sums and concatenations of
+    nodes are not listed."""
 
     cells: Mapping[str, CellSpec]
     fixed: tuple[Part, ...]  # what every network runs, as often as it does
     layers: tuple[LayerParts, ...]
     edges_per_node: int | None  # that a genotype keeps, see `SearchSpace`
-    begins_with_relu: Callable[[Part], bool] = lambda part: False  # of a candidate; runtimes compute it once for several
+    begins_with_relu: Callable[[Part], bool] = lambda part: (
+        False
+    )  # of a candidate; runtimes compute it once for several
 
     def distinct(self) -> tuple[Part, ...]:
-        """Returns each part once, in the order of the network: what a table of the space must have rows for."""
+        """Returns each part once, in the order of the network: what a table of the space must have
+        rows for."""
         return tuple(dict.fromkeys((*self.fixed, *self._choices())))
 
     def candidates(self) -> set[Part]:
@@ -145,29 +176,40 @@ class NetworkParts(NamedTuple):
         return set(self._choices())
 
     def _choices(self) -> Iterator[Part]:
-        return (part for layer in self.layers for row in layer.choices for part in row if part is not None)
+        return (
+            part
+            for layer in self.layers
+            for row in layer.choices
+            for part in row
+            if part is not None
+        )
 
 
 class PartNetwork(NamedTuple):
-    """One part as a network of its own, in the form that final networks have once they are trained."""
+    """One part as a network of its own, in the form that final networks have once they are
+    trained."""
 
-    init: Callable[[Key, Array], PyTree]  # (key, x [B, H, W, C]) -> variables, with the weights under "params"
+    init: Callable[
+        [Key, Array], PyTree
+    ]  # (key, x [B, H, W, C]) -> variables, with the weights under "params"
     apply: Callable[[PyTree, Array], Array]  # (variables, x) -> y
 
 
 def _no_parts(*args, **sizes):
     raise ValueError(
-        "the space does not say what its networks are made of, so that tables do not fit it; give the SearchSpace the fields "
-        "parts and part_network, as cells/darts.py does"
+        "the space does not say what its networks are made of, so that tables do not fit it; give"
+        " the SearchSpace the fields parts and part_network, as cells/darts.py does"
     )
 
 
 class SequenceSupernet(NamedTuple):
-    """A supernet over token sequences, whose hidden state goes on from one window of a text to the next.
+    """A supernet over token sequences, whose hidden state goes on from one window of a text to the
+    next.
 
-    `apply(weights, mix, tokens, hidden, train, key)` returns (logits [B, T, V], states [B, T, H]) for tokens [B, T] that follow
-    what left `hidden` [B, H]: logits of the token after each, and the hidden state after each, whose last goes into the next
-    window. With train=True dropout is on, drawn from key; otherwise key is not used.
+    `apply(weights, mix, tokens, hidden, train, key)` returns (logits [B, T, V], states [B, T, H])
+    for tokens [B, T] that follow what left `hidden` [B, H]: logits of the token after each, and the
+    hidden state after each, whose last goes into the next window. With train=True dropout is on,
+    drawn from key; otherwise key is not used.
     """
 
     init: Callable[[Key], PyTree]  # key -> weights
@@ -190,10 +232,11 @@ class SearchSpace(NamedTuple):
     """A search space: cells and their ops, and factories of what is built from them.
 
     `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`,
-    `supernet(channels=, num_cells=, num_classes=)` a `Supernet`, with further options of its own as keywords, and
-    `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a `Network`; each has the published sizes as
-    defaults. For hardware tables `parts(channels=, num_cells=, num_classes=, image_size=, image_channels=, stem=)` returns
-    the `NetworkParts` of its final networks, by default of the published sizes, and `part_network(part)` one of them as a
+    `supernet(channels=, num_cells=, num_classes=)` a `Supernet`, with further options of its own as
+    keywords, and `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a
+    `Network`; each has the published sizes as defaults. For hardware tables `parts(channels=,
+    num_cells=, num_classes=, image_size=, image_channels=, stem=)` returns the `NetworkParts` of
+    its final networks, by default of the published sizes, and `part_network(part)` one of them as a
     `PartNetwork`.
     """
 
@@ -202,34 +245,45 @@ class SearchSpace(NamedTuple):
     layers: Callable[..., tuple[LayerSpec, ...]]
     supernet: Callable[..., Supernet]
     network: Callable[..., Network]
-    edges_per_node: int | None = 2  # that a genotype keeps; None where every edge keeps an op, `none` where there is one
+    edges_per_node: int | None = (
+        2  # that a genotype keeps; None where every edge keeps an op, `none` where there is one
+    )
     channels: int = 16  # the published sizes of a supernet
     num_cells: int = 8
     final_channels: int = 36  # and of a final network
     final_cells: int = 20
     chosen_weights: Callable[[Genotype, PyTree], PyTree] = lambda genotype, weights: weights
-    # (genotype, weights of the supernet) -> the same by the names that weights have in the genotype's network
+    # (genotype, weights of the supernet) -> the same by the names that weights have in the
+    # genotype's network
     parts: Callable[..., NetworkParts] = _no_parts
     part_network: Callable[[Part], PartNetwork] = _no_parts
-    inputs: str = "images"  # what its networks read: "tokens" where they are a `SequenceSupernet` and a `SequenceNetwork`
+    # what its networks read: "tokens" where they are a `SequenceSupernet` and a `SequenceNetwork`
+    inputs: str = "images"
 
 
 def check_inputs(space: SearchSpace, inputs: str) -> None:
     """Raises ValueError unless networks of the space read images, or tokens, as `inputs` says."""
     if space.inputs != inputs:
-        instead = {"tokens": "dnas.search_text and dnas.retrain_text", "images": "dnas.run_search and dnas.retrain"}
+        instead = {
+            "tokens": "dnas.search_text and dnas.retrain_text",
+            "images": "dnas.run_search and dnas.retrain",
+        }
         raise ValueError(
-            f"networks of the space {space.name!r} read {space.inputs} and not {inputs}; use {instead[space.inputs]}"
+            f"networks of the space {space.name!r} read {space.inputs} and not {inputs}; use"
+            f" {instead[space.inputs]}"
         )
 
 
 def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
     """Raises ValueError unless every cell, edge and op of the genotype exists in the space."""
     if genotype.space != space.name:
-        raise ValueError(f"the genotype belongs to the space {genotype.space!r}, but the space is {space.name!r}")
+        raise ValueError(
+            f"the genotype belongs to the space {genotype.space!r}, but the space is {space.name!r}"
+        )
     if set(genotype.cells) != set(space.cells):
         raise ValueError(
-            f"the genotype has cells of kind {sorted(genotype.cells)}; the space {space.name!r} needs {sorted(space.cells)}"
+            f"the genotype has cells of kind {sorted(genotype.cells)}; the space {space.name!r}"
+            f" needs {sorted(space.cells)}"
         )
     for kind, edges in genotype.cells.items():
         spec = space.cells[kind]
@@ -238,7 +292,9 @@ def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
         nowhere = sorted(set(genotype.concat_of(kind)) - {edge.target for edge in edges})
         if nowhere:
             raise ValueError(f"cell {kind!r} concatenates nodes {nowhere}, which no edge enters")
-        unfed = sorted({e.source for e in edges} - {e.target for e in edges} - set(range(spec.num_inputs)))
+        unfed = sorted(
+            {e.source for e in edges} - {e.target for e in edges} - set(range(spec.num_inputs))
+        )
         if unfed:
             raise ValueError(f"cell {kind!r} reads from nodes {unfed}, which no edge enters")
 
@@ -246,25 +302,29 @@ def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
 def _check_edge(name: str, kind: str, spec: CellSpec, edge: Edge) -> None:
     if edge.op not in spec.ops:
         raise ValueError(
-            f"op {edge.op!r} on edge {edge.source} -> {edge.target} of cell {kind!r} is not in the space {name!r}; choose "
-            f"from: {', '.join(spec.ops)}, or make a space whose ops include it"
+            f"op {edge.op!r} on edge {edge.source} -> {edge.target} of cell {kind!r} is not in the"
+            f" space {name!r}; choose from: {', '.join(spec.ops)}, or make a space whose ops"
+            " include it"
         )
     if (edge.source, edge.target) not in spec.edges:
         raise ValueError(
-            f"edge {edge.source} -> {edge.target} of cell {kind!r} is not in the space {name!r}, whose edges are {spec.edges}"
+            f"edge {edge.source} -> {edge.target} of cell {kind!r} is not in the space {name!r},"
+            f" whose edges are {spec.edges}"
         )
     row = spec.edges.index((edge.source, edge.target))
     if spec.edge_ops is not None and edge.op not in spec.edge_ops[row]:
         raise ValueError(
-            f"op {edge.op!r} is not among those of edge {edge.source} -> {edge.target} of cell {kind!r} in the space {name!r}; "
-            f"choose from: {', '.join(spec.edge_ops[row])}"
+            f"op {edge.op!r} is not among those of edge {edge.source} -> {edge.target} of cell"
+            f" {kind!r} in the space {name!r}; choose from: {', '.join(spec.edge_ops[row])}"
         )
 
 
 def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
-    """Returns the mix {kind: [E, O]} under which the supernet computes what the genotype's network computes.
+    """Returns the mix {kind: [E, O]} under which the supernet computes what the genotype's network
+    computes.
 
-    A chosen op has weight one, everything else zero: an edge that was not chosen contributes nothing.
+    A chosen op has weight one, everything else zero: an edge that was not chosen contributes
+      nothing.
 
     Raises:
       ValueError: if the genotype does not fit the space.
@@ -285,27 +345,36 @@ def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
     return mix
 
 
-def inherit_weights(space: SearchSpace, genotype: Genotype, weights: PyTree, variables: PyTree) -> PyTree:
-    """Returns `variables` of the genotype's network with every array that the supernet has, taken from `weights`.
+def inherit_weights(
+    space: SearchSpace, genotype: Genotype, weights: PyTree, variables: PyTree
+) -> PyTree:
+    """Returns `variables` of the genotype's network with every array that the supernet has, taken
+    from `weights`.
 
-    What the supernet lacks, such as the scale and shift of norms, stays. Where the network has the norms of the search, it
-    then computes what the supernet computes under `one_hot_mix(space, genotype)`.
+    What the supernet lacks, such as the scale and shift of norms, stays. Where the network has the
+    norms of the search, it then computes what the supernet computes under `one_hot_mix(space,
+    genotype)`.
 
     Args:
-      weights: of the supernet; variables: of the network, of the same channels, num_cells and num_classes.
+      weights: of the supernet; variables: of the network, of the same channels, num_cells and
+        num_classes.
 
     Raises:
       ValueError: if the two networks differ in size.
     """
     check_genotype(space, genotype)
-    shared = {jax.tree_util.keystr(path): array for path, array in _leaves(space.chosen_weights(genotype, weights))}
+    shared = {
+        jax.tree_util.keystr(path): array
+        for path, array in _leaves(space.chosen_weights(genotype, weights))
+    }
 
     def inherited(path, array):
         own = shared.get(jax.tree_util.keystr(path), array)
         if own.shape != array.shape:
             raise ValueError(
-                f"{jax.tree_util.keystr(path)} has shape {own.shape} in the supernet and {array.shape} in the network; build "
-                "both with the same channels, num_cells and num_classes"
+                f"{jax.tree_util.keystr(path)} has shape {own.shape} in the supernet and"
+                f" {array.shape} in the network; build both with the same channels, num_cells and"
+                " num_classes"
             )
         return own
 

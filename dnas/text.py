@@ -1,4 +1,5 @@
-"""Text as tokens on the device: a vocabulary, streams that a batch reads side by side, and windows of them."""
+"""Text as tokens on the device: a vocabulary, streams that a batch reads side by side, and windows
+of them."""
 
 import collections
 import math
@@ -20,7 +21,8 @@ def _words(text: str) -> list[str]:
     return [word for line in lines if line for word in (*line, END)]
 
 
-# How a text falls into tokens, by name. Penn Treebank and WikiText come as tokens between blanks, every line a sentence.
+# How a text falls into tokens, by name. Penn Treebank and WikiText come as tokens between blanks,
+# every line a sentence.
 TOKENS = {
     "words": _words,  # in lower case, marks apart, lines without a word left out
     "blanks": lambda text: [word for line in text.splitlines() for word in (*line.split(), END)],
@@ -55,12 +57,15 @@ def read_text(
     max_tokens: int = 10_000,
     parts: tuple[float, float] = (0.8, 0.1),
 ) -> Text:
-    """Returns a text as numbers, its vocabulary made from the part for training, the most frequent tokens first.
+    """Returns a text as numbers, its vocabulary made from the part for training, the most frequent
+    tokens first.
 
     Args:
-      text: one text, that is cut into consecutive parts; or three: for training, for validation, for the test.
+      text: one text, that is cut into consecutive parts; or three: for training, for validation,
+        for the test.
       tokens: a name in `TOKENS`.
-      min_count, max_tokens: a token that is rarer, or not among the most frequent, is read as "<unk>".
+      min_count, max_tokens: a token that is rarer, or not among the most frequent, is read as
+        "<unk>".
       parts: of one text, for training and for validation; the rest is for the test.
 
     Raises:
@@ -74,10 +79,15 @@ def read_text(
     if tokens not in TOKENS:
         raise ValueError(f"tokens {tokens!r} is not known; choose from: {', '.join(TOKENS)}")
     if min_count < 1 or max_tokens < 2:
-        raise ValueError(f"min_count is at least 1 and max_tokens at least 2, got {min_count} and {max_tokens}")
+        raise ValueError(
+            f"min_count is at least 1 and max_tokens at least 2, got {min_count} and {max_tokens}"
+        )
     if isinstance(text, str):
         if not (min(parts) > 0 and sum(parts) < 1):
-            raise ValueError(f"parts are the shares of training and validation, positive and together below 1, got {parts}")
+            raise ValueError(
+                "parts are the shares of training and validation, positive and together below 1,"
+                f" got {parts}"
+            )
         words = TOKENS[tokens](text)
         ends = [round(len(words) * parts[0]), round(len(words) * sum(parts))]
         pieces = [words[: ends[0]], words[ends[0] : ends[1]], words[ends[1] :]]
@@ -93,13 +103,18 @@ def read_text(
     frequent = [word for word, count in counts.most_common(max_tokens - 1) if count >= min_count]
     vocabulary = (UNKNOWN, *frequent)
     number = {word: place for place, word in enumerate(vocabulary)}
-    return Text(*(np.array([number.get(word, 0) for word in piece], np.int32) for piece in pieces), vocabulary)
+    return Text(
+        *(np.array([number.get(word, 0) for word in piece], np.int32) for piece in pieces),
+        vocabulary,
+    )
 
 
 def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) -> float:
-    """Returns the perplexity on `test` of the model that predicts every token with its share of `train`, whatever came before.
+    """Returns the perplexity on `test` of the model that predicts every token with its share of
+    `train`, whatever came before.
 
-    The first token is not predicted, as by a language model. With no smoothing and train = test[1:] it is exp of the entropy.
+    The first token is not predicted, as by a language model. With no smoothing and train = test[1:]
+    it is exp of the entropy.
 
     Args:
       smoothing: added to the count of each of the `num_tokens` tokens of the vocabulary.
@@ -114,7 +129,8 @@ def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) 
 
 
 def streams(tokens: np.ndarray, batch_size: int, window: int) -> np.ndarray:
-    """Returns [B, L + 1] of tokens [N]: B consecutive pieces, each with the token after it. What is left over is cut off.
+    """Returns [B, L + 1] of tokens [N]: B consecutive pieces, each with the token after it. What is
+    left over is cut off.
 
     Raises:
       ValueError: if the pieces are shorter than a window.
@@ -122,14 +138,20 @@ def streams(tokens: np.ndarray, batch_size: int, window: int) -> np.ndarray:
     length = (len(tokens) - 1) // batch_size
     if length < window:
         raise ValueError(
-            f"{len(tokens)} tokens in a batch of {batch_size} streams leave {max(length, 0)} for each, fewer than the "
-            f"{window} of a window; lower the batch size or the window, or give more text"
+            f"{len(tokens)} tokens in a batch of {batch_size} streams leave {max(length, 0)} for"
+            f" each, fewer than the {window} of a window; lower the batch size or the window, or"
+            " give more text"
         )
-    return np.stack([tokens[start : start + length + 1] for start in range(0, batch_size * length, length)])
+    return np.stack(
+        [tokens[start : start + length + 1] for start in range(0, batch_size * length, length)]
+    )
 
 
-def window_at(key: Key, stream: Array, start: Array, fresh: Array, hidden: Array, window: int, slowness: float) -> Window:
-    """Returns the tokens of streams [B, L + 1] from `start` on; where they are `fresh`, the hidden state is zero."""
+def window_at(
+    key: Key, stream: Array, start: Array, fresh: Array, hidden: Array, window: int, slowness: float
+) -> Window:
+    """Returns the tokens of streams [B, L + 1] from `start` on; where they are `fresh`, the hidden
+    state is zero."""
     tokens = jax.lax.dynamic_slice_in_dim(stream, start, window + 1, axis=1)
     return Window(tokens[:, :-1], tokens[:, 1:], jnp.where(fresh, 0.0, hidden), key, slowness)
 
@@ -142,10 +164,12 @@ class Places(NamedTuple):
 
 
 def epoch_windows(seed: int, epoch: int, length: int, window: int) -> Places:
-    """Returns the windows that an epoch reads of streams of `length`, one after another, from a random place on.
+    """Returns the windows that an epoch reads of streams of `length`, one after another, from a
+    random place on.
 
-    What does not fill a window is left over, at the start and at the end. DARTS draws the length of every window
-    instead (35 or 17 in the search), so that their borders differ between epochs; here shapes are fixed.
+    What does not fill a window is left over, at the start and at the end. DARTS draws the length of
+    every window instead (35 or 17 in the search), so that their borders differ between epochs; here
+    shapes are fixed.
     """
     steps, left = divmod(length, window)
     first = np.random.default_rng([seed, 3, epoch]).integers(0, left + 1)
@@ -153,7 +177,8 @@ def epoch_windows(seed: int, epoch: int, length: int, window: int) -> Places:
 
 
 def repeated_windows(epoch: int, length: int, window: int, steps: int) -> Places:
-    """Returns the windows of an epoch of `steps`, over streams of `length` that are read from the start again and again."""
+    """Returns the windows of an epoch of `steps`, over streams of `length` that are read from the
+    start again and again."""
     count = length // window
     place = (epoch * steps + np.arange(steps)) % count
     return Places((window * place).astype(np.int32), place == 0)

@@ -1,4 +1,5 @@
-"""Times the project, a process a case, and prints a table; with a peer's command, in turn with it. `make bench` runs it."""
+"""Times the project, a process a case, and prints a table; with a peer's command, in turn with it.
+`make bench` runs it."""
 
 import contextlib
 import dataclasses
@@ -37,25 +38,28 @@ CASES = get_args(get_type_hints(Case)["case"])
 class BenchCommand(Case):
     """Times a step: cold, warm, apart, as its sizes grow, and in turn with a peer's command.
 
-    Example: make bench CASE=evaluation BATCH_SIZE=8 PEER="python experiments/peers/torch_search_step.py --json"
+    Example: make bench CASE=evaluation BATCH_SIZE=8 PEER="python
+      experiments/peers/torch_search_step.py --json"
     """
 
     grow: str = ""
-    """Sizes to grow one by one, with commas between: batch_size, cells, channels, ops, nodes; or all. The programs of
-    all sizes stay, in memory as well, and take STEPS steps in turn."""
+    """Sizes to grow one by one, with commas between: batch_size, cells, channels, ops, nodes; or
+    all. The programs of all sizes stay, in memory as well, and take STEPS steps in turn."""
     json: pathlib.Path | None = None
     """Write all rows to this file as well."""
     peer: str = ""
-    """A command to run in turn with ours (ours, peer, ours, peer, ...). Its last line is JSON with median_s, and peak_mb."""
+    """A command to run in turn with ours (ours, peer, ours, peer, ...). Its last line is JSON with
+    median_s, and peak_mb."""
     rounds: int = 2
     """How often each of the two runs."""
     in_turn: int = 0
-    """So many steps of each one by one in turn, both programs staying, in place of whole runs: a machine whose speed changes
-    favours neither. For a peer that has --turns, as experiments/peers/torch_search_step.py and experiments.bench_step do."""
+    """So many steps of each one by one in turn, both programs staying, in place of whole runs: a
+    machine whose speed changes favours neither. For a peer that has --turns, as
+    experiments/peers/torch_search_step.py and experiments.bench_step do."""
     at_once: str = ""
-    """Cases, with commas between, in place of CASE: the programs of all and of their peers start at once, and take turns when
-    all are ready, a case after the other. On a machine of many cores a table takes as long as one of them takes to compile.
-    {case} in PEER is the case."""
+    """Cases, with commas between, in place of CASE: the programs of all and of their peers start at
+    once, and take turns when all are ready, a case after the other. On a machine of many cores a
+    table takes as long as one of them takes to compile. {case} in PEER is the case."""
     patience: float = 600.0
     """Seconds after which AT_ONCE leaves out what is not ready."""
     roofline: bool = False
@@ -64,8 +68,11 @@ class BenchCommand(Case):
 
 def main(args: list[str]) -> None:
     """Prints the tables and writes the file, after every measurement anew."""
-    command = tyro.cli(BenchCommand, args=spell_out(BenchCommand, args), config=(tyro.conf.FlagConversionOff,))
-    set_up_process()  # as the steps have it: otherwise the roofline's bandwidth would be that of fresh pages
+    command = tyro.cli(
+        BenchCommand, args=spell_out(BenchCommand, args), config=(tyro.conf.FlagConversionOff,)
+    )
+    # as the steps have it: otherwise the roofline's bandwidth would be that of fresh pages
+    set_up_process()
     try:
         _check(command)
         rows: dict[str, Any] = {"command": shlex.join(["python", "-m", "experiments.bench", *args])}
@@ -79,30 +86,54 @@ def main(args: list[str]) -> None:
 
 def _check(command: BenchCommand) -> None:
     if unknown := set(_grown(command)) - set(GROWTH):
-        raise ValueError(f"{', '.join(sorted(unknown))} cannot grow; choose from: {', '.join(GROWTH)}, or all")
+        raise ValueError(
+            f"{', '.join(sorted(unknown))} cannot grow; choose from: {', '.join(GROWTH)}, or all"
+        )
     if command.grow and command.case == "evaluation":
-        raise ValueError("GROW is for search steps; the sizes of a final network are given one at a time: BATCH_SIZE=16")
+        raise ValueError(
+            "GROW is for search steps; the sizes of a final network are given one at a time:"
+            " BATCH_SIZE=16"
+        )
     if not 1 <= command.ops <= 8 or command.nodes not in EDGES:
-        raise ValueError(f"ops is 1 to 8 and nodes 2 to 4, got ops={command.ops} and nodes={command.nodes}")
+        raise ValueError(
+            f"ops is 1 to 8 and nodes 2 to 4, got ops={command.ops} and nodes={command.nodes}"
+        )
     if command.in_turn < 0 or (command.in_turn and not command.peer):
-        raise ValueError(f"in_turn is a number of steps, 1 or more, beside those of a PEER; got {command.in_turn}")
+        raise ValueError(
+            "in_turn is a number of steps, 1 or more, beside those of a PEER; got"
+            f" {command.in_turn}"
+        )
     _check_at_once(command)
     if command.rounds < 1 or command.steps < 1:
-        raise ValueError(f"rounds and steps are 1 or more, got rounds={command.rounds} and steps={command.steps}")
+        raise ValueError(
+            f"rounds and steps are 1 or more, got rounds={command.rounds} and steps={command.steps}"
+        )
     if command.json and not command.json.parent.is_dir():
-        raise ValueError(f"{command.json.parent} is not a folder; make it, or give another JSON=file")
+        raise ValueError(
+            f"{command.json.parent} is not a folder; make it, or give another JSON=file"
+        )
 
 
 def _check_at_once(command: BenchCommand) -> None:
     names = _names(command.at_once)
     if unknown := set(names) - set(CASES):
-        raise ValueError(f"{', '.join(sorted(unknown))} cannot be timed; choose from: {', '.join(CASES)}")
+        raise ValueError(
+            f"{', '.join(sorted(unknown))} cannot be timed; choose from: {', '.join(CASES)}"
+        )
     if command.at_once and (not names or len(set(names)) < len(names)):
-        raise ValueError(f"AT_ONCE is one case or more, each once, with commas between; got {command.at_once!r}")
+        raise ValueError(
+            f"AT_ONCE is one case or more, each once, with commas between; got {command.at_once!r}"
+        )
     if names and (not command.in_turn or command.grow or command.roofline):
-        raise ValueError("AT_ONCE takes turns with a PEER, and nothing else: give IN_TURN=10, and neither GROW nor ROOFLINE")
+        raise ValueError(
+            "AT_ONCE takes turns with a PEER, and nothing else: give IN_TURN=10, and neither GROW"
+            " nor ROOFLINE"
+        )
     if len(names) > 1 and "{case}" not in command.peer:
-        raise ValueError("with several cases in AT_ONCE the PEER depends on the case: write {case} where its name belongs")
+        raise ValueError(
+            "with several cases in AT_ONCE the PEER depends on the case: write {case} where its"
+            " name belongs"
+        )
 
 
 def _grown(command: BenchCommand) -> list[str]:
@@ -116,7 +147,10 @@ def _names(text: str) -> list[str]:
 
 
 def _measurements(command: BenchCommand):
-    case = Case(**{field.name: getattr(command, field.name) for field in dataclasses.fields(Case)} | {"turns": False})
+    case = Case(
+        **{field.name: getattr(command, field.name) for field in dataclasses.fields(Case)}
+        | {"turns": False}
+    )
     if command.at_once:
         yield from _at_once(case, command)
         return
@@ -135,7 +169,12 @@ def _measurements(command: BenchCommand):
             yield "roofline", found
         for name in _grown(command):
             found = _growth(
-                name, [dataclasses.replace(case, apart=False, turns=True, **{name: size}) for size in GROWTH[name]], cache
+                name,
+                [
+                    dataclasses.replace(case, apart=False, turns=True, **{name: size})
+                    for size in GROWTH[name]
+                ],
+                cache,
             )
             print()
             _table([_growth_row(name, row, found[0]) for row in found])
@@ -143,7 +182,8 @@ def _measurements(command: BenchCommand):
 
 
 def _growth(name: str, cases: list[Case], cache: str) -> list[dict[str, Any]]:
-    """Returns the row of each size. All programs stay and take turns: a machine whose speed changes favours none."""
+    """Returns the row of each size. All programs stay and take turns: a machine whose speed changes
+    favours none."""
     with contextlib.ExitStack() as stack:
         programs = []
         for case in cases:
@@ -153,7 +193,10 @@ def _growth(name: str, cases: list[Case], cache: str) -> list[dict[str, Any]]:
         for _ in range(cases[0].steps):
             for program in programs:
                 program.step()
-        return [{name: getattr(case, name)} | program.end() for case, program in zip(cases, programs, strict=True)]
+        return [
+            {name: getattr(case, name)} | program.end()
+            for case, program in zip(cases, programs, strict=True)
+        ]
 
 
 def run_case(case: Case, cache: str) -> dict[str, Any]:
@@ -167,8 +210,14 @@ def run_case(case: Case, cache: str) -> dict[str, Any]:
 
 def _program(case: Case, cache: str) -> tuple[list[str], dict[str, str]]:
     flags = {field.name: getattr(case, field.name) for field in dataclasses.fields(case)}
-    args = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items() if value is not None]
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache, "DNAS_BENCH_STARTED": str(time.time())}
+    args = [
+        f"--{name.replace('_', '-')}={value}" for name, value in flags.items() if value is not None
+    ]
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "DNAS_BENCH_STARTED": str(time.time()),
+    }
     return [sys.executable, "-m", "experiments.bench_step", *args], environment
 
 
@@ -181,7 +230,10 @@ def _last_json(command: list[str], environment: dict[str, str] | None = None) ->
     except (IndexError, ValueError):
         pass
     tail = (done.stderr or done.stdout)[-2000:]
-    raise ValueError(f"`{shlex.join(command)}` (exit {done.returncode}) did not end with a line of JSON; it said:\n{tail}")
+    raise ValueError(
+        f"`{shlex.join(command)}` (exit {done.returncode}) did not end with a line of JSON; it"
+        f" said:\n{tail}"
+    )
 
 
 def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
@@ -195,29 +247,41 @@ def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
     print(f"\nin turn with: {command.peer}")
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True), start=1):
         print(
-            f"round {number}: ours {a['median_s']:.3f} s, peer {b['median_s']:.3f} s, ratio {b['median_s'] / a['median_s']:.2f}"
+            f"round {number}: ours {a['median_s']:.3f} s, peer {b['median_s']:.3f} s, ratio"
+            f" {b['median_s'] / a['median_s']:.2f}"
         )
     result = {"ours": ours, "theirs": theirs, "times_as_fast": step[1] / step[0]}
     print(f"a step is {result['times_as_fast']:.2f} times as fast as the peer's")
     if all("peak_mb" in row for row in theirs):
         peaks = [max(row["peak_mb"] for row in rows) for rows in (ours, theirs)]
         result["memory_ratio"] = peaks[0] / peaks[1]
-        print(f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB, {peaks[1]:.0f} MB)")
+        print(
+            f"peak memory is {result['memory_ratio']:.2f} of the peer's ({peaks[0]:.0f} MB,"
+            f" {peaks[1]:.0f} MB)"
+        )
     return result
 
 
 def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         programs = []
-        for words, environment in _pair(case, command, cache):  # one after the other: both would take twice as long to compile
+        for words, environment in _pair(
+            case, command, cache
+        ):  # one after the other: both would take twice as long to compile
             programs.append(Program(words, environment, stack))
             programs[-1].wait()
         found = take_turns(*programs, command.in_turn)
-    print(f"\n{command.in_turn} steps of each in turn with: {command.peer}", *describe(found), sep="\n")
+    print(
+        f"\n{command.in_turn} steps of each in turn with: {command.peer}",
+        *describe(found),
+        sep="\n",
+    )
     return found
 
 
-def _pair(case: Case, command: BenchCommand, cache: str) -> list[tuple[list[str], dict[str, str] | None]]:
+def _pair(
+    case: Case, command: BenchCommand, cache: str
+) -> list[tuple[list[str], dict[str, str] | None]]:
     ours = _program(dataclasses.replace(case, apart=False, turns=True), cache)
     return [ours, ([*shlex.split(_peer(case, command)), "--turns"], None)]
 
@@ -233,7 +297,12 @@ def _at_once(case: Case, command: BenchCommand):
         pairs = []
         for own in cases:
             cache = stack.enter_context(tempfile.TemporaryDirectory())  # an empty one each
-            pairs.append([Program(words, _sharing(environment), stack) for words, environment in _pair(own, command, cache)])
+            pairs.append(
+                [
+                    Program(words, _sharing(environment), stack)
+                    for words, environment in _pair(own, command, cache)
+                ]
+            )
             print(f"{own.case}: started", flush=True)
         why = wait_for([program for pair in pairs for program in pair], command.patience)
         ready = []
@@ -248,15 +317,23 @@ def _at_once(case: Case, command: BenchCommand):
             except ValueError as error:
                 _leave_out(own, pair, str(error))
                 continue
-            print(f"\n{own.case}: {command.in_turn} steps of each in turn", *describe(found), sep="\n")
+            print(
+                f"\n{own.case}: {command.in_turn} steps of each in turn", *describe(found), sep="\n"
+            )
             first = found["ours"]["first_step_s"]
-            print(f"first step {first:.1f} s after the start, {len(cases)} cases compiled at once", flush=True)
+            print(
+                f"first step {first:.1f} s after the start, {len(cases)} cases compiled at once",
+                flush=True,
+            )
             yield own.case, found
 
 
 def _sharing(environment: dict[str, str] | None) -> dict[str, str]:
-    """The environment in which several programs share a GPU: otherwise the first of JAX would take most of its memory."""
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | (dict(os.environ) if environment is None else environment)
+    """The environment in which several programs share a GPU: otherwise the first of JAX would take
+    most of its memory."""
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | (
+        dict(os.environ) if environment is None else environment
+    )
 
 
 def _leave_out(case: Case, pair: list[Program], reason: str) -> None:
@@ -266,10 +343,17 @@ def _leave_out(case: Case, pair: list[Program], reason: str) -> None:
 
 
 def _row(name: str, row: dict[str, Any]) -> dict[str, str]:
-    words = {"": name, "first step s": f"{row['first_step_s']:.1f}", "step s": f"{row['median_s']:.3f}"}
+    words = {
+        "": name,
+        "first step s": f"{row['first_step_s']:.1f}",
+        "step s": f"{row['median_s']:.3f}",
+    }
     for key, title in (("arch_gradient_s", "arch s"), ("weight_gradient_s", "weights s")):
         words[title] = f"{row[key]:.3f}" if key in row else "-"
-    return words | {"peak MB": f"{row['peak_mb']:.0f}", "temporaries MB": f"{row['temporaries_mb']:.0f}"}
+    return words | {
+        "peak MB": f"{row['peak_mb']:.0f}",
+        "temporaries MB": f"{row['temporaries_mb']:.0f}",
+    }
 
 
 def _growth_row(name: str, row: dict[str, Any], first: dict[str, Any]) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""Times the first step and the steps after it of one case, in a process of its own. `make bench` starts it, often.
+"""Times the first step and the steps after it of one case, in a process of its own. `make bench`
+starts it, often.
 
 Prints one line of JSON: seconds and bytes, see `measure`.
 """
@@ -12,7 +13,9 @@ import sys
 import time
 from typing import Any, Literal
 
-STARTED = float(os.environ.get("DNAS_BENCH_STARTED", time.time()))  # when the process was started, imports included
+STARTED = float(
+    os.environ.get("DNAS_BENCH_STARTED", time.time())
+)  # when the process was started, imports included
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -44,9 +47,10 @@ class Case:
         "nasbench201_sampled",
         "evaluation",
     ] = "darts"
-    """A search step of DARTS: first order, second order exact or by finite differences, or with a bound on a latency, which is
-    timed apart as well; of PC-DARTS; of one sampled op an edge (GDAS); of the first and the last of these in NAS-Bench-201's
-    space; or a training step of the final network."""
+    """A search step of DARTS: first order, second order exact or by finite differences, or with a
+    bound on a latency, which is timed apart as well; of PC-DARTS; of one sampled op an edge (GDAS);
+    of the first and the last of these in NAS-Bench-201's space; or a training step of the final
+    network."""
     batch_size: int = 16
     """Images a batch; a search step takes two batches."""
     channels: int | None = None
@@ -64,8 +68,8 @@ class Case:
     schedule: str | None = None
     """How the edges of a cell run, edges or waves; the default depends on the device."""
     remat: bool | None = None
-    """Compute again for the gradient instead of keeping; unless told otherwise search has it, but for sampled paths of
-    NAS-Bench-201 on a CPU, and evaluation has not."""
+    """Compute again for the gradient instead of keeping; unless told otherwise search has it, but
+    for sampled paths of NAS-Bench-201 on a CPU, and evaluation has not."""
     scan: bool = False
     """Run alike cells of the final network in one loop."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -75,7 +79,8 @@ class Case:
     apart: bool = False
     """Time the arch gradient and the weight gradient apart as well; each is compiled on its own."""
     turns: bool = False
-    """After the first step print "ready"; then run one step for each line of the standard input, and print its seconds."""
+    """After the first step print "ready"; then run one step for each line of the standard input,
+    and print its seconds."""
 
 
 def genotype_network(case: Case) -> dnas.Network:
@@ -121,7 +126,11 @@ def _is_sampled(case: Case) -> bool:
 
 
 def _relaxation(case: Case) -> dnas.Relaxation:
-    made = {"pcdarts": dnas.edge_weights, "sampled": dnas.gumbel_hard, "nasbench201_sampled": dnas.gumbel_hard}
+    made = {
+        "pcdarts": dnas.edge_weights,
+        "sampled": dnas.gumbel_hard,
+        "nasbench201_sampled": dnas.gumbel_hard,
+    }
     return made.get(case.case, dnas.softmax)()
 
 
@@ -131,7 +140,8 @@ def _arch_gradient(case: Case) -> dnas.bilevel.ArchGradient:
 
 
 def _constraint(case: Case, space: dnas.SearchSpace) -> Constraint | None:
-    """A bound on the multiply-adds of the published network, which cost a search what a latency does."""
+    """A bound on the multiply-adds of the published network, which cost a search what a latency
+    does."""
     if case.case != "darts_latency":
         return None
     cost = expected_cost(count_table(space), space.parts(), metric="macs", live="path")
@@ -139,17 +149,22 @@ def _constraint(case: Case, space: dnas.SearchSpace) -> Constraint | None:
 
 
 def _term_seconds(case: Case, state: dnas.SearchState, repeats: int = 200) -> float:
-    """What the bound adds to a step: the gradient of its penalty, and what its multiplier follows."""
+    """What the bound adds to a step: the gradient of its penalty, and what its multiplier
+    follows."""
     space, _ = _supernet(case)
     constraint = _constraint(case, space)
 
     @jax.jit
     def term(arch, multipliers):
         def penalty(arch):
-            return constraint.penalty(multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()})
+            return constraint.penalty(
+                multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()}
+            )
 
         gradient = jax.grad(penalty)(arch)
-        return gradient, constraint.follow(multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()})
+        return gradient, constraint.follow(
+            multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()}
+        )
 
     jax.block_until_ready(term(state.arch, state.multipliers))
     seconds = []
@@ -163,12 +178,16 @@ def _term_seconds(case: Case, state: dnas.SearchState, repeats: int = 200) -> fl
 def _batches(case: Case, count: int):
     random, labels = np.random.default_rng(0), np.arange(case.batch_size, dtype=np.int32) % 10
     shape = (case.batch_size, case.image_size, case.image_size, 3)
-    return [jax.device_put(dnas.Batch(random.standard_normal(shape, np.float32), labels)) for _ in range(count)]
+    return [
+        jax.device_put(dnas.Batch(random.standard_normal(shape, np.float32), labels))
+        for _ in range(count)
+    ]
 
 
 def search_step(case: Case):
-    """Returns (state, step, compiled, gradient): step maps a state to (state, metrics); gradient(0 or 1, state) compiles
-    the gradient of the weights or of arch alone and returns a function of nothing."""
+    """Returns (state, step, compiled, gradient): step maps a state to (state, metrics); gradient(0
+    or 1, state) compiles the gradient of the weights or of arch alone and returns a function of
+    nothing."""
     space, supernet = _supernet(case)
     relaxation = _relaxation(case)
     search = dnas.make_search(
@@ -183,7 +202,9 @@ def search_step(case: Case):
     state = compile_step(search.init, jax.random.key(0))(jax.random.key(0))
 
     def loss(weights, arch, batch, key):
-        rows = {kind: relaxation.sample(key, arch[kind], spec, 0) for kind, spec in space.cells.items()}
+        rows = {
+            kind: relaxation.sample(key, arch[kind], spec, 0) for kind, spec in space.cells.items()
+        }
         return classification_loss(supernet.apply(weights, rows, batch.images), batch.labels)[0]
 
     def gradient(argument, state):
@@ -209,14 +230,20 @@ def evaluation_step(case: Case):
         key, path_key = jax.random.split(key)
 
         def objective(params):
-            logits, changed = network.apply({**variables, "params": params}, batch.images, True, path_key, jnp.float32(0.2))
+            logits, changed = network.apply(
+                {**variables, "params": params}, batch.images, True, path_key, jnp.float32(0.2)
+            )
             auxiliary = changed.pop("auxiliary")
             loss = classification_loss(logits, batch.labels)[0]
             return loss + 0.4 * classification_loss(auxiliary, batch.labels)[0], changed
 
         gradient, changed = jax.grad(objective, has_aux=True)(variables["params"])
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, variables["params"])
-        return (key, {**changed, "params": optax.apply_updates(variables["params"], updates)}, optimizer_state), {}
+        return (
+            key,
+            {**changed, "params": optax.apply_updates(variables["params"], updates)},
+            optimizer_state,
+        ), {}
 
     state = jax.jit(init)(jax.random.key(0))
     compiled = compile_step(step, state, batch, donate=True)
@@ -224,7 +251,8 @@ def evaluation_step(case: Case):
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Returns a row: seconds to the end of the first step and of a later one, and the peak of the process's memory."""
+    """Returns a row: seconds to the end of the first step and of a later one, and the peak of the
+    process's memory."""
     make = evaluation_step if case.case == "evaluation" else search_step
     state, step, compiled, gradient = make(case)
     state, _ = jax.block_until_ready(step(state))
@@ -265,11 +293,16 @@ def _turns():
 
 
 def _flop(case: Case) -> int:
-    """Twice the multiply-adds of a step. Passes, each about as many: a search step has two forward, two for the inputs'
-    gradients and one for the weights', and with remat two forward again; a training step has one of each."""
+    """Twice the multiply-adds of a step. Passes, each about as many: a search step has two forward,
+    two for the inputs' gradients and one for the weights', and with remat two forward again; a
+    training step has one of each."""
     if case.case == "evaluation":
-        sizes = dict(channels=case.channels or 36, num_cells=case.cells or 20, image_size=case.image_size)
-        macs = dnas.count_network(dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"], **sizes, auxiliary=True).macs
+        sizes = dict(
+            channels=case.channels or 36, num_cells=case.cells or 20, image_size=case.image_size
+        )
+        macs = dnas.count_network(
+            dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"], **sizes, auxiliary=True
+        ).macs
         return 2 * case.batch_size * macs * (4 if case.remat else 3)
     space, _ = _supernet(case)
     sizes = dict(channels=case.channels, num_cells=case.cells, image_size=case.image_size)
@@ -292,4 +325,13 @@ def _peak_mb() -> float:
 if __name__ == "__main__":
     set_up_process()
     given = tyro.cli(Case, args=sys.argv[1:], config=(tyro.conf.FlagConversionOff,))
-    print(json.dumps({**dataclasses.asdict(given), **measure(given), "jax": jax.__version__, "backend": jax.default_backend()}))
+    print(
+        json.dumps(
+            {
+                **dataclasses.asdict(given),
+                **measure(given),
+                "jax": jax.__version__,
+                "backend": jax.default_backend(),
+            }
+        )
+    )

@@ -35,7 +35,9 @@ def is_single_level(config: MethodConfig) -> bool:
     return config.optimizer == "single_level"
 
 
-def parts_of(config: SearchConfig, num_images: int, limits: Sequence[hardware.Limit] = ()) -> dict[str, Any]:
+def parts_of(
+    config: SearchConfig, num_images: int, limits: Sequence[hardware.Limit] = ()
+) -> dict[str, Any]:
     """Returns what `dnas.run_search` takes of the settings besides data, space and sizes.
 
     Args:
@@ -46,17 +48,24 @@ def parts_of(config: SearchConfig, num_images: int, limits: Sequence[hardware.Li
     """
     if config.sampled and config.relax not in ("gumbel_hard", "binary_gates"):
         raise ValueError(
-            f"sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or binary_gates, not {config.relax}"
+            "sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or"
+            f" binary_gates, not {config.relax}"
         )
     if config.sampled and config.per_sample:
-        raise ValueError("a sampled path is one for the whole batch; leave out sampled or per_sample")
+        raise ValueError(
+            "a sampled path is one for the whole batch; leave out sampled or per_sample"
+        )
     length = length_of(config, num_images)
-    parts = method_parts(config, length, limits) | {"rule": None if config.rule is None else _rule(config)}
+    parts = method_parts(config, length, limits) | {
+        "rule": None if config.rule is None else _rule(config)
+    }
     terms = hardware.search_terms(config, limits, length.steps)
     return parts | terms | {"arch_losses": [*parts["arch_losses"], *terms.get("arch_losses", ())]}
 
 
-def method_parts(config: MethodConfig, length: Length, limits: Sequence[hardware.Limit] = ()) -> dict[str, Any]:
+def method_parts(
+    config: MethodConfig, length: Length, limits: Sequence[hardware.Limit] = ()
+) -> dict[str, Any]:
     """Returns the parts that a search has in any space, on images or on a text.
 
     Args:
@@ -86,24 +95,35 @@ def _check(config: MethodConfig) -> None:
     _named(relax.RELAXATIONS, "relaxation", config.relax)
     if (config.relax == "simplex") != (config.arch_optimizer != "adam"):
         raise ValueError(
-            "the relaxation simplex and the arch optimisers exponentiated_gradient and frank_wolfe belong together: give "
-            "RELAX=simplex ARCH_OPTIMIZER=exponentiated_gradient, or neither"
+            "the relaxation simplex and the arch optimisers exponentiated_gradient and frank_wolfe"
+            " belong together: give RELAX=simplex ARCH_OPTIMIZER=exponentiated_gradient, or neither"
         )
     if config.edge_weights and config.arch_optimizer != "adam":
-        raise ValueError(f"edge weights are logits, which {config.arch_optimizer} would take for probabilities; leave one out")
-    reason = {"single_level": "a single level has no arch step of its own", "rarts": "RARTS has its own order of steps"}
-    if config.optimizer in reason and (config.warmup or config.arch_every > 1 or config.order != "arch_first"):
+        raise ValueError(
+            f"edge weights are logits, which {config.arch_optimizer} would take for probabilities;"
+            " leave one out"
+        )
+    reason = {
+        "single_level": "a single level has no arch step of its own",
+        "rarts": "RARTS has its own order of steps",
+    }
+    if config.optimizer in reason and (
+        config.warmup or config.arch_every > 1 or config.order != "arch_first"
+    ):
         raise ValueError(f"{reason[config.optimizer]}: leave out warmup, arch_every and order")
 
 
 def _rule(config: SearchConfig) -> dnas.Rule:
-    """The rule by name, its epochs counted as parts of the search where the paper counts them in one of 50."""
+    """The rule by name, its epochs counted as parts of the search where the paper counts them in
+    one of 50."""
 
     def epochs(published: int) -> int:
         return max(round(published * config.epochs / 50), 1)
 
     def perturbation():
-        needed = rules.perturbation_epochs(dnas.SPACES[config.space], interval=config.interval, from_epoch=1)
+        needed = rules.perturbation_epochs(
+            dnas.SPACES[config.space], interval=config.interval, from_epoch=1
+        )
         first = max(config.epochs - needed + 1, 1)
         return rules.perturbation(interval=config.interval, from_epoch=first, seed=config.seed)
 
@@ -131,7 +151,9 @@ def _relaxation(config: MethodConfig, length: Length) -> dnas.Relaxation:
         falling = optax.linear_schedule(config.skip_dropout, 0.0, length.steps)
         made = relax.drop_ops(made, falling, ops=("skip_connect",))
     if config.search_drop_path:
-        made = relax.drop_ops(made, optax.linear_schedule(0.0, config.search_drop_path, length.steps))
+        made = relax.drop_ops(
+            made, optax.linear_schedule(0.0, config.search_drop_path, length.steps)
+        )
     return relax.per_sample(made, config.batch_size) if config.per_sample else made
 
 
@@ -141,8 +163,13 @@ def _temperature(config: MethodConfig, length: Length) -> optax.Schedule:
     if config.temperature_schedule == "linear":
         return relax.linear_temperature(*length, start=start, end=end)
     if min(start, end) <= 0:
-        raise ValueError(f"a temperature that falls exponentially is positive, got {start} at the start and {end} at the end")
-    return relax.exponential_temperature(*length, start=start, rate=math.log(start / end) / max(length.epochs - 1, 1))
+        raise ValueError(
+            f"a temperature that falls exponentially is positive, got {start} at the start and"
+            f" {end} at the end"
+        )
+    return relax.exponential_temperature(
+        *length, start=start, rate=math.log(start / end) / max(length.epochs - 1, 1)
+    )
 
 
 def _arch_losses(config: MethodConfig, length: Length) -> list[tuple[Any, Any]]:
@@ -154,29 +181,50 @@ def _arch_losses(config: MethodConfig, length: Length) -> list[tuple[Any, Any]]:
     ]
     terms = [(weight, term) for weight, term in terms if weight]
     if config.beta_decay:
-        terms.append((arch_losses.beta_decay_schedule(*length, end=config.beta_decay), arch_losses.beta_decay()))
+        terms.append(
+            (
+                arch_losses.beta_decay_schedule(*length, end=config.beta_decay),
+                arch_losses.beta_decay(),
+            )
+        )
     return terms
 
 
 def _perturbation(config: MethodConfig, length: Length):
     if config.perturb is None:
         return None
-    radius = relax.perturbation_radius(*length, start=config.perturb_radius / 10, end=config.perturb_radius)
-    return {"random": relax.random_perturbation, "adversarial": relax.adversarial_perturbation}[config.perturb](radius)
+    radius = relax.perturbation_radius(
+        *length, start=config.perturb_radius / 10, end=config.perturb_radius
+    )
+    return {"random": relax.random_perturbation, "adversarial": relax.adversarial_perturbation}[
+        config.perturb
+    ](radius)
 
 
 def _optimizer(
     config: MethodConfig, arch: optax.GradientTransformation, epochs: int, steps_per_epoch: int
 ) -> dnas.BilevelOptimizer:
-    make_schedule = {"cosine": bilevel.cosine_by_epoch, "cosine_power": bilevel.cosine_power_annealing}[config.rate_schedule]
+    make_schedule = {
+        "cosine": bilevel.cosine_by_epoch,
+        "cosine_power": bilevel.cosine_power_annealing,
+    }[config.rate_schedule]
     schedule = make_schedule(
-        epochs, steps_per_epoch, learning_rate=config.learning_rate, min_learning_rate=config.min_learning_rate
+        epochs,
+        steps_per_epoch,
+        learning_rate=config.learning_rate,
+        min_learning_rate=config.min_learning_rate,
     )
     of_weights = functools.partial(
-        bilevel.sgd, schedule, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay
+        bilevel.sgd,
+        schedule,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
     )
     weights = of_weights(clip=config.clip)
-    if config.optimizer == "single_level":  # the outer objective holds the arch losses, and has the same batch
+    if (
+        config.optimizer == "single_level"
+    ):  # the outer objective holds the arch losses, and has the same batch
         return bilevel.single_level(weights, arch, inner_weight=0.0)
     if config.optimizer == "rarts":
         return bilevel.rarts(weights, arch)
@@ -197,14 +245,24 @@ def _optimizer(
     )
 
 
-def _arch_optimizer(config: MethodConfig, length: Length, limits: Sequence[hardware.Limit]) -> optax.GradientTransformation:
+def _arch_optimizer(
+    config: MethodConfig, length: Length, limits: Sequence[hardware.Limit]
+) -> optax.GradientTransformation:
     if config.arch_optimizer == "exponentiated_gradient":
         return relax.exponentiated_gradient(config.arch_learning_rate)
     if config.arch_optimizer == "frank_wolfe":
         if len(limits) != 1:
-            raise ValueError(f"the arch optimiser frank_wolfe keeps one bound, and {len(limits)} are given: give one TARGET")
-        # The paper's first steps go to corners or near them; here weights are still random then, and they are left out.
+            raise ValueError(
+                f"the arch optimiser frank_wolfe keeps one bound, and {len(limits)} are given: give"
+                " one TARGET"
+            )
+        # The paper's first steps go to corners or near them; here weights are still random then,
+        # and they are left out.
         (limit,), start = limits, length.steps // 10
-        return hw_loss.frank_wolfe(jax.random.key(config.seed), limit.cost, limit.bound, start=start)
-    adam = bilevel.arch_adam(config.arch_learning_rate, b1=config.arch_b1, weight_decay=config.arch_weight_decay)
+        return hw_loss.frank_wolfe(
+            jax.random.key(config.seed), limit.cost, limit.bound, start=start
+        )
+    adam = bilevel.arch_adam(
+        config.arch_learning_rate, b1=config.arch_b1, weight_decay=config.arch_weight_decay
+    )
     return relax.keep_pair_mass(adam) if config.relax == "binary_gates" else adam

@@ -15,7 +15,9 @@ class Checkpoints:
     """The states of one phase by step."""
 
     def __init__(self, folder: pathlib.Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def latest(self) -> int | None:
@@ -28,7 +30,8 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, state: PyTree) -> PyTree:
-        """Returns the newest state, or the given one, which says shapes and types, if there is no checkpoint."""
+        """Returns the newest state, or the given one, which says shapes and types, if there is no
+        checkpoint."""
         if self.latest() is None:
             return state
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)

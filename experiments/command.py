@@ -1,4 +1,5 @@
-"""What all commands do around their work: settings, compilation cache, the run's folder, errors a person can read."""
+"""What all commands do around their work: settings, compilation cache, the run's folder, errors a
+person can read."""
 
 import contextlib
 import dataclasses
@@ -23,10 +24,11 @@ def run_command(
     make: Callable[[Any, Callable[[], Run]], Any] = make_job,
     default: settings.Config | None = None,
 ) -> None:
-    """Does the work of a command in the folder of its run; exits with a message for mistakes in settings or data.
+    """Does the work of a command in the folder of its run; exits with a message for mistakes in
+    settings or data.
 
-    `check` looks at what only this command knows, before there is a folder; `make` returns what `work` is given. Settings
-    start from `default`, by default from those of the data set.
+    `check` looks at what only this command knows, before there is a folder; `make` returns what
+    `work` is given. Settings start from `default`, by default from those of the data set.
     """
     set_up_process()
     with messages("interrupted; RESUME=1 (--resume) continues from the last checkpoint"):
@@ -37,7 +39,8 @@ def run_command(
 
 @contextlib.contextmanager
 def messages(interrupted: str) -> Iterator[None]:
-    """Within it, mistakes in settings or data end the program with a message for a person, and Ctrl-C with this one."""
+    """Within it, mistakes in settings or data end the program with a message for a person, and
+    Ctrl-C with this one."""
     try:
         yield
     except (ValueError, ConnectionError, FloatingPointError) as error:
@@ -47,15 +50,21 @@ def messages(interrupted: str) -> Iterator[None]:
 
 
 def read_config(
-    kind: type[settings.Config], command: str, args: list[str], default: settings.Config | None = None
+    kind: type[settings.Config],
+    command: str,
+    args: list[str],
+    default: settings.Config | None = None,
 ) -> settings.Config:
-    """Returns the checked settings: those of the interrupted run where one is resumed, changed by nothing but the folder."""
+    """Returns the checked settings: those of the interrupted run where one is resumed, changed by
+    nothing but the folder."""
     config = settings.parse(kind, args, default)
     if config.resume:
         before = Run(pathlib.Path(config.runs) / run_name(config, command)).read("config.json")
         if before is None:
             print(
-                f"there is no run {run_name(config, command)!r} in {config.runs} to resume; a new one begins", file=sys.stderr
+                f"there is no run {run_name(config, command)!r} in {config.runs} to resume; a new"
+                " one begins",
+                file=sys.stderr,
             )
         elif before["command"] == command:
             config = settings.parse(kind, args, default=_before(config, before))
@@ -70,6 +79,7 @@ def _before(config: settings.Config, before: dict) -> settings.Config:
     lost = sorted(set(before["settings"]) - known)
     if lost:
         raise ValueError(
-            f"the run was begun by another version of dnas, with settings that do not exist now: {', '.join(lost)}"
+            "the run was begun by another version of dnas, with settings that do not exist now:"
+            f" {', '.join(lost)}"
         )
     return dataclasses.replace(config, **before["settings"], **paths)

@@ -27,7 +27,8 @@ class RunConfig:
     overwrite: bool = False
     """Delete a run of the same name first."""
     checkpoint_seconds: float = 20.0
-    """Least time between checkpoints, which are written at the end of an epoch, and within long ones every five minutes."""
+    """Least time between checkpoints, which are written at the end of an epoch, and within long
+    ones every five minutes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,11 @@ class RetrainConfig(RunConfig):
     """Trains the network of a genotype from scratch and scores it on the test images."""
 
     dataset: str = "digits"
-    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10 or cifar100. Other defaults depend on it."""
+    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10 or cifar100. Other
+    defaults depend on it."""
     data_dir: pathlib.Path | None = None
-    """Folder that holds the data set in its original layout; what is missing is downloaded to it (or to a cache)."""
+    """Folder that holds the data set in its original layout; what is missing is downloaded to it
+    (or to a cache)."""
     images: int | None = None
     """Use only this many training images."""
     test_images: int | None = None
@@ -46,12 +49,15 @@ class RetrainConfig(RunConfig):
     """Search space by name."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What networks compute in. Weights, norms' statistics, losses and updates are float32 either way."""
+    """What networks compute in. Weights, norms' statistics, losses and updates are float32 either
+    way."""
     retrain_remat: bool = False
-    """Whether retraining computes each cell again for the gradient instead of keeping what it computed: less memory."""
+    """Whether retraining computes each cell again for the gradient instead of keeping what it
+    computed: less memory."""
 
     onnx: bool = False
-    """Whether the network is written as network.onnx too, checked against JAX; its weights are random if RETRAIN=0."""
+    """Whether the network is written as network.onnx too, checked against JAX; its weights are
+    random if RETRAIN=0."""
 
     retrain_channels: int = 36
     """Channels of the first cells of the final network."""
@@ -95,7 +101,8 @@ class RetrainCommand(RetrainConfig):
     """
 
     genotype: str = ""
-    """A file (genotype.json or .txt of a run), the name of a published cell such as DARTS_V2, or the genotype's text."""
+    """A file (genotype.json or .txt of a run), the name of a published cell such as DARTS_V2, or
+    the genotype's text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +131,15 @@ class MethodConfig:
     """Rate at which skip connections are dropped in the search; falls to zero."""
     search_drop_path: float = 0.0
     """Rate at which ops are dropped in the search; grows from zero."""
-    optimizer: Literal["first_order", "unrolled", "finite_differences", "implicit", "single_level", "rarts"] = "first_order"
+    optimizer: Literal[
+        "first_order", "unrolled", "finite_differences", "implicit", "single_level", "rarts"
+    ] = "first_order"
     """How the two levels are optimised."""
     unrolled_steps: int = 1
     """Virtual steps of the unrolled gradient."""
     clip_virtual: bool = False
-    """Whether virtual steps are clipped as real ones are: not in DARTS's convolutional search, but in its recurrent one."""
+    """Whether virtual steps are clipped as real ones are: not in DARTS's convolutional search, but
+    in its recurrent one."""
     order: Literal["arch_first", "weights_first"] = "arch_first"
     """Which of the two steps comes first."""
     warmup: float = 0.0
@@ -137,7 +147,8 @@ class MethodConfig:
     arch_every: int = 1
     """Arch moves in every so many steps."""
     arch_optimizer: Literal["adam", "exponentiated_gradient", "frank_wolfe"] = "adam"
-    """What moves arch; the others are for the relaxation simplex, and frank_wolfe for a search with a TARGET."""
+    """What moves arch; the others are for the relaxation simplex, and frank_wolfe for a search with
+    a TARGET."""
     arch_b1: float = 0.5
     """Adam's for arch."""
     rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
@@ -158,7 +169,8 @@ class MethodConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig(MethodConfig, RetrainConfig):
-    """Searches a cell, trains its network from scratch, does the same with random cells, and writes a report.
+    """Searches a cell, trains its network from scratch, does the same with random cells, and writes
+    a report.
 
     Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
     """
@@ -166,9 +178,11 @@ class SearchConfig(MethodConfig, RetrainConfig):
     method: str = "darts1"
     """Published method by name; its settings are the defaults of those below."""
     rule: str | None = None
-    """What runs between epochs, by name: a guard that may stop the search, or decisions that drop candidates."""
+    """What runs between epochs, by name: a guard that may stop the search, or decisions that drop
+    candidates."""
     interval: int = 5
-    """Epochs between the decisions of the rules greedy and perturbation; in 50 epochs, or in the tuning of DARTS-PT."""
+    """Epochs between the decisions of the rules greedy and perturbation; in 50 epochs, or in the
+    tuning of DARTS-PT."""
     samples: int = 100
     """How many architectures the rule best_sample evaluates."""
     stages: Literal["drnas_progressive", "p_darts", "darts_pt", "random"] | None = None
@@ -182,10 +196,11 @@ class SearchConfig(MethodConfig, RetrainConfig):
     partial_channels: int = 1
     """K of PC-DARTS: candidates see 1/K of the channels; 1 for all of them."""
     schedule: Literal["edges", "waves"] | None = None
-    """How the supernet's edges run, one by one or all that leave a node at once; the default depends on the device."""
+    """How the supernet's edges run, one by one or all that leave a node at once; the default
+    depends on the device."""
     remat: bool | None = None
-    """Whether the search computes each edge again for the gradient instead of keeping what it computed; the default depends on
-    the space."""
+    """Whether the search computes each edge again for the gradient instead of keeping what it
+    computed; the default depends on the space."""
     epochs: int = 50
     """Epochs of the search, each over half of the training images."""
     steps: int | None = None
@@ -203,13 +218,17 @@ class SearchConfig(MethodConfig, RetrainConfig):
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
     compile_ahead: bool = True
-    """Whether the networks of the random cells are compiled beside the search, on a CPU of several cores."""
+    """Whether the networks of the random cells are compiled beside the search, on a CPU of several
+    cores."""
     retrain: bool = True
-    """Whether the searched cell and the random ones are trained; if not, the run ends with the genotype and what it costs."""
+    """Whether the searched cell and the random ones are trained; if not, the run ends with the
+    genotype and what it costs."""
     target: str | None = None
-    """What the network that is trained may cost: 2.5ms, 80mJ, 20Mmacs, 600kparams, or several with commas between."""
+    """What the network that is trained may cost: 2.5ms, 80mJ, 20Mmacs, 600kparams, or several with
+    commas between."""
     table: str | None = None
-    """Hardware costs for the target, by file or by the name of a table that comes with dnas; macs and params need none."""
+    """Hardware costs for the target, by file or by the name of a table that comes with dnas; macs
+    and params need none."""
     interpolate: bool = False
     """Whether costs of parts that were not measured may be interpolated between sizes."""
     penalty: Literal[
@@ -224,19 +243,25 @@ class SearchConfig(MethodConfig, RetrainConfig):
         "excess_power",
         "log_power",
     ] = "lagrangian"
-    """How the search is pushed to the target: by a multiplier that is learned, the first three, or by a fixed form."""
+    """How the search is pushed to the target: by a multiplier that is learned, the first three, or
+    by a fixed form."""
     penalty_weight: float | None = None
-    """Rate of a multiplier, weight of a penalty, or power of a factor; the published one unless given."""
+    """Rate of a multiplier, weight of a penalty, or power of a factor; the published one unless
+    given."""
     equality: bool = False
-    """Whether the target is to be reached from below too; otherwise it is a bound. Either way the genotype is brought there."""
+    """Whether the target is to be reached from below too; otherwise it is a bound. Either way the
+    genotype is brought there."""
     rounds: int = 6
-    """How often the genotype is derived again at the most, where it is measured here and misses its target."""
+    """How often the genotype is derived again at the most, where it is measured here and misses its
+    target."""
     benchmark: pathlib.Path | None = None
-    """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the searched cell stands."""
+    """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the
+    searched cell stands."""
 
 
-# What differs from the published settings for CIFAR-10, which are the defaults above. The digits are small and few: the
-# networks are small, digits are not flipped, and arch learns faster, since it has some 200 steps instead of 20,000.
+# What differs from the published settings for CIFAR-10, which are the defaults above. The digits
+# are small and few: the networks are small, digits are not flipped, and arch learns faster, since
+# it has some 200 steps instead of 20,000.
 PRESETS = {
     "digits": {
         "channels": 8,
@@ -261,7 +286,8 @@ PRESETS = {
     "cifar100": {},
 }
 
-# What the papers of a space do differently from DARTS's: the training behind the tables of NAS-Bench-201, and its searches.
+# What the papers of a space do differently from DARTS's: the training behind the tables of
+# NAS-Bench-201, and its searches.
 SPACE_SETTINGS: dict[str, dict[str, Any]] = {
     "nasbench201": {
         "order": "weights_first",
@@ -279,7 +305,8 @@ SPACE_SETTINGS: dict[str, dict[str, Any]] = {
     "proxylessnas": {"auxiliary": 0.0},
 }
 
-# What a space needs at the small sizes that a data set's own settings have, where cells cannot be stacked as in DARTS.
+# What a space needs at the small sizes that a data set's own settings have, where cells cannot be
+# stacked as in DARTS.
 SMALL_SPACES: dict[str, dict[str, Any]] = {
     "nasbench201": {"cells": 3, "retrain_cells": 3, "drop_path": 0.0},
     "fbnet": {"channels": 8, "cells": 22, "retrain_channels": 8, "retrain_cells": 22},
@@ -289,9 +316,11 @@ SMALL_SPACES: dict[str, dict[str, Any]] = {
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def preset(kind: type[Config], dataset: str, method: str = "darts1", space: str | None = None) -> Config:
-    """Returns the defaults: the published sizes and settings of a space, before them those of a method, and before both a
-    data set's own.
+def preset(
+    kind: type[Config], dataset: str, method: str = "darts1", space: str | None = None
+) -> Config:
+    """Returns the defaults: the published sizes and settings of a space, before them those of a
+    method, and before both a data set's own.
 
     Args:
       space: that of the method unless given.
@@ -305,7 +334,8 @@ def preset(kind: type[Config], dataset: str, method: str = "darts1", space: str 
     """
     if dataset not in PRESETS:
         raise ValueError(
-            f"data set {dataset!r} is not known; choose from: {', '.join(PRESETS)}, or use dnas.run_search with arrays"
+            f"data set {dataset!r} is not known; choose from: {', '.join(PRESETS)}, or use"
+            " dnas.run_search with arrays"
         )
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not known; choose from: {', '.join(METHODS)}")
@@ -330,7 +360,8 @@ def preset(kind: type[Config], dataset: str, method: str = "darts1", space: str 
 
 
 def parse(kind: type[Config], args: Sequence[str], default: Config | None = None) -> Config:
-    """Returns the settings of a command line, on top of `default`, or of the data set's own unless it is given.
+    """Returns the settings of a command line, on top of `default`, or of the data set's own unless
+    it is given.
 
     Yes-or-no settings may be given as --resume, --resume=1 or --resume=True.
     """
@@ -341,16 +372,31 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
         first.add_argument("--space")
         given = first.parse_known_args(list(args))[0]
         default = preset(kind, given.dataset, given.method, given.space)
-    config = tyro.cli(kind, args=spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,))
+    config = tyro.cli(
+        kind, args=spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,)
+    )
     # make passes ~ on as it is.
     paths = {name: getattr(config, name, None) for name in ("data_dir", "runs", "benchmark")}
-    return dataclasses.replace(config, **{name: path.expanduser() for name, path in paths.items() if path})
+    return dataclasses.replace(
+        config, **{name: path.expanduser() for name, path in paths.items() if path}
+    )
 
 
 def spell_out(kind: type, args: Sequence[str]) -> list[str]:
     """Returns the arguments with yes-or-no settings spelt as tyro reads them."""
-    words = {"1": "True", "true": "True", "yes": "True", "0": "False", "false": "False", "no": "False"}
-    flags = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(kind) if field.type in (bool, bool | None)}
+    words = {
+        "1": "True",
+        "true": "True",
+        "yes": "True",
+        "0": "False",
+        "false": "False",
+        "no": "False",
+    }
+    flags = {
+        "--" + field.name.replace("_", "-")
+        for field in dataclasses.fields(kind)
+        if field.type in (bool, bool | None)
+    }
     spelled, rest = [], list(args)
     while rest:
         flag, given, value = rest.pop(0).partition("=")
@@ -370,11 +416,19 @@ def check(config: RunConfig) -> None:
         whole_from_one = field.type in (int, int | None) and field.name not in _FROM_ZERO
         if whole_from_one and value is not None and value < 1:
             raise ValueError(f"{field.name} must be at least 1, got {value}")
-        number = field.type is float or field.name in _FROM_ZERO or (field.type == float | None and value is not None)
+        number = (
+            field.type is float
+            or field.name in _FROM_ZERO
+            or (field.type == float | None and value is not None)
+        )
         if number and not 0 <= value < 2**31:
-            raise ValueError(f"{field.name} must be a number from 0 on, and not a huge one, got {value}")
+            raise ValueError(
+                f"{field.name} must be a number from 0 on, and not a huge one, got {value}"
+            )
     if not config.clip > 0:
-        raise ValueError(f"clip must be greater than 0, got {config.clip}; give a large number to clip nothing")
+        raise ValueError(
+            f"clip must be greater than 0, got {config.clip}; give a large number to clip nothing"
+        )
     if not config.momentum < 1:
         raise ValueError(f"momentum must be less than 1, got {config.momentum}")
     if isinstance(config, MethodConfig) and config.warmup > 1:

@@ -1,6 +1,8 @@
-"""Data sets by name, as arrays: the digits of scikit-learn, CIFAR-10 and CIFAR-100 from their original archives.
+"""Data sets by name, as arrays: the digits of scikit-learn, CIFAR-10 and CIFAR-100 from their
+original archives.
 
-Nothing in an archive is trusted: its pickles can build inert records only, which are checked before use.
+Nothing in an archive is trusted: its pickles can build inert records only, which are checked before
+  use.
 """
 
 import io
@@ -88,7 +90,8 @@ _CIFAR100 = _Archive(
 
 
 class _Record:
-    """What a pickle builds in place of a numpy object: it keeps what it was given and does nothing."""
+    """What a pickle builds in place of a numpy object: it keeps what it was given and does
+    nothing."""
 
     args = ()
     state = ()
@@ -100,7 +103,8 @@ class _Record:
         self.state = state
 
 
-# numpy's own constructors are no safe targets: a pickled dtype can claim that bytes are object pointers.
+# numpy's own constructors are no safe targets: a pickled dtype can claim that bytes are object
+# pointers.
 _ADMITTED = {
     ("numpy.core.multiarray", "_reconstruct"): _Record,
     ("numpy._core.multiarray", "_reconstruct"): _Record,
@@ -108,7 +112,8 @@ _ADMITTED = {
     ("numpy", "dtype"): _Record,
     ("_codecs", "encode"): str.encode,  # how Python 3 writes bytes in protocol 2
 }
-# BYTEARRAY8 fills memory by a claimed size; an extension code that is cached never reaches find_class.
+# BYTEARRAY8 fills memory by a claimed size; an extension code that is cached never reaches
+# find_class.
 _REFUSED = pickle.BYTEARRAY8 + pickle.EXT1 + pickle.EXT2 + pickle.EXT4
 
 
@@ -118,7 +123,9 @@ class _ArrayUnpickler(pickle._Unpickler):
     The Python implementation, because the C one allocates whatever memo size a file claims.
     """
 
-    dispatch = {code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _REFUSED}
+    dispatch = {
+        code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _REFUSED
+    }
 
     def find_class(self, module, name):
         if (module, name) not in _ADMITTED:
@@ -130,7 +137,8 @@ class _ArrayUnpickler(pickle._Unpickler):
 
 
 def _read(path: Path, keys: tuple[bytes, ...], parse: Callable[..., Any]) -> Any:
-    """Returns parse of the values under keys in the dict that path holds; any fault is a ValueError naming path."""
+    """Returns parse of the values under keys in the dict that path holds; any fault is a ValueError
+    naming path."""
     try:
         record = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         if type(record) is not dict:
@@ -141,8 +149,9 @@ def _read(path: Path, keys: tuple[bytes, ...], parse: Callable[..., Any]) -> Any
         return parse(*(record[key] for key in keys))
     except Exception as fault:
         raise ValueError(
-            f"{path} is truncated, damaged or not from the original archive "
-            f"({type(fault).__name__}: {fault!s:.300}); delete {path.parent} and fetch the archive again"
+            f"{path} is truncated, damaged or not from the original archive"
+            f" ({type(fault).__name__}: {fault!s:.300}); delete {path.parent} and fetch the archive"
+            " again"
         ) from fault
 
 
@@ -155,20 +164,33 @@ def _parse_names(names: Any, *, num_classes: int) -> tuple[str, ...]:
 
 
 def _parse_batch(data: Any, labels: Any, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images [N, 32, 32, 3] and labels [N] from a pickled uint8 array [N, 3072] and a list of N integers."""
-    if type(labels) is not list or not all(type(label) is int and 0 <= label < num_classes for label in labels):
+    """Returns images [N, 32, 32, 3] and labels [N] from a pickled uint8 array [N, 3072] and a list
+    of N integers."""
+    if type(labels) is not list or not all(
+        type(label) is int and 0 <= label < num_classes for label in labels
+    ):
         raise ValueError(f"the labels are not a list of integers in 0..{num_classes - 1}")
     if not labels:
         raise ValueError("it holds no images")
     match data:
-        case _Record(state=(_, (int(rows), int(columns)), _Record(args=(str(code) | bytes(code), *_)), fortran, raw)):
+        case _Record(
+            state=(
+                _,
+                (int(rows), int(columns)),
+                _Record(args=(str(code) | bytes(code), *_)),
+                fortran,
+                raw,
+            )
+        ):
             shape = (rows, columns)
         case _:
             raise ValueError("b'data' is not a numpy array of rank 2")
     if code not in ("u1", b"u1"):
         raise ValueError(f"b'data' has dtype {code!r} instead of 'u1'")
     if shape != (len(labels), 3072):
-        raise ValueError(f"b'data' has shape {shape} instead of {(len(labels), 3072)} for {len(labels)} labels")
+        raise ValueError(
+            f"b'data' has shape {shape} instead of {(len(labels), 3072)} for {len(labels)} labels"
+        )
     if type(raw) is not bytes or len(raw) != rows * columns:
         raise ValueError("the size of b'data' is not what its shape says")
     pixels = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
@@ -178,11 +200,18 @@ def _parse_batch(data: Any, labels: Any, *, num_classes: int) -> tuple[np.ndarra
 
 def _download(archive: _Archive, root: Path) -> None:
     try:
-        pooch.retrieve(archive.url, known_hash=f"md5:{archive.md5}", fname=archive.tar_name, path=root, progressbar=True)
+        pooch.retrieve(
+            archive.url,
+            known_hash=f"md5:{archive.md5}",
+            fname=archive.tar_name,
+            path=root,
+            progressbar=True,
+        )
     except (OSError, ValueError) as fault:  # no network or an HTTP error; a wrong checksum
         raise ConnectionError(
-            f"could not download {archive.url} to {root} ({type(fault).__name__}: {fault!s:.300}); "
-            f"try again, or put {archive.tar_name} into DATA_DIR by hand and pass that folder as data_dir"
+            f"could not download {archive.url} to {root} ({type(fault).__name__}: {fault!s:.300});"
+            f" try again, or put {archive.tar_name} into DATA_DIR by hand and pass that folder as"
+            " data_dir"
         ) from fault
 
 
@@ -195,24 +224,28 @@ def _unpack(archive: _Archive, root: Path) -> None:
             members = [member for member in tar if member.isreg() and member.name in wanted]
             tar.fileobj.read()  # gzip compares its checksum at the very end, past the last member
             for member in members:
-                target = Path(scratch, member.name)  # one of the wanted names, so inside the scratch folder
+                target = Path(
+                    scratch, member.name
+                )  # one of the wanted names, so inside the scratch folder
                 target.parent.mkdir(exist_ok=True)
                 target.write_bytes(tar.extractfile(member).read())
             (Path(scratch) / archive.folder).rename(root / archive.folder)
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as fault:
         raise ValueError(
-            f"could not unpack {archive.folder}/ from {tar_path} ({type(fault).__name__}: {fault}); "
-            f"make sure that {root} is writable, or delete {tar_path} and fetch {archive.url} again"
+            f"could not unpack {archive.folder}/ from {tar_path} ({type(fault).__name__}: {fault});"
+            f" make sure that {root} is writable, or delete {tar_path} and fetch {archive.url}"
+            " again"
         ) from fault
 
 
 def _find_folder(archive: _Archive, data_dir: str | os.PathLike | None) -> Path:
-    """Returns the folder of batches in or at data_dir, unpacked or downloaded first where there is none."""
+    """Returns the folder of batches in or at data_dir, unpacked or downloaded first where there is
+    none."""
     root = Path(pooch.os_cache("dnas") if data_dir is None else data_dir)
     if data_dir is not None and not root.is_dir():
         raise ValueError(
-            f"data_dir {str(data_dir)!r} is not a folder; create it and put {archive.folder}/ or {archive.tar_name} "
-            f"there, or leave data_dir out to use {pooch.os_cache('dnas')}"
+            f"data_dir {str(data_dir)!r} is not a folder; create it and put {archive.folder}/ or"
+            f" {archive.tar_name} there, or leave data_dir out to use {pooch.os_cache('dnas')}"
         )
     if (root / archive.folder).is_dir():
         return root / archive.folder
@@ -228,7 +261,9 @@ def _load_cifar(data_dir: str | os.PathLike | None, *, archive: _Archive) -> Dat
     folder = _find_folder(archive, data_dir)
     missing = [name for name in archive.files if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}; delete the folder and fetch {archive.url} again")
+        raise ValueError(
+            f"{folder} lacks {', '.join(missing)}; delete the folder and fetch {archive.url} again"
+        )
     parse_names = partial(_parse_names, num_classes=archive.num_classes)
     parse_batch = partial(_parse_batch, num_classes=archive.num_classes)
     batch_keys = (b"data", archive.labels_key)
@@ -240,7 +275,8 @@ def _load_cifar(data_dir: str | os.PathLike | None, *, archive: _Archive) -> Dat
 
 
 def _load_digits(data_dir: str | os.PathLike | None) -> Dataset:
-    """Returns the 1,797 digits that scikit-learn carries, 360 of them for testing; data_dir is not needed."""
+    """Returns the 1,797 digits that scikit-learn carries, 360 of them for testing; data_dir is not
+    needed."""
     del data_dir
     source = load_digits()
     images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., None]
@@ -268,8 +304,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
 
     Args:
       name: a key of DATASETS.
-      data_dir: for CIFAR, an existing folder that holds the archive, or its unpacked folder, or is that folder;
-        where it holds neither, the archive is downloaded to it. None is the user's cache folder.
+      data_dir: for CIFAR, an existing folder that holds the archive, or its unpacked folder, or is
+        that folder; where it holds neither, the archive is downloaded to it. None is the user's
+        cache folder.
 
     Raises:
       ValueError: name is unknown, data_dir does not exist, or a file there is missing or damaged.
@@ -277,6 +314,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """
     if name not in DATASETS:
         raise ValueError(
-            f"data set {name!r} is not in DATASETS; add it to experiments/datasets.py or choose from: {', '.join(DATASETS)}"
+            f"data set {name!r} is not in DATASETS; add it to experiments/datasets.py or choose"
+            f" from: {', '.join(DATASETS)}"
         )
     return DATASETS[name](data_dir)

@@ -12,7 +12,8 @@ from dnas.hw_loss.measure import Meter, clock
 
 
 def device_name(runtime: str) -> str:
-    """Returns the name of the device that a runtime uses here: the processor's, or the GPU's where it is JAX with one."""
+    """Returns the name of the device that a runtime uses here: the processor's, or the GPU's where
+    it is JAX with one."""
     if runtime.startswith("jax") and jax.default_backend() != "cpu":
         return jax.devices()[0].device_kind
     names = re.findall(r"^model name\s*: (.*)$", _cpuinfo(), re.MULTILINE)
@@ -42,7 +43,9 @@ def runtime_named(name: str, *, threads: int = 1) -> runtimes.Runtime:
         return runtimes.jax_runtime()
     if name.startswith("onnxruntime"):
         given = re.search(r"(\d+) threads?$", name)
-        return runtimes.onnx_runtime(export.function_to_onnx, threads=int(given[1]) if given else threads)
+        return runtimes.onnx_runtime(
+            export.function_to_onnx, threads=int(given[1]) if given else threads
+        )
     raise ValueError(f"the runtime {name!r} is not one of those that run here: onnxruntime and jax")
 
 
@@ -50,4 +53,6 @@ def meter_of(metric: str, runtime: str) -> Meter:
     """Returns the meter of latency, or that of energy on the device that the runtime uses."""
     if metric == "latency":
         return clock()
-    return energy.energy_meter("gpu" if runtime.startswith("jax") and jax.default_backend() == "gpu" else "cpu")
+    return energy.energy_meter(
+        "gpu" if runtime.startswith("jax") and jax.default_backend() == "gpu" else "cpu"
+    )

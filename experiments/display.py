@@ -10,7 +10,8 @@ from dnas.loop import Progress, StepMemory
 
 
 class Display:
-    """A progress line with loss, accuracies, step time and time left. Its call is a report function of the library."""
+    """A progress line with loss, accuracies, step time and time left. Its call is a report function
+    of the library."""
 
     def __init__(self, title: str):
         tqdm.write(f"{title}: compiling (programs are kept for later runs)", file=sys.stderr)
@@ -27,7 +28,8 @@ class Display:
             self._line = tqdm(
                 desc=self._title,
                 total=progress.total_steps,
-                initial=progress.step,  # the first call compiles: left out of the rate, it does not spoil the time left
+                # the first call compiles: left out of the rate, it does not spoil the time left
+                initial=progress.step,
                 unit="step",
                 dynamic_ncols=True,
                 mininterval=0.2 if sys.stderr.isatty() else 10.0,
@@ -66,9 +68,11 @@ def _choices(genotype: Genotype | None):
 
 
 def skips(genotype: Genotype) -> str:
-    """Returns the skip count of each cell in words: a cell of skips has collapsed (DARTS+, arXiv 1909.06035)."""
+    """Returns the skip count of each cell in words: a cell of skips has collapsed (DARTS+, arXiv
+    1909.06035)."""
     return "skips " + ", ".join(
-        f"{kind} {count} of {len(genotype.cells[kind])}" for kind, count in skip_counts(genotype).items()
+        f"{kind} {count} of {len(genotype.cells[kind])}"
+        for kind, count in skip_counts(genotype).items()
     )
 
 

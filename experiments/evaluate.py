@@ -1,4 +1,5 @@
-"""Scores the trained networks of a finished run again, read back from their checkpoints. `make evaluate RUN=runs/NAME`."""
+"""Scores the trained networks of a finished run again, read back from their checkpoints. `make
+evaluate RUN=runs/NAME`."""
 
 import dataclasses
 import pathlib
@@ -14,7 +15,8 @@ from experiments.runs import Run
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateCommand:
-    """Scores the trained networks of a finished run again, and says whether they score what they scored."""
+    """Scores the trained networks of a finished run again, and says whether they score what they
+    scored."""
 
     run: pathlib.Path
     """The folder of the run."""
@@ -31,14 +33,22 @@ def main(args: list[str]) -> None:
     except (ValueError, ConnectionError) as error:
         sys.exit(f"error: {error}")
     for name, (before, now) in scores.items():
-        shown = (f"{score:.2%}" if score <= 1 else f"perplexity {score:.2f}" for score in (now, before))
+        shown = (
+            f"{score:.2%}" if score <= 1 else f"perplexity {score:.2f}" for score in (now, before)
+        )
         print("{}: {}, at the end of training {}".format(name, *shown))
     if any(before != now for before, now in scores.values()):
-        sys.exit("error: a reloaded network scores differently; were the data or the package versions changed?")
+        sys.exit(
+            "error: a reloaded network scores differently; were the data or the package versions"
+            " changed?"
+        )
 
 
-def evaluate(folder: pathlib.Path, data_dir: pathlib.Path | None = None) -> dict[str, tuple[float, float]]:
-    """Returns for each trained network of the run its accuracy at the end of training and the reloaded one's.
+def evaluate(
+    folder: pathlib.Path, data_dir: pathlib.Path | None = None
+) -> dict[str, tuple[float, float]]:
+    """Returns for each trained network of the run its accuracy at the end of training and the
+    reloaded one's.
 
     Of a run on a text they are perplexities.
     """
@@ -46,14 +56,22 @@ def evaluate(folder: pathlib.Path, data_dir: pathlib.Path | None = None) -> dict
     before = run.read("config.json")
     if not before:
         raise ValueError(f"{folder} is not the folder of a run: it has no config.json")
-    kind = {"search": SearchConfig, "retrain": RetrainCommand, "text": text.TextConfig}[before["command"]]
-    work, score = (text, "test_perplexity") if kind is text.TextConfig else (phases, "test_accuracy")
+    kind = {"search": SearchConfig, "retrain": RetrainCommand, "text": text.TextConfig}[
+        before["command"]
+    ]
+    work, score = (
+        (text, "test_perplexity") if kind is text.TextConfig else (phases, "test_accuracy")
+    )
     data_dir = data_dir or (before["data_dir"] and pathlib.Path(before["data_dir"]))
     job = work.make_job(kind(**before["settings"], data_dir=data_dir), lambda: run)
-    names = [path.stem for path in sorted((folder / "phases").glob("*.json")) if path.stem != "search"]
+    names = [
+        path.stem for path in sorted((folder / "phases").glob("*.json")) if path.stem != "search"
+    ]
     if not names:
         raise ValueError(f"{folder} has no trained network yet; finish the run with RESUME=1 first")
-    return {name: (run.read(f"phases/{name}.json")[score], work.evaluate(job, name)) for name in names}
+    return {
+        name: (run.read(f"phases/{name}.json")[score], work.evaluate(job, name)) for name in names
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""From settings to targets: what a network may cost, how the search is pushed there, and what it costs when measured."""
+"""From settings to targets: what a network may cost, how the search is pushed there, and what it
+costs when measured."""
 
 import importlib.util
 import re
@@ -20,9 +21,12 @@ from dnas.selection import default_selection
 from experiments import devices
 from experiments.config import SearchConfig
 
-# Steps times rate of a multiplier: a violation of all of the target, all through the search, gives the penalty this weight.
+# Steps times rate of a multiplier: a violation of all of the target, all through the search, gives
+#   the penalty this weight.
 _RATE_STEPS = 20.0
-_LARGEST_DIFFERENCE = 1e-4  # of an exported network from the trained one, as a share of the largest logit
+_LARGEST_DIFFERENCE = (
+    1e-4  # of an exported network from the trained one, as a share of the largest logit
+)
 _NEAR = 0.02  # of a target that is to be reached from both sides
 _ATTEMPTS = 4  # to find a genotype that has not been measured yet, for each round
 _REPEATS = 200  # blocks of runs when a network is measured
@@ -31,26 +35,31 @@ FACTORS = ("excess_power", "log_power")
 
 
 class Limit(NamedTuple):
-    """What the network may cost by one metric, in the unit of the cost; predicted from a table, which may be None: counts."""
+    """What the network may cost by one metric, in the unit of the cost; predicted from a table,
+    which may be None: counts."""
 
     cost: ExpectedCost
     bound: float
     table: CostTable | None
 
 
-def limits_of(config: SearchConfig, space: dnas.SearchSpace, sizes: Mapping[str, Any]) -> tuple[Limit, ...]:
+def limits_of(
+    config: SearchConfig, space: dnas.SearchSpace, sizes: Mapping[str, Any]
+) -> tuple[Limit, ...]:
     """Returns a limit for each target of the settings.
 
     Args:
       sizes: what `space.parts` takes, of the network that is retrained.
 
     Raises:
-      ValueError: for targets that cannot be read or that no network of the space meets, naming the feasible range, and for
-        tables that do not fit.
+      ValueError: for targets that cannot be read or that no network of the space meets, naming the
+        feasible range, and for tables that do not fit.
     """
     if config.target is None:
         if config.table is not None:
-            raise ValueError("a table says what networks cost; give a TARGET as well, such as TARGET=2.5ms")
+            raise ValueError(
+                "a table says what networks cost; give a TARGET as well, such as TARGET=2.5ms"
+            )
         return ()
     layers = space.parts(**sizes)
     table = None if config.table is None else hw_loss.load_table(config.table)
@@ -62,10 +71,14 @@ def limits_of(config: SearchConfig, space: dnas.SearchSpace, sizes: Mapping[str,
         elif metric in ("macs", "params", "bytes"):
             own = counted = hw_loss.count_table(space, **sizes) if counted is None else counted
         else:
-            there = f"the table {config.table} has {', '.join(table.metrics)}" if table else "no table is given"
+            there = (
+                f"the table {config.table} has {', '.join(table.metrics)}"
+                if table
+                else "no table is given"
+            )
             raise ValueError(
-                f"a target of {metric} needs a table with it, but {there}; measure one by make table SPACE={space.name}, and "
-                "give TABLE=file"
+                f"a target of {metric} needs a table with it, but {there}; measure one by make"
+                f" table SPACE={space.name}, and give TABLE=file"
             )
         cost = hw_loss.expected_cost(own, layers, metric=metric, interpolate=config.interpolate)
         check_bound(cost, bound)
@@ -77,7 +90,8 @@ def targets_of(text: str) -> list[tuple[str, float]]:
     """Returns (metric, number in its base unit) of each target in a text.
 
     Raises:
-      ValueError: for what is not a number and a unit, a unit that more than one metric has, and metrics given twice.
+      ValueError: for what is not a number and a unit, a unit that more than one metric has, and
+        metrics given twice.
 
     Example:
       >>> targets_of("2.5ms,600kparams"), targets_of("peak_memory=1MiB")
@@ -85,17 +99,26 @@ def targets_of(text: str) -> list[tuple[str, float]]:
     """
     found: list[tuple[str, float]] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*(\d*\.?\d+(?:e[+-]?\d+)?)\s*([a-zA-Z]+)\s*", part)
+        match = re.fullmatch(
+            r"\s*(?:(\w+)\s*=)?\s*(\d*\.?\d+(?:e[+-]?\d+)?)\s*([a-zA-Z]+)\s*", part
+        )
         if match is None:
-            raise ValueError(f"a target is a number and a unit, such as 2.5ms, 80mJ or latency=0.0025s; not {part.strip()!r}")
+            raise ValueError(
+                "a target is a number and a unit, such as 2.5ms, 80mJ or latency=0.0025s; not"
+                f" {part.strip()!r}"
+            )
         metric, number, unit = match.groups()
         fitting = [own for own in hw_loss.METRICS if unit in hw_loss.METRICS[own]]
         if metric is None and len(fitting) != 1:
             known = ", ".join(unit for units in hw_loss.METRICS.values() for unit in units)
             raise ValueError(
-                f"the unit {unit!r} is that of {' and of '.join(fitting)}; write {fitting[0]}={part.strip()}"
+                f"the unit {unit!r} is that of {' and of '.join(fitting)}; write"
+                f" {fitting[0]}={part.strip()}"
                 if fitting
-                else f"the unit {unit!r} of the target {part.strip()!r} is not known; choose from: {known}"
+                else (
+                    f"the unit {unit!r} of the target {part.strip()!r} is not known; choose from:"
+                    f" {known}"
+                )
             )
         metric = fitting[0] if metric is None else metric
         bound = float(number) * hw_loss.table.unit_factor(metric, unit)
@@ -114,7 +137,8 @@ def search_terms(config: SearchConfig, limits: Sequence[Limit], steps: int) -> d
       steps: of the search.
 
     Raises:
-      ValueError: for a rate that is not positive, and for a log_power of costs whose logarithm is not positive.
+      ValueError: for a rate that is not positive, and for a log_power of costs whose logarithm is
+        not positive.
     """
     if not limits or config.arch_optimizer == "frank_wolfe":
         return {}
@@ -123,41 +147,63 @@ def search_terms(config: SearchConfig, limits: Sequence[Limit], steps: int) -> d
         rate = _RATE_STEPS / max(steps, 1) if weight is None else weight
         multiplier = {
             "lagrangian": lambda: hw_loss.lagrangian(bounds, rate=rate, equality=config.equality),
-            "augmented_lagrangian": lambda: hw_loss.augmented_lagrangian(bounds, rho=rate, equality=config.equality),
+            "augmented_lagrangian": lambda: hw_loss.augmented_lagrangian(
+                bounds, rho=rate, equality=config.equality
+            ),
             "lightnas": lambda: hw_loss.lightnas(bounds, learning_rate=rate),
         }[name]()
         return {"constraint": Constraint(tuple(limit.cost for limit in limits), multiplier)}
     if name in FACTORS:
-        return {"arch_factors": [hw_loss.arch_loss(limit.cost, _factor(name, limit, weight)) for limit in limits]}
+        return {
+            "arch_factors": [
+                hw_loss.arch_loss(limit.cost, _factor(name, limit, weight)) for limit in limits
+            ]
+        }
     published = {"hinge": 1.0, "relative": 0.1, "absolute": 0.1, "band": 2.0, "mnasnet": 1.0}
     forms = {name: getattr(hw_loss, name) for name in published}
     own = published[name] if weight is None else weight
-    return {"arch_losses": [(own, hw_loss.arch_loss(limit.cost, forms[name](limit.bound))) for limit in limits]}
+    return {
+        "arch_losses": [
+            (own, hw_loss.arch_loss(limit.cost, forms[name](limit.bound))) for limit in limits
+        ]
+    }
 
 
 def _factor(name: str, limit: Limit, power: float | None):
     if name == "excess_power":
         return hw_loss.excess_power(limit.bound, power=1.0 if power is None else power)
     least = hw_loss.feasible_range(limit.cost).least
-    return hw_loss.log_power(beta=0.6 if power is None else power, target=limit.bound, least=least, alpha=1.0)
+    return hw_loss.log_power(
+        beta=0.6 if power is None else power, target=limit.bound, least=least, alpha=1.0
+    )
 
 
 def bring_within(
-    config: SearchConfig, space: dnas.SearchSpace, genotype: dnas.Genotype, mix: Mix, limits: Sequence[Limit]
+    config: SearchConfig,
+    space: dnas.SearchSpace,
+    genotype: dnas.Genotype,
+    mix: Mix,
+    limits: Sequence[Limit],
 ) -> dnas.Genotype:
-    """Returns the genotype itself if it meets all limits, or what `repair` or `approach` makes of it; prints why if nothing."""
+    """Returns the genotype itself if it meets all limits, or what `repair` or `approach` makes of
+    it; prints why if nothing."""
     if not limits:
         return genotype
     exchange = hw_loss.approach if config.equality else hw_loss.repair
     try:
         return exchange(space, genotype, mix, [(limit.cost, limit.bound) for limit in limits])
-    except ValueError as error:  # each limit can be met, but not all at once: what has been found is not lost
+    except (
+        ValueError
+    ) as error:  # each limit can be met, but not all at once: what has been found is not lost
         tqdm.write(f"the genotype exceeds its targets: {error}")
         return genotype
 
 
-def costs_of(space: dnas.SearchSpace, genotype: dnas.Genotype, limits: Sequence[Limit]) -> list[dict[str, Any]]:
-    """Returns what is predicted for a genotype: a row for each target, in the unit of its metric."""
+def costs_of(
+    space: dnas.SearchSpace, genotype: dnas.Genotype, limits: Sequence[Limit]
+) -> list[dict[str, Any]]:
+    """Returns what is predicted for a genotype: a row for each target, in the unit of its
+    metric."""
     mix = dnas.one_hot_mix(space, genotype)
     return [
         {
@@ -179,11 +225,13 @@ def derive(
     limits: Sequence[Limit],
     sizes: Mapping[str, Any],
 ) -> tuple[dnas.Genotype, list[dict[str, Any]]]:
-    """Returns the genotype that meets the limits when it is measured, and the rows of `measured_costs` for it.
+    """Returns the genotype that meets the limits when it is measured, and the rows of
+    `measured_costs` for it.
 
-    A prediction is off by some per cent. What counts is the network that runs: where it can be measured here and misses its
-    target, the bound of the prediction is moved by as much and the genotype derived again from the same mix. After
-    `config.rounds` of that, the one that came nearest is returned; each row has all rounds in "rounds".
+    A prediction is off by some per cent. What counts is the network that runs: where it can be
+    measured here and misses its target, the bound of the prediction is moved by as much and the
+    genotype derived again from the same mix. After `config.rounds` of that, the one that came
+    nearest is returned; each row has all rounds in "rounds".
 
     Args:
       mix: that the genotype was read from; sizes: as for `limits_of`.
@@ -195,37 +243,56 @@ def derive(
     for _ in range(_ATTEMPTS * config.rounds):
         moved = [limit._replace(bound=bound) for limit, bound in zip(limits, bounds, strict=True)]
         own = bring_within(config, space, genotype, mix, moved)
-        if any(own == before for _, before, _ in found):  # another few per cent in the same direction
-            bounds = [_nudged(bound, row, limit) for bound, row, limit in zip(bounds, rows, limits, strict=True)]
+        if any(
+            own == before for _, before, _ in found
+        ):  # another few per cent in the same direction
+            bounds = [
+                _nudged(bound, row, limit)
+                for bound, row, limit in zip(bounds, rows, limits, strict=True)
+            ]
             continue
         rows = measured_costs(space, own, limits, sizes)
         misses = [_miss(config, row) for row in rows]
         found.append((max(misses, default=0.0), own, rows))
         if found[-1][0] <= (_NEAR if config.equality else 0.0) or len(found) == config.rounds:
             break
-        bounds = [_moved_bound(config, limit, bound, row) for limit, bound, row in zip(limits, bounds, rows, strict=True)]
+        bounds = [
+            _moved_bound(config, limit, bound, row)
+            for limit, bound, row in zip(limits, bounds, rows, strict=True)
+        ]
     _, best, rows = min(found, key=lambda entry: entry[0])
     for number, row in enumerate(rows):
-        row["rounds"] = [{name: own[number].get(name) for name in ("predicted", "measured")} for _, _, own in found]
+        row["rounds"] = [
+            {name: own[number].get(name) for name in ("predicted", "measured")}
+            for _, _, own in found
+        ]
     return best, rows
 
 
 def _connected(space: dnas.SearchSpace, genotype: dnas.Genotype, mix: Mix) -> dnas.Genotype:
-    """The genotype itself; where a cell of it has no path from its inputs to its output, that of the mix without `none`.
+    """The genotype itself; where a cell of it has no path from its inputs to its output, that of
+    the mix without `none`.
 
-    Nothing costs less than a network that computes nothing, and a search that is pushed hard enough ends there.
+    Nothing costs less than a network that computes nothing, and a search that is pushed hard enough
+    ends there.
     """
     for kind, spec in space.cells.items():
         there = [edge[:2] for edge in genotype.cells[kind] if edge.op != "none"]
         if not live_edges(there, spec.num_inputs, spec.concat):
-            tqdm.write(f"the searched {kind} has no path from its inputs to its output; it is read again without `none`")
+            tqdm.write(
+                f"the searched {kind} has no path from its inputs to its output; it is read again"
+                " without `none`"
+            )
             columns = {kind: np.array(spec.ops) != "none" for kind, spec in space.cells.items()}
-            return default_selection(space, {kind: np.asarray(mix[kind]) * own for kind, own in columns.items()})
+            return default_selection(
+                space, {kind: np.asarray(mix[kind]) * own for kind, own in columns.items()}
+            )
     return genotype
 
 
 def _moved_bound(config: SearchConfig, limit: Limit, bound: float, row: Mapping[str, Any]) -> float:
-    """The bound of a prediction under which a network that misses its target by as much as this one would meet it."""
+    """The bound of a prediction under which a network that misses its target by as much as this one
+    would meet it."""
     if "measured" not in row or not _miss(config, row):
         return bound
     wanted = row["predicted"] * row["target"] / row["measured"]
@@ -244,9 +311,13 @@ def _miss(config: SearchConfig, row: Mapping[str, Any]) -> float:
 
 
 def measured_costs(
-    space: dnas.SearchSpace, genotype: dnas.Genotype, limits: Sequence[Limit], sizes: Mapping[str, Any]
+    space: dnas.SearchSpace,
+    genotype: dnas.Genotype,
+    limits: Sequence[Limit],
+    sizes: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Returns the rows of `costs_of` with what was measured on this machine, in the runtime of the table, or why nothing was.
+    """Returns the rows of `costs_of` with what was measured on this machine, in the runtime of the
+    table, or why nothing was.
 
     The whole network is run, with random weights, on which its cost does not depend.
 
@@ -266,7 +337,9 @@ def measured_costs(
     return rows
 
 
-def _measure(space, genotype, table: CostTable, metric: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
+def _measure(
+    space, genotype, table: CostTable, metric: str, sizes: Mapping[str, Any]
+) -> dict[str, Any]:
     try:
         runtime = devices.runtime_named(table.runtime)
         meter = devices.meter_of(metric, table.runtime)
@@ -301,12 +374,17 @@ def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
         unit, target = row["unit"], row["target"]
-        line = f"{row['metric']}: target {target:.5g} {unit}, predicted {row['predicted']:.5g} {unit}"
+        line = (
+            f"{row['metric']}: target {target:.5g} {unit}, predicted {row['predicted']:.5g} {unit}"
+        )
         if row["interpolated_parts"]:
             line += f" ({row['interpolated_parts']} parts interpolated)"
         if "measured" in row:
             share = row["measured"] / target - 1
-            line += f", measured {row['measured']:.5g} +- {row['spread']:.2g} {unit} ({share:+.1%} of the target)"
+            line += (
+                f", measured {row['measured']:.5g} +- {row['spread']:.2g} {unit} ({share:+.1%} of"
+                " the target)"
+            )
         if len(row.get("rounds", ())) > 1:
             line += f", derived and measured {len(row['rounds'])} times"
         lines.append(f"{line}; {row['note']}" if row.get("note") else line)
@@ -317,11 +395,15 @@ def check_export() -> None:
     """Raises ValueError, before any work, unless the packages that write and run ONNX are there."""
     for package in ("jax2onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
-            raise ValueError(f"ONNX=1 needs the package {package}, which is not there: pip install 'dnas[export]'")
+            raise ValueError(
+                f"ONNX=1 needs the package {package}, which is not there: pip install"
+                " 'dnas[export]'"
+            )
 
 
 def write_onnx(path, network: dnas.Network, variables, image_shape: tuple[int, int, int]) -> float:
-    """Writes a trained network as ONNX, and returns the largest difference of its logits from JAX's on random images.
+    """Writes a trained network as ONNX, and returns the largest difference of its logits from JAX's
+    on random images.
 
     The difference is a share of the largest logit.
 
@@ -329,30 +411,44 @@ def write_onnx(path, network: dnas.Network, variables, image_shape: tuple[int, i
       ValueError: if it is more than 1e-4: then the file is not written.
     """
     images = np.random.default_rng(0).normal(size=(1, *image_shape)).astype(np.float32)
-    expected = jax.jit(lambda images: network.apply(variables, images, False, jax.random.key(0))[0])(images)
-    return _write_checked(path, export.to_onnx(network, variables, image_shape), {"images": images}, expected)
+    expected = jax.jit(
+        lambda images: network.apply(variables, images, False, jax.random.key(0))[0]
+    )(images)
+    return _write_checked(
+        path, export.to_onnx(network, variables, image_shape), {"images": images}, expected
+    )
 
 
 def write_language_model(path, network: dnas.SequenceNetwork, weights) -> float:
-    """Writes a trained language model as ONNX that reads one token at a time, as `write_onnx` does a network on images."""
+    """Writes a trained language model as ONNX that reads one token at a time, as `write_onnx` does
+    a network on images."""
     vocabulary, start = weights["embedding"].shape[0], np.asarray(network.start(1))
     random = np.random.default_rng(0)
     inputs = {
         "tokens": random.integers(0, vocabulary, (1, 1)).astype(np.int32),
         "hidden": random.uniform(-1, 1, start.shape).astype(np.float32),
     }
-    expected = jax.jit(partial(network.apply, weights, train=False, key=jax.random.key(0)))(**inputs)[0]
-    return _write_checked(path, export.language_model_to_onnx(network, weights, 1), inputs, expected)
+    expected = jax.jit(partial(network.apply, weights, train=False, key=jax.random.key(0)))(
+        **inputs
+    )[0]
+    return _write_checked(
+        path, export.language_model_to_onnx(network, weights, 1), inputs, expected
+    )
 
 
 def _write_checked(path, model, inputs, expected) -> float:
     import onnx
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     found, expected = session.run(["logits"], inputs)[0], np.asarray(expected)
     difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     if not difference <= _LARGEST_DIFFERENCE:
-        raise ValueError(f"the exported network differs from the trained one by {difference:.1e} of its largest logit")
+        raise ValueError(
+            f"the exported network differs from the trained one by {difference:.1e} of its largest"
+            " logit"
+        )
     onnx.save(model, path)
     return difference

@@ -1,8 +1,10 @@
-"""The published methods, each as the settings in which it differs from first-order DARTS; `make search METHOD=name` runs one.
+"""The published methods, each as the settings in which it differs from first-order DARTS; `make
+search METHOD=name` runs one.
 
-Settings are those for CIFAR-10 in the paper or its released code. A data set's own settings (sizes, epochs, rates: `PRESETS`)
-go before them, and what the command line says before both. Numbers that a method counts in epochs are given as a part of
-all epochs, so that they mean the same in a shorter search.
+Settings are those for CIFAR-10 in the paper or its released code. A data set's own settings (sizes,
+epochs, rates: `PRESETS`) go before them, and what the command line says before both. Numbers that a
+method counts in epochs are given as a part of all epochs, so that they mean the same in a shorter
+search.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +15,9 @@ class Method(NamedTuple):
     url: str
     file: str  # where its idea is
     settings: dict[str, Any] = {}
-    small: dict[str, Any] = {}  # what it needs at the small sizes that a data set's own settings may have
+    small: dict[
+        str, Any
+    ] = {}  # what it needs at the small sizes that a data set's own settings may have
 
 
 _DRNAS = {
@@ -25,7 +29,9 @@ _DRNAS = {
 }
 
 METHODS = {
-    "darts1": Method("DARTS, first order", "https://arxiv.org/abs/1806.09055", "dnas/bilevel/first_order.py"),
+    "darts1": Method(
+        "DARTS, first order", "https://arxiv.org/abs/1806.09055", "dnas/bilevel/first_order.py"
+    ),
     "darts2": Method(
         "DARTS, second order",
         "https://arxiv.org/abs/1806.09055",
@@ -78,7 +84,13 @@ METHODS = {
         "DrNAS",
         "https://arxiv.org/abs/2006.10355",
         "dnas/relax/dirichlet.py",
-        {**_DRNAS, "partial_channels": 4, "warmup": 10 / 50, "dirichlet_kl": 1e-3, "arch_weight_decay": 0.0},
+        {
+            **_DRNAS,
+            "partial_channels": 4,
+            "warmup": 10 / 50,
+            "dirichlet_kl": 1e-3,
+            "arch_weight_decay": 0.0,
+        },
     ),
     "drnas_progressive": Method(
         "DrNAS, progressive",
@@ -172,7 +184,9 @@ METHODS = {
         "dnas/rules/eigenvalue.py",
         {"rule": "eigenvalue"},
     ),
-    "rarts": Method("RARTS", "https://arxiv.org/abs/2008.03901", "dnas/bilevel/rarts.py", {"optimizer": "rarts"}),
+    "rarts": Method(
+        "RARTS", "https://arxiv.org/abs/2008.03901", "dnas/bilevel/rarts.py", {"optimizer": "rarts"}
+    ),
     "sharp_darts": Method(
         "sharpDARTS",
         "https://arxiv.org/abs/1903.09900",
@@ -212,7 +226,9 @@ METHODS = {
             "temperature_schedule": "exponential",
             "order": "weights_first",
             "warmup": 10 / 90,
-            "arch_every": 4,  # in an epoch four fifths of the images train the weights, the rest arch
+            "arch_every": (
+                4
+            ),  # in an epoch four fifths of the images train the weights, the rest arch
             "arch_learning_rate": 0.01,
             "arch_b1": 0.9,
             "arch_weight_decay": 5e-4,
@@ -231,7 +247,10 @@ METHODS = {
         {"interval": 1},
     ),
     "random": Method(
-        "random cells, none searched", "https://arxiv.org/abs/1902.07638", "dnas/selection/random.py", {"stages": "random"}
+        "random cells, none searched",
+        "https://arxiv.org/abs/1902.07638",
+        "dnas/selection/random.py",
+        {"stages": "random"},
     ),
     "random_ws": Method(
         "random search with weight sharing",

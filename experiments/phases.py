@@ -1,4 +1,5 @@
-"""The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is done once."""
+"""The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is
+done once."""
 
 import contextlib
 import inspect
@@ -45,13 +46,17 @@ class Job(NamedTuple):
 
 
 def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
-    """Returns the job of the settings: names become objects here. The run's folder is opened last, once all else is valid.
+    """Returns the job of the settings: names become objects here. The run's folder is opened last,
+    once all else is valid.
 
     Raises:
-      ValueError: for names that do not exist, data that is not there, and sizes that do not fit, before any work.
+      ValueError: for names that do not exist, data that is not there, and sizes that do not fit,
+        before any work.
     """
     if config.space not in dnas.SPACES:
-        raise ValueError(f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
+        raise ValueError(
+            f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
+        )
     check_inputs(dnas.SPACES[config.space], "images")
     if config.onnx:
         hardware.check_export()
@@ -63,7 +68,12 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
     dataset = shrink(load(config.dataset, config.data_dir), config)
     size = dataset.train_images.shape[1:3]
     auxiliary = config.auxiliary > 0
-    dnas.count_network(space, dnas.random_genotype(jax.random.key(0), space), **sizes_of(config, dataset), auxiliary=auxiliary)
+    dnas.count_network(
+        space,
+        dnas.random_genotype(jax.random.key(0), space),
+        **sizes_of(config, dataset),
+        auxiliary=auxiliary,
+    )
     limits: tuple[hardware.Limit, ...] = ()
     batches = {"retrain_batch_size": (config.retrain_batch_size, len(dataset.train_labels))}
     if isinstance(config, SearchConfig):
@@ -71,20 +81,31 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
         space.supernet(channels=config.channels, num_cells=config.cells, **supernet_options(config))
         images = len(dataset.train_labels)
         limits = hardware.limits_of(config, space, sizes_of(config, dataset))
-        batches["batch_size"] = config.batch_size, images if build.is_single_level(config) else images // 2
+        batches["batch_size"] = (
+            config.batch_size,
+            images if build.is_single_level(config) else images // 2,
+        )
         for stage in stages.stages_of(config):
             build.parts_of(stage.config, images, limits)
-            space.supernet(channels=stage.config.channels, num_cells=stage.config.cells, **supernet_options(stage.config))
+            space.supernet(
+                channels=stage.config.channels,
+                num_cells=stage.config.cells,
+                **supernet_options(stage.config),
+            )
     for name, (batch_size, available) in batches.items():
         if batch_size > available:
-            raise ValueError(f"{name} is {batch_size}, but there are {available} images for it; lower it or use more images")
+            raise ValueError(
+                f"{name} is {batch_size}, but there are {available} images for it; lower it or use"
+                " more images"
+            )
     mean, std = statistics(dataset.train_images)
     augmentation = Augmentation(mean, std, config.crop_padding, config.flip)
     return Job(config, run_of(), dataset, space, augmentation, benchmark, limits)
 
 
 def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
-    """Returns the data set with only the first `images` and `test_images`, which are in random order in all data sets."""
+    """Returns the data set with only the first `images` and `test_images`, which are in random
+    order in all data sets."""
     train, test = config.images, config.test_images
     return dataset._replace(
         train_images=dataset.train_images[:train],
@@ -95,7 +116,8 @@ def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
 
 
 def sizes_of(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """Returns the sizes of the networks that are retrained, as `count_network` and `space.parts` take them."""
+    """Returns the sizes of the networks that are retrained, as `count_network` and `space.parts`
+    take them."""
     return {
         "channels": config.retrain_channels,
         "num_cells": config.retrain_cells,
@@ -106,7 +128,8 @@ def sizes_of(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
 
 
 def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Runs the search with all its stages, or reads its result if it is done: the genotype's JSON and the seconds it took.
+    """Runs the search with all its stages, or reads its result if it is done: the genotype's JSON
+    and the seconds it took.
 
     Args:
       compiled: called when the last stage has been compiled.
@@ -142,7 +165,9 @@ def _derive(job: Job, genotype: dnas.Genotype, mix: dnas.base.Mix) -> dnas.Genot
     """The genotype that meets the limits of the job; what it costs is written."""
     if not job.limits:
         return genotype
-    found, rows = hardware.derive(job.config, job.space, genotype, mix, job.limits, sizes_of(job.config, job.dataset))
+    found, rows = hardware.derive(
+        job.config, job.space, genotype, mix, job.limits, sizes_of(job.config, job.dataset)
+    )
     if found != genotype:
         tqdm.write(f"changed to meet the target: {text_of(found)}")
     job.run.write("phases/proof.json", rows)
@@ -152,16 +177,23 @@ def _derive(job: Job, genotype: dnas.Genotype, mix: dnas.base.Mix) -> dnas.Genot
 def random_cell(job: Job, key: jax.Array) -> dnas.Genotype:
     """Returns a random genotype, within the limits of the job as the searched one is."""
     genotype = dnas.random_genotype(key, job.space)
-    return hardware.bring_within(job.config, job.space, genotype, dnas.one_hot_mix(job.space, genotype), job.limits)
+    return hardware.bring_within(
+        job.config, job.space, genotype, dnas.one_hot_mix(job.space, genotype), job.limits
+    )
 
 
 def proof(job: Job) -> list[dict[str, Any]] | None:
-    """Returns target, prediction and measurement of every limit, which the search has written; None without limits."""
+    """Returns target, prediction and measurement of every limit, which the search has written; None
+    without limits."""
     return job.run.read("phases/proof.json")
 
 
 def _search_stage(
-    job: Job, phase: "Phase", stage: stages.Stage, before: dnas.SearchResult | None, compiled: Callable[[], None]
+    job: Job,
+    phase: "Phase",
+    stage: stages.Stage,
+    before: dnas.SearchResult | None,
+    compiled: Callable[[], None],
 ) -> dnas.SearchResult:
     config, dataset = stage.config, job.dataset
 
@@ -189,7 +221,9 @@ def _search_stage(
     )
 
 
-def _begin(job: Job, stage: stages.Stage, state: dnas.SearchState, before: dnas.SearchResult | None) -> dnas.SearchState:
+def _begin(
+    job: Job, stage: stages.Stage, state: dnas.SearchState, before: dnas.SearchResult | None
+) -> dnas.SearchState:
     if before is None and stage.config.arch_optimizer == "frank_wolfe":
         (limit,) = job.limits
         state = state._replace(arch=feasible_start(limit.cost, limit.bound))
@@ -210,8 +244,15 @@ def supernet_options(config: SearchConfig) -> dict[str, Any]:
         "sampled": config.sampled,
     }
     taken = inspect.signature(dnas.SPACES[config.space].supernet).parameters
-    if lost := [name for name in options if name not in taken and getattr(config, name) != getattr(SearchConfig, name)]:
-        raise ValueError(f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave it out")
+    if lost := [
+        name
+        for name in options
+        if name not in taken and getattr(config, name) != getattr(SearchConfig, name)
+    ]:
+        raise ValueError(
+            f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave"
+            " it out"
+        )
     return {name: value for name, value in options.items() if name in taken and value is not None}
 
 
@@ -241,13 +282,16 @@ def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Network:
 
 
 def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
-    """Trains the network of a genotype, or reads the result if that is done: test accuracy, counts, seconds."""
+    """Trains the network of a genotype, or reads the result if that is done: test accuracy, counts,
+    seconds."""
     config, dataset = job.config, job.dataset
     done = job.run.read(f"phases/{name}.json")
     if done:
         return done
     phase = Phase(job, name, title)
-    result = _train(job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce)
+    result = _train(
+        job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce
+    )
     counts = dnas.count_network(job.space, genotype, **sizes_of(config, dataset))
     done = phase.finish(
         {
@@ -257,7 +301,9 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
             "macs": counts.macs,
         }
     )
-    if config.onnx and name == "searched":  # once the result is written: a failure here loses nothing
+    if (
+        config.onnx and name == "searched"
+    ):  # once the result is written: a failure here loses nothing
         network, shape = network_of(job, genotype), dataset.train_images.shape[1:]
         keep_onnx(job.run, lambda path: hardware.write_onnx(path, network, result.variables, shape))
     return done
@@ -283,14 +329,19 @@ def _train(job: Job, genotype: dnas.Genotype, **hooks) -> dnas.RetrainResult:
 
 
 class Ahead:
-    """Compiles what the given retrainings will run, in a thread beside whatever runs now, into the compilation cache.
+    """Compiles what the given retrainings will run, in a thread beside whatever runs now, into the
+    compilation cache.
 
-    Small networks hardly use a second core, and a run on few images is mostly compilation. Nothing is trained, and no result
-    depends on it: a retraining finds its program there, or compiles it.
+    Small networks hardly use a second core, and a run on few images is mostly compilation. Nothing
+    is trained, and no result depends on it: a retraining finds its program there, or compiles it.
     """
 
     def __init__(self, job: Job, genotypes: dict[str, dnas.Genotype]):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
         idle = cores > 1 and jax.default_backend() == "cpu" and jax.config.jax_compilation_cache_dir
         self._job, self._genotypes = job, genotypes if idle and job.config.compile_ahead else {}
         self._thread: threading.Thread | None = None
@@ -321,14 +372,20 @@ def _stop(memory: StepMemory) -> None:
 
 
 def keep_onnx(run: Run, write: Callable[[pathlib.Path], float]) -> None:
-    """Writes network.onnx into the run's folder, and how far it is from the network that JAX runs, which `write` returns."""
+    """Writes network.onnx into the run's folder, and how far it is from the network that JAX runs,
+    which `write` returns."""
     path = run.folder / "network.onnx"
     difference = write(path)
     run.write("phases/onnx.json", {"file": path.name, "largest_difference": difference})
-    tqdm.write(f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the largest")
+    tqdm.write(
+        f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the"
+        " largest"
+    )
 
 
-def _final_optimizer(config: RetrainConfig, epochs: int, steps_per_epoch: int) -> optax.GradientTransformation:
+def _final_optimizer(
+    config: RetrainConfig, epochs: int, steps_per_epoch: int
+) -> optax.GradientTransformation:
     return dnas.final_sgd(
         epochs,
         steps_per_epoch,
@@ -341,14 +398,19 @@ def _final_optimizer(config: RetrainConfig, epochs: int, steps_per_epoch: int) -
 
 
 def evaluate(job: Job, name: str) -> float:
-    """Returns the test accuracy of a network that was trained in this run and is read back from its checkpoint."""
+    """Returns the test accuracy of a network that was trained in this run and is read back from its
+    checkpoint."""
     done = job.run.read(f"phases/{name}.json")
     if not done:
-        raise ValueError(f"{job.run.folder} has no trained network {name!r}; finish the run with RESUME=1 first")
+        raise ValueError(
+            f"{job.run.folder} has no trained network {name!r}; finish the run with RESUME=1 first"
+        )
     config, dataset = job.config, job.dataset
     network = network_of(job, dnas.Genotype.from_text(done["genotype"]))
     variables = jax.eval_shape(
-        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), float)
+        network.init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), float),
     )
     optimizer = _final_optimizer(config, config.retrain_epochs, 1)
     state = dnas.RetrainState(
@@ -359,13 +421,18 @@ def evaluate(job: Job, name: str) -> float:
     )
     checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
     if checkpoints.latest() is None:
-        raise ValueError(f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again")
-    score = dnas.make_evaluation(network, (dataset.test_images, dataset.test_labels), job.augmentation)
+        raise ValueError(
+            f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again"
+        )
+    score = dnas.make_evaluation(
+        network, (dataset.test_images, dataset.test_labels), job.augmentation
+    )
     return score(checkpoints.restore(state).variables)
 
 
 class Phase:
-    """Resumes a phase of a job, which has a config and a run, and keeps its checkpoints, rows and clock."""
+    """Resumes a phase of a job, which has a config and a run, and keeps its checkpoints, rows and
+    clock."""
 
     def __init__(self, job, name: str, title: str):
         self._job, self._name = job, name
@@ -391,11 +458,16 @@ class Phase:
                 "elapsed": elapsed,
             }
             if hasattr(progress.state, "arch"):
-                row["arch"] = {kind: np.asarray(op_logits(rows)).tolist() for kind, rows in progress.state.arch.items()}
+                row["arch"] = {
+                    kind: np.asarray(op_logits(rows)).tolist()
+                    for kind, rows in progress.state.arch.items()
+                }
             self._job.run.append(row)
         # The row goes first: after a crash in between, the row is taken back and written again.
         age = time.monotonic() - self._saved
-        due = age >= self._job.config.checkpoint_seconds and (progress.row is not None or age >= _STATE_SECONDS)
+        due = age >= self._job.config.checkpoint_seconds and (
+            progress.row is not None or age >= _STATE_SECONDS
+        )
         if due or progress.stopped or progress.step == progress.total_steps:
             self._checkpoints.save(progress.step, progress.state)
             self._saved = time.monotonic()

@@ -17,54 +17,77 @@ def picture(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def draw_curves(search_rows: list[dict[str, Any]], retrain_rows: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Returns loss and accuracy of the search, and test accuracy of every retrained network, over the epochs."""
+def draw_curves(
+    search_rows: list[dict[str, Any]], retrain_rows: dict[str, list[dict[str, Any]]]
+) -> Figure:
+    """Returns loss and accuracy of the search, and test accuracy of every retrained network, over
+    the epochs."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots(1, 3) if search_rows else [None, None, figure.subplots()]
     if search_rows:
         epochs = [row["epoch"] for row in search_rows]
         for axis, name in zip(axes, ("loss", "accuracy"), strict=False):
-            axis.plot(epochs, [row[name] for row in search_rows], label="half that trains the weights")
-            axis.plot(epochs, [row[f"valid_{name}"] for row in search_rows], label="half that trains arch")
+            axis.plot(
+                epochs, [row[name] for row in search_rows], label="half that trains the weights"
+            )
+            axis.plot(
+                epochs, [row[f"valid_{name}"] for row in search_rows], label="half that trains arch"
+            )
             axis.set(title=f"search: {name}", xlabel="epoch")
             axis.legend(frameon=False)
     for name, rows in retrain_rows.items():
         scored = [row for row in rows if "test_accuracy" in row]
         style = {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
         x, y = [row["epoch"] for row in scored], [row["test_accuracy"] for row in scored]
-        axes[2].plot(x, y, marker="o" if len(x) == 1 else None, label=name.replace("_", " "), **style)
+        axes[2].plot(
+            x, y, marker="o" if len(x) == 1 else None, label=name.replace("_", " "), **style
+        )
     axes[2].set(title="retraining: test accuracy", xlabel="epoch")
     axes[2].legend(frameon=False)
     return figure
 
 
-def draw_perplexities(search_rows: list[dict[str, Any]], train_rows: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Returns the losses of the search, and the validation perplexity of every trained network, over the epochs."""
+def draw_perplexities(
+    search_rows: list[dict[str, Any]], train_rows: dict[str, list[dict[str, Any]]]
+) -> Figure:
+    """Returns the losses of the search, and the validation perplexity of every trained network,
+    over the epochs."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2) if search_rows else (None, figure.subplots())
     if search_rows:
         epochs = [row["epoch"] for row in search_rows]
-        for name, label in (("loss", "part that trains the weights"), ("valid_loss", "part that trains arch")):
+        for name, label in (
+            ("loss", "part that trains the weights"),
+            ("valid_loss", "part that trains arch"),
+        ):
             left.plot(epochs, [row[name] for row in search_rows], label=label, marker=".")
         left.set(title="search: loss", xlabel="epoch")
         left.legend(frameon=False)
     for name, rows in train_rows.items():
         style = {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
         values = [row["valid_perplexity"] for row in rows]
-        right.plot([row["epoch"] for row in rows], values, label=name.replace("_", " "), marker=".", **style)
+        right.plot(
+            [row["epoch"] for row in rows],
+            values,
+            label=name.replace("_", " "),
+            marker=".",
+            **style,
+        )
     right.set(title="training: validation perplexity", xlabel="epoch", yscale="log")
     right.legend(frameon=False)
     return figure
 
 
 def draw_logits(space: dnas.SearchSpace, rows: list[dict[str, Any]]) -> Figure:
-    """Returns the logits of every edge over the epochs of the search: a panel an edge, a line an op."""
+    """Returns the logits of every edge over the epochs of the search: a panel an edge, a line an
+    op."""
     kinds = list(space.cells)
     columns = max(len(space.cells[kind].edges) for kind in kinds)
     columns = min(math.ceil(columns / 2), 9)
     lines_of = {kind: math.ceil(len(space.cells[kind].edges) / columns) for kind in kinds}
     figure = Figure(
-        figsize=(2.0 * columns, 1.8 * sum(max(lines, 2) for lines in lines_of.values()) + 0.6), layout="constrained"
+        figsize=(2.0 * columns, 1.8 * sum(max(lines, 2) for lines in lines_of.values()) + 0.6),
+        layout="constrained",
     )
     parts = figure.subfigures(len(kinds), 1, squeeze=False)[:, 0]
     epochs = [row["epoch"] for row in rows]
@@ -77,17 +100,24 @@ def draw_logits(space: dnas.SearchSpace, rows: list[dict[str, Any]]) -> Figure:
             if edge >= len(spec.edges):
                 panel.set_axis_off()
                 continue
-            lines = panel.plot(epochs, logits[:, edge], linewidth=1.1, marker="o" if len(epochs) == 1 else None)
+            lines = panel.plot(
+                epochs, logits[:, edge], linewidth=1.1, marker="o" if len(epochs) == 1 else None
+            )
             panel.set_title("{} → {}".format(*spec.edges[edge]), fontsize=9)
-    figure.legend(lines, spec.ops, loc="outside lower center", ncols=min(len(spec.ops), 8), frameon=False)
+    figure.legend(
+        lines, spec.ops, loc="outside lower center", ncols=min(len(spec.ops), 8), frameon=False
+    )
     return figure
 
 
 def draw_pareto(found: dict[str, Any]) -> Figure:
-    """Returns accuracy against cost: the searched architectures by target, their front, and random ones behind them."""
+    """Returns accuracy against cost: the searched architectures by target, their front, and random
+    ones behind them."""
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axis = figure.subplots()
-    costs, accuracies = ([point[name] for point in found["random"]] for name in ("predicted", "accuracy"))
+    costs, accuracies = (
+        [point[name] for point in found["random"]] for name in ("predicted", "accuracy")
+    )
     axis.scatter(costs, accuracies, s=14, color="#9aa3ad", label="random architectures")
     searched = found["searched"]
     axis.scatter(
@@ -98,7 +128,12 @@ def draw_pareto(found: dict[str, Any]) -> Figure:
         label="searched, predicted cost",
     )
     line = [searched[number] for number in found["front"]]
-    axis.plot([point["predicted"] for point in line], [point["accuracy"] for point in line], color="#c4473a", linewidth=1)
+    axis.plot(
+        [point["predicted"] for point in line],
+        [point["accuracy"] for point in line],
+        color="#c4473a",
+        linewidth=1,
+    )
     measured = [point for point in searched if "measured" in point]
     if measured:
         axis.errorbar(

@@ -1,4 +1,5 @@
-"""What every command does first: where compiled programs are kept, memory that stays for the next step, vectorised loops."""
+"""What every command does first: where compiled programs are kept, memory that stays for the next
+step, vectorised loops."""
 
 import gc
 import os
@@ -10,9 +11,9 @@ from dnas.loop import keep_memory, vectorize_loops
 
 
 def set_up_process() -> None:
-    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR if set and in the user's cache otherwise, and memory
-    between steps, has loops vectorised, and leaves what has been imported out of garbage collections. To be called before JAX
-    computes anything."""
+    """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR if set and in the user's
+    cache otherwise, and memory between steps, has loops vectorised, and leaves what has been
+    imported out of garbage collections. To be called before JAX computes anything."""
     keep_memory()
     vectorize_loops()
     gc.freeze()  # what imports have made stays; collections need not look through it

@@ -16,14 +16,24 @@ from experiments.runs import Run
 
 
 def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str, Any]]) -> None:
-    """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished; prints the result."""
+    """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished;
+    prints the result."""
     run = job.run
     search_rows = run.rows("search")
-    pictures = {"curves.png": picture(draw_curves(search_rows, {name: run.rows(name) for name in trained}))}
+    pictures = {
+        "curves.png": picture(draw_curves(search_rows, {name: run.rows(name) for name in trained}))
+    }
     if search_rows:
         pictures["logits.png"] = picture(draw_logits(job.space, search_rows))
     cells = {name: dnas.Genotype.from_text(result["genotype"]) for name, result in trained.items()}
-    columns = ("cell", "test accuracy", "parameters", "multiply-adds", "seconds", "skip connections")
+    columns = (
+        "cell",
+        "test accuracy",
+        "parameters",
+        "multiply-adds",
+        "seconds",
+        "skip connections",
+    )
     rows = [
         (
             name.replace("_", " "),
@@ -36,8 +46,9 @@ def write_report(job: Job, summary: dict[str, Any], trained: dict[str, dict[str,
         for name, result in trained.items()
     ]
     note = (
-        "Parameters: all trainable arrays without the auxiliary head. Multiply-adds: convolutions and classifier, one image. "
-        "All networks are trained with the same settings and the same seed; the accuracy is that of the last epoch."
+        "Parameters: all trainable arrays without the auxiliary head. Multiply-adds: convolutions"
+        " and classifier, one image. All networks are trained with the same settings and the same"
+        " seed; the accuracy is that of the last epoch."
     )
     write_pages(run, summary, verdict(summary), (columns, rows, note), pictures)
 
@@ -55,7 +66,9 @@ def write_pages(
         run.write(name, content)
     run.write("cells.svg", genotype._repr_svg_())
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     html = environment.get_template("report.html.jinja").render(
         name=run.folder.name,
@@ -72,7 +85,8 @@ def write_pages(
 
 
 def write_summary(run: Run, summary: dict[str, Any], verdict: str, last: str) -> None:
-    """Writes summary.json, which marks the run as finished, and prints the genotype, its costs and these lines."""
+    """Writes summary.json, which marks the run as finished, and prints the genotype, its costs and
+    these lines."""
     run.write("summary.json", {"name": run.folder.name, **summary})
     print(f"\n{summary['genotype']}\n", verdict, *further_lines(summary), last, sep="\n")
 
@@ -86,23 +100,37 @@ def verdict(summary: dict[str, Any]) -> str:
     """Returns the result in words, beside the random architectures where there are some."""
     accuracy, count = summary["test_accuracy"], summary["test_images"]
     text = (
-        f"test accuracy {accuracy:.2%} on {count:,} images, {summary['params']:,} parameters, {summary['macs']:,} multiply-adds"
+        f"test accuracy {accuracy:.2%} on {count:,} images, {summary['params']:,} parameters,"
+        f" {summary['macs']:,} multiply-adds"
     )
     random = summary.get("random_accuracies")
     if not random:
         return text + "."
     spread = f" +- {summary['random_std']:.2%}" if summary["random_std"] is not None else ""
     others = f"{len(random)} random architectures" if len(random) > 1 else "1 random architecture"
-    text += f"; {others}, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
+    text += (
+        f"; {others}, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
+    )
     difference = accuracy - summary["random_mean"]
     if abs(difference) <= max(summary["random_std"] or 0.0, 1 / count):
-        return text + " The searched one does not differ from random ones by more than their spread, or by one image."
-    return text + f" The searched one is {'better' if difference > 0 else 'worse'} than their mean by {abs(difference):.2%}."
+        return (
+            text
+            + " The searched one does not differ from random ones by more than their spread, or by"
+            " one image."
+        )
+    return (
+        text + f" The searched one is {'better' if difference > 0 else 'worse'} than their mean by"
+        f" {abs(difference):.2%}."
+    )
 
 
 def tabular_lines(summary: dict[str, Any]) -> list[str]:
-    """Returns what the benchmark of the settings says of the searched cell, a line a metric; nothing without a benchmark."""
+    """Returns what the benchmark of the settings says of the searched cell, a line a metric;
+    nothing without a benchmark."""
     benchmark = summary.get("benchmark")
     if benchmark is None:
         return []
-    return [f"{benchmark['file']}:", *(benchmark["text"] or ["no architecture in it computes the same as the searched cell"])]
+    return [
+        f"{benchmark['file']}:",
+        *(benchmark["text"] or ["no architecture in it computes the same as the searched cell"]),
+    ]

@@ -1,4 +1,5 @@
-"""Trains the network of a genotype from scratch and scores it. `make retrain GENOTYPE=file` runs it."""
+"""Trains the network of a genotype from scratch and scores it. `make retrain GENOTYPE=file` runs
+it."""
 
 import json
 import pathlib
@@ -28,7 +29,10 @@ def retrain(job: phases.Job) -> None:
     genotype = read_genotype(job.config.genotype)
     before = job.run.read("genotype.json")
     if before and dnas.Genotype.from_json(json.dumps(before)) != genotype:
-        raise ValueError(f"{job.config.genotype} has changed since the run in {job.run.folder} began; give another name")
+        raise ValueError(
+            f"{job.config.genotype} has changed since the run in {job.run.folder} began; give"
+            " another name"
+        )
     phases.write_genotype(job.run, genotype)
     trained = phases.retrain(job, "searched", "retrain", genotype)
     summary = {
@@ -57,13 +61,14 @@ def read_genotype(given: str) -> dnas.Genotype:
         return dnas.Genotype.from_text(given)
     if not given:
         raise ValueError(
-            "no genotype was given; for instance: make retrain GENOTYPE=DARTS_V2, or GENOTYPE=runs/NAME/genotype.json"
+            "no genotype was given; for instance: make retrain GENOTYPE=DARTS_V2, or"
+            " GENOTYPE=runs/NAME/genotype.json"
         )
     path = pathlib.Path(given)
     if not path.is_file():
         raise ValueError(
-            f"genotype {given!r} is neither a file nor published; give a file such as runs/NAME/genotype.json, or one of: "
-            f"{', '.join(dnas.PUBLISHED)}"
+            f"genotype {given!r} is neither a file nor published; give a file such as"
+            f" runs/NAME/genotype.json, or one of: {', '.join(dnas.PUBLISHED)}"
         )
     try:
         return dnas.Genotype.from_text(path.read_text())

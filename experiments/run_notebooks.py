@@ -9,9 +9,12 @@ NOTEBOOKS = pathlib.Path(__file__).parent / "notebooks"
 
 
 def execute(path: pathlib.Path) -> nbformat.NotebookNode:
-    """Returns the notebook with the outputs of a fresh run; raises nbclient's CellExecutionError if a cell fails."""
+    """Returns the notebook with the outputs of a fresh run; raises nbclient's CellExecutionError if
+    a cell fails."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook, timeout=1200, resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     return notebook
 
 

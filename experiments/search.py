@@ -1,4 +1,5 @@
-"""The main job: search -> genotype -> retrain -> compare with random cells -> report. `make search` runs it."""
+"""The main job: search -> genotype -> retrain -> compare with random cells -> report. `make search`
+runs it."""
 
 import argparse
 import statistics
@@ -17,7 +18,8 @@ from experiments.report import write_report, write_summary
 
 
 def main(args: list[str]) -> None:
-    """Runs the job with the settings of the command line: for a space whose networks read tokens the one on a text."""
+    """Runs the job with the settings of the command line: for a space whose networks read tokens
+    the one on a text."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--space", default="darts")
     space = dnas.SPACES.get(first.parse_known_args(args)[0].space)
@@ -29,7 +31,11 @@ def main(args: list[str]) -> None:
 
 def search(job: phases.Job) -> None:
     """Runs all phases that are not done yet and writes summary.json and report.html."""
-    others = {f"random_{number}": cell for number, cell in enumerate(random_cells(job))} if job.config.retrain else {}
+    others = (
+        {f"random_{number}": cell for number, cell in enumerate(random_cells(job))}
+        if job.config.retrain
+        else {}
+    )
     found = phases.search(job, compiled=phases.Ahead(job, others).start)
     genotype = dnas.Genotype.from_text(found["genotype"])
     costs = phases.proof(job)
@@ -63,11 +69,19 @@ def search(job: phases.Job) -> None:
         "benchmark": standing(job, genotype),
         "costs": costs,
     }
-    write_report(job, summary, {"searched": trained} | {f"random_{number}": result for number, result in enumerate(random)})
+    write_report(
+        job,
+        summary,
+        {"searched": trained}
+        | {f"random_{number}": result for number, result in enumerate(random)},
+    )
 
 
-def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Genotype, costs) -> None:
-    """Writes summary.json of a search without retraining, and prints it; an exported network has random weights."""
+def finish_untrained(
+    job: phases.Job, found: dict[str, Any], genotype: dnas.Genotype, costs
+) -> None:
+    """Writes summary.json of a search without retraining, and prints it; an exported network has
+    random weights."""
     counts = dnas.count_network(job.space, genotype, **phases.sizes_of(job.config, job.dataset))
     summary = {
         "genotype": phases.text_of(genotype),
@@ -80,7 +94,12 @@ def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Geno
         "benchmark": standing(job, genotype),
         "costs": costs,
     }
-    write_summary(job.run, summary, f"{counts.params:,} parameters, {counts.macs:,} multiply-adds", f"run: {job.run.folder}")
+    write_summary(
+        job.run,
+        summary,
+        f"{counts.params:,} parameters, {counts.macs:,} multiply-adds",
+        f"run: {job.run.folder}",
+    )
     if job.config.onnx:
         network, shape = phases.network_of(job, genotype), job.dataset.train_images.shape[1:]
         variables = random_variables(network.init, jax.numpy.zeros((1, *shape)))
@@ -88,7 +107,8 @@ def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Geno
 
 
 def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:
-    """Returns where the genotype stands in the benchmark of the settings; without standings if it is not in there."""
+    """Returns where the genotype stands in the benchmark of the settings; without standings if it
+    is not in there."""
     if job.benchmark is None:
         return None
     found = standings(job.benchmark, genotype) if genotype in job.benchmark else ()
@@ -98,7 +118,10 @@ def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:
 
 def random_cells(job: phases.Job) -> list[dnas.Genotype]:
     """Returns the random cells of the baseline, which the seed decides."""
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 1), max(job.config.random_cells, 1))
+    keys = jax.random.split(
+        jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 1),
+        max(job.config.random_cells, 1),
+    )
     return [phases.random_cell(job, key) for key in keys[: job.config.random_cells]]
 
 

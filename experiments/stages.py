@@ -1,4 +1,5 @@
-"""Searches of several stages: each is a search of its own, which begins with what the one before it has found."""
+"""Searches of several stages: each is a search of its own, which begins with what the one before it
+has found."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,21 +13,30 @@ from experiments.config import SearchConfig
 
 class Stage(NamedTuple):
     config: SearchConfig
-    candidates: Callable[[dnas.SearchResult], Candidates] | None = None  # result of the stage before -> ops in play
-    begin: Callable[[dnas.SearchState, dnas.SearchResult], dnas.SearchState] | None = None  # changes the first state
+    candidates: Callable[[dnas.SearchResult], Candidates] | None = (
+        None  # result of the stage before -> ops in play
+    )
+    begin: Callable[[dnas.SearchState, dnas.SearchResult], dnas.SearchState] | None = (
+        None  # changes the first state
+    )
 
 
 def stages_of(config: SearchConfig) -> list[Stage]:
     """Returns the stages of a search, one for most methods."""
-    make = {"p_darts": _p_darts, "drnas_progressive": _drnas_progressive, "darts_pt": _darts_pt}.get(config.stages)
+    make = {
+        "p_darts": _p_darts,
+        "drnas_progressive": _drnas_progressive,
+        "darts_pt": _darts_pt,
+    }.get(config.stages)
     return [Stage(config)] if make is None else make(config)
 
 
 def _p_darts(config: SearchConfig) -> list[Stage]:
-    """Deeper supernets with fewer candidates, new weights and new logits in each. P-DARTS, https://arxiv.org/abs/1904.12760.
+    """Deeper supernets with fewer candidates, new weights and new logits in each. P-DARTS,
+    https://arxiv.org/abs/1904.12760.
 
-    Of eight ops five and then three stay on each edge; depths are as 5 to 11 to 17, and skip connections are dropped at rates
-    of 0, 0.4 and 0.7 at the start of a stage.
+    Of eight ops five and then three stay on each edge; depths are as 5 to 11 to 17, and skip
+    connections are dropped at rates of 0, 0.4 and 0.7 at the start of a stage.
     """
     stages = []
     for depth, rate, keep in ((5, 0.0, None), (11, 0.4, 5), (17, 0.7, 3)):
@@ -40,22 +50,27 @@ def _keep(number: int) -> Callable[[dnas.SearchResult], Candidates]:
 
 
 def _drnas_progressive(config: SearchConfig) -> list[Stage]:
-    """Fewer candidates on more of the channels: K falls to two thirds, the ops from seven to four; weights and logits stay.
+    """Fewer candidates on more of the channels: K falls to two thirds, the ops from seven to four;
+    weights and logits stay.
 
     DrNAS, section 3.4, https://arxiv.org/abs/2006.10355.
     """
 
     def begin(state, before):
-        return state._replace(weights=dnas.widen_weights(before.state.weights, state.weights), arch=before.state.arch)
+        return state._replace(
+            weights=dnas.widen_weights(before.state.weights, state.weights), arch=before.state.arch
+        )
 
     wider = dataclasses.replace(config, partial_channels=max(config.partial_channels * 2 // 3, 1))
     return [Stage(config), Stage(wider, _keep(4), begin)]
 
 
 def _darts_pt(config: SearchConfig) -> list[Stage]:
-    """A search, and then its projection onto a genotype by perturbation while the supernet is tuned.
+    """A search, and then its projection onto a genotype by perturbation while the supernet is
+    tuned.
 
-    DARTS-PT, https://arxiv.org/abs/2108.04392: a tenth of the learning rate, falling over the whole of the tuning.
+    DARTS-PT, https://arxiv.org/abs/2108.04392: a tenth of the learning rate, falling over the whole
+    of the tuning.
     """
 
     def begin(state, before):

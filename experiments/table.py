@@ -1,4 +1,5 @@
-"""Measures what the parts of a search space cost on the device at hand, and writes the table. `make table` runs it."""
+"""Measures what the parts of a search space cost on the device at hand, and writes the table. `make
+table` runs it."""
 
 import dataclasses
 import datetime
@@ -35,9 +36,11 @@ from experiments.process import set_up_process
 
 @dataclasses.dataclass(frozen=True)
 class TableCommand:
-    """Measures every part that networks of a space can be made of, one row each, in turn with the others.
+    """Measures every part that networks of a space can be made of, one row each, in turn with the
+    others.
 
-    What is measured is written after every group of parts; run again with the same OUT, it goes on from there.
+    What is measured is written after every group of parts; run again with the same OUT, it goes on
+    from there.
 
     Example: make table SPACE=nasbench201 RUNTIME=onnxruntime OUT=my_laptop.csv
     """
@@ -53,7 +56,8 @@ class TableCommand:
     out: pathlib.Path | None = None
     """The file; runs/tables/DEVICE-SPACE-RUNTIME.csv unless given."""
     channels: int | None = None
-    """Channels of the first cells of the networks that are going to be deployed; the published ones unless given."""
+    """Channels of the first cells of the networks that are going to be deployed; the published ones
+    unless given."""
     cells: int | None = None
     """Their cells."""
     classes: int = 10
@@ -71,7 +75,8 @@ class TableCommand:
     seed: int = 0
     """Of the random networks."""
     networks: int = 0
-    """Whole random networks that are measured after the parts: half of them calibrate the table, half of them check it."""
+    """Whole random networks that are measured after the parts: half of them calibrate the table,
+    half of them check it."""
     device: str = ""
     """Name of the device; that of its processor unless given."""
 
@@ -79,7 +84,9 @@ class TableCommand:
 def main(args: list[str]) -> None:
     """Measures and writes."""
     set_up_process()
-    command = tyro.cli(TableCommand, args=spell_out(TableCommand, args), config=(tyro.conf.FlagConversionOff,))
+    command = tyro.cli(
+        TableCommand, args=spell_out(TableCommand, args), config=(tyro.conf.FlagConversionOff,)
+    )
     try:
         table = make_table(command, shlex.join(["make", "table", *map(_as_variable, args)]))
     except (ValueError, ModuleNotFoundError) as error:
@@ -101,7 +108,9 @@ def _as_variable(flag: str) -> str:
 def make_table(command: TableCommand, source: str) -> CostTable:
     """Returns the table, which is in its file as well."""
     if command.space not in dnas.SPACES:
-        raise ValueError(f"space {command.space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
+        raise ValueError(
+            f"space {command.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
+        )
     out = out_of(command)
     known = read_table(out.read_text(), out.name) if out.exists() else None
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -129,10 +138,11 @@ def make_table(command: TableCommand, source: str) -> CostTable:
 
 
 def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, Any]:
-    """Measures random networks, calibrates the table by the first half and returns how it predicts the others.
+    """Measures random networks, calibrates the table by the first half and returns how it predicts
+    the others.
 
-    kendall and mape (mean absolute error as a share of the cost) are those of the calibrated table on networks that it has
-    not seen; with "uncalibrated" before them, of plain sums of parts.
+    kendall and mape (mean absolute error as a share of the cost) are those of the calibrated table
+    on networks that it has not seen; with "uncalibrated" before them, of plain sums of parts.
     """
     space, sizes = dnas.SPACES[command.space], sizes_of(command)
     genotypes = connected_genotypes(space, command.networks, command.seed)
@@ -154,10 +164,16 @@ def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, 
     costs = np.array([cost.median * factor for cost in found])
     made = calibrate(table, space, genotypes[:half], costs[:half], metric=command.metric, **sizes)
     _keep(made, out_of(command))
-    result: dict[str, Any] = {"networks": len(costs) - half, "least": min(costs[half:]), "largest": max(costs[half:])}
+    result: dict[str, Any] = {
+        "networks": len(costs) - half,
+        "least": min(costs[half:]),
+        "largest": max(costs[half:]),
+    }
     for words, own in (("", made), ("uncalibrated_", dataclasses.replace(table, calibrations={}))):
         cost = expected_cost(own, space.parts(**sizes), metric=command.metric)
-        predicted = np.array([float(cost(dnas.one_hot_mix(space, genotype))) for genotype in genotypes[half:]])
+        predicted = np.array(
+            [float(cost(dnas.one_hot_mix(space, genotype))) for genotype in genotypes[half:]]
+        )
         result[f"{words}kendall"] = round(float(kendalltau(predicted, costs[half:]).statistic), 4)
         result[f"{words}mape"] = round(float(np.mean(np.abs(predicted / costs[half:] - 1))), 4)
     spread = np.median([cost.spread / cost.median for cost in found])
@@ -171,13 +187,18 @@ def _keep(table: CostTable, out: pathlib.Path) -> None:
 
 
 def connected_genotypes(space: dnas.SearchSpace, count: int, seed: int) -> list[dnas.Genotype]:
-    """Returns random genotypes in which every cell has a path from its inputs to its output, each once."""
+    """Returns random genotypes in which every cell has a path from its inputs to its output, each
+    once."""
     found: dict[dnas.Genotype, None] = {}
     for number in range(100 * count):
         genotype = dnas.random_genotype(jax.random.fold_in(jax.random.key(seed), number), space)
         if len(found) < count and all(
-            live_edges([edge[:2] for edge in edges if edge.op != "none"], spec.num_inputs, spec.concat)
-            for (kind, edges), spec in zip(genotype.cells.items(), space.cells.values(), strict=True)
+            live_edges(
+                [edge[:2] for edge in edges if edge.op != "none"], spec.num_inputs, spec.concat
+            )
+            for (kind, edges), spec in zip(
+                genotype.cells.items(), space.cells.values(), strict=True
+            )
         ):
             found[genotype] = None
     return list(found)
@@ -205,7 +226,11 @@ def out_of(command: TableCommand) -> pathlib.Path:
     """Returns the file of the table."""
     if command.out is not None:
         return command.out.expanduser()
-    name = re.sub(r"\W+", "-", f"{device_of(command)} {command.space} {command.runtime}").strip("-").lower()
+    name = (
+        re.sub(r"\W+", "-", f"{device_of(command)} {command.space} {command.runtime}")
+        .strip("-")
+        .lower()
+    )
     return pathlib.Path("runs/tables") / f"{name}.csv"
 
 

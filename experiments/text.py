@@ -1,4 +1,5 @@
-"""The job on a text: search a recurrent cell -> train it -> compare with random cells and a unigram model -> report.
+"""The job on a text: search a recurrent cell -> train it -> compare with random cells and a unigram
+model -> report.
 
 `make text TEXT=file.txt` runs it, and so does `make search SPACE=recurrent TEXT=file.txt`.
 """
@@ -32,24 +33,28 @@ from experiments.runs import Run
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig(MethodConfig, RunConfig):
-    """Searches a recurrent cell on a text, trains it and random cells from scratch, and writes a report of perplexities.
+    """Searches a recurrent cell on a text, trains it and random cells from scratch, and writes a
+    report of perplexities.
 
     Example: make text TEXT=book.txt NAME=book
     """
 
     text: str = ""
-    """A text file in UTF-8, or a folder with train.txt, valid.txt and test.txt; by default the help topics of Python itself."""
+    """A text file in UTF-8, or a folder with train.txt, valid.txt and test.txt; by default the help
+    topics of Python itself."""
     data_dir: pathlib.Path | None = None
     """Folder from which the name of the text starts."""
     sizes: Literal["small", "published"] = "small"
-    """Where the defaults of all others come from: minutes on 2 cores, or DARTS on Penn Treebank, as TEXT=folder TOKENS=blanks
-    MIN_COUNT=1 reads it."""
+    """Where the defaults of all others come from: minutes on 2 cores, or DARTS on Penn Treebank, as
+    TEXT=folder TOKENS=blanks MIN_COUNT=1 reads it."""
     space: str = "recurrent"
     """Search space by name, one whose networks read tokens."""
     genotype: str = ""
-    """Train this cell instead of searching one: a file, the name of a published cell such as DARTS_RNN_V2, or its text."""
+    """Train this cell instead of searching one: a file, the name of a published cell such as
+    DARTS_RNN_V2, or its text."""
     tokens: Literal["words", "blanks", "characters"] = "words"
-    """What the text falls into: words and marks in lower case, whatever stands between blanks, or characters."""
+    """What the text falls into: words and marks in lower case, whatever stands between blanks, or
+    characters."""
     min_count: int = 2
     """Tokens that the part for training has less often are read as one, <unk>."""
     max_tokens: int = 10_000
@@ -80,7 +85,8 @@ class TextConfig(MethodConfig, RunConfig):
     weight_decay: float = 5e-7
     """Of the weights in the search."""
     remat: bool = True
-    """Whether the search computes each token again for the gradient instead of keeping what it computed."""
+    """Whether the search computes each token again for the gradient instead of keeping what it
+    computed."""
 
     retrain_channels: int = 850
     """Size of words and hidden states of the final network."""
@@ -120,7 +126,8 @@ class TextConfig(MethodConfig, RunConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What networks compute in."""
     onnx: bool = False
-    """Whether the trained network is written as network.onnx too, which reads one token at a time."""
+    """Whether the trained network is written as network.onnx too, which reads one token at a time.
+    """
 
     @property
     def dataset(self) -> str:
@@ -168,22 +175,28 @@ def main(args: list[str]) -> None:
 
 
 def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
-    """Returns the job of the settings: names become objects here. The run's folder is opened last, once all else is valid.
+    """Returns the job of the settings: names become objects here. The run's folder is opened last,
+    once all else is valid.
 
     Raises:
-      ValueError: for names that do not exist, a text that is not there or too short, and sizes that do not fit.
+      ValueError: for names that do not exist, a text that is not there or too short, and sizes that
+        do not fit.
     """
     if config.onnx:
         hardware.check_export()
     spaces = [name for name, space in dnas.SPACES.items() if space.inputs == "tokens"]
     if config.space not in spaces:
-        raise ValueError(f"space {config.space!r} is not one for texts; choose from: {', '.join(spaces)}")
+        raise ValueError(
+            f"space {config.space!r} is not one for texts; choose from: {', '.join(spaces)}"
+        )
     if config.tokens not in TOKENS:
         raise ValueError(f"tokens {config.tokens!r} is not known; choose from: {', '.join(TOKENS)}")
     space, source = dnas.SPACES[config.space], read_source(config)
     if config.genotype:
         dnas.check_genotype(space, read_genotype(config.genotype))
-    text = dnas.read_text(source, tokens=config.tokens, min_count=config.min_count, max_tokens=config.max_tokens)
+    text = dnas.read_text(
+        source, tokens=config.tokens, min_count=config.min_count, max_tokens=config.max_tokens
+    )
     for part, batch_size in (
         (text.train, config.batch_size),
         (text.valid, config.batch_size),
@@ -193,12 +206,18 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
     build.method_parts(config, build.Length(config.epochs, 1))
     space.supernet(channels=config.channels, num_classes=len(text.vocabulary), **_options(config))
     run = run_of()
-    digest = hashlib.sha256("\0".join([source] if isinstance(source, str) else source).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "\0".join([source] if isinstance(source, str) else source).encode()
+    ).hexdigest()
     before = run.read("text.json") or {"sha256": digest}
     if before["sha256"] != digest:
-        raise ValueError(f"the text has changed since the run in {run.folder} began; give another name")
+        raise ValueError(
+            f"the text has changed since the run in {run.folder} began; give another name"
+        )
     tokens = {part: len(getattr(text, part)) for part in ("train", "valid", "test")}
-    run.write("text.json", {"sha256": digest, "tokens": tokens, "vocabulary": list(text.vocabulary)})
+    run.write(
+        "text.json", {"sha256": digest, "tokens": tokens, "vocabulary": list(text.vocabulary)}
+    )
     return TextJob(config, run, text, space)
 
 
@@ -212,12 +231,15 @@ def read_source(config: TextConfig) -> str | list[str]:
         return "\n".join(pydoc_data.topics.topics.values())
     path = pathlib.Path(config.text).expanduser()
     path = path if config.data_dir is None else config.data_dir / path
-    files = [path / f"{part}.txt" for part in ("train", "valid", "test")] if path.is_dir() else [path]
+    files = (
+        [path / f"{part}.txt" for part in ("train", "valid", "test")] if path.is_dir() else [path]
+    )
     try:
         texts = [file.read_text("utf-8") for file in files]
     except FileNotFoundError as error:
         raise ValueError(
-            f"there is no {error.filename}; TEXT is a file, or a folder with train.txt, valid.txt and test.txt"
+            f"there is no {error.filename}; TEXT is a file, or a folder with train.txt, valid.txt"
+            " and test.txt"
         ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error}") from None
@@ -230,10 +252,14 @@ def search(job: TextJob) -> None:
     found = search_cell(job)
     genotype = dnas.Genotype.from_text(found["genotype"])
     trained = {"searched": train(job, "searched", "train searched cell", genotype)}
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 2**31 + 1), max(config.random_cells, 1))
+    keys = jax.random.split(
+        jax.random.fold_in(jax.random.key(config.seed), 2**31 + 1), max(config.random_cells, 1)
+    )
     for number, key in enumerate(keys[: config.random_cells]):
         cell = dnas.random_genotype(key, job.space)
-        trained[f"random_{number}"] = train(job, f"random_{number}", f"train random cell {number + 1}", cell)
+        trained[f"random_{number}"] = train(
+            job, f"random_{number}", f"train random cell {number + 1}", cell
+        )
     random = [result["test_perplexity"] for name, result in trained.items() if name != "searched"]
     summary = {
         "test_perplexity": trained["searched"]["test_perplexity"],
@@ -242,7 +268,10 @@ def search(job: TextJob) -> None:
         "random_mean": statistics.fmean(random) if random else None,
         "genotype": text_of(genotype),
         "params": trained["searched"]["params"],
-        "seconds": {"search": found["seconds"]} | {name: result["seconds"] for name, result in trained.items()},
+        "seconds": (
+            {"search": found["seconds"]}
+            | {name: result["seconds"] for name, result in trained.items()}
+        ),
         "seed": config.seed,
         "dataset": config.dataset,
         "tokens": job.run.read("text.json")["tokens"],
@@ -252,7 +281,8 @@ def search(job: TextJob) -> None:
 
 
 def search_cell(job: TextJob) -> dict[str, Any]:
-    """Runs the search, or reads its result if it is done or given: the genotype's JSON and the seconds it took."""
+    """Runs the search, or reads its result if it is done or given: the genotype's JSON and the
+    seconds it took."""
     config, done = job.config, job.run.read("phases/search.json")
     if done:
         return done
@@ -284,12 +314,15 @@ def search_cell(job: TextJob) -> dict[str, Any]:
 
 
 def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
-    """Trains the network of a genotype, or reads the result if that is done: perplexities, parameters, seconds."""
+    """Trains the network of a genotype, or reads the result if that is done: perplexities,
+    parameters, seconds."""
     done = job.run.read(f"phases/{name}.json")
     if done:
         return done
     phase = phases.Phase(job, name, title)
-    result = _retrain(job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce)
+    result = _retrain(
+        job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce
+    )
     print(f"{title}: test perplexity {result.test_perplexity:.2f}")
     found = phase.finish(
         {
@@ -299,19 +332,31 @@ def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[
             "params": sum(array.size for array in jax.tree.leaves(result.weights)),
         }
     )
-    if job.config.onnx and name == "searched":  # once the result is written: a failure here loses nothing
+    if (
+        job.config.onnx and name == "searched"
+    ):  # once the result is written: a failure here loses nothing
         network = _network(job, genotype)
-        phases.keep_onnx(job.run, lambda path: hardware.write_language_model(path, network, result.weights))
+        phases.keep_onnx(
+            job.run, lambda path: hardware.write_language_model(path, network, result.weights)
+        )
     return found
 
 
 def evaluate(job: TextJob, name: str) -> float:
-    """Returns the test perplexity of a network that was trained in this run and is read back from its checkpoint."""
-    done, checkpoints = job.run.read(f"phases/{name}.json"), Checkpoints(job.run.folder / "checkpoints" / name)
+    """Returns the test perplexity of a network that was trained in this run and is read back from
+    its checkpoint."""
+    done, checkpoints = (
+        job.run.read(f"phases/{name}.json"),
+        Checkpoints(job.run.folder / "checkpoints" / name),
+    )
     if checkpoints.latest() is None:
-        raise ValueError(f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again")
+        raise ValueError(
+            f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again"
+        )
     quiet = {"report": lambda progress: None, "announce": lambda memory: None}
-    return _retrain(job, dnas.Genotype.from_text(done["genotype"]), resume=checkpoints.restore, **quiet).test_perplexity
+    return _retrain(
+        job, dnas.Genotype.from_text(done["genotype"]), resume=checkpoints.restore, **quiet
+    ).test_perplexity
 
 
 def _retrain(job: TextJob, genotype: dnas.Genotype, **progress) -> dnas.TextRetrainResult:
@@ -348,7 +393,12 @@ def _network(job: TextJob, genotype: dnas.Genotype) -> dnas.SequenceNetwork:
 
 
 def _dropout(config: TextConfig) -> Dropout:
-    rates = (config.dropout_embedding, config.dropout_inputs, config.dropout_hidden, config.dropout_output)
+    rates = (
+        config.dropout_embedding,
+        config.dropout_inputs,
+        config.dropout_hidden,
+        config.dropout_output,
+    )
     return Dropout(0.0, *rates)
 
 
@@ -357,10 +407,13 @@ def _options(config: TextConfig) -> dict[str, Any]:
 
 
 def write_report(job: TextJob, summary: dict[str, Any], trained: dict[str, dict[str, Any]]) -> None:
-    """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished; prints the result."""
+    """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished;
+    prints the result."""
     search_rows = job.run.rows("search")
     pictures = {
-        "curves.png": picture(draw_perplexities(search_rows, {name: job.run.rows(name) for name in trained})),
+        "curves.png": picture(
+            draw_perplexities(search_rows, {name: job.run.rows(name) for name in trained})
+        ),
     }
     if search_rows:
         pictures["logits.png"] = picture(draw_logits(job.space, search_rows))
@@ -377,9 +430,10 @@ def write_report(job: TextJob, summary: dict[str, Any], trained: dict[str, dict[
     rows.append(("unigram model", f"{summary['unigram_perplexity']:.2f}", "", "", ""))
     columns = ("cell", "test perplexity", "validation perplexity", "parameters", "seconds")
     note = (
-        "Parameters: all trainable arrays. All networks are trained with the same settings and the same seed; each is scored "
-        "with the weights of the epoch that was best on the validation part. The unigram model predicts every token with its "
-        "share of the part for training, one added to each count."
+        "Parameters: all trainable arrays. All networks are trained with the same settings and the"
+        " same seed; each is scored with the weights of the epoch that was best on the validation"
+        " part. The unigram model predicts every token with its share of the part for training, one"
+        " added to each count."
     )
     write_pages(job.run, summary, verdict(summary), (columns, rows, note), pictures)
 
@@ -387,14 +441,17 @@ def write_report(job: TextJob, summary: dict[str, Any], trained: dict[str, dict[
 def verdict(summary: dict[str, Any]) -> str:
     """Returns the result in words, beside the unigram model and the random cells."""
     text = (
-        f"test perplexity {summary['test_perplexity']:.2f} on {summary['tokens']['test']:,} tokens, vocabulary of "
-        f"{summary['vocabulary']:,}, {summary['params']:,} parameters; a unigram model: {summary['unigram_perplexity']:.2f}"
+        f"test perplexity {summary['test_perplexity']:.2f} on {summary['tokens']['test']:,} tokens,"
+        f" vocabulary of {summary['vocabulary']:,}, {summary['params']:,} parameters; a unigram"
+        f" model: {summary['unigram_perplexity']:.2f}"
     )
     random = summary["random_perplexities"]
     if not random:
         return text + "."
     cells = f"{len(random)} random cells" if len(random) > 1 else "1 random cell"
-    return text + f"; {cells}, trained alike: {summary['random_mean']:.2f} (best {min(random):.2f})."
+    return (
+        text + f"; {cells}, trained alike: {summary['random_mean']:.2f} (best {min(random):.2f})."
+    )
 
 
 if __name__ == "__main__":

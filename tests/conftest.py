@@ -1,4 +1,5 @@
-"""Settings of all tests: programs compiled in a hurry, a compilation cache that processes and runs share, --first-cases."""
+"""Settings of all tests: programs compiled in a hurry, a compilation cache that processes and runs
+share, --first-cases."""
 
 import os
 import pathlib
@@ -6,22 +7,33 @@ import pathlib
 import jax
 import pytest
 
-# Tests are mostly compilation of programs that run once or twice: without optimisation half as long, and a third less again
-# without XLA's second generator of loops. Programs that tests start inherit this. Of two flags the later holds, so that
-# XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true" tests optimised code.
+# Tests are mostly compilation of programs that run once or twice: without optimisation half as
+# long, and a third less again without XLA's second generator of loops. Programs that tests start
+# inherit this. Of two flags the later holds, so that XLA_FLAGS="--xla_backend_optimization_level=3
+# --xla_cpu_use_fusion_emitters=true" tests optimised code.
 _FLAGS = ["--xla_backend_optimization_level=0"]
-if jax.__version_info__ < (0, 11):  # XLA ends at a flag that it no longer knows: try it with a newer one and raise this
+if jax.__version_info__ < (
+    0,
+    11,
+):  # XLA ends at a flag that it no longer knows: try it with a newer one and raise this
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")])
 
 _ROOT = pathlib.Path(__file__).parent.parent
-jax.config.update("jax_compilation_cache_dir", os.environ.get("DNAS_TEST_CACHE", str(_ROOT / ".pytest_cache" / "xla")))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)  # what is compiled sooner takes longer to store
+jax.config.update(
+    "jax_compilation_cache_dir",
+    os.environ.get("DNAS_TEST_CACHE", str(_ROOT / ".pytest_cache" / "xla")),
+)
+jax.config.update(
+    "jax_persistent_cache_min_compile_time_secs", 0.5
+)  # what is compiled sooner takes longer to store
 
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--first-cases", action="store_true", help="of a test with many cases run the first alone, unless it is a contract"
+        "--first-cases",
+        action="store_true",
+        help="of a test with many cases run the first alone, unless it is a contract",
     )
 
 

@@ -40,11 +40,17 @@ def test_relaxation_keeps_its_contract(name):
         check_relaxation(RELAXATIONS[name](), spec)
 
 
-OTHER_CELLS = {spec: f"{name}, {kind}" for name, space in SPACES.items() for kind, spec in space.cells.items() if spec != SPEC}
+OTHER_CELLS = {
+    spec: f"{name}, {kind}"
+    for name, space in SPACES.items()
+    for kind, spec in space.cells.items()
+    if spec != SPEC
+}
 
 
 def fits(name, spec):
-    """Weights of the edges into a node mean nothing where each has one edge, as in a layer-wise space."""
+    """Weights of the edges into a node mean nothing where each has one edge, as in a layer-wise
+    space."""
     return name != "edge_weights" or any(len(spec.incoming(node)) > 1 for node in spec.nodes)
 
 
@@ -75,7 +81,9 @@ WRAPPERS = {
     "edge weights": edge_weights,
     "edge weights around max_w": lambda inner: edge_weights(max_w(inner)),
     "mask around edge weights": lambda inner: with_prior(edge_weights(inner), MASK),
-    "dropped skips and ops": lambda inner: drop_ops(drop_ops(inner, 0.2, ops=("skip_connect",)), lambda step: 0.5),
+    "dropped skips and ops": lambda inner: drop_ops(
+        drop_ops(inner, 0.2, ops=("skip_connect",)), lambda step: 0.5
+    ),
 }
 
 
@@ -96,7 +104,13 @@ def test_wrapped_relaxation_keeps_its_contract(name, wrapper):
         gumbel_softmax(temperature=0.1),
         gumbel_hard(temperature=dnas.relax.linear_temperature(50, 10)),
     ],
-    ids=["two paths", "two paths, edge weights", "max_w, detached", "gumbel, cold", "gumbel, on a schedule"],
+    ids=[
+        "two paths",
+        "two paths, edge weights",
+        "max_w, detached",
+        "gumbel, cold",
+        "gumbel, on a schedule",
+    ],
 )
 @pytest.mark.contract
 def test_relaxation_with_options_keeps_its_contract(relaxation):
@@ -107,7 +121,10 @@ LONG = [name for name in SPACES if SPACES[name].num_cells > 20]  # tracing them 
 LONG += ["darts_without_none", "sharp_darts", "s2", "s3", "s4"]  # each is like one of the others
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SPACES])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in SPACES],
+)
 @pytest.mark.contract
 def test_space_keeps_its_contract(name):
     check_space(SPACES[name], num_cells=None if name in LONG else 3)
@@ -119,7 +136,8 @@ def test_a_variant_of_a_space_keeps_its_contract():
 
 
 def op_of(function):
-    """A factory of an op that applies `function(x, norms)` to the images, every other pixel of them at stride 2."""
+    """A factory of an op that applies `function(x, norms)` to the images, every other pixel of them
+    at stride 2."""
 
     class Op(nn.Module):
         channels: int
@@ -167,7 +185,10 @@ BROKEN_OPS = {
     "nan": ("an op is finite", lambda self, x: x / 0.0),
     "leaves jax": ("works under jit", lambda self, x: x * float(x.sum())),
     "differs under jit": ("computes the same under jit", adds_one_when_traced),
-    "nan gradient": ("gradients of an op for images and weights are finite", lambda self, x: with_a_nan_gradient(x)),
+    "nan gradient": (
+        "gradients of an op for images and weights are finite",
+        lambda self, x: with_a_nan_gradient(x),
+    ),
     "nan gradient at zero": (
         "gradients of an op for images and weights are finite",
         lambda self, x: with_a_nan_gradient_at_zero(x),
@@ -183,13 +204,21 @@ def test_check_op_names_the_law_that_an_op_breaks(name):
 
 
 def test_check_op_refuses_an_op_that_ignores_its_stride():
-    with pytest.raises(AssertionError, match=r"output of an op is \[B, ceil.*with search_norms\(\) and stride 2"):
-        check_op(lambda channels, stride, norms, name=None: OPS["max_pool_3x3"](channels=channels, stride=1, norms=norms))
+    with pytest.raises(
+        AssertionError, match=r"output of an op is \[B, ceil.*with search_norms\(\) and stride 2"
+    ):
+        check_op(
+            lambda channels, stride, norms, name=None: OPS["max_pool_3x3"](
+                channels=channels, stride=1, norms=norms
+            )
+        )
 
 
 def test_check_op_refuses_an_op_that_keeps_averages_in_search():
     def factory(channels, stride, norms, name=None):
-        return OPS["dil_conv_3x3"](channels=channels, stride=stride, norms=dnas.cells.final_norms(True), name=name)
+        return OPS["dil_conv_3x3"](
+            channels=channels, stride=stride, norms=dnas.cells.final_norms(True), name=name
+        )
 
     with pytest.raises(AssertionError, match=r"keeps nothing but weights.*batch_stats"):
         check_op(factory)
@@ -215,7 +244,9 @@ def test_check_op_refuses_an_op_that_vmap_changes():
         return double(x)
 
     doubled.defvjp(lambda x: (double(x), None), lambda _, g: (2 * g,))
-    with pytest.raises(AssertionError, match="vmap of an op over weights and images equals one by one"):
+    with pytest.raises(
+        AssertionError, match="vmap of an op over weights and images equals one by one"
+    ):
         check_op(op_of(lambda self, x: doubled(x)))
 
 
@@ -237,7 +268,9 @@ def only_in_the_final_network(broken):
     ],
 )
 def test_check_op_looks_at_the_final_network_too(message, broken):
-    with pytest.raises(AssertionError, match=rf"law broken: .*{message}.*with final_norms\(train\)"):
+    with pytest.raises(
+        AssertionError, match=rf"law broken: .*{message}.*with final_norms\(train\)"
+    ):
         check_op(only_in_the_final_network(broken))
 
 
@@ -261,7 +294,9 @@ def init_of(function):
 
 
 def sample_of(function):
-    return softmax_but(sample=lambda key, arch, spec, step: function(key, jax.nn.softmax(arch), step))
+    return softmax_but(
+        sample=lambda key, arch, spec, step: function(key, jax.nn.softmax(arch), step)
+    )
 
 
 def forgetful() -> Relaxation:
@@ -280,7 +315,9 @@ def read_of(function):
 
 def ops_of(function):
     """A relaxation that makes its mix of the logits and of which of them are present."""
-    return softmax_but(sample=lambda key, arch, spec, step: function(arch, arch > dnas.base.ABSENT / 2))
+    return softmax_but(
+        sample=lambda key, arch, spec, step: function(arch, arch > dnas.base.ABSENT / 2)
+    )
 
 
 BROKEN_RELAXATIONS = {
@@ -288,17 +325,29 @@ BROKEN_RELAXATIONS = {
     "init of nan": ("init returns arch", init_of(lambda arch: arch * jnp.nan)),
     "sample of another shape": ("sample returns a mix", sample_of(lambda key, mix, step: mix[0])),
     "sample of nan": ("sample returns a mix", sample_of(lambda key, mix, step: mix / 0)),
-    "sample of float16": ("sample returns a mix", sample_of(lambda key, mix, step: mix.astype(jnp.float16))),
+    "sample of float16": (
+        "sample returns a mix",
+        sample_of(lambda key, mix, step: mix.astype(jnp.float16)),
+    ),
     "negative": ("no weight of a mix is negative", sample_of(lambda key, mix, step: mix - 0.5)),
     "remembers": ("same key gives the same mix", forgetful()),
     "leaves jax": ("works under jit", sample_of(lambda key, mix, step: mix * float(mix.sum()))),
-    "reads the step": ("works under jit", sample_of(lambda key, mix, step: mix if step < 1 else mix / 2)),
+    "reads the step": (
+        "works under jit",
+        sample_of(lambda key, mix, step: mix if step < 1 else mix / 2),
+    ),
     "reads the key": (
         "works under jit",
         sample_of(lambda key, mix, step: mix * float(1 + jax.random.uniform(key))),
     ),
-    "no gradient": ("not zero everywhere", sample_of(lambda key, mix, step: jax.lax.stop_gradient(mix))),
-    "nan gradient": ("gradient of arch is finite", sample_of(lambda key, mix, step: with_a_nan_gradient(mix))),
+    "no gradient": (
+        "not zero everywhere",
+        sample_of(lambda key, mix, step: jax.lax.stop_gradient(mix)),
+    ),
+    "nan gradient": (
+        "gradient of arch is finite",
+        sample_of(lambda key, mix, step: with_a_nan_gradient(mix)),
+    ),
     "an array without gradient": (
         "not zero everywhere",
         edge_weights()._replace(sample=lambda key, arch, spec, step: jax.nn.softmax(arch["ops"])),
@@ -311,17 +360,30 @@ BROKEN_RELAXATIONS = {
         "read gives the same mix each time",
         read_of(lambda mix, calls=[]: (calls.append(1), mix * len(calls))[1]),
     ),
-    "read leaves jax": ("read gives the same mix each time, and under jit", read_of(lambda mix: mix * float(mix.sum()))),
+    "read leaves jax": (
+        "read gives the same mix each time, and under jit",
+        read_of(lambda mix: mix * float(mix.sum())),
+    ),
     "nan without ops": (
         "finite and not negative though ops",
         ops_of(
-            lambda logits, kept: jnp.where(kept, jnp.exp(logits), 0.0) / jnp.where(kept, jnp.exp(logits), 0.0).sum(1)[:, None]
+            lambda logits, kept: (
+                jnp.where(kept, jnp.exp(logits), 0.0)
+                / jnp.where(kept, jnp.exp(logits), 0.0).sum(1)[:, None]
+            )
         ),
     ),
-    "weight of an absent op": ("absent has no weight", ops_of(lambda logits, kept: jax.nn.softmax(jnp.maximum(logits, -5.0)))),
+    "weight of an absent op": (
+        "absent has no weight",
+        ops_of(lambda logits, kept: jax.nn.softmax(jnp.maximum(logits, -5.0))),
+    ),
     "nan gradient without ops": (
         "gradient of arch is finite though ops",
-        ops_of(lambda logits, kept: jnp.where(kept, jax.nn.softmax(logits) * (1 + 0 * jnp.sqrt(logits + 1.0)), 0.0)),
+        ops_of(
+            lambda logits, kept: jnp.where(
+                kept, jax.nn.softmax(logits) * (1 + 0 * jnp.sqrt(logits + 1.0)), 0.0
+            )
+        ),
     ),
 }
 
@@ -350,7 +412,9 @@ def test_check_relaxation_refuses_a_sample_that_vmap_changes():
 
 
 def cells_but(**changes):
-    return TINY._replace(cells={kind: dataclasses.replace(spec, **changes) for kind, spec in TINY.cells.items()})
+    return TINY._replace(
+        cells={kind: dataclasses.replace(spec, **changes) for kind, spec in TINY.cells.items()}
+    )
 
 
 def layers_of(function):
@@ -360,7 +424,9 @@ def layers_of(function):
 def supernet_of(init=lambda weights: weights, apply=lambda logits: logits):
     def supernet(**sizes):
         true = TINY.supernet(**sizes)
-        return dnas.Supernet(lambda *args: init(true.init(*args)), lambda *args: apply(true.apply(*args)))
+        return dnas.Supernet(
+            lambda *args: init(true.init(*args)), lambda *args: apply(true.apply(*args))
+        )
 
     return TINY._replace(supernet=supernet)
 
@@ -370,7 +436,9 @@ def network_of(init=lambda variables: variables, apply=lambda result, train: res
         true = TINY.network(genotype, **sizes)
         return dnas.Network(
             lambda *args: init(true.init(*args)),
-            lambda variables, images, train, key: apply(true.apply(variables, images, train, key), train),
+            lambda variables, images, train, key: apply(
+                true.apply(variables, images, train, key), train
+            ),
         )
 
     return TINY._replace(network=network)
@@ -416,8 +484,14 @@ BROKEN_SPACES = {
         r"supernet.apply.* returns float32 logits \[B, num_classes\]",
         supernet_of(apply=lambda logits: logits[:, :1]),
     ),
-    "supernet leaves jax": ("supernet.apply", supernet_of(apply=lambda logits: logits * float(logits.sum()))),
-    "network without params": ("with the weights under params", network_of(init=lambda variables: variables["params"])),
+    "supernet leaves jax": (
+        "supernet.apply",
+        supernet_of(apply=lambda logits: logits * float(logits.sum())),
+    ),
+    "network without params": (
+        "with the weights under params",
+        network_of(init=lambda variables: variables["params"]),
+    ),
     "network of one class": (
         r"network.apply with train=True returns float32 logits",
         network_of(apply=lambda result, train: (result[0][:, :1], result[1])),
@@ -441,7 +515,9 @@ def test_check_space_names_the_law_that_a_space_breaks(name):
 
 
 def test_check_space_refuses_genotypes_that_do_not_survive_json(monkeypatch):
-    monkeypatch.setattr(dnas.Genotype, "to_json", lambda self: dnas.PUBLISHED["DARTS_V1"].__class__.__name__)
+    monkeypatch.setattr(
+        dnas.Genotype, "to_json", lambda self: dnas.PUBLISHED["DARTS_V1"].__class__.__name__
+    )
     with pytest.raises(AssertionError, match="law broken: .*round trip through JSON"):
         check_space(TINY, num_cells=3)
 
@@ -455,12 +531,19 @@ def test_check_space_refuses_genotypes_that_do_not_survive_text(monkeypatch):
 
 def test_check_space_refuses_a_one_hot_mix_that_selection_does_not_read_back(monkeypatch):
     true = dnas.one_hot_mix
-    monkeypatch.setattr("dnas.contracts.one_hot_mix", lambda *args: {kind: 1 - rows for kind, rows in true(*args).items()})
+    monkeypatch.setattr(
+        "dnas.contracts.one_hot_mix",
+        lambda *args: {kind: 1 - rows for kind, rows in true(*args).items()},
+    )
     with pytest.raises(AssertionError, match="law broken: .*selection reads a genotype back"):
         check_space(TINY, num_cells=3)
 
 
 def test_check_space_refuses_a_selection_outside_the_space(monkeypatch):
-    monkeypatch.setattr("dnas.contracts.default_selection", lambda space, mix: dnas.PUBLISHED["DARTS_V1"])
-    with pytest.raises(AssertionError, match="law broken: the selection of the space makes a genotype"):
+    monkeypatch.setattr(
+        "dnas.contracts.default_selection", lambda space, mix: dnas.PUBLISHED["DARTS_V1"]
+    )
+    with pytest.raises(
+        AssertionError, match="law broken: the selection of the space makes a genotype"
+    ):
         check_space(TINY, num_cells=3)

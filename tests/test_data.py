@@ -1,4 +1,5 @@
-"""Every augmented image is one that the description allows, and every epoch sees each example once."""
+"""Every augmented image is one that the description allows, and every epoch sees each example
+once."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,9 @@ from dnas.data import (
     statistics,
 )
 
-PIXELS = Augmentation(mean=(0.0,), std=(1 / 255,), crop_padding=0, flip=False)  # gives back pixels 0..255
+PIXELS = Augmentation(
+    mean=(0.0,), std=(1 / 255,), crop_padding=0, flip=False
+)  # gives back pixels 0..255
 
 
 def random_data(size=6, shape=(5, 7, 3), low=1):
@@ -50,7 +53,10 @@ def windows(image, padding):
     height, width, _ = image.shape
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     corners = [(row, column) for row in range(2 * padding + 1) for column in range(2 * padding + 1)]
-    return {corner: padded[corner[0] : corner[0] + height, corner[1] : corner[1] + width] for corner in corners}
+    return {
+        corner: padded[corner[0] : corner[0] + height, corner[1] : corner[1] + width]
+        for corner in corners
+    }
 
 
 @pytest.mark.parametrize("padding", [1, 2])
@@ -113,7 +119,9 @@ def test_cutout_is_a_square_around_a_pixel_clipped_at_the_border(side):
 def test_cutout_comes_last():
     augmentation = Augmentation(mean=(0.3,), std=(0.2,), crop_padding=2, cutout=3)
     images = np.asarray(batch_of(augmentation, random_data(size=64)).images)
-    assert ((images == 0.0).all(-1).sum((1, 2)) >= 4).all()  # a corner of a 3x3 square at the least; no pixel is at the mean
+    assert (
+        (images == 0.0).all(-1).sum((1, 2)) >= 4
+    ).all()  # a corner of a 3x3 square at the least; no pixel is at the mean
 
 
 def test_black_comes_in_before_normalising():
@@ -129,7 +137,9 @@ def test_normalize_divides_by_255_subtracts_the_mean_and_divides_by_the_deviatio
     assert found.dtype == jnp.float32
     for (number, row, column, channel), pixel in np.ndenumerate(np.asarray(data.images)):
         expected = (pixel / 255 - augmentation.mean[channel]) / augmentation.std[channel]
-        np.testing.assert_allclose(found[number, row, column, channel], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            found[number, row, column, channel], expected, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_images_normalised_by_their_own_statistics_have_mean_zero_and_deviation_one():
@@ -151,7 +161,9 @@ EVERYTHING = Augmentation(crop_padding=2, cutout=3)
 def test_batch_is_a_function_of_its_key_under_jit_too():
     data = random_data()
     plain = augmented_batch(jax.random.key(0), data, jnp.arange(6), EVERYTHING)
-    np.testing.assert_allclose(plain.images, batch_of(EVERYTHING, data).images, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        plain.images, batch_of(EVERYTHING, data).images, rtol=1e-5, atol=1e-6
+    )
     assert (plain.images != batch_of(EVERYTHING, data, seed=1).images).any()
 
 
@@ -167,12 +179,16 @@ def test_batch_under_vmap_equals_one_after_another():
 def test_whole_data_set_stays_uint8():
     """No array of floats in the step is as large as the data set."""
     data = random_data(size=1000, shape=(4, 4, 1))
-    traced = jax.make_jaxpr(lambda key, data, rows: augmented_batch(key, data, rows, EVERYTHING._replace(mean=(0.0,))))
+    traced = jax.make_jaxpr(
+        lambda key, data, rows: augmented_batch(key, data, rows, EVERYTHING._replace(mean=(0.0,)))
+    )
     sizes = []
 
     def visit(jaxpr):
         for equation in jaxpr.eqns:
-            sizes.extend(v.aval.size for v in equation.outvars if jnp.issubdtype(v.aval.dtype, jnp.floating))
+            sizes.extend(
+                v.aval.size for v in equation.outvars if jnp.issubdtype(v.aval.dtype, jnp.floating)
+            )
             for value in equation.params.values():
                 if hasattr(getattr(value, "jaxpr", value), "eqns"):
                     visit(getattr(value, "jaxpr", value))
@@ -191,12 +207,17 @@ def test_epoch_is_a_permutation_without_repetition(size, batch_size):
 
 def test_epoch_is_a_function_of_seed_and_epoch():
     assert (epoch_batches(1, 2, 50, 5) == epoch_batches(1, 2, 50, 5)).all()
-    orders = [tuple(epoch_batches(seed, epoch, 50, 5).ravel()) for seed in range(4) for epoch in range(4)]
+    orders = [
+        tuple(epoch_batches(seed, epoch, 50, 5).ravel()) for seed in range(4) for epoch in range(4)
+    ]
     assert len(set(orders)) == 16
 
 
 def test_example_left_out_changes_from_epoch_to_epoch():
-    left_out = {next(iter(set(range(5)) - set(epoch_batches(0, epoch, 5, 2).ravel()))) for epoch in range(40)}
+    left_out = {
+        next(iter(set(range(5)) - set(epoch_batches(0, epoch, 5, 2).ravel())))
+        for epoch in range(40)
+    }
     assert left_out == set(range(5))
 
 
@@ -214,7 +235,9 @@ def test_independent_batches_repeat_nothing_within_a_row_and_cover_all():
 @pytest.mark.parametrize("size", [2, 10, 11])
 def test_halves_are_disjoint_and_complete(size):
     labels = np.arange(size, dtype=np.int32)
-    data = Data(np.broadcast_to(labels[:, None, None, None], (size, 2, 2, 1)).astype(np.uint8), labels)
+    data = Data(
+        np.broadcast_to(labels[:, None, None, None], (size, 2, 2, 1)).astype(np.uint8), labels
+    )
     train, valid = split_half(data, seed=0)
     assert sorted([*train.labels, *valid.labels]) == list(range(size))
     assert len(train.labels) == size // 2

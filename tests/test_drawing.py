@@ -17,7 +17,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 def random_edges(seed):
     draw = random.Random(seed)
     places = [(source, target) for target in range(1, 9) for source in range(target)]
-    edges = [(*place, f"op_{draw.randrange(9)}") for place in draw.sample(places, draw.randint(1, len(places)))]
+    edges = [
+        (*place, f"op_{draw.randrange(9)}")
+        for place in draw.sample(places, draw.randint(1, len(places)))
+    ]
     if draw.random() < 0.5:
         edges.append((*edges[0][:2], "second_op"))  # two ops on one edge
     return edges
@@ -26,7 +29,9 @@ def random_edges(seed):
 GENOTYPES = PUBLISHED | {
     "nasbench201": Genotype.from_text("|a~0|+|a~0|b~1|+|a~0|b~1|c~2|"),
     "one edge": Genotype("x", {"cell": [(0, 1, "op")]}),
-    "inputs in the output": Genotype("x", {"cell": [(0, 3, "op"), (1, 3, "op")]}, {"cell": (0, 1, 3)}),
+    "inputs in the output": Genotype(
+        "x", {"cell": [(0, 3, "op"), (1, 3, "op")]}, {"cell": (0, 1, 3)}
+    ),
     **{f"random {seed}": Genotype("x", {"cell": random_edges(seed)}) for seed in range(8)},
 }
 
@@ -66,7 +71,9 @@ def test_labels_on_one_height_do_not_meet(name):
         rows = {}
         for element in group.iter(f"{SVG}text"):
             if element.get("text-anchor") is None:
-                rows.setdefault(element.get("y"), []).append((float(element.get("x")), len(element.text)))
+                rows.setdefault(element.get("y"), []).append(
+                    (float(element.get("x")), len(element.text))
+                )
         for labels in rows.values():
             labels.sort()
             for (x, length), (after, _) in itertools.pairwise(labels):
@@ -89,8 +96,14 @@ def test_edges_in_one_lane_do_not_overlap(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_no_two_lines_meet_a_node_at_one_place(seed):
     root = ElementTree.fromstring(draw_cells({"cell": random_edges(seed)}, {"cell": (8,)}))
-    lines = [element.get("d") for element in root.iter(f"{SVG}path") if element.get("fill") == "none"]
-    ends = [float(x) for d in lines for x in (re.match(r"M([\d.]+)", d)[1], re.findall(r"Q([\d.]+)", d)[1])]
+    lines = [
+        element.get("d") for element in root.iter(f"{SVG}path") if element.get("fill") == "none"
+    ]
+    ends = [
+        float(x)
+        for d in lines
+        for x in (re.match(r"M([\d.]+)", d)[1], re.findall(r"Q([\d.]+)", d)[1])
+    ]
     assert len(set(ends)) == len(ends) == 2 * len(lines)
 
 
@@ -133,7 +146,9 @@ def test_a_chain_is_drawn_as_boxes_that_do_not_meet_in_the_order_of_the_layers(n
     places = [(float(box.get("y")), float(box.get("x"))) for box in boxes]
     assert len(boxes) == len(genotype.cells["layers"]) and places == sorted(places)
     for (y, x), (other_y, other_x) in itertools.pairwise(places):
-        assert other_y > y + float(boxes[0].get("height")) or other_x > x + float(boxes[0].get("width"))
+        assert other_y > y + float(boxes[0].get("height")) or other_x > x + float(
+            boxes[0].get("width")
+        )
     assert 7 * max(len(edge.op) for edge in genotype.cells["layers"]) < float(boxes[0].get("width"))
 
 

@@ -1,4 +1,5 @@
-"""Genotypes survive every round trip, refuse every wrong text with a reason, and never evaluate one."""
+"""Genotypes survive every round trip, refuse every wrong text with a reason, and never evaluate
+one."""
 
 import copy
 import dataclasses
@@ -17,7 +18,8 @@ OPS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "
 
 
 def random_darts(seed):
-    """Two different sources a node, in any order, and sometimes another concatenation than the default."""
+    """Two different sources a node, in any order, and sometimes another concatenation than the
+    default."""
     draw = random.Random(seed)
     cells, concat = {}, {}
     for kind in ("normal", "reduce"):
@@ -28,20 +30,27 @@ def random_darts(seed):
             for source in draw.sample(range(target), 2)
         ]
         if draw.random() < 0.5:
-            concat[kind] = (*sorted(draw.sample(range(2, 1 + num_nodes), num_nodes - 2)), 1 + num_nodes)
+            concat[kind] = (
+                *sorted(draw.sample(range(2, 1 + num_nodes), num_nodes - 2)),
+                1 + num_nodes,
+            )
     return Genotype("darts", cells, concat)
 
 
 def random_nasbench201(seed):
     draw = random.Random(seed)
-    edges = [Edge(source, target, draw.choice(OPS)) for target in range(1, 4) for source in range(target)]
+    edges = [
+        Edge(source, target, draw.choice(OPS)) for target in range(1, 4) for source in range(target)
+    ]
     return Genotype("nasbench201", {"cell": edges}, {"cell": (3,)})
 
 
 def random_graph(seed):
     """Any directed acyclic graph, such as no notation but JSON holds."""
     draw = random.Random(seed)
-    edges = {(source, target, draw.choice(OPS)) for target in range(1, 7) for source in range(target)}
+    edges = {
+        (source, target, draw.choice(OPS)) for target in range(1, 7) for source in range(target)
+    }
     edges = draw.sample(sorted(edges), draw.randint(1, len(edges)))
     last = max(target for _, target, _ in edges)
     concat = {"only": draw.sample(range(last + 1), draw.randint(1, last + 1))}
@@ -71,7 +80,17 @@ WITH_TEXT = [name for name, genotype in GENOTYPES.items() if genotype.space != "
         dataclasses.replace,
         lambda genotype: Genotype(genotype.space, dict(genotype.cells), dict(genotype.concat)),
     ],
-    ids=["json", "json as text", "json with blanks", "json indented", "pickle", "copy", "deepcopy", "replace", "parts"],
+    ids=[
+        "json",
+        "json as text",
+        "json with blanks",
+        "json indented",
+        "pickle",
+        "copy",
+        "deepcopy",
+        "replace",
+        "parts",
+    ],
 )
 def test_round_trip_returns_an_equal_genotype(name, trip):
     genotype = GENOTYPES[name]
@@ -96,7 +115,9 @@ def test_text_reads_back_equal_or_is_refused(seed):
     genotype = random_graph(seed)
     kind = draw.choice(["normal", "class", "None", "a_concat", "ﬁ", "cell"])
     space = draw.choice(["darts", "nasbench201"])
-    concat = {kind: genotype.concat["only"]} if "only" in genotype.concat and draw.random() < 0.5 else {}
+    concat = (
+        {kind: genotype.concat["only"]} if "only" in genotype.concat and draw.random() < 0.5 else {}
+    )
     genotype = Genotype(space, {kind: genotype.cells["only"]}, concat)
     try:
         text = genotype.to_text()
@@ -109,7 +130,9 @@ def test_text_reads_back_equal_or_is_refused(seed):
 UNWRITABLE = {
     "uneven nodes": Genotype("darts", {"normal": [(0, 2, "a"), (0, 3, "a"), (1, 3, "a")]}),
     "one input": Genotype("darts", {"normal": [(0, 1, "a"), (1, 2, "a")]}),
-    "not node by node": Genotype("darts", {"normal": [(0, 3, "a"), (1, 3, "a"), (0, 2, "a"), (1, 2, "a")]}),
+    "not node by node": Genotype(
+        "darts", {"normal": [(0, 3, "a"), (1, 3, "a"), (0, 2, "a"), (1, 2, "a")]}
+    ),
     "a keyword as kind": Genotype("darts", {"class": [(0, 2, "a"), (1, 2, "a")]}),
     "a kind that reads as a concat": Genotype("darts", {"a_concat": [(0, 2, "a"), (1, 2, "a")]}),
     "a kind that python spells otherwise": Genotype("darts", {"ﬁ": [(0, 2, "a"), (1, 2, "a")]}),
@@ -119,9 +142,13 @@ UNWRITABLE = {
     "another output": Genotype("nasbench201", {"cell": [(0, 1, "a"), (1, 2, "a")]}, {"cell": (1,)}),
     "layers with another output": Genotype("fbnet", {"layers": [(0, 1, "a"), (1, 2, "a")]}),
     "a layer-wise space of two words": Genotype("my space", {"layers": [(0, 1, "a")]}),
-    "recurrent, two edges a node": Genotype("recurrent", {"recurrent": [(0, 1, "a"), (0, 2, "a"), (1, 2, "a")]}),
+    "recurrent, two edges a node": Genotype(
+        "recurrent", {"recurrent": [(0, 1, "a"), (0, 2, "a"), (1, 2, "a")]}
+    ),
     "recurrent, a node without an edge": Genotype("recurrent", {"recurrent": [(0, 2, "a")]}),
-    "nasbench out of order": Genotype("nasbench201", {"cell": [(0, 2, "a"), (0, 1, "a")]}, {"cell": (2,)}),
+    "nasbench out of order": Genotype(
+        "nasbench201", {"cell": [(0, 2, "a"), (0, 1, "a")]}, {"cell": (2,)}
+    ),
 }
 
 
@@ -134,8 +161,9 @@ def test_what_the_notation_cannot_hold_is_refused_and_json_holds_it(name):
 
 
 ENAS = (
-    "Genotype(recurrent=[('tanh', 0), ('tanh', 1), ('relu', 1), ('tanh', 3), ('tanh', 3), ('relu', 3), ('relu', 4), "
-    "('relu', 7), ('relu', 8), ('relu', 8), ('relu', 8)], concat=[2, 5, 6, 9, 10, 11])"
+    "Genotype(recurrent=[('tanh', 0), ('tanh', 1), ('relu', 1), ('tanh', 3), ('tanh', 3), ('relu',"
+    " 3), ('relu', 4), ('relu', 7), ('relu', 8), ('relu', 8), ('relu', 8)], concat=[2, 5, 6, 9, 10,"
+    " 11])"
 )
 
 
@@ -149,7 +177,10 @@ def test_a_recurrent_cell_of_other_size_and_output_is_read_and_written_to_the_le
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Genotype(recurrent=[('tanh', 1)], concat=[1])", "belongs to node 1: its source must be below"),
+        (
+            "Genotype(recurrent=[('tanh', 1)], concat=[1])",
+            "belongs to node 1: its source must be below",
+        ),
         ("Genotype(recurrent=[('tanh', 0)], concat=[2])", "its last node is 1"),
         ("Genotype(recurrent=[('tanh', 0)], concat=[])", "must be a list of node numbers"),
         ("Genotype(recurrent=[('tanh', 0)])", "no recurrent_concat"),
@@ -201,7 +232,9 @@ def test_nasbench201_string_reads_as_its_edges_and_returns():
 
 def test_equality_and_hash_do_not_depend_on_the_order_of_kinds():
     genotype = random_darts(0)
-    turned = Genotype("darts", dict(reversed(genotype.cells.items())), dict(reversed(genotype.concat.items())))
+    turned = Genotype(
+        "darts", dict(reversed(genotype.cells.items())), dict(reversed(genotype.concat.items()))
+    )
     assert list(turned.cells) != list(genotype.cells)
     assert turned == genotype and hash(turned) == hash(genotype)
     assert len({turned, genotype}) == 1
@@ -289,7 +322,10 @@ MALFORMED = {
     "starred": ("Genotype(*x)", "one call"),
     "double starred": ("Genotype(**{'normal': 1})", r"\*\*"),
     "repeated field": ("Genotype(normal=1, normal=2)", "normal.* repeated"),
-    "concat without cell": ("Genotype(normal=[('a', 0), ('a', 1)], normal_concat=[2], x_concat=[2])", "x_concat"),
+    "concat without cell": (
+        "Genotype(normal=[('a', 0), ('a', 1)], normal_concat=[2], x_concat=[2])",
+        "x_concat",
+    ),
     "cell without concat": ("Genotype(normal=[('a', 0), ('a', 1)])", "normal_concat"),
     "only a concat": ("Genotype(normal_concat=[2])", "no cells"),
     "empty cell": (original("[]"), "normal.*column 17"),
@@ -299,7 +335,10 @@ MALFORMED = {
     "pair of one": (original("[('a',), ('a', 1)]"), r"column 18.*\('a',\)"),
     "pair reversed": (original("[(0, 'a'), ('a', 1)]"), r"column 18.*\(0, 'a'\)"),
     "no pair": (original("['a', ('a', 1)]"), "column 18.*'a'"),
-    "second line": ("Genotype(\n  normal=[('a', 0),\n    ('a', True)], normal_concat=[2])", "line 3, column 5"),
+    "second line": (
+        "Genotype(\n  normal=[('a', 0),\n    ('a', True)], normal_concat=[2])",
+        "line 3, column 5",
+    ),
     "bytes as op": (original("[(b'a', 0), ('a', 1)]"), "b'a'"),
     "float as node": (original("[('a', 0.0), ('a', 1)]"), "0.0"),
     "bool as node": (original("[('a', True), ('a', 1)]"), "True"),
@@ -328,8 +367,14 @@ MALFORMED = {
     "another function": (original(concat="list(2)"), r"list\(2\)"),
     "injected import": (original(concat="__import__('os').system('true')"), "normal_concat"),
     "injected pair": (original("[(__import__('os').name, 0), ('a', 1)]"), "__import__"),
-    "injected field": ("Genotype(normal=__import__('os').system('true'), normal_concat=[2])", "normal.*column 17"),
-    "injected function": ("Genotype(normal=exec('raise SystemExit'), normal_concat=[2])", "normal.*column 17"),
+    "injected field": (
+        "Genotype(normal=__import__('os').system('true'), normal_concat=[2])",
+        "normal.*column 17",
+    ),
+    "injected function": (
+        "Genotype(normal=exec('raise SystemExit'), normal_concat=[2])",
+        "normal.*column 17",
+    ),
     "lambda": (original(concat="lambda: 0"), "lambda"),
     "lambda called": (original(concat="(lambda: [2])()"), "lambda"),
     "comprehension": (original(concat="[i for i in range(3)]"), "for i in"),
@@ -367,7 +412,10 @@ MALFORMED = {
     "json without cells": ('{"space": "darts"}', "cells"),
     "json with a list of cells": ('{"space": "darts", "cells": [[0, 1, "x"]]}', "cells"),
     "json with more": ('{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "extra": 1}', "extra"),
-    "json with a short edge": ('{"space": "darts", "cells": {"a": [[0, 1]]}}', "edge 0 of cell 'a'"),
+    "json with a short edge": (
+        '{"space": "darts", "cells": {"a": [[0, 1]]}}',
+        "edge 0 of cell 'a'",
+    ),
     "json with a loop": (
         '{"space": "darts", "cells": {"a": [[0, 1, "x"], [1, 1, "x"]]}}',
         "edge 1 of cell 'a'.*1 -> 1",
@@ -376,12 +424,24 @@ MALFORMED = {
     "json with a float": ('{"space": "darts", "cells": {"a": [[0, 1.0, "x"]]}}', "1.0"),
     "json with NaN": ('{"space": "darts", "cells": {"a": [[0, NaN, "x"]]}}', "nan"),
     "json with true": ('{"space": "darts", "cells": {"a": [[0, true, "x"]]}}', "True"),
-    "json with a huge node": ('{"space": "darts", "cells": {"a": [[0, 1000000000, "x"]]}}', "0 to 999"),
+    "json with a huge node": (
+        '{"space": "darts", "cells": {"a": [[0, 1000000000, "x"]]}}',
+        "0 to 999",
+    ),
     "json with a bad kind": ('{"space": "darts", "cells": {"a b": [[0, 1, "x"]]}}', "'a b'"),
     "json with a bad op": ('{"space": "darts", "cells": {"a": [[0, 1, "<x>"]]}}', "<x>"),
-    "json with concat null": ('{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "concat": null}', "concat"),
-    "json with a lost concat": ('{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "concat": {"b": [1]}}', "'b'"),
-    "json with concat above": ('{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "concat": {"a": [5]}}', "node 5"),
+    "json with concat null": (
+        '{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "concat": null}',
+        "concat",
+    ),
+    "json with a lost concat": (
+        '{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "concat": {"b": [1]}}',
+        "'b'",
+    ),
+    "json with concat above": (
+        '{"space": "darts", "cells": {"a": [[0, 1, "x"]]}, "concat": {"a": [5]}}',
+        "node 5",
+    ),
     "json nested": ('{"a":' * 3_000 + "1" + "}" * 3_000, "JSON"),
     "json lists": ('{"a":' + "[" * 15_000, "JSON"),
     "json null byte": ('{"space": "darts\0"}', "JSON"),
@@ -398,7 +458,9 @@ def test_malformed_text_is_refused_with_the_reason(name, monkeypatch):
     assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("given", [None, 3, b"Genotype()", ["Genotype()"], {"space": "darts"}, ValueError])
+@pytest.mark.parametrize(
+    "given", [None, 3, b"Genotype()", ["Genotype()"], {"space": "darts"}, ValueError]
+)
 def test_only_a_str_is_read(given):
     with pytest.raises(ValueError, match="from a str, not from"):
         Genotype.from_text(given)
@@ -434,7 +496,17 @@ def mutated(draw, text):
     for _ in range(draw.randint(1, 4)):
         start = draw.randrange(len(text) + 1)
         end = min(len(text), start + draw.choice((0, 1, 1, 3, 20)))
-        words = ["", "range(", "lambda:", "Genotype(", "_concat=", "('x', 0)", "null", "1e9", text[end : end + 30]]
+        words = [
+            "",
+            "range(",
+            "lambda:",
+            "Genotype(",
+            "_concat=",
+            "('x', 0)",
+            "null",
+            "1e9",
+            text[end : end + 30],
+        ]
         signs = draw.choice("()[]{}|~+,='\"\\\n\0*:-0123456789"), chr(draw.randrange(1, 0x2FFF))
         piece = draw.choice([*words, *signs])
         text = text[:start] + piece + text[end:]
@@ -461,8 +533,13 @@ def test_mutated_text_reads_as_a_genotype_or_raises_value_error(name):
 
 def test_all_15_625_nasbench201_strings_are_different_and_return():
     ops = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-    texts = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*chosen) for chosen in itertools.product(ops, repeat=6)]
+    texts = [
+        "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*chosen)
+        for chosen in itertools.product(ops, repeat=6)
+    ]
     genotypes = {Genotype.from_text(text): text for text in texts}
     assert len(genotypes) == 15_625
     assert all(genotype.to_text() == text for genotype, text in genotypes.items())
-    assert all(Genotype.from_json(genotype.to_json()) == genotype for genotype in [*genotypes][::25])
+    assert all(
+        Genotype.from_json(genotype.to_json()) == genotype for genotype in [*genotypes][::25]
+    )

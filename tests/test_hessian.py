@@ -69,7 +69,9 @@ def test_fewer_steps_never_overestimate(method):
 
 def test_lanczos_needs_fewer_steps_than_power_iteration():
     matrix = symmetric(1, np.linspace(0, 1, 60))
-    assert abs(largest(matrix, steps=20) - 1) < 0.1 * abs(largest(matrix, steps=20, method="power") - 1)
+    assert abs(largest(matrix, steps=20) - 1) < 0.1 * abs(
+        largest(matrix, steps=20, method="power") - 1
+    )
 
 
 def quadratic(seed=0):
@@ -86,9 +88,13 @@ def quadratic(seed=0):
 
 def test_products_of_a_quadratic_are_those_of_its_matrix():
     loss, arch, matrix = quadratic()
-    vector = jax.tree.map(lambda leaf: jnp.arange(leaf.size, dtype=jnp.float32).reshape(leaf.shape), arch)
+    vector = jax.tree.map(
+        lambda leaf: jnp.arange(leaf.size, dtype=jnp.float32).reshape(leaf.shape), arch
+    )
     product = jax.flatten_util.ravel_pytree(hessian_vector_product(loss, arch)(vector))[0]
-    np.testing.assert_allclose(product, matrix @ jax.flatten_util.ravel_pytree(vector)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        product, matrix @ jax.flatten_util.ravel_pytree(vector)[0], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.7])
@@ -99,7 +105,11 @@ def test_eigenvalue_of_a_quadratic_is_that_of_its_matrix_plus_weight_decay(metho
     def decayed(arch):
         return loss(arch) + 0.5 * decay * sum((leaf**2).sum() for leaf in jax.tree.leaves(arch))
 
-    found = jax.jit(lambda: dominant_eigenvalue(hessian_vector_product(decayed, arch), arch, KEY, steps=200, method=method))()
+    found = jax.jit(
+        lambda: dominant_eigenvalue(
+            hessian_vector_product(decayed, arch), arch, KEY, steps=200, method=method
+        )
+    )()
     assert float(found) == pytest.approx(np.linalg.eigvalsh(matrix)[-1] + decay, rel=1e-4)
 
 
@@ -112,7 +122,8 @@ def test_vmap_over_keys_agrees():
 
 @pytest.fixture(scope="module")
 def supernet_loss():
-    """The outer loss of a tiny supernet as a function of arch, whose kernels have gradients of their own."""
+    """The outer loss of a tiny supernet as a function of arch, whose kernels have gradients of
+    their own."""
     ops = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
     space = dnas.darts_space(name="tiny", ops=ops, num_nodes=1)
     supernet = space.supernet(channels=2, num_cells=1, num_classes=3)
@@ -133,12 +144,16 @@ def test_eigenvalue_of_a_supernet_is_that_of_the_dense_hessian(supernet_loss):
     dense = np.asarray(jax.jit(jax.jacrev(jax.grad(lambda flat: loss(unravel(flat)))))(flat), float)
     np.testing.assert_allclose(dense, dense.T, atol=1e-5 * abs(dense).max())
     expected = np.linalg.eigvalsh((dense + dense.T) / 2)[-1]
-    found = jax.jit(lambda arch: dominant_eigenvalue(hessian_vector_product(loss, arch), arch, KEY))(arch)
+    found = jax.jit(
+        lambda arch: dominant_eigenvalue(hessian_vector_product(loss, arch), arch, KEY)
+    )(arch)
     assert float(found) == pytest.approx(expected, rel=1e-4)
     assert expected > 1e-3
 
 
-@pytest.mark.parametrize("options", [{"method": "arnoldi"}, {"steps": 1}, {"steps": 0, "method": "power"}])
+@pytest.mark.parametrize(
+    "options", [{"method": "arnoldi"}, {"steps": 1}, {"steps": 0, "method": "power"}]
+)
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match="arnoldi.*lanczos, power|at least two"):
         largest(jnp.eye(3), **options)

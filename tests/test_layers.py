@@ -1,4 +1,5 @@
-"""The house stands: every import in dnas points strictly down the ladder, and the checker sees when one does not."""
+"""The house stands: every import in dnas points strictly down the ladder, and the checker sees when
+one does not."""
 
 import ast
 import configparser
@@ -58,7 +59,8 @@ ONLY = {
 }
 PACKAGES = {"bilevel", "cells", "relax", "hw_loss", "rules", "selection", "tabular"}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
-# Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they are given works under jit.
+# Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they
+# are given works under jit.
 MAY_JIT = {"loop.py", "search.py", "retrain.py", "scoring.py", "contracts.py"}
 MAY_JIT |= {"language.py", "search_text.py", "retrain_text.py"}
 MAY_JIT |= {"cells/multilinear.py", "cells/init.py", "cells/mixed.py", "cells/edges.py"}
@@ -73,7 +75,8 @@ def installed_with_dnas():
     return {line.split(">")[0] for line in config["options"]["install_requires"].split()}
 
 
-# Packages of an extra, by the only files that import them: inside a function, with a message that names the extra.
+# Packages of an extra, by the only files that import them: inside a function, with a message that
+#   names the extra.
 OPTIONAL = {
     "export.py": {"jax2onnx", "onnx"},
     "hw_loss/energy.py": {"pynvml"},
@@ -87,7 +90,8 @@ def unit_of(path):
 
 
 def imported_modules(path, tree):
-    """Full names of what the file imports, wherever in it: "jax", and "dnas.loop" for `from dnas import loop`."""
+    """Full names of what the file imports, wherever in it: "jax", and "dnas.loop" for `from dnas
+    import loop`."""
     package = ["dnas", *path.split("/")[:-1]]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -119,14 +123,18 @@ def violations(path, source):
             elif not LEVELS[other] < LEVELS[unit]:
                 found.append(f"{path} imports {module}, which is not below it")
             elif other not in ONLY.get(unit, {other}):
-                found.append(f"{path} imports {module}, but needs no more than {sorted(ONLY[unit])}")
+                found.append(
+                    f"{path} imports {module}, but needs no more than {sorted(ONLY[unit])}"
+                )
         elif top not in sys.stdlib_module_names:
             if unit in STDLIB_ONLY:
                 found.append(f"{path} imports {module}, but uses the standard library only")
             if top == "flax" and unit != "cells":
                 found.append(f"{path} imports {module}; only cells may")
             if top not in installed_with_dnas() | OPTIONAL.get(path, set()):
-                found.append(f"{path} imports {module}, which is not among the requirements of setup.cfg")
+                found.append(
+                    f"{path} imports {module}, which is not among the requirements of setup.cfg"
+                )
     for node in ast.walk(tree):
         if isinstance(node, (ast.Name, ast.Attribute)):
             name = node.id if isinstance(node, ast.Name) else node.attr
@@ -187,7 +195,10 @@ def test_checker_sees_the_bad_source(name):
 
 GOOD = {
     "down": ("search.py", "from dnas.bilevel import sgd\nfrom dnas import selection\nimport jax"),
-    "within a package": ("cells/cell.py", "from dnas.cells.ops import OPS\nfrom .mixed import MixedOp\nimport flax"),
+    "within a package": (
+        "cells/cell.py",
+        "from dnas.cells.ops import OPS\nfrom .mixed import MixedOp\nimport flax",
+    ),
     "standard library": ("genotype.py", "import json\nfrom dnas import drawing, notation"),
     "fences": ("cells/multilinear.py", "import jax\nf = jax.jit(abs)"),
     "the top": ("__init__.py", "from dnas.search import run_search\nfrom dnas import cells"),

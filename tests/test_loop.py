@@ -34,7 +34,15 @@ def initial():
     return {"key": jax.random.key(0), "x": jnp.float32(0.3), "step": jnp.zeros((), jnp.int32)}
 
 
-def run(state=None, *, step=step, total_steps=30, report=lambda progress: None, at_epoch_end=lambda state: {}, **more):
+def run(
+    state=None,
+    *,
+    step=step,
+    total_steps=30,
+    report=lambda progress: None,
+    at_epoch_end=lambda state: {},
+    **more,
+):
     state = initial() if state is None else state
     return run_steps(
         step,
@@ -73,7 +81,9 @@ def plain_loop(total_steps=30):
 
 def assert_same(one, other):
     assert float(one["x"]) == float(other["x"]) and int(one["step"]) == int(other["step"])
-    np.testing.assert_array_equal(jax.random.key_data(one["key"]), jax.random.key_data(other["key"]))
+    np.testing.assert_array_equal(
+        jax.random.key_data(one["key"]), jax.random.key_data(other["key"])
+    )
 
 
 def pace(monkeypatch, seconds=1.0, most=64):
@@ -81,7 +91,12 @@ def pace(monkeypatch, seconds=1.0, most=64):
     monkeypatch.setattr("dnas.loop._MAX_STEPS", most)
 
 
-PACES = {"one by one": (0.0, 64), "as many as there are": (1e9, 64), "at most two": (1e9, 2), "at most one": (1e9, 1)}
+PACES = {
+    "one by one": (0.0, 64),
+    "as many as there are": (1e9, 64),
+    "at most two": (1e9, 2),
+    "at most one": (1e9, 1),
+}
 
 
 @pytest.mark.parametrize("name", PACES)
@@ -89,7 +104,9 @@ def test_result_does_not_depend_on_the_steps_of_a_call(name, monkeypatch):
     pace(monkeypatch, *PACES[name])
     counts = []
     state, rows = run(report=lambda progress: counts.append(len(progress.metrics["loss"])))
-    assert sum(counts) == 30 and max(counts) == {"as many as there are": 7, "at most two": 2}.get(name, 1)
+    assert sum(counts) == 30 and max(counts) == {"as many as there are": 7, "at most two": 2}.get(
+        name, 1
+    )
     expected, metrics = plain_loop()
     np.testing.assert_allclose(state["x"], expected["x"], rtol=1e-3)
     pace(monkeypatch)
@@ -108,7 +125,9 @@ def test_rows_are_the_means_of_the_steps_of_their_epoch():
     for row in rows:
         of_epoch = metrics[row["step"] - row["steps"] : row["step"]]
         for name in ("loss", "x"):
-            np.testing.assert_allclose(row[name], np.mean([values[name] for values in of_epoch]), rtol=1e-3)
+            np.testing.assert_allclose(
+                row[name], np.mean([values[name] for values in of_epoch]), rtol=1e-3
+            )
 
 
 @pytest.mark.parametrize("stop", [1, 3, 6, 7, 8, 13, 14, 29])
@@ -177,9 +196,13 @@ def test_loss_that_is_not_finite_ends_the_run_at_its_step(bad, when):
         return state, metrics | {"loss": jnp.where(state["step"] == when, bad, metrics["loss"])}
 
     reports = []
-    with pytest.raises(FloatingPointError, match=rf"loss became -?(nan|inf) at step {when}:.*learning rate"):
+    with pytest.raises(
+        FloatingPointError, match=rf"loss became -?(nan|inf) at step {when}:.*learning rate"
+    ):
         run(step=diverging, report=reports.append)
-    assert all(progress.step < when and np.isfinite(progress.metrics["loss"]).all() for progress in reports)
+    assert all(
+        progress.step < when and np.isfinite(progress.metrics["loss"]).all() for progress in reports
+    )
 
 
 def test_indices_and_metrics_may_be_trees_and_whole_numbers():
@@ -206,7 +229,9 @@ def test_indices_and_metrics_may_be_trees_and_whole_numbers():
 def test_print_epochs_prints_a_line_an_epoch(capsys):
     run(report=print_epochs)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == [f"epoch {number}/5" for number in range(1, 6)]
+    assert [line.split("  ")[0] for line in lines] == [
+        f"epoch {number}/5" for number in range(1, 6)
+    ]
     assert all("loss " in line for line in lines)
 
 
@@ -235,7 +260,9 @@ def test_what_happens_between_epochs_may_change_the_state_and_end_the_run():
     )
     assert len(rows) == 2 and rows[1]["done"] == 2 * STEPS_PER_EPOCH + 100
     assert int(last["step"]) == 2 * STEPS_PER_EPOCH + 200
-    assert [progress.stopped for progress in reports][-1] and not any(progress.stopped for progress in reports[:-1])
+    assert [progress.stopped for progress in reports][-1] and not any(
+        progress.stopped for progress in reports[:-1]
+    )
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
@@ -252,20 +279,28 @@ for _ in range(3):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = [
-        int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], check=True, capture_output=True, text=True
+            ).stdout
+        )
         for how in ("keep", "not")
     ]
     assert faults[0] < 100 and faults[0] < faults[1] / 10
 
 
 def large_pages():
-    """Which of always, madvise and never the system has chosen; None where it has no large pages."""
+    """Which of always, madvise and never the system has chosen; None where it has no large
+    pages."""
     path = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
     return re.search(r"\[(\w+)\]", path.read_text()).group(1) if path.exists() else None
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
-@pytest.mark.skipif(large_pages() != "madvise", reason="the system gives large pages to all who ask for memory, or to none")
+@pytest.mark.skipif(
+    large_pages() != "madvise",
+    reason="the system gives large pages to all who ask for memory, or to none",
+)
 def test_what_a_step_computes_on_the_way_lies_on_large_pages():
     code = """
 import re, sys
@@ -279,7 +314,11 @@ jax.block_until_ready(step(x))
 print(re.search(r"AnonHugePages: *([0-9]+) kB", open("/proc/self/smaps_rollup").read()).group(1))
 """
     sizes = [
-        int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], check=True, capture_output=True, text=True
+            ).stdout
+        )
         for how in ("keep", "not")
     ]
     assert sizes[0] > 100_000 and sizes[1] < sizes[0] / 5, sizes
@@ -287,7 +326,9 @@ print(re.search(r"AnonHugePages: *([0-9]+) kB", open("/proc/self/smaps_rollup").
 
 def run_with_flags(code, flags):
     settings = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=settings).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=settings
+    ).stdout
 
 
 def test_loops_over_16_channels_are_vectorised(tmp_path):
@@ -297,7 +338,9 @@ vectorize_loops()
 import jax, jax.numpy as jnp
 jax.jit(lambda x: jnp.maximum(x, 0.0) * 1.25).lower(jnp.ones((16, 32, 32, 16))).compile()
 """
-    asked_for = " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""  # of what older versions write anyway
+    asked_for = (
+        " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""
+    )  # of what older versions write anyway
     run_with_flags(code, f"--xla_dump_to={tmp_path}{asked_for}")
     (program,) = tmp_path.glob("*lambda*ir-with-opt.ll")
     products = re.findall(r"fmul (?:\w+ )*(float|<\d+ x float>) %", program.read_text())
@@ -316,12 +359,15 @@ def test_vectors_are_as_wide_as_channels_fill(tmp_path, channels, lanes):
     code = f"""
 import jax, jax.numpy as jnp
 from dnas.loop import compile_step
-compile_step(lambda kernel, x: jnp.maximum(x, 0.0) * 1.25, jnp.ones((3, 3, 1, {channels})), jnp.ones((64, 1024)))
+kernel, x = jnp.ones((3, 3, 1, {channels})), jnp.ones((64, 1024))
+compile_step(lambda kernel, x: jnp.maximum(x, 0.0) * 1.25, kernel, x)
 """
     asked_for = " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""
     run_with_flags(code, f"--xla_dump_to={tmp_path}{asked_for}")
     programs = [path.read_text() for path in tmp_path.glob("*lambda*ir-with-opt.ll")]
-    products = [found for text in programs for found in re.findall(r"fmul (?:\w+ )*<(\d+) x float> %", text)]
+    products = [
+        found for text in programs for found in re.findall(r"fmul (?:\w+ )*<(\d+) x float> %", text)
+    ]
     assert products and {int(number) for number in products} == {lanes}
 
 
@@ -330,7 +376,8 @@ def test_options_of_the_compiler_stay_as_they_are_where_others_may_want_them():
 import os
 import jax
 from dnas.loop import vectorize_loops
-for platforms, flags in (("cpu", ""), ("cpu", "--a=b"), ("cuda,cpu", "--a=b"), ("cpu", "--xla_backend_extra_options=--c")):
+known = "--xla_backend_extra_options=--c"
+for platforms, flags in (("cpu", ""), ("cpu", "--a=b"), ("cuda,cpu", "--a=b"), ("cpu", known)):
     jax.config.update("jax_platforms", platforms)
     os.environ["XLA_FLAGS"] = flags
     vectorize_loops()

@@ -69,7 +69,9 @@ def test_all_nasbench201_strings_of_two_ops_are_different_and_return():
 def test_layers_are_written_as_they_are_read(text):
     space, cells, concat = notation.parse_layers(text)
     assert notation.write_layers(space, cells, concat) == text
-    assert [edge[:2] for edge in cells["layers"]] == [(n, n + 1) for n in range(len(cells["layers"]))]
+    assert [edge[:2] for edge in cells["layers"]] == [
+        (n, n + 1) for n in range(len(cells["layers"]))
+    ]
     assert concat == {"layers": (len(cells["layers"]),)}
 
 
@@ -78,7 +80,13 @@ def test_layers_may_be_spaced_otherwise():
 
 
 @pytest.mark.parametrize(
-    "text, place", [("x: a,, b", "layer 1"), ("x: a, b c", "layer 1"), ("x: ", "layer 0"), ("x: a, f()", "layer 1")]
+    "text, place",
+    [
+        ("x: a,, b", "layer 1"),
+        ("x: a, b c", "layer 1"),
+        ("x: ", "layer 0"),
+        ("x: a, f()", "layer 1"),
+    ],
 )
 def test_what_is_no_block_is_refused_with_its_layer(text, place):
     with pytest.raises(ValueError, match=f"{place} of the genotype is"):

@@ -17,7 +17,9 @@ QUICKSTART, CUSTOM_SPACE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def printed(block, folder):
-    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=folder, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, cwd=folder, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -38,7 +40,9 @@ def test_the_custom_space_has_under_30_lines_and_prints_a_genotype(tmp_path):
 
 
 def test_the_drawing_shows_every_file_of_the_library():
-    drawn = set(re.findall(r"[\w/]+\.py", README.split("imports point strictly down")[1].split("```")[0]))
+    drawn = set(
+        re.findall(r"[\w/]+\.py", README.split("imports point strictly down")[1].split("```")[0])
+    )
     files = {path.name for path in (ROOT / "dnas").rglob("*.py")} - {"__init__.py"}
     # Of these the drawing names the folder.
     folders = ("relax", "hw_loss", "bilevel", "selection", "rules", "tabular")

@@ -1,4 +1,5 @@
-"""Retraining is the recipe of DARTS; a score counts every image, and saved variables score what they scored."""
+"""Retraining is the recipe of DARTS; a score counts every image, and saved variables score what
+they scored."""
 
 import functools
 import pickle
@@ -21,7 +22,8 @@ TEST = RANDOM.integers(0, 256, (11, 8, 8, 1), np.uint8), RANDOM.integers(0, 2, 1
 
 
 def linear_network(auxiliary=False, num_classes=2):
-    """A linear map with a running count and the last drop path rate; the auxiliary head is another linear map."""
+    """A linear map with a running count and the last drop path rate; the auxiliary head is another
+    linear map."""
 
     def init(key, images):
         main, other = 0.1 * jax.random.normal(key, (2, images[0].size, num_classes))
@@ -33,7 +35,10 @@ def linear_network(auxiliary=False, num_classes=2):
         logits = flat @ variables["params"]["main"]
         if not train:
             return logits, variables
-        averages = {"count": variables["batch_stats"]["count"] + 1, "rate": jnp.asarray(drop_path, jnp.float32)}
+        averages = {
+            "count": variables["batch_stats"]["count"] + 1,
+            "rate": jnp.asarray(drop_path, jnp.float32),
+        }
         variables = {**variables, "batch_stats": averages}
         if auxiliary:
             variables["auxiliary"] = logits * 0.5 + flat @ variables["params"]["other"]
@@ -45,7 +50,9 @@ def linear_network(auxiliary=False, num_classes=2):
 def trained(network=None, train=(IMAGES, LABELS), test=TEST, **changes):
     # Batches of 4: five steps an epoch.
     settings = dict(epochs=3, batch_size=4, report=lambda progress: None)
-    return retrain(linear_network() if network is None else network, train, test, **settings | changes)
+    return retrain(
+        linear_network() if network is None else network, train, test, **settings | changes
+    )
 
 
 @functools.cache
@@ -60,20 +67,26 @@ def separable(size, seed):
     """Bright images and dark ones."""
     random = np.random.default_rng(seed)
     labels = np.arange(size) % 2
-    return (random.integers(0, 60, (size, 8, 8, 1)) + 190 * labels[:, None, None, None]).astype(np.uint8), labels
+    return (random.integers(0, 60, (size, 8, 8, 1)) + 190 * labels[:, None, None, None]).astype(
+        np.uint8
+    ), labels
 
 
 @functools.cache
 def trained_darts():
     """One run on images that are easy to tell apart, with the state after each call."""
     reports = []
-    result = trained(darts_network(), separable(20, 0), separable(14, 1), epochs=8, report=reports.append)
+    result = trained(
+        darts_network(), separable(20, 0), separable(14, 1), epochs=8, report=reports.append
+    )
     return result, reports
 
 
 def assert_same(one, other):
     def numbers(leaf):
-        return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+        return np.asarray(
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        )
 
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(numbers(a), numbers(b)), one, other)
 
@@ -101,7 +114,9 @@ def test_padding_of_the_last_batch_is_not_counted():
     """Only the first image is right; it is what fills the last batch."""
     network = linear_network()
     variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    logits, _ = network.apply(variables, normalize(jnp.asarray(TEST[0]), plain_augmentation(IMAGES)), False, None)
+    logits, _ = network.apply(
+        variables, normalize(jnp.asarray(TEST[0]), plain_augmentation(IMAGES)), False, None
+    )
     labels = np.array(logits.argmax(-1))
     labels[1:] = 1 - labels[1:]
     evaluate = make_evaluation(network, (TEST[0], labels), plain_augmentation(IMAGES), batch_size=4)
@@ -110,7 +125,9 @@ def test_padding_of_the_last_batch_is_not_counted():
 
 def test_score_is_that_of_the_last_variables_with_the_statistics_of_the_training_images():
     result = trained()
-    assert result.test_accuracy == plain_accuracy(linear_network(), result.variables, TEST, plain_augmentation(IMAGES))
+    assert result.test_accuracy == plain_accuracy(
+        linear_network(), result.variables, TEST, plain_augmentation(IMAGES)
+    )
     assert result.history[-1]["test_accuracy"] == result.test_accuracy
     assert_same(result.variables, result.state.variables)
 
@@ -118,7 +135,9 @@ def test_score_is_that_of_the_last_variables_with_the_statistics_of_the_training
 def test_saved_variables_score_what_they_scored():
     result, _ = trained_darts()
     saved = pickle.loads(pickle.dumps(jax.tree.map(np.asarray, result.variables)))
-    evaluate = make_evaluation(darts_network(), separable(14, 1), plain_augmentation(separable(20, 0)[0]))
+    evaluate = make_evaluation(
+        darts_network(), separable(14, 1), plain_augmentation(separable(20, 0)[0])
+    )
     assert evaluate(saved) == evaluate(result.variables) == result.test_accuracy
 
 
@@ -127,7 +146,10 @@ def test_score_of_the_darts_network_is_that_of_one_image_at_a_time():
     augmentation = plain_augmentation(separable(20, 0)[0])
     network = Network(None, jax.jit(darts_network().apply, static_argnums=2))
     images, labels = separable(14, 1)
-    dark = images // 3, labels  # beside bright ones these would not be told apart as they are by the running averages
+    dark = (
+        images // 3,
+        labels,
+    )  # beside bright ones these would not be told apart as they are by the running averages
     for data in (dark, TEST):
         expected = plain_accuracy(network, result.variables, data, augmentation)
         assert make_evaluation(darts_network(), data, augmentation)(result.variables) == expected
@@ -142,21 +164,33 @@ def test_accuracy_on_images_that_are_easy_to_tell_apart_rises_to_one():
 
 def test_running_statistics_move_in_training():
     _, reports = trained_darts()
-    first, last = reports[0].state.variables["batch_stats"], reports[-1].state.variables["batch_stats"]
-    assert all((a != b).any() for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True))
+    first, last = (
+        reports[0].state.variables["batch_stats"],
+        reports[-1].state.variables["batch_stats"],
+    )
+    assert all(
+        (a != b).any() for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(last), strict=True)
+    )
 
 
 def test_running_statistics_are_used_in_evaluation_and_not_in_training():
     variables = trained_darts()[0].variables
-    shifted = {**variables, "batch_stats": jax.tree.map(lambda leaf: leaf + 1.0, variables["batch_stats"])}
+    shifted = {
+        **variables,
+        "batch_stats": jax.tree.map(lambda leaf: leaf + 1.0, variables["batch_stats"]),
+    }
     images = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
     apply = jax.jit(darts_network().apply, static_argnums=2)
     key = jax.random.key(1)
     logits, same = apply(variables, images, False, key)
     assert_same(same, variables)
     assert (apply(shifted, images, False, key)[0] != logits).all()
-    np.testing.assert_allclose(apply(shifted, images, True, key)[0], apply(variables, images, True, key)[0], rtol=1e-5)
-    alone = apply(variables, images[:1], False, key)[0]  # no image has a part in the score of another
+    np.testing.assert_allclose(
+        apply(shifted, images, True, key)[0], apply(variables, images, True, key)[0], rtol=1e-5
+    )
+    alone = apply(variables, images[:1], False, key)[
+        0
+    ]  # no image has a part in the score of another
     np.testing.assert_allclose(alone, logits[:1], rtol=1e-4, atol=1e-6)
 
 
@@ -168,7 +202,9 @@ def rates(monkeypatch, **changes):
     """The drop path rate of each step."""
     monkeypatch.setattr("dnas.loop._MAX_STEPS", 1)
     found = []
-    trained(report=lambda p: found.append(float(p.state.variables["batch_stats"]["rate"])), **changes)
+    trained(
+        report=lambda p: found.append(float(p.state.variables["batch_stats"]["rate"])), **changes
+    )
     return found
 
 
@@ -193,10 +229,14 @@ def test_auxiliary_loss_counts_by_its_weight(auxiliary_weight):
         return sgd(0.01, weight_decay=0.0)
 
     without = trained(optimizer=undecayed)
-    found = trained(linear_network(auxiliary=True), optimizer=undecayed, auxiliary_weight=auxiliary_weight)
+    found = trained(
+        linear_network(auxiliary=True), optimizer=undecayed, auxiliary_weight=auxiliary_weight
+    )
     start = trained(max_steps=0).variables["params"]
     if auxiliary_weight == 0.0:
-        np.testing.assert_allclose(found.variables["params"]["main"], without.variables["params"]["main"], rtol=1e-5)
+        np.testing.assert_allclose(
+            found.variables["params"]["main"], without.variables["params"]["main"], rtol=1e-5
+        )
         np.testing.assert_array_equal(found.variables["params"]["other"], start["other"])
     else:
         assert (found.variables["params"]["other"] != start["other"]).any()
@@ -206,18 +246,29 @@ def test_auxiliary_loss_counts_by_its_weight(auxiliary_weight):
 
 def test_first_step_is_the_gradient_of_loss_plus_weighted_auxiliary_loss():
     network, augmentation = linear_network(auxiliary=True), plain_augmentation(IMAGES)
-    plain = dict(batch_size=20, epochs=1, optimizer=lambda *sizes: optax.sgd(0.1), auxiliary_weight=0.4)
+    plain = dict(
+        batch_size=20, epochs=1, optimizer=lambda *sizes: optax.sgd(0.1), auxiliary_weight=0.4
+    )
     after = trained(network, **plain).variables["params"]
     variables = trained(network, max_steps=0, **plain).variables
-    pixels = normalize(jnp.asarray(IMAGES), augmentation)  # all images are in the one batch: their order is no matter
+    pixels = normalize(
+        jnp.asarray(IMAGES), augmentation
+    )  # all images are in the one batch: their order is no matter
 
     def loss(params):
         logits, updated = network.apply({**variables, "params": params}, pixels, True, None)
-        losses = [optax.softmax_cross_entropy(x, jax.nn.one_hot(LABELS, 2)).mean() for x in (logits, updated["auxiliary"])]
+        losses = [
+            optax.softmax_cross_entropy(x, jax.nn.one_hot(LABELS, 2)).mean()
+            for x in (logits, updated["auxiliary"])
+        ]
         return losses[0] + 0.4 * losses[1]
 
-    expected = jax.tree.map(lambda p, g: p - 0.1 * g, variables["params"], jax.jit(jax.grad(loss))(variables["params"]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after, expected)
+    expected = jax.tree.map(
+        lambda p, g: p - 0.1 * g, variables["params"], jax.jit(jax.grad(loss))(variables["params"])
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after, expected
+    )
 
 
 def test_final_sgd_is_sgd_with_a_cosine_to_zero_by_epoch():
@@ -260,7 +311,10 @@ def test_training_is_a_function_of_its_seed():
 def test_steps_are_augmented_and_test_images_are_not():
     cut = dnas.Augmentation((0.5,), (0.25,), crop_padding=0, flip=False, cutout=30)
     plain = cut._replace(cutout=0)
-    assert trained(augmentation=cut).history[-1]["loss"] != trained(augmentation=plain).history[-1]["loss"]
+    assert (
+        trained(augmentation=cut).history[-1]["loss"]
+        != trained(augmentation=plain).history[-1]["loss"]
+    )
     result = trained(augmentation=cut)
     assert result.test_accuracy == plain_accuracy(linear_network(), result.variables, TEST, plain)
 
@@ -292,7 +346,10 @@ REFUSED = {
     "float images": (dict(train=(IMAGES / 255.0, LABELS)), "uint8"),
     "float test images": (dict(test=(TEST[0] / 255.0, TEST[1])), "uint8"),
     "labels of another length": (dict(test=(TEST[0], TEST[1][:3])), "11 whole numbers"),
-    "test images of another size": (dict(test=(TEST[0][:, :6], TEST[1])), r"\(8, 8, 1\).*\(6, 8, 1\).*agree"),
+    "test images of another size": (
+        dict(test=(TEST[0][:, :6], TEST[1])),
+        r"\(8, 8, 1\).*\(6, 8, 1\).*agree",
+    ),
     "too few images": (dict(batch_size=21), "20 images.*21.*lower the batch size"),
     "no epoch": (dict(epochs=0), "0 epochs"),
     "drop path one": (dict(drop_path=1.0), "drop_path.*1.0"),
@@ -336,5 +393,7 @@ def test_step_is_compiled_once(monkeypatch):
         traces.extend([1] * train)
         return network.apply(variables, images, train, key, drop_path)
 
-    trained(network._replace(apply=counted), report=lambda progress: after_each_call.append(len(traces)))
+    trained(
+        network._replace(apply=counted), report=lambda progress: after_each_call.append(len(traces))
+    )
     assert len(after_each_call) > 3 and len(set(after_each_call)) == 1

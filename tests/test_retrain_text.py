@@ -1,4 +1,5 @@
-"""A language model trains, turns to averaged weights as its recipe says, and is scored with its best ones."""
+"""A language model trains, turns to averaged weights as its recipe says, and is scored with its
+best ones."""
 
 import functools
 
@@ -29,7 +30,10 @@ def train(text=TEXT, dropout=Dropout(), **changes):  # noqa: B008
 
 def data_of(state):
     return jax.tree.map(
-        lambda leaf: np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf), state
+        lambda leaf: np.asarray(
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        ),
+        state,
     )
 
 
@@ -42,7 +46,9 @@ def whole():
     return train()
 
 
-@pytest.mark.parametrize("stop", [1, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (13, 20))])
+@pytest.mark.parametrize(
+    "stop", [1, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (13, 20))]
+)
 def test_resumed_training_equals_the_uninterrupted_one(stop):
     part = train(max_steps=stop)
     assert int(part.state.step) == stop
@@ -62,16 +68,21 @@ def test_a_text_that_repeats_itself_is_known_in_the_end_and_far_below_its_unigra
     result = train(text, NO_DROPOUT, epochs=8)
     assert dnas.unigram_perplexity(letters, letters[:100], 6) == pytest.approx(6.0, rel=1e-2)
     assert result.test_perplexity < 1.5
-    assert result.valid_perplexity == pytest.approx(min(row["valid_perplexity"] for row in result.history), rel=1e-5)
+    assert result.valid_perplexity == pytest.approx(
+        min(row["valid_perplexity"] for row in result.history), rel=1e-5
+    )
 
 
 def falling_behind():
-    """A model of one weight, which each step moves by 1 and which makes the right token, 0, ever less likely."""
+    """A model of one weight, which each step moves by 1 and which makes the right token, 0, ever
+    less likely."""
 
     def apply(weights, tokens, hidden, train, key):
         del train, key
         logits = jnp.stack([-0.01 * weights["w"], jnp.zeros(())])
-        return jnp.broadcast_to(logits, (*tokens.shape, 2)), jnp.broadcast_to(hidden[:, None], (*tokens.shape, 1))
+        return jnp.broadcast_to(logits, (*tokens.shape, 2)), jnp.broadcast_to(
+            hidden[:, None], (*tokens.shape, 1)
+        )
 
     start = lambda batch_size: jnp.zeros((batch_size, 1))  # noqa: E731
     return SequenceNetwork(lambda key: {"w": jnp.zeros(())}, start, apply)
@@ -84,19 +95,24 @@ def upwards(epochs, steps_per_epoch):
 
 
 @pytest.mark.parametrize(("epochs", "averaged"), [(4, None), (5, 13), (6, 26)])
-def test_weights_are_averaged_once_the_validation_loss_is_no_longer_better_than_before_the_patience(epochs, averaged):
+def test_weights_are_averaged_once_the_validation_loss_is_no_longer_better_than_before_the_patience(
+    epochs, averaged
+):
     zeros = np.zeros(200, np.int32)
     text = Text(zeros, zeros[:70], zeros[:50], ("a", "b"))
     settings = dict(batch_size=3, window=5, optimizer=upwards, patience=2, **quiet)
     result = retrain_text(falling_behind(), text, epochs=epochs, **settings)
-    # 13 steps an epoch. The loss of epoch 4 is the first to be compared: it is above that of epoch 1.
+    # 13 steps an epoch. The loss of epoch 4 is the first to be compared: it is above that of epoch
+    # 1.
     state, steps = result.state, 13 * epochs
     assert float(state.weights["w"]) == steps
     if averaged is None:
         assert int(state.averaged) == 0 and float(state.average["w"]) == steps
     else:
         assert int(state.averaged) == averaged
-        assert float(state.average["w"]) == pytest.approx(np.mean(np.arange(13 * 4 + 1, steps + 1)), rel=1e-6)
+        assert float(state.average["w"]) == pytest.approx(
+            np.mean(np.arange(13 * 4 + 1, steps + 1)), rel=1e-6
+        )
     assert float(result.weights["w"]) == 13, "the best epoch is the first"
     assert result.valid_perplexity == result.history[0]["valid_perplexity"]
     assert result.test_perplexity == pytest.approx(1 + np.exp(0.13), rel=1e-5)
@@ -120,7 +136,11 @@ def test_text_sgd_clips_and_has_no_momentum():
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [(dict(batch_size=50), "lower the batch size"), (dict(patience=0), "patience"), (dict(window=0), "window")],
+    [
+        (dict(batch_size=50), "lower the batch size"),
+        (dict(patience=0), "patience"),
+        (dict(window=0), "window"),
+    ],
 )
 def test_what_cannot_work_is_refused_before_any_step(changes, reason):
     with pytest.raises(ValueError, match=reason):

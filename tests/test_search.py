@@ -1,4 +1,5 @@
-"""A search is a function of its seed, stops and goes on without a trace, and refuses at once what cannot work."""
+"""A search is a function of its seed, stops and goes on without a trace, and refuses at once what
+cannot work."""
 
 import functools
 import os
@@ -44,7 +45,11 @@ def linear_layers(*, channels, num_cells, image_size, stem="cifar"):
 
 LINEAR = SearchSpace(
     "linear",
-    {"cell": CellSpec(num_inputs=2, num_nodes=1, edges=((0, 2), (1, 2)), ops=("none", "a", "b"), concat=(2,))},
+    {
+        "cell": CellSpec(
+            num_inputs=2, num_nodes=1, edges=((0, 2), (1, 2)), ops=("none", "a", "b"), concat=(2,)
+        )
+    },
     linear_layers,
     linear_supernet,
     None,
@@ -59,7 +64,9 @@ def search(space=LINEAR, images=IMAGES, labels=LABELS, **changes):
 
 def data_of(state):
     return jax.tree.map(
-        lambda leaf: np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf),
+        lambda leaf: np.asarray(
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        ),
         state,
     )
 
@@ -72,10 +79,13 @@ _PROGRAM = """
 import hashlib, jax, numpy as np, dnas
 space = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3"), num_nodes=1)
 images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
-result = dnas.run_search(space, (images, np.arange(40) % 3), channels=2, num_cells=1, epochs=4, batch_size=4, seed=SEED,
-                         augmentation=dnas.Augmentation((0.5,), (0.25,), cutout=2), report=lambda progress: None)
+quiet = dict(report=lambda progress: None, announce=lambda memory: None)
+sizes = dict(channels=2, num_cells=1, epochs=4, batch_size=4, seed=SEED, **quiet)
+augmentation = dnas.Augmentation((0.5,), (0.25,), cutout=2)
+result = dnas.run_search(space, (images, np.arange(40) % 3), augmentation=augmentation, **sizes)
 assert result.state.step == 20
-hashes = [hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for tree in (result.state.arch, result.state.weights)
+trees = result.state.arch, result.state.weights
+hashes = [hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for tree in trees
           for leaf in jax.tree.leaves(tree)]
 rows = [(row["loss"], row["valid_loss"], row["accuracy"]) for row in result.history]
 print(hashes, rows, result.genotype.to_json())
@@ -85,7 +95,9 @@ print(hashes, rows, result.genotype.to_json())
 def run_program(seed):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     program = [sys.executable, "-c", _PROGRAM.replace("SEED", str(seed))]
-    done = subprocess.run(program, capture_output=True, text=True, env=environment, check=True, timeout=300)
+    done = subprocess.run(
+        program, capture_output=True, text=True, env=environment, check=True, timeout=300
+    )
     return done.stdout
 
 
@@ -125,7 +137,9 @@ def test_resumed_search_equals_the_uninterrupted_one(stop):
 def test_resumed_search_of_the_darts_space_equals_the_uninterrupted_one():
     whole = search(TINY, num_cells=1, epochs=2)
     part = search(TINY, num_cells=1, epochs=2, max_steps=7)
-    assert_same(search(TINY, num_cells=1, epochs=2, resume=lambda state: part.state).state, whole.state)
+    assert_same(
+        search(TINY, num_cells=1, epochs=2, resume=lambda state: part.state).state, whole.state
+    )
 
 
 def test_resume_is_given_the_initial_state():
@@ -159,7 +173,9 @@ def batches(number=0):
     random = np.random.default_rng(number)
     images = random.normal(size=(2, 6, 8, 8, 1)).astype(np.float32)
     labels = random.integers(0, 3, (2, 6))
-    return tuple(dnas.Batch(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(images, labels, strict=True))
+    return tuple(
+        dnas.Batch(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(images, labels, strict=True)
+    )
 
 
 @pytest.mark.parametrize("space", [LINEAR, TINY], ids=["linear", "darts"])
@@ -178,14 +194,22 @@ def test_step_under_vmap_over_seeds_equals_one_seed_after_another(space):
             np.testing.assert_allclose(metrics["loss"][seed], pairs[seed][1]["loss"], rtol=1e-3)
     for seed in range(2):
         for kind in space.cells:
-            np.testing.assert_allclose(states.arch[kind][seed], alone[seed].arch[kind], rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(
+                states.arch[kind][seed], alone[seed].arch[kind], rtol=1e-3, atol=1e-4
+            )
 
 
 def test_step_under_jit_equals_step_without():
     parts = small_search(LINEAR)
     state = parts.init(jax.random.key(0))
-    (plain, plain_metrics), (jitted, metrics) = (step(state, *batches()) for step in (parts.step, jax.jit(parts.step)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), data_of(plain), data_of(jitted))
+    (plain, plain_metrics), (jitted, metrics) = (
+        step(state, *batches()) for step in (parts.step, jax.jit(parts.step))
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        data_of(plain),
+        data_of(jitted),
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), plain_metrics, metrics)
 
 
@@ -202,11 +226,16 @@ def test_arch_gradient_of_softmax_sums_to_zero_on_every_edge():
 
 
 def cross_entropy(weights, mix, batch):
-    logits = linear_supernet(channels=2, num_cells=1, num_classes=3).apply(weights, mix, batch.images)
+    logits = linear_supernet(channels=2, num_cells=1, num_classes=3).apply(
+        weights, mix, batch.images
+    )
     logits = np.asarray(logits, np.float64)
     logits -= logits.max(1, keepdims=True)
     chosen = logits[np.arange(len(logits)), np.asarray(batch.labels)]
-    return float((np.log(np.exp(logits).sum(1)) - chosen).mean()), (logits.argmax(1) == batch.labels).mean()
+    return (
+        float((np.log(np.exp(logits).sum(1)) - chosen).mean()),
+        (logits.argmax(1) == batch.labels).mean(),
+    )
 
 
 def test_metrics_are_loss_and_accuracy_of_both_batches_where_their_gradients_are_taken():
@@ -214,8 +243,12 @@ def test_metrics_are_loss_and_accuracy_of_both_batches_where_their_gradients_are
     state = parts.init(jax.random.key(0))
     train, valid = batches()
     after, metrics = parts.step(state, train, valid)
-    loss, accuracy = cross_entropy(state.weights, {"cell": jax.nn.softmax(after.arch["cell"])}, train)
-    valid_loss, valid_accuracy = cross_entropy(state.weights, {"cell": jax.nn.softmax(state.arch["cell"])}, valid)
+    loss, accuracy = cross_entropy(
+        state.weights, {"cell": jax.nn.softmax(after.arch["cell"])}, train
+    )
+    valid_loss, valid_accuracy = cross_entropy(
+        state.weights, {"cell": jax.nn.softmax(state.arch["cell"])}, valid
+    )
     found = [float(metrics[name]) for name in ("loss", "accuracy", "valid_loss", "valid_accuracy")]
     np.testing.assert_allclose(found, [loss, accuracy, valid_loss, valid_accuracy], rtol=1e-5)
 
@@ -223,12 +256,19 @@ def test_metrics_are_loss_and_accuracy_of_both_batches_where_their_gradients_are
 def test_arch_factors_multiply_the_loss_of_arch_and_touch_nothing_else():
     optimizer = alternating(first_order(), optax.set_to_zero(), optax.sgd(1.0))
     steps = []
-    for factors in ((), (lambda arch, mix: 3.0,), (lambda arch, mix: mix["cell"].sum(),), (lambda arch, mix: 0.0,)):
+    for factors in (
+        (),
+        (lambda arch, mix: 3.0,),
+        (lambda arch, mix: mix["cell"].sum(),),
+        (lambda arch, mix: 0.0,),
+    ):
         parts = small_search(LINEAR, optimizer=optimizer, arch_factors=factors)
         start = parts.init(jax.random.key(0))
         steps.append(parts.step(start, *batches())[0].arch["cell"] - start.arch["cell"])
     np.testing.assert_allclose(steps[1], 3 * steps[0], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(steps[2], len(LINEAR.cells["cell"].edges) * steps[0], rtol=1e-3, atol=1e-6)  # rows sum to one
+    np.testing.assert_allclose(
+        steps[2], len(LINEAR.cells["cell"].edges) * steps[0], rtol=1e-3, atol=1e-6
+    )  # rows sum to one
     assert not steps[3].any() and steps[0].any()
 
 
@@ -296,7 +336,9 @@ def test_rows_hold_mix_and_genotype_of_the_state():
 def test_two_halves_of_all_images_are_kept_as_bytes(monkeypatch):
     module, given = sys.modules["dnas.search"], []
     original = module.run_steps
-    monkeypatch.setattr(module, "run_steps", lambda *args, **kw: given.append(args[2]) or original(*args, **kw))
+    monkeypatch.setattr(
+        module, "run_steps", lambda *args, **kw: given.append(args[2]) or original(*args, **kw)
+    )
     search()
     train, valid = given[0]
     assert train.images.dtype == valid.images.dtype == jnp.uint8
@@ -311,8 +353,12 @@ def test_search_prefers_the_op_that_helps():
         whole = linear_supernet(**sizes)
         useful = jnp.asarray([0.0, 0.0, 1.0])
         return Supernet(
-            lambda key, images: 0.01 * whole.init(key, images),  # so small that the start has no say
-            lambda weights, mix, images: whole.apply(weights, {"cell": mix["cell"] * useful}, images),
+            lambda key, images: (
+                0.01 * whole.init(key, images)
+            ),  # so small that the start has no say
+            lambda weights, mix, images: whole.apply(
+                weights, {"cell": mix["cell"] * useful}, images
+            ),
         )
 
     images = np.where((LABELS == 0)[:, None, None, None], 250, 5).astype(np.uint8) + IMAGES // 64
@@ -321,7 +367,9 @@ def test_search_prefers_the_op_that_helps():
         images,
         (LABELS == 0).astype(int),
         epochs=10,
-        optimizer=lambda *sizes: darts_optimizer(*sizes, learning_rate=2e-3, arch_learning_rate=0.1),
+        optimizer=lambda *sizes: darts_optimizer(
+            *sizes, learning_rate=2e-3, arch_learning_rate=0.1
+        ),
     )
     assert {edge.op for edge in result.genotype.cells["cell"]} == {"b"}
     assert result.history[-1]["valid_accuracy"] > 0.9
@@ -338,12 +386,21 @@ REFUSED = {
     "labels of another length": (dict(labels=LABELS[:7]), "40 whole numbers"),
     "negative labels": (dict(labels=LABELS - 1), "number the classes from 0"),
     "labels above num_classes": (dict(num_classes=2), r"0\.\.1, got 0\.\.2"),
-    "too few images": (dict(batch_size=21), "20 images, a batch size of 21.*lower the batch size or give more images"),
+    "too few images": (
+        dict(batch_size=21),
+        "20 images, a batch size of 21.*lower the batch size or give more images",
+    ),
     "no batch": (dict(batch_size=0), "batch size of 0"),
     "no epoch": (dict(epochs=0), "0 epochs"),
     "an odd size": (dict(images=IMAGES[:, :7, :7]), "7.*7.*cannot be halved.*resize"),
-    "an augmentation for colours": (dict(augmentation=dnas.Augmentation()), "mean.*3 channels.*have 1"),
-    "a negative crop": (dict(augmentation=dnas.Augmentation((0.5,), (0.5,), crop_padding=-1)), "crop_padding"),
+    "an augmentation for colours": (
+        dict(augmentation=dnas.Augmentation()),
+        "mean.*3 channels.*have 1",
+    ),
+    "a negative crop": (
+        dict(augmentation=dnas.Augmentation((0.5,), (0.5,), crop_padding=-1)),
+        "crop_padding",
+    ),
 }
 
 

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_search import IMAGES, LABELS, LINEAR, assert_same, batches, linear_supernet, search, small_search
+from test_search import (
+    IMAGES,
+    LABELS,
+    LINEAR,
+    assert_same,
+    batches,
+    linear_supernet,
+    search,
+    small_search,
+)
 
 import dnas
 from dnas import arch_losses, bilevel, relax, rules
@@ -23,10 +32,14 @@ def adam_for(relaxation):
 
 OPTIMIZERS = {
     "first_order": lambda arch: bilevel.alternating(bilevel.first_order(), STEEP, arch),
-    "weights_first": lambda arch: bilevel.alternating(bilevel.first_order(), STEEP, arch, order="weights_first"),
+    "weights_first": lambda arch: bilevel.alternating(
+        bilevel.first_order(), STEEP, arch, order="weights_first"
+    ),
     "unrolled": lambda arch: bilevel.alternating(bilevel.unrolled(), STEEP, arch),
     "unrolled_2": lambda arch: bilevel.alternating(bilevel.unrolled(2), STEEP, arch),
-    "finite_differences": lambda arch: bilevel.alternating(bilevel.finite_differences(), STEEP, arch),
+    "finite_differences": lambda arch: bilevel.alternating(
+        bilevel.finite_differences(), STEEP, arch
+    ),
     "implicit": lambda arch: bilevel.alternating(bilevel.implicit(), STEEP, arch),
     "single_level": lambda arch: bilevel.single_level(STEEP, arch),
     "rarts": lambda arch: bilevel.rarts(STEEP, arch),
@@ -42,7 +55,9 @@ def step_with(relaxation, optimizer, **parts):
 @pytest.mark.parametrize("name", relax.RELAXATIONS)
 def test_every_relaxation_goes_with_every_optimizer(name):
     for optimizer in OPTIMIZERS.values():
-        made = small_search(LINEAR, relaxation=relax.RELAXATIONS[name](), optimizer=optimizer(adam_for(name)))
+        made = small_search(
+            LINEAR, relaxation=relax.RELAXATIONS[name](), optimizer=optimizer(adam_for(name))
+        )
         state = jax.eval_shape(made.init, jax.random.key(0))
         after, metrics = jax.eval_shape(made.step, state, *batches())
         assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
@@ -51,13 +66,19 @@ def test_every_relaxation_goes_with_every_optimizer(name):
         assert {"loss", "accuracy", "valid_loss", "valid_accuracy"} <= set(metrics)
 
 
-PAIRS = [(name, "first_order") for name in relax.RELAXATIONS] + [("gumbel_hard", name) for name in OPTIMIZERS]
+PAIRS = [(name, "first_order") for name in relax.RELAXATIONS] + [
+    ("gumbel_hard", name) for name in OPTIMIZERS
+]
 
 
 @pytest.mark.parametrize(("name", "optimizer"), dict.fromkeys(PAIRS))
 def test_a_relaxation_is_moved_by_an_optimizer(name, optimizer):
-    before, after, metrics = step_with(relax.RELAXATIONS[name](), OPTIMIZERS[optimizer](adam_for(name)))
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((after.weights, after.arch, metrics)))
+    before, after, metrics = step_with(
+        relax.RELAXATIONS[name](), OPTIMIZERS[optimizer](adam_for(name))
+    )
+    assert all(
+        jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((after.weights, after.arch, metrics))
+    )
     moved = relax.op_logits(before.arch["cell"]) != relax.op_logits(after.arch["cell"])
     assert moved.any() and (before.weights != after.weights).any()
 
@@ -68,7 +89,9 @@ def test_dropped_candidates_have_no_weight_and_what_is_decided_does_not_move(nam
     made = small_search(
         LINEAR,
         relaxation=relax.RELAXATIONS[name](),
-        optimizer=bilevel.alternating(bilevel.first_order(), STEEP, optax.sgd(0.1) if name != "simplex" else adam_for(name)),
+        optimizer=bilevel.alternating(
+            bilevel.first_order(), STEEP, optax.sgd(0.1) if name != "simplex" else adam_for(name)
+        ),
         candidates={"cell": allowed},
     )
     state = jax.jit(made.init)(jax.random.key(0))
@@ -76,7 +99,10 @@ def test_dropped_candidates_have_no_weight_and_what_is_decided_does_not_move(nam
     for one in (state, after):
         mix = made.mix(one)["cell"]
         assert not mix[~allowed].any() and mix[1, 2] > 0
-    if name not in ("simplex", "sigmoid"):  # a sigmoid of one op still has somewhere to go; the simplex is normalised
+    if name not in (
+        "simplex",
+        "sigmoid",
+    ):  # a sigmoid of one op still has somewhere to go; the simplex is normalised
         before, moved = (relax.op_logits(one.arch["cell"]) for one in (state, after))
         np.testing.assert_array_equal(before[1], moved[1])
         np.testing.assert_array_equal(before[0, 0], moved[0, 0])
@@ -111,14 +137,22 @@ def test_weights_of_arch_losses_are_numbers_or_schedules():
 
     term = arch_losses.beta_decay()
     once, plain = moved([term]), moved([])
-    np.testing.assert_allclose(moved([(3.0, term)]) - plain, 3 * (once - plain), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(moved([(lambda step: step + 3.0, term)]), moved([(3.0, term)]), rtol=1e-6)
+    np.testing.assert_allclose(
+        moved([(3.0, term)]) - plain, 3 * (once - plain), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        moved([(lambda step: step + 3.0, term)]), moved([(3.0, term)]), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("make", [relax.random_perturbation, relax.adversarial_perturbation])
 def test_a_perturbation_of_radius_zero_changes_no_bit_and_a_real_one_the_weights_alone(make):
     plain, none, real = (
-        step_with(relax.softmax(), OPTIMIZERS["first_order"](bilevel.arch_adam(0.1)), perturbation=perturbation)[1]
+        step_with(
+            relax.softmax(),
+            OPTIMIZERS["first_order"](bilevel.arch_adam(0.1)),
+            perturbation=perturbation,
+        )[1]
         for perturbation in (None, make(0.0), make(0.3))
     )
     assert_same(plain, none)
@@ -140,7 +174,9 @@ def at_epoch(number, **verdict):
 
     def update(state, observed):
         state = {"calls": state["calls"] + 1}
-        return state, rules.Verdict(metrics={"calls": float(state["calls"])}, **verdict if observed.epoch == number else {})
+        return state, rules.Verdict(
+            metrics={"calls": float(state["calls"])}, **verdict if observed.epoch == number else {}
+        )
 
     return rules.Rule(lambda space, epochs: {"calls": np.zeros((), np.int64)}, update)
 
@@ -193,18 +229,28 @@ def test_a_rule_sees_accuracy_and_sharpness_of_the_supernet():
 
     states = []
     plain = dnas.plain_augmentation(IMAGES)
-    search(epochs=1, rule=rules.Rule(lambda *sizes: (), update), report=lambda progress: states.append(progress.state))
+    search(
+        epochs=1,
+        rule=rules.Rule(lambda *sizes: (), update),
+        report=lambda progress: states.append(progress.state),
+    )
     state = states[-1]
     accuracy, sharpness, observed = seen[0]
     valid = dnas.data.split_half(dnas.data.Data(IMAGES, LABELS), 0)[1]
     images = dnas.data.normalize(jnp.asarray(valid.images), plain)
     supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
-    found = supernet.apply(state.weights, {"cell": jnp.asarray(observed.mix["cell"])}, images).argmax(-1)
+    found = supernet.apply(
+        state.weights, {"cell": jnp.asarray(observed.mix["cell"])}, images
+    ).argmax(-1)
     assert accuracy == pytest.approx(np.mean(np.asarray(found) == valid.labels))
 
     def loss(flat):
-        logits = supernet.apply(state.weights, {"cell": jax.nn.softmax(flat.reshape(2, 3))}, images[:4])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(valid.labels[:4])).mean()
+        logits = supernet.apply(
+            state.weights, {"cell": jax.nn.softmax(flat.reshape(2, 3))}, images[:4]
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits, jnp.asarray(valid.labels[:4])
+        ).mean()
 
     dense = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(state.arch["cell"].ravel()))
     np.testing.assert_allclose(sharpness, dense[-1], rtol=1e-3)
@@ -228,7 +274,9 @@ def test_perturbation_keeps_a_planted_op_where_the_logits_prefer_another():
 
     def found(**parts):
         epochs = rules.perturbation_epochs(LINEAR, interval=1)
-        result = search(LINEAR, images, labels, epochs=epochs, optimizer=still, resume=plant, **parts)
+        result = search(
+            LINEAR, images, labels, epochs=epochs, optimizer=still, resume=plant, **parts
+        )
         return {edge.op for edge in result.genotype.cells["cell"]}
 
     assert found() == {"a"}
@@ -239,20 +287,28 @@ def test_the_best_sample_is_read_at_the_end():
     result = search(rule=rules.best_sample(num_samples=8), epochs=2)
     accuracy = result.history[-1]["sample_accuracy"]
     assert 0 <= accuracy <= 1 and "sample_accuracy" not in result.history[0]
-    np.testing.assert_array_equal(result.mix["cell"], np.asarray(dnas.one_hot_mix(LINEAR, result.genotype)["cell"]))
+    np.testing.assert_array_equal(
+        result.mix["cell"], np.asarray(dnas.one_hot_mix(LINEAR, result.genotype)["cell"])
+    )
 
 
 SKIPS = LINEAR._replace(
     name="skips",
     cells={
         "normal": dnas.CellSpec(
-            num_inputs=2, num_nodes=1, edges=((0, 2), (1, 2)), ops=("none", "skip_connect", "b"), concat=(2,)
+            num_inputs=2,
+            num_nodes=1,
+            edges=((0, 2), (1, 2)),
+            ops=("none", "skip_connect", "b"),
+            concat=(2,),
         )
     },
     layers=lambda **sizes: (dnas.LayerSpec("normal", 2, 1, sizes["image_size"]),),
     supernet=lambda **sizes: dnas.Supernet(
         linear_supernet(**sizes).init,
-        lambda weights, mix, images: linear_supernet(**sizes).apply(weights, {"cell": mix["normal"]}, images),
+        lambda weights, mix, images: linear_supernet(**sizes).apply(
+            weights, {"cell": mix["normal"]}, images
+        ),
     ),
 )
 GUARDS = {
@@ -263,7 +319,8 @@ GUARDS = {
 
 
 def drifting(**parts):
-    """A search whose outer loss draws every edge to its skip; the weights grow, and with them the curvature."""
+    """A search whose outer loss draws every edge to its skip; the weights grow, and with them the
+    curvature."""
 
     def start(state):
         return state._replace(arch={"normal": jnp.asarray([[0.0, -0.5, 0.5]] * 2)})
@@ -272,7 +329,9 @@ def drifting(**parts):
         SKIPS,
         epochs=30,
         resume=start,
-        optimizer=lambda *sizes: darts_optimizer(*sizes, learning_rate=1e-3, arch_learning_rate=0.02, arch_weight_decay=0.0),
+        optimizer=lambda *sizes: darts_optimizer(
+            *sizes, learning_rate=1e-3, arch_learning_rate=0.02, arch_weight_decay=0.0
+        ),
         arch_losses=[(5.0, lambda arch, mix: -mix["normal"][:, 1].sum())],
         **parts,
     )
@@ -293,4 +352,7 @@ def test_a_guard_ends_a_search_that_drifts_to_skips_and_reads_the_genotype_befor
     elif name == "ranking":  # the order has been the same for so long that all are skips by then
         assert all(row["genotype"] == result.genotype for row in rows[-6:])
     else:
-        assert result.genotype == rows[0]["genotype"] and result.genotype.count("skip_connect")["normal"] == 0
+        assert (
+            result.genotype == rows[0]["genotype"]
+            and result.genotype.count("skip_connect")["normal"] == 0
+        )

@@ -1,4 +1,5 @@
-"""A search on a text reads window after window, each level its own part, and stops and goes on without a trace."""
+"""A search on a text reads window after window, each level its own part, and stops and goes on
+without a trace."""
 
 import functools
 
@@ -17,7 +18,9 @@ from dnas.text import Text
 
 SPACE = recurrent_space(num_nodes=1)
 TOKENS = np.random.default_rng(0).integers(0, 6, 200).astype(np.int32)
-TEXT = Text(TOKENS, TOKENS[:70], TOKENS[:30], tuple("abcdef"))  # 66 tokens a stream: 13 windows of 5, and 4 for validation
+TEXT = Text(
+    TOKENS, TOKENS[:70], TOKENS[:30], tuple("abcdef")
+)  # 66 tokens a stream: 13 windows of 5, and 4 for validation
 quiet = dict(report=lambda progress: None, announce=lambda memory: None)
 
 
@@ -28,7 +31,10 @@ def search(space=SPACE, text=TEXT, **changes):
 
 def data_of(state):
     return jax.tree.map(
-        lambda leaf: np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf), state
+        lambda leaf: np.asarray(
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        ),
+        state,
     )
 
 
@@ -56,7 +62,8 @@ def test_another_seed_gives_another_search():
 
 
 def counting_space(calls):
-    """Its states count the tokens since the start of a text; its logits are a bias plus the mix times an own logit a part."""
+    """Its states count the tokens since the start of a text; its logits are a bias plus the mix
+    times an own logit a part."""
 
     def apply(weights, mix, tokens, hidden, train, key):
         del key
@@ -66,14 +73,23 @@ def counting_space(calls):
         return jnp.broadcast_to(logits, (*tokens.shape, len(logits))), states
 
     def supernet(*, channels, num_classes):
-        init = lambda key: {"bias": jnp.zeros(num_classes), "ops": jax.random.normal(key, (2, num_classes))}  # noqa: E731
+        def init(key):
+            return {
+                "bias": jnp.zeros(num_classes),
+                "ops": jax.random.normal(key, (2, num_classes)),
+            }
+
         return SequenceSupernet(init, lambda batch_size: jnp.zeros((batch_size, channels)), apply)
 
     spec = CellSpec(num_inputs=1, num_nodes=1, edges=((0, 1),), ops=("tanh", "relu"), concat=(1,))
-    return SearchSpace("counting", {"recurrent": spec}, None, supernet, None, edges_per_node=1, inputs="tokens")
+    return SearchSpace(
+        "counting", {"recurrent": spec}, None, supernet, None, edges_per_node=1, inputs="tokens"
+    )
 
 
-@pytest.mark.parametrize(("steps", "train", "valid"), [(1, 5, 5), (4, 20, 20), (5, 25, 5), (13, 65, 5), (14, 5, 10)])
+@pytest.mark.parametrize(
+    ("steps", "train", "valid"), [(1, 5, 5), (4, 20, 20), (5, 25, 5), (13, 65, 5), (14, 5, 10)]
+)
 def test_states_are_carried_on_and_start_anew_with_each_reading_of_a_part(steps, train, valid):
     state = search(counting_space([]), max_steps=steps).state
     np.testing.assert_array_equal(state.hidden, np.full((3, 4), train))
@@ -83,12 +99,16 @@ def test_states_are_carried_on_and_start_anew_with_each_reading_of_a_part(steps,
 def test_weights_learn_from_the_part_for_training_and_arch_from_that_for_validation():
     ones, twos = np.full(200, 1, np.int32), np.full(70, 2, np.int32)
     optimizer = lambda epochs, steps: alternating(first_order(), optax.sgd(1.0), optax.sgd(1.0))  # noqa: E731
-    result = search(counting_space([]), Text(ones, twos, twos, tuple("abc")), max_steps=1, optimizer=optimizer)
+    result = search(
+        counting_space([]), Text(ones, twos, twos, tuple("abc")), max_steps=1, optimizer=optimizer
+    )
     bias = result.state.search.weights["bias"]
     assert bias[1] > 0 > max(bias[0], bias[2])
     before = search(counting_space([]), Text(ones, twos, twos, tuple("abc")), max_steps=0).state
     moved = (result.state.arch["recurrent"] - before.arch["recurrent"])[0]
-    better = before.search.weights["ops"][:, 2].argmax()  # near enough, from equal shares and no bias
+    better = before.search.weights["ops"][
+        :, 2
+    ].argmax()  # near enough, from equal shares and no bias
     odds = jax.nn.log_softmax(before.search.weights["ops"], axis=-1)[:, 2]
     assert moved.argmax() == better or odds[0] != odds[1]
     assert moved[0] == pytest.approx(-float(moved[1]), abs=1e-6) and moved.any()
@@ -96,7 +116,10 @@ def test_weights_learn_from_the_part_for_training_and_arch_from_that_for_validat
 
 def test_a_single_level_reads_the_training_part_only():
     ones, twos = np.full(200, 1, np.int32), np.full(70, 2, np.int32)
-    optimizer = lambda epochs, steps: dnas.single_level(optax.sgd(1.0), optax.sgd(1.0), inner_weight=0.0)  # noqa: E731
+
+    def optimizer(epochs, steps):
+        return dnas.single_level(optax.sgd(1.0), optax.sgd(1.0), inner_weight=0.0)
+
     text = Text(ones, twos, twos, tuple("abc"))
     result = search(counting_space([]), text, single_level=True, optimizer=optimizer, epochs=1)
     assert result.history[0]["valid_loss"] == result.history[0]["loss"] < 0.5
@@ -119,10 +142,16 @@ def test_slowness_counts_for_the_weights_and_not_for_arch():
 def test_first_step_is_a_clipped_step_of_plain_sgd_from_where_the_seed_starts():
     start = search(max_steps=0, supernet_options={"dropout": NO_DROPOUT}).state
     after = search(max_steps=1, supernet_options={"dropout": NO_DROPOUT}, slowness=0.0).state
-    changes = jax.tree.map(lambda new, old: (new - old) / 20, after.search.weights, start.search.weights)
+    changes = jax.tree.map(
+        lambda new, old: (new - old) / 20, after.search.weights, start.search.weights
+    )
     norm = float(optax.global_norm(changes))
-    assert norm == pytest.approx(0.25, rel=1e-3), "the first gradient is larger than 0.25 here, and decay is tiny"
-    assert float(jnp.abs(after.arch["recurrent"] - start.arch["recurrent"]).max()) == pytest.approx(3e-3, rel=1e-2)
+    assert norm == pytest.approx(0.25, rel=1e-3), (
+        "the first gradient is larger than 0.25 here, and decay is tiny"
+    )
+    assert float(jnp.abs(after.arch["recurrent"] - start.arch["recurrent"]).max()) == pytest.approx(
+        3e-3, rel=1e-2
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,11 +161,18 @@ def test_first_step_is_a_clipped_step_of_plain_sgd_from_where_the_seed_starts():
 )
 def test_second_order_runs_and_moves_arch_otherwise_than_first_order(arch_gradient):
     made = functools.partial(recurrent_optimizer, arch_gradient=arch_gradient)
-    second, first = (search(max_steps=2, **options).state.arch["recurrent"] for options in ({"optimizer": made}, {}))
+    second, first = (
+        search(max_steps=2, **options).state.arch["recurrent"]
+        for options in ({"optimizer": made}, {})
+    )
     assert np.isfinite(second).all() and (second != first).any()
 
 
-@pytest.mark.parametrize("relaxation", [dnas.gumbel_hard(), dnas.per_sample(dnas.gumbel_softmax(), 3)], ids=["hard", "each"])
+@pytest.mark.parametrize(
+    "relaxation",
+    [dnas.gumbel_hard(), dnas.per_sample(dnas.gumbel_softmax(), 3)],
+    ids=["hard", "each"],
+)
 def test_samples_may_be_hard_or_one_for_each_text(relaxation):
     result = search(max_steps=2, relaxation=relaxation)
     assert np.isfinite(result.history[0]["loss"])
@@ -145,8 +181,12 @@ def test_samples_may_be_hard_or_one_for_each_text(relaxation):
 def test_a_text_that_repeats_itself_is_learnt():
     letters = np.tile(np.arange(6, dtype=np.int32), 60)
     text = Text(letters, letters[:100], letters[:100], tuple("abcdef"))
-    slower = functools.partial(recurrent_optimizer, learning_rate=5.0)  # than for words, of which there are thousands
-    history = search(text=text, epochs=8, optimizer=slower, supernet_options={"dropout": NO_DROPOUT}, seed=1).history
+    slower = functools.partial(
+        recurrent_optimizer, learning_rate=5.0
+    )  # than for words, of which there are thousands
+    history = search(
+        text=text, epochs=8, optimizer=slower, supernet_options={"dropout": NO_DROPOUT}, seed=1
+    ).history
     assert history[0]["loss"] > 2 * history[-1]["loss"]
 
 

@@ -28,30 +28,41 @@ def alternating(
     arch_every: int = 1,
     order: str = "arch_first",
 ) -> BilevelOptimizer:
-    """Returns DARTS's alternation: a step of arch on the outer loss, then a step of the weights at the new arch.
+    """Returns DARTS's alternation: a step of arch on the outer loss, then a step of the weights at
+    the new arch.
 
-    Algorithm 1 of DARTS, https://arxiv.org/abs/1806.09055. Metrics of inner are taken where the gradient of the weights is,
-    metrics of outer where the gradient of arch is: see the arch gradient.
+    Algorithm 1 of DARTS, https://arxiv.org/abs/1806.09055. Metrics of inner are taken where the
+    gradient of the weights is, metrics of outer where the gradient of arch is: see the arch
+    gradient.
 
-    In a step that leaves arch alone its bits stay, and so does the state of its optimiser; metrics of outer are then those at
-    the present weights, from a forward pass only. Which steps these are is decided by the step counter inside one compiled
-    program, which holds both branches; under vmap each step computes both.
+    In a step that leaves arch alone its bits stay, and so does the state of its optimiser; metrics
+    of outer are then those at the present weights, from a forward pass only. Which steps these are
+    is decided by the step counter inside one compiled program, which holds both branches; under
+    vmap each step computes both.
 
     Args:
       arch_gradient: such as `first_order()` or `unrolled()`.
       weight_optimizer, arch_optimizer: any optax transformation.
-      virtual_optimizer: takes the virtual step of unrolled gradients, from the present state of the weight optimiser: the
-        structure of its state must be the same. The weight optimiser itself unless given; DARTS leaves out the clipping.
-      warmup_steps: arch stays as it is for so many steps, as in PC-DARTS, https://arxiv.org/abs/1907.05737.
-      arch_every: after the warm-up arch moves in every n-th step, as in ProxylessNAS, https://arxiv.org/abs/1812.00332.
-      order: "arch_first", or "weights_first" as the code of NAS-Bench-201 and GDAS has it, https://arxiv.org/abs/2001.00326:
-        the step of the weights at the old arch, then the gradient of arch at the new weights.
+      virtual_optimizer: takes the virtual step of unrolled gradients, from the present state of the
+        weight optimiser: the structure of its state must be the same. The weight optimiser itself
+        unless given; DARTS leaves out the clipping.
+      warmup_steps: arch stays as it is for so many steps, as in PC-DARTS,
+        https://arxiv.org/abs/1907.05737.
+      arch_every: after the warm-up arch moves in every n-th step, as in ProxylessNAS,
+        https://arxiv.org/abs/1812.00332.
+      order: "arch_first", or "weights_first" as the code of NAS-Bench-201 and GDAS has it,
+        https://arxiv.org/abs/2001.00326: the step of the weights at the old arch, then the gradient
+        of arch at the new weights.
 
     Raises:
-      ValueError: if an option is out of its range; by `init`, if the state of virtual_optimizer has another structure.
+      ValueError: if an option is out of its range; by `init`, if the state of virtual_optimizer has
+        another structure.
     """
     if warmup_steps < 0 or arch_every < 1:
-        raise ValueError(f"warmup_steps is 0 or more and arch_every 1 or more, got {warmup_steps} and {arch_every}")
+        raise ValueError(
+            f"warmup_steps is 0 or more and arch_every 1 or more, got {warmup_steps} and"
+            f" {arch_every}"
+        )
     if order not in ORDERS:
         raise ValueError(f"order {order!r} does not exist; choose from: {', '.join(ORDERS)}")
     virtual = weight_optimizer if virtual_optimizer is None else virtual_optimizer
@@ -59,9 +70,13 @@ def alternating(
     def init(weights: PyTree, arch: Arch) -> AlternatingState:
         if virtual is not weight_optimizer:
             _check_virtual(virtual, weight_optimizer, weights)
-        return AlternatingState(jnp.zeros((), jnp.int32), weight_optimizer.init(weights), arch_optimizer.init(arch))
+        return AlternatingState(
+            jnp.zeros((), jnp.int32), weight_optimizer.init(weights), arch_optimizer.init(arch)
+        )
 
-    def move_arch(inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
+    def move_arch(
+        inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch
+    ):
         gradient, metrics = arch_gradient(inner, outer, weights, arch, virtual, state.weights)
         updates, arch_state = arch_optimizer.update(gradient, state.arch, arch)
         return updates, state._replace(arch=arch_state), metrics
@@ -69,8 +84,12 @@ def alternating(
     def leave_arch(outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
         return jax.tree.map(jnp.zeros_like, arch), state, outer(weights, arch)[1]
 
-    def arch_step(inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
-        if warmup_steps == 0 and arch_every == 1:  # without a branch, whose other side would have to be compiled too
+    def arch_step(
+        inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch
+    ):
+        if (
+            warmup_steps == 0 and arch_every == 1
+        ):  # without a branch, whose other side would have to be compiled too
             return move_arch(inner, outer, state, weights, arch)
         since = state.step - warmup_steps
         return jax.lax.cond(
@@ -85,7 +104,9 @@ def alternating(
         updates, weight_state = weight_optimizer.update(gradient, state.weights, weights)
         return updates, state._replace(weights=weight_state), metrics
 
-    def update(inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
+    def update(
+        inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch
+    ):
         if order == "arch_first":
             arch_updates, state, outer_metrics = arch_step(inner, outer, state, weights, arch)
             arch = optax.apply_updates(arch, arch_updates)
@@ -101,11 +122,16 @@ def alternating(
 
 
 def _check_virtual(
-    virtual: optax.GradientTransformation, weight_optimizer: optax.GradientTransformation, weights: PyTree
+    virtual: optax.GradientTransformation,
+    weight_optimizer: optax.GradientTransformation,
+    weights: PyTree,
 ) -> None:
-    found, expected = (jax.tree.structure(jax.eval_shape(one.init, weights)) for one in (virtual, weight_optimizer))
+    found, expected = (
+        jax.tree.structure(jax.eval_shape(one.init, weights)) for one in (virtual, weight_optimizer)
+    )
     if found != expected:
         raise ValueError(
-            f"virtual_optimizer starts from the state of weight_optimizer, but its own state is {found} and not {expected}; "
-            "build both from the same parts, with optax.identity() in the place of one that is left out"
+            "virtual_optimizer starts from the state of weight_optimizer, but its own state is"
+            f" {found} and not {expected}; build both from the same parts, with optax.identity() in"
+            " the place of one that is left out"
         )

@@ -1,6 +1,8 @@
-"""Implicit differentiation: the gradient of arch through the best weights, as though they had been reached.
+"""Implicit differentiation: the gradient of arch through the best weights, as though they had been
+reached.
 
-Lorraine et al. 2020, https://arxiv.org/abs/1911.02590; for architectures iDARTS, https://arxiv.org/abs/2106.10784.
+Lorraine et al. 2020, https://arxiv.org/abs/1911.02590; for architectures iDARTS,
+https://arxiv.org/abs/2106.10784.
 """
 
 from collections.abc import Callable
@@ -12,16 +14,18 @@ from dnas.base import PyTree
 from dnas.bilevel.curvature import along_weights
 from dnas.bilevel.optimizer import ArchGradient
 
-# (product, vector) -> an approximate solution x of product(x) = vector, where product is linear and symmetric.
+# (product, vector) -> an approximate solution x of product(x) = vector, where product is linear and
+# symmetric.
 Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]
 
 
 def neumann(*, terms: int = 5, rate: float = 0.025) -> Solver:
     """Returns a solver by the Neumann series A^-1 v ~ rate * sum_{k < terms} (1 - rate A)^k v.
 
-    Lorraine et al., section 4 and algorithm 3; iDARTS, eq. 9. It converges where the eigenvalues of A lie between 0 and
-    2 / rate, and where they do not, it is what unrolling so many steps of gradient descent gives. The defaults are not a
-    paper's: the rate is that of DARTS's weights, with as many products as a step may well cost.
+    Lorraine et al., section 4 and algorithm 3; iDARTS, eq. 9. It converges where the eigenvalues of
+    A lie between 0 and 2 / rate, and where they do not, it is what unrolling so many steps of
+    gradient descent gives. The defaults are not a paper's: the rate is that of DARTS's weights,
+    with as many products as a step may well cost.
 
     Args:
       terms: of the series; one less than the number of products. One term is rate * v.
@@ -31,7 +35,10 @@ def neumann(*, terms: int = 5, rate: float = 0.025) -> Solver:
       ValueError: unless terms is 1 or more and rate is positive.
     """
     if terms < 1 or not rate > 0:
-        raise ValueError(f"a Neumann series has 1 term or more and a positive rate, got terms={terms} and rate={rate}")
+        raise ValueError(
+            f"a Neumann series has 1 term or more and a positive rate, got terms={terms} and"
+            f" rate={rate}"
+        )
 
     def solve(product, vector):
         def add_term(_, carry):
@@ -48,7 +55,8 @@ def neumann(*, terms: int = 5, rate: float = 0.025) -> Solver:
 def conjugate_gradient(*, steps: int = 10, tolerance: float = 1e-5) -> Solver:
     """Returns a solver by conjugate gradients, one product a step.
 
-    It needs a positive definite matrix: choose a damping in `implicit` above the size of the most negative eigenvalue.
+    It needs a positive definite matrix: choose a damping in `implicit` above the size of the most
+      negative eigenvalue.
 
     Args:
       steps: at the most.
@@ -67,16 +75,18 @@ def conjugate_gradient(*, steps: int = 10, tolerance: float = 1e-5) -> Solver:
 
 
 def implicit(solver: Solver | None = None, *, damping: float = 0.0) -> ArchGradient:
-    """Returns the gradient through the best weights by the implicit function theorem, Lorraine et al., theorem 1.
+    """Returns the gradient through the best weights by the implicit function theorem, Lorraine et
+    al., theorem 1.
 
-    d L_valid/d arch - v (H + damping)^-1 d2 L_train/dw d arch, with v = d L_valid/dw and the Hessian H = d2 L_train/dw2, all
-    of them exact and at the present weights: the nearer these are to the best ones, the truer it is. `alternating` with
-    arch_every=T puts T steps of the weights between two such gradients, as iDARTS does. Metrics are those of outer at the
-    present weights.
+    d L_valid/d arch - v (H + damping)^-1 d2 L_train/dw d arch, with v = d L_valid/dw and the
+    Hessian H = d2 L_train/dw2, all of them exact and at the present weights: the nearer these are
+    to the best ones, the truer it is. `alternating` with arch_every=T puts T steps of the weights
+    between two such gradients, as iDARTS does. Metrics are those of outer at the present weights.
 
     Args:
       solver: of (H + damping) x = v, `neumann()` unless given, or `conjugate_gradient()`.
-      damping: added to the Hessian. A weight decay is a part of the inner problem that the loss does not show: give it here.
+      damping: added to the Hessian. A weight decay is a part of the inner problem that the loss
+        does not show: give it here.
 
     Raises:
       ValueError: if damping is negative.

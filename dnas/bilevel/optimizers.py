@@ -16,19 +16,29 @@ def sgd(
     clip: float | None = 5.0,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
-    """Returns the weight optimiser of DARTS: the gradient clipped to a global norm, then weight decay, then momentum.
+    """Returns the weight optimiser of DARTS: the gradient clipped to a global norm, then weight
+    decay, then momentum.
 
-    clip=None leaves the clipping out and the structure of the state as it is: such a one can be the virtual optimiser of
-    `alternating` beside one that clips.
+    clip=None leaves the clipping out and the structure of the state as it is: such a one can be the
+    virtual optimiser of `alternating` beside one that clips.
     """
     clipping = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
-    return optax.chain(clipping, optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum, nesterov=nesterov))
+    return optax.chain(
+        clipping,
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(learning_rate, momentum, nesterov=nesterov),
+    )
 
 
 def arch_adam(
-    learning_rate: optax.ScalarOrSchedule = 3e-4, *, b1: float = 0.5, b2: float = 0.999, weight_decay: float = 1e-3
+    learning_rate: optax.ScalarOrSchedule = 3e-4,
+    *,
+    b1: float = 0.5,
+    b2: float = 0.999,
+    weight_decay: float = 1e-3,
 ) -> optax.GradientTransformation:
-    """Returns the arch optimiser of DARTS: Adam with the decay added to the gradient, not decoupled from it."""
+    """Returns the arch optimiser of DARTS: Adam with the decay added to the gradient, not decoupled
+    from it."""
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1, b2))
 
 
@@ -49,10 +59,11 @@ def darts_optimizer(
     arch_every: int = 1,
     order: str = "arch_first",
 ) -> BilevelOptimizer:
-    """Returns the optimiser of DARTS with its published settings for CIFAR-10 (section 3.1 and appendix A.1).
+    """Returns the optimiser of DARTS with its published settings for CIFAR-10 (section 3.1 and
+    appendix A.1).
 
-    The virtual step of an unrolled arch gradient has the momentum, the weight decay and the present learning rate of the
-    weights, and is not clipped.
+    The virtual step of an unrolled arch gradient has the momentum, the weight decay and the present
+    learning rate of the weights, and is not clipped.
 
     Args:
       epochs, steps_per_epoch: of the search, for the cosine schedule of the weights.
@@ -60,7 +71,9 @@ def darts_optimizer(
       warmup_epochs: at the start, in which arch stays as it is; 15 of 50 in PC-DARTS.
       arch_every, order: as in `alternating`.
     """
-    schedule = cosine_by_epoch(epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=min_learning_rate)
+    schedule = cosine_by_epoch(
+        epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=min_learning_rate
+    )
     settings = dict(momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
     return alternating(
         first_order() if arch_gradient is None else arch_gradient,

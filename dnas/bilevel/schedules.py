@@ -6,10 +6,14 @@ import optax
 
 
 def cosine_by_epoch(
-    epochs: int, steps_per_epoch: int, *, learning_rate: float = 0.025, min_learning_rate: float = 0.001
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    learning_rate: float = 0.025,
+    min_learning_rate: float = 0.001,
 ) -> optax.Schedule:
-    """Returns the cosine schedule of DARTS, which changes once an epoch: epoch e of n has
-    min + (max - min) * (1 + cos(pi * e / n)) / 2, so that the whole first epoch runs at the maximum.
+    """Returns the cosine schedule of DARTS, which changes once an epoch: epoch e of n has min +
+    (max - min) * (1 + cos(pi * e / n)) / 2, so that the whole first epoch runs at the maximum.
 
     Example:
       >>> schedule = cosine_by_epoch(50, 10)
@@ -17,7 +21,9 @@ def cosine_by_epoch(
       [0.025, 0.025, 0.024976, 0.001024]
     """
     fall = optax.cosine_decay_schedule(1.0, epochs)
-    return lambda step: min_learning_rate + (learning_rate - min_learning_rate) * fall(step // steps_per_epoch)
+    return lambda step: (
+        min_learning_rate + (learning_rate - min_learning_rate) * fall(step // steps_per_epoch)
+    )
 
 
 def cosine_power_annealing(
@@ -29,11 +35,13 @@ def cosine_power_annealing(
     power: float = 2.0,
     warmup_epochs: int = 0,
 ) -> optax.Schedule:
-    """Returns the schedule of sharpDARTS, section 3.3, https://arxiv.org/abs/1903.09900, which changes once an epoch.
+    """Returns the schedule of sharpDARTS, section 3.3, https://arxiv.org/abs/1903.09900, which
+    changes once an epoch.
 
-    Epoch t of T, counted from 1, has power^(1 + c) with c = (1 + cos(pi t / T)) / 2, moved and stretched so that the first
-    epoch has exactly the maximum and the last exactly the minimum. power=1 is the cosine itself. In a warm-up of n epochs
-    epoch t is a part t / (n + 1) of the way from the minimum to the maximum; the curve follows, over T - n epochs.
+    Epoch t of T, counted from 1, has power^(1 + c) with c = (1 + cos(pi t / T)) / 2, moved and
+    stretched so that the first epoch has exactly the maximum and the last exactly the minimum.
+    power=1 is the cosine itself. In a warm-up of n epochs epoch t is a part t / (n + 1) of the way
+    from the minimum to the maximum; the curve follows, over T - n epochs.
 
     Args:
       power: the larger, the sooner the rate falls; 2 on CIFAR-10, 10 on ImageNet.
@@ -49,7 +57,10 @@ def cosine_power_annealing(
     if power < 1:
         raise ValueError(f"power must be 1 or more, got {power}")
     if not 0 <= warmup_epochs < epochs:
-        raise ValueError(f"a warm-up has 0 epochs or more and fewer than the {epochs} of the run, got {warmup_epochs}")
+        raise ValueError(
+            f"a warm-up has 0 epochs or more and fewer than the {epochs} of the run, got"
+            f" {warmup_epochs}"
+        )
     length = epochs - warmup_epochs
     cosine = (1 + np.cos(np.pi * np.arange(1, length + 1) / length)) / 2
     curve = cosine if power == 1 else power ** (1 + cosine)

@@ -1,4 +1,5 @@
-"""Everything that is flax: ops, mixed ops, cells, macro networks, and the search spaces made of them."""
+"""Everything that is flax: ops, mixed ops, cells, macro networks, and the search spaces made of
+them."""
 
 from dnas.cells.custom import custom_space
 from dnas.cells.darts import DARTS_OPS, darts_space

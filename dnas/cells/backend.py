@@ -1,4 +1,5 @@
-"""The device that programs are compiled for, by which kernels choose their form. docs/performance.md says what was measured."""
+"""The device that programs are compiled for, by which kernels choose their form.
+docs/performance.md says what was measured."""
 
 import jax
 import jax.custom_batching
@@ -9,10 +10,12 @@ from dnas.base import Array, PyTree
 
 
 def on_cpu() -> bool:
-    """Whether programs run on a CPU, where what counts is the cache of a core and loops that vectorise.
+    """Whether programs run on a CPU, where what counts is the cache of a core and loops that
+    vectorise.
 
-    On an accelerator it is the number of kernels and the bytes that they move: there XLA fuses what it likes, sums over many
-    pixels are fast as they stand, and all edges that leave a node run at once.
+    On an accelerator it is the number of kernels and the bytes that they move: there XLA fuses what
+    it likes, sums over many pixels are fast as they stand, and all edges that leave a node run at
+    once.
     """
     return jax.default_backend() == "cpu"
 
@@ -20,8 +23,9 @@ def on_cpu() -> bool:
 def written(arrays: PyTree) -> PyTree:
     """The arrays, which on an accelerator are written to memory at this point.
 
-    XLA computes a cheap array again in all that reads it. For what reads a pixel at 25 taps, such as a convolution that would
-    take in a norm, a ReLU and a border, or a sum that would take in four convolutions, that costs up to twenty times as long.
+    XLA computes a cheap array again in all that reads it. For what reads a pixel at 25 taps, such
+    as a convolution that would take in a norm, a ReLU and a border, or a sum that would take in
+    four convolutions, that costs up to twenty times as long.
     """
     return arrays if on_cpu() else _written(arrays)
 
@@ -46,7 +50,8 @@ def _written_jvp(primals, tangents):
 def _in_order(array: Array) -> Array:
     """The array with its last axis innermost.
 
-    Left alone, XLA:GPU lays out an image as the next product of matrices would have it, and turns what is near back and forth:
-    a fifth of all bytes that a step moved, and two hundred kernels a cell.
+    Left alone, XLA:GPU lays out an image as the next product of matrices would have it, and turns
+    what is near back and forth: a fifth of all bytes that a step moved, and two hundred kernels a
+    cell.
     """
     return with_layout_constraint(array, Layout(major_to_minor=tuple(range(array.ndim))))

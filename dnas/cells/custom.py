@@ -50,18 +50,22 @@ def custom_space(
 
     Args:
       name: that genotypes of the space carry.
-      cells: {kind: graph and candidates}; the ops are names in `OPS`, to which your own may be added.
-      layers: (channels=, num_cells=, image_size=, stem=) -> a `LayerSpec` for each cell of the network; raises ValueError for
-        sizes that do not fit.
-      macro: (images [B, H, W, C], layers, num_classes, norms, cell) -> logits [B, num_classes]. It may make flax modules as a
-        compact method does; `norms` has those for a stem and for convolutions; `cell(layer, *inputs)` runs the cell of a
-        layer on inputs [B, H, W, layer.channels], one for each input node, and returns
-        [B, H/s, W/s, layer.channels * len(concat)].
-      edges_per_node: how many edges a node of a genotype keeps; None where every edge keeps an op, `none` where there is one.
+      cells: {kind: graph and candidates}; the ops are names in `OPS`, to which your own may be
+        added.
+      layers: (channels=, num_cells=, image_size=, stem=) -> a `LayerSpec` for each cell of the
+        network; raises ValueError for sizes that do not fit.
+      macro: (images [B, H, W, C], layers, num_classes, norms, cell) -> logits [B, num_classes]. It
+        may make flax modules as a compact method does; `norms` has those for a stem and for
+        convolutions; `cell(layer, *inputs)` runs the cell of a layer on inputs [B, H, W,
+        layer.channels], one for each input node, and returns [B, H/s, W/s, layer.channels *
+        len(concat)].
+      edges_per_node: how many edges a node of a genotype keeps; None where every edge keeps an op,
+        `none` where there is one.
       channels, num_cells, final_channels, final_cells: default sizes of supernet and final network.
 
-    Hardware tables of the space have a row for each op at each size, and one for everything else: the network that `macro`
-    makes where a cell adds up its inputs and hands them on as often as it has nodes to concatenate.
+    Hardware tables of the space have a row for each op at each size, and one for everything else:
+    the network that `macro` makes where a cell adds up its inputs and hands them on as often as it
+    has nodes to concatenate.
 
     Raises:
       ValueError: for an op that is not in `OPS` or has the name of the row for everything else.
@@ -76,19 +80,26 @@ def custom_space(
       ...     for layer in layers:
       ...         x = cell(layer, x)
       ...     return nn.Dense(num_classes)(x.mean((1, 2)))
-      >>> dnas.contracts.check_space(custom_space("chain", {"cell": spec}, layers, macro, edges_per_node=1), num_cells=2)
+      >>> dnas.contracts.check_space(
+      ...     custom_space("chain", {"cell": spec}, layers, macro, edges_per_node=1), num_cells=2
+      ... )
     """
     for kind, spec in cells.items():
         if unknown := sorted(set(spec.ops) - set(OPS)):
             raise ValueError(
-                f"ops {unknown} of cell {kind!r} are not in OPS; add them there, as OPS[{unknown[0]!r}] = your_flax_module, or "
-                f"choose from: {', '.join(OPS)}"
+                f"ops {unknown} of cell {kind!r} are not in OPS; add them there, as"
+                f" OPS[{unknown[0]!r}] = your_flax_module, or choose from: {', '.join(OPS)}"
             )
 
         if _AROUND in spec.ops:
-            raise ValueError(f"cell {kind!r} has an op of the name {_AROUND!r}, which tables have for what is around the cells")
+            raise ValueError(
+                f"cell {kind!r} has an op of the name {_AROUND!r}, which tables have for what is"
+                " around the cells"
+            )
 
-    def place(sizes: Mapping[str, Any], num_classes: int, norms: Norms, make_cell, cell_args) -> nn.Module:
+    def place(
+        sizes: Mapping[str, Any], num_classes: int, norms: Norms, make_cell, cell_args
+    ) -> nn.Module:
         def make_layers(images):
             return layers(**sizes, image_size=images.shape[1:3])
 
@@ -105,7 +116,9 @@ def custom_space(
         remat: bool = True,
         dtype=None,
     ) -> Supernet:
-        schedule = checked_schedule(schedule, channels=channels, partial_channels=partial_channels, sampled=sampled)
+        schedule = checked_schedule(
+            schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
+        )
         norms = search_norms()
 
         def make_cell(layer, name):
@@ -138,13 +151,21 @@ def custom_space(
             spec, edges = cells[layer.kind], tuple(genotype.cells[layer.kind])
             make = nn.remat(ChosenCell) if remat else ChosenCell
             concat = tuple(genotype.concat_of(layer.kind))
-            return make(edges, spec.num_inputs, concat, layer.channels, layer.stride, places, name=name)
+            return make(
+                edges, spec.num_inputs, concat, layer.channels, layer.stride, places, name=name
+            )
 
         def module(train: bool, drop_path: Array | None, auxiliary: bool) -> nn.Module:
             del auxiliary
             places, args = norms(train), () if drop_path is None else (drop_path,)
             sizes = {"channels": channels, "num_cells": num_cells, "stem": stem}
-            return place(sizes, num_classes, places, lambda layer, name: make_cell(layer, name, places), lambda layer: args)
+            return place(
+                sizes,
+                num_classes,
+                places,
+                lambda layer, name: make_cell(layer, name, places),
+                lambda layer: args,
+            )
 
         return make_network(module, dtype=dtype)
 
@@ -166,9 +187,14 @@ def custom_space(
     ) -> NetworkParts:
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         sizes = {"channels": channels, "num_cells": num_cells, "stem": stem}
-        around = Part(_AROUND, image_channels, num_classes, *size, keys=tuple(sorted(sizes.items())))
+        around = Part(
+            _AROUND, image_channels, num_classes, *size, keys=tuple(sorted(sizes.items()))
+        )
         choices = tuple(
-            LayerParts(layer.kind, edge_choices(cells[layer.kind], layer.channels, layer.size, layer.stride))
+            LayerParts(
+                layer.kind,
+                edge_choices(cells[layer.kind], layer.channels, layer.size, layer.stride),
+            )
             for layer in layers(**sizes, image_size=size)
         )
         return NetworkParts(cells, (around,), choices, edges_per_node, begins_with_relu)
@@ -178,7 +204,9 @@ def custom_space(
             dict(part.keys),
             part.channels_out,
             norms,
-            lambda layer, name: lambda inputs: _handed_on(inputs, layer.stride, len(cells[layer.kind].concat)),
+            lambda layer, name: (
+                lambda inputs: _handed_on(inputs, layer.stride, len(cells[layer.kind].concat))
+            ),
             lambda layer: (),
         )
 

@@ -1,18 +1,35 @@
-"""The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1, https://arxiv.org/abs/1806.09055."""
+"""The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1,
+https://arxiv.org/abs/1806.09055."""
 
 import dataclasses
 from collections.abc import Mapping
 
 from dnas.base import Array, Mix, PyTree
 from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import Candidates, ChosenCell, MixedCell, runs_waves, stacked_edges, stage_ops, weights_by_edge
+from dnas.cells.mixed import (
+    Candidates,
+    ChosenCell,
+    MixedCell,
+    runs_waves,
+    stacked_edges,
+    stage_ops,
+    weights_by_edge,
+)
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, stack_parts
 from dnas.cells.stages import run_stage
 from dnas.genotype import Genotype
-from dnas.space import CellSpec, LayerSpec, Network, NetworkParts, SearchSpace, Supernet, check_genotype
+from dnas.space import (
+    CellSpec,
+    LayerSpec,
+    Network,
+    NetworkParts,
+    SearchSpace,
+    Supernet,
+    check_genotype,
+)
 
 # The order matters for ties and for the columns of arch.
 DARTS_OPS = (
@@ -40,16 +57,19 @@ def darts_space(
 ) -> SearchSpace:
     """Returns the DARTS search space, or a variant with other ops or another number of nodes.
 
-    Each of the `num_nodes` intermediate nodes has an edge from both inputs and from every earlier node; the output is the
-    concatenation of the intermediate nodes. Edges are numbered by target, then by source.
+    Each of the `num_nodes` intermediate nodes has an edge from both inputs and from every earlier
+    node; the output is the concatenation of the intermediate nodes. Edges are numbered by target,
+    then by source.
 
     Args:
       name: the name that genotypes of the space carry; give a variant its own.
       ops: names in `OPS`, in the order of the columns of arch.
       num_nodes: intermediate nodes of a cell.
-      edge_ops: {"normal": ..., "reduce": ...}, the ops of each edge where edges have different ones; each in the order of
-        `ops`, which are those of any edge. A supernet has weights for these only.
-      final_channels, final_cells: the published size of a final network, which is the default of `network`.
+      edge_ops: {"normal": ..., "reduce": ...}, the ops of each edge where edges have different
+        ones; each in the order of `ops`, which are those of any edge. A supernet has weights for
+        these only.
+      final_channels, final_cells: the published size of a final network, which is the default of
+        `network`.
 
     Raises:
       ValueError: for an op that is not in `OPS`, and for edge_ops that do not fit the cells.
@@ -64,12 +84,20 @@ def darts_space(
         raise ValueError(f"a cell needs at least one intermediate node, got num_nodes={num_nodes}")
     nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
-    spec = CellSpec(num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)
+    spec = CellSpec(
+        num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes
+    )
     cells = {"normal": spec, "reduce": spec}
     if edge_ops is not None:
         if set(edge_ops) != set(cells):
-            raise ValueError(f"edge_ops are given for the cells {', '.join(cells)}, not for {', '.join(edge_ops)}")
-        cells = {kind: dataclasses.replace(spec, edge_ops=tuple(map(tuple, edge_ops[kind]))) for kind in cells}
+            raise ValueError(
+                f"edge_ops are given for the cells {', '.join(cells)}, not for"
+                f" {', '.join(edge_ops)}"
+            )
+        cells = {
+            kind: dataclasses.replace(spec, edge_ops=tuple(map(tuple, edge_ops[kind])))
+            for kind in cells
+        }
 
     def supernet(
         *,
@@ -138,7 +166,9 @@ def _supernet(
     remat: bool,
     dtype,
 ) -> Supernet:
-    schedule = checked_schedule(schedule, channels=channels, partial_channels=partial_channels, sampled=sampled)
+    schedule = checked_schedule(
+        schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
+    )
     norms = search_norms()
     candidates = Candidates(tuple(cells.values()), norms, partial_channels, sampled)
     ops, together = stage_ops(candidates), runs_waves(schedule, candidates)
@@ -146,13 +176,38 @@ def _supernet(
     def stack(mix: Mix) -> CellStack:
         def make_cell(layer):
             return MixedCell(
-                cells[layer.kind], layer.channels, layer.stride, norms, partial_channels, sampled, schedule, remat, parent=None
+                cells[layer.kind],
+                layer.channels,
+                layer.stride,
+                norms,
+                partial_channels,
+                sampled,
+                schedule,
+                remat,
+                parent=None,
             )
 
         def run_one_stage(layers, halves, weights, before, last):
-            rows, specs = [mix[layer.kind] for layer in layers], [cells[layer.kind] for layer in layers]
-            filled = [_filled(candidates, *of_cell) for of_cell in zip(specs, layers, weights, strict=True)]
-            return run_stage(specs[0], layers, ops, filled, rows, before, last, halves=halves, remat=remat, waves=together)
+            rows, specs = (
+                [mix[layer.kind] for layer in layers],
+                [cells[layer.kind] for layer in layers],
+            )
+            filled = [
+                _filled(candidates, *of_cell)
+                for of_cell in zip(specs, layers, weights, strict=True)
+            ]
+            return run_stage(
+                specs[0],
+                layers,
+                ops,
+                filled,
+                rows,
+                before,
+                last,
+                halves=halves,
+                remat=remat,
+                waves=together,
+            )
 
         return CellStack(
             channels,
@@ -172,7 +227,11 @@ def _filled(candidates: Candidates, spec: CellSpec, layer: LayerSpec, weights: P
     """The weights of a layer with those of each edge filled up to all candidates."""
     cell = {
         f"edges_stride_{stride}": candidates.stack(
-            spec, layer.channels, stride, edges, weights.get("cell", {}).get(f"edges_stride_{stride}", {})
+            spec,
+            layer.channels,
+            stride,
+            edges,
+            weights.get("cell", {}).get(f"edges_stride_{stride}", {}),
         )
         for stride, edges in stacked_edges(spec, layer.stride).items()
     }
@@ -192,7 +251,8 @@ def _network(
     scan: bool = False,
     dtype=None,
 ) -> Network:
-    """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot mix."""
+    """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
+    mix."""
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
 
@@ -201,9 +261,22 @@ def _network(
 
         def make_cell(layer):
             edges, concat = tuple(genotype.cells[layer.kind]), tuple(genotype.concat_of(layer.kind))
-            return ChosenCell(edges, NUM_INPUTS, concat, layer.channels, layer.stride, places, parent=None)
+            return ChosenCell(
+                edges, NUM_INPUTS, concat, layer.channels, layer.stride, places, parent=None
+            )
 
         args = () if drop_path is None else (drop_path,)
-        return CellStack(channels, num_cells, num_classes, stem, places, make_cell, lambda layer: args, auxiliary, remat, scan)
+        return CellStack(
+            channels,
+            num_cells,
+            num_classes,
+            stem,
+            places,
+            make_cell,
+            lambda layer: args,
+            auxiliary,
+            remat,
+            scan,
+        )
 
     return make_network(stack, auxiliary=auxiliary, dtype=dtype)

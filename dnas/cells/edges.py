@@ -1,9 +1,10 @@
 """Runs one function on every edge of a cell, one edge after the other, in one compiled loop.
 
-XLA compiles the function once instead of once an edge, and all that an edge computes on the way is small enough to stay in
-the cache of a CPU. The backward pass runs each edge forward again instead of reading back what it kept: on a CPU that is
-faster than writing it to memory, and takes a tenth of the memory. What all edges that leave a node have in common (`Shared`)
-runs once for them, and once more for the gradient.
+XLA compiles the function once instead of once an edge, and all that an edge computes on the way is
+small enough to stay in the cache of a CPU. The backward pass runs each edge forward again instead
+of reading back what it kept: on a CPU that is faster than writing it to memory, and takes a tenth
+of the memory. What all edges that leave a node have in common (`Shared`) runs once for them, and
+once more for the gradient.
 """
 
 import math
@@ -25,15 +26,20 @@ RunEdge = Callable[[PyTree, Array, Array], Array]
 
 
 class Shared(NamedTuple):
-    """A `RunEdge` in two steps, the first of which is the same for all edges that leave a node and may run once for them.
+    """A `RunEdge` in two steps, the first of which is the same for all edges that leave a node and
+    may run once for them.
 
-    What it makes of x is what an edge computes on, and what is only weighted by the row: pooled images, say. The gradient of
-    the latter is a weighted sum of the gradients of all targets, so that it needs no edge.
+    What it makes of x is what an edge computes on, and what is only weighted by the row: pooled
+    images, say. The gradient of the latter is a weighted sum of the gradients of all targets, so
+    that it needs no edge.
     """
 
     prepare: Callable[[Array], tuple[PyTree, PyTree]]  # x -> (read, passed)
-    run: Callable[[PyTree, Array, tuple[PyTree, PyTree]], Array]  # (weights, row, (read, passed)) -> y
-    # (row, passed) -> the terms of y that depend on what is passed, linear in that, zero for a row of zeros
+    run: Callable[
+        [PyTree, Array, tuple[PyTree, PyTree]], Array
+    ]  # (weights, row, (read, passed)) -> y
+    # (row, passed) -> the terms of y that depend on what is passed, linear in that, zero for a row
+    # of zeros
     passing: Callable[[Array, PyTree], Array]
     alone: RunEdge  # the same in one step
 
@@ -42,16 +48,20 @@ class Shared(NamedTuple):
 
 
 class Op(NamedTuple):
-    """What an edge computes in two steps, the first of which does not depend on the mix, with the weights of this name."""
+    """What an edge computes in two steps, the first of which does not depend on the mix, with the
+    weights of this name."""
 
     name: str
     first: Callable[[PyTree, Array], PyTree]  # (weights, x) -> between
     last: Callable[[Array, PyTree, Array], Array]  # (row, between, x) -> y
-    keep: bool  # whether the gradient may read what is between, one array of the shape of y, instead of computing it again
+    # whether the gradient may read what is between, one array of the shape of y, instead of
+    # computing it again
+    keep: bool
 
 
 class OneOf(NamedTuple):
-    """Ops of which each edge runs one, that of the largest entry of its row of the mix; None adds nothing."""
+    """Ops of which each edge runs one, that of the largest entry of its row of the mix; None adds
+    nothing."""
 
     ops: tuple[Op | None, ...]
 
@@ -71,29 +81,37 @@ def scan_edges(
     """Returns `nodes` with the output of every edge added to its target.
 
     Args:
-      run_edge: what an edge computes; of several functions only the one that is chosen runs, forward and backward. The first
-        step of a `Shared` one runs once for edges that are one after the other in `links` and leave the same node, if they run
-        one by one on a CPU and are computed again for the gradient; otherwise with every edge.
+      run_edge: what an edge computes; of several functions only the one that is chosen runs,
+        forward and backward. The first step of a `Shared` one runs once for edges that are one
+        after the other in `links` and leave the same node, if they run one by one on a CPU and are
+        computed again for the gradient; otherwise with every edge.
       links: (source, target) of E edges, places in `states` and `nodes`.
       weights: a tree of arrays [E, ...]; mix: [E, O].
-      states: [S, B, H, W, C], what the edges read. None if they read `nodes` itself; then the links are in an order in which
-        all edges into a node come before those that leave it.
+      states: [S, B, H, W, C], what the edges read. None if they read `nodes` itself; then the links
+        are in an order in which all edges into a node come before those that leave it.
       nodes: [N, B, h, w, C].
       skip: [E] bool, edges that do not run and add nothing; None to run all.
-      remat: whether the backward pass computes each edge again; otherwise it keeps all that the gradient of each needs. Of
-        several ops it computes again what they do not ask to be kept: which one runs is not known when memory is laid out.
-      waves: run all edges that leave a node at once, as one op with one more axis, and one node after the other; they are
-        skipped together or not at all. For each node as many run as for the one with most targets: the weights and the mix of
-        those that are not there are zero.
+      remat: whether the backward pass computes each edge again; otherwise it keeps all that the
+        gradient of each needs. Of several ops it computes again what they do not ask to be kept:
+        which one runs is not known when memory is laid out.
+      waves: run all edges that leave a node at once, as one op with one more axis, and one node
+        after the other; they are skipped together or not at all. For each node as many run as for
+        the one with most targets: the weights and the mix of those that are not there are zero.
 
     Raises:
       ValueError: for waves of sampled ops.
     """
     if isinstance(run_edge, OneOf):
         if waves:
-            raise ValueError("each edge runs an op of its own where ops are sampled; run them one by one: waves=False")
+            raise ValueError(
+                "each edge runs an op of its own where ops are sampled; run them one by one:"
+                " waves=False"
+            )
         if mix.ndim != 2:
-            raise ValueError("a sampled path is one for the whole batch; with a mix for each sample give sampled=False")
+            raise ValueError(
+                "a sampled path is one for the whole batch; with a mix for each sample give"
+                " sampled=False"
+            )
         ops = tuple(op and op._replace(keep=op.keep and not remat) for op in run_edge.ops)
         skip = np.zeros(len(links), bool) if skip is None else skip
         return _scan_sampled(ops, tuple(links), weights, mix, states, nodes, skip)
@@ -111,8 +129,9 @@ def scan_edges(
 
 
 def _in_one_array(run_edge: RunEdge, weights: PyTree) -> tuple[RunEdge, PyTree]:
-    """The same with all weights of an edge in one array, [E, P] in place of many [E, ...]: on an accelerator reading each of
-    them, and writing its gradient, is a kernel, and those were a quarter of all kernels of a step."""
+    """The same with all weights of an edge in one array, [E, P] in place of many [E, ...]: on an
+    accelerator reading each of them, and writing its gradient, is a kernel, and those were a
+    quarter of all kernels of a step."""
     leaves, tree = jax.tree.flatten(weights)
     if len(leaves) < 2 or len({leaf.dtype for leaf in leaves}) > 1:
         return run_edge, weights
@@ -121,36 +140,52 @@ def _in_one_array(run_edge: RunEdge, weights: PyTree) -> tuple[RunEdge, PyTree]:
 
     def run(weights, row, x):
         parts = lax.split(weights, sizes)
-        return run_edge(tree.unflatten([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]), row, x)
+        return run_edge(
+            tree.unflatten(
+                [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+            ),
+            row,
+            x,
+        )
 
-    rows = [jnp.asarray(leaf).reshape(len(leaf), size) for leaf, size in zip(leaves, sizes, strict=True)]
+    rows = [
+        jnp.asarray(leaf).reshape(len(leaf), size) for leaf, size in zip(leaves, sizes, strict=True)
+    ]
     return run, jnp.concatenate(rows, axis=1)
 
 
 def _over_targets(run_edge: RunEdge) -> RunEdge:
-    # x is mapped over no axis: what has no weights (ReLU, pooling, its norm) runs once a node, not once an edge.
+    # x is mapped over no axis: what has no weights (ReLU, pooling, its norm) runs once a node, not
+    #   once an edge.
     return jax.vmap(run_edge, (0, 0, None))
 
 
 def _by_source(links, trees, skip):
-    """(source, first target) of each node that edges leave, how many targets each has from there, and arrays [E, ...] as
-    [nodes, targets, ...], zero where no edge is."""
+    """(source, first target) of each node that edges leave, how many targets each has from there,
+    and arrays [E, ...] as [nodes, targets, ...], zero where no edge is."""
     targets: dict[int, dict[int, int]] = {}
     for row, (source, target) in enumerate(links):
         targets.setdefault(source, {})[target] = row
     width = max(max(own) - min(own) + 1 for own in targets.values())
     firsts = {source: max(max(own) - width + 1, 0) for source, own in targets.items()}
-    rows = np.asarray([[own.get(firsts[source] + n, -1) for n in range(width)] for source, own in targets.items()])
+    rows = np.asarray(
+        [[own.get(firsts[source] + n, -1) for n in range(width)] for source, own in targets.items()]
+    )
 
     def spread(array):
         return jnp.stack([_rows_or_zeros(array, own) for own in rows])
 
-    skip = None if skip is None else jnp.stack([jnp.asarray(skip)[own[own >= 0]].all() for own in rows])
+    skip = (
+        None
+        if skip is None
+        else jnp.stack([jnp.asarray(skip)[own[own >= 0]].all() for own in rows])
+    )
     return tuple(firsts.items()), width, jax.tree.map(spread, trees), skip
 
 
 def _rows_or_zeros(array, rows):
-    """array[rows], and zeros where a row is -1: as a slice where they are one after the other, which takes no scatter back."""
+    """array[rows], and zeros where a row is -1: as a slice where they are one after the other,
+    which takes no scatter back."""
     (there,) = np.nonzero(rows >= 0)
     first, last = int(rows[there[0]]), int(rows[there[-1]])
     if (np.diff(there) == 1).all() and (np.diff(rows[there]) == 1).all():
@@ -164,7 +199,9 @@ def _run_unless(run_edge, width):
     def run(weights, row, x):
         skip, weights = weights
         shape = x.shape if width is None else (width, *x.shape)
-        return lax.cond(skip, lambda weights, row, x: jnp.zeros(shape, x.dtype), run_edge, weights, row, x)
+        return lax.cond(
+            skip, lambda weights, row, x: jnp.zeros(shape, x.dtype), run_edge, weights, row, x
+        )
 
     return run
 
@@ -177,9 +214,10 @@ def _scan(run_edge, links, remat, weights, mix, states, nodes, skip):
 def _forward(run_edge, links, remat, weights, mix, states, nodes, skip):
     links, width = links
 
-    # The value that comes with a gradient: kernels of an edge may be jax.custom_vjp, and only what remains of them once a
-    # gradient has been asked for has a forward mode, which second order needs. The state is read in here, so that what
-    # reads it first reads the buffer of all, and no copy.
+    # The value that comes with a gradient: kernels of an edge may be jax.custom_vjp, and only what
+    # remains of them once a gradient has been asked for has a forward mode, which second order
+    # needs. The state is read in here, so that what reads it first reads the buffer of all, and no
+    # copy.
     @jax.checkpoint
     def value(weights, row, read, source):
         return jax.vjp(run_edge, weights, row, _read(read, source))[0]
@@ -190,7 +228,9 @@ def _forward(run_edge, links, remat, weights, mix, states, nodes, skip):
         if remat:
             y, pullback = _unless(skipped, value, weights, row, read, source), None
         else:
-            y, pullback = jax.vjp(run_edge, weights, row, _read(read, source))  # a tree of arrays, which the loop stacks
+            y, pullback = jax.vjp(
+                run_edge, weights, row, _read(read, source)
+            )  # a tree of arrays, which the loop stacks
         return _add(nodes, target, y, width), pullback
 
     nodes, pullbacks = lax.scan(body, nodes, (weights, mix, _columns(links), skip))
@@ -207,17 +247,22 @@ def _unless(skipped, function, *args):
 
 def _backward(run_edge, links, remat, saved, gradient):
     (links, width), (weights, mix, states, nodes, pullbacks, skip) = links, saved
-    # A source is complete before an edge reads it, so that the final nodes hold what each edge has read.
+    # A source is complete before an edge reads it, so that the final nodes hold what each edge has
+    # read.
     read = nodes if states is None else states
 
     @jax.checkpoint
     def pull_back(weights, row, source, target, of_nodes):
-        return jax.vjp(run_edge, weights, row, _read(read, source))[1](_read(of_nodes, target, width))
+        return jax.vjp(run_edge, weights, row, _read(read, source))[1](
+            _read(of_nodes, target, width)
+        )
 
     def body(carry, edge):
         weights, row, (source, target), pullback, skipped = edge
         if remat:
-            of_weights, of_row, of_x = _unless(skipped, pull_back, weights, row, source, target, carry[1])
+            of_weights, of_row, of_x = _unless(
+                skipped, pull_back, weights, row, source, target, carry[1]
+            )
         else:
             of_weights, of_row, of_x = pullback(_read(carry[1], target, width))
         return _add_to_source(states is None, carry, source, of_x), (of_weights, of_row)
@@ -252,7 +297,10 @@ def _shared_nodes(run_edge, links, weights, mix, states, nodes, skip):
         nodes, prepared = carry
         weights, row, (source, target), first, skipped = edge
         prepared = _renewed(prepare, first, prepared, nodes if states is None else states, source)
-        return (_add(nodes, target, _unless(skipped, value, weights, row, prepared)), prepared), None
+        return (
+            _add(nodes, target, _unless(skipped, value, weights, row, prepared)),
+            prepared,
+        ), None
 
     first, _ = _ends_of_runs(links, skip)
     nothing = _zeros(jax.eval_shape(partial(prepare, None), nodes if states is None else states, 0))
@@ -262,14 +310,18 @@ def _shared_nodes(run_edge, links, weights, mix, states, nodes, skip):
 
 def _shared_backward(run_edge, links, saved, gradient):
     *_, skip = saved
-    return *_shared_gradients(run_edge, links, saved, gradient), None if skip is None else _no_gradient(skip)
+    return *_shared_gradients(run_edge, links, saved, gradient), (
+        None if skip is None else _no_gradient(skip)
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _shared_gradients(run_edge, links, saved, gradient):
     weights, mix, states, nodes, skip = saved
     read = nodes if states is None else states
-    of_prepare = jax.tree.structure(jax.eval_shape(lambda x: jax.vjp(run_edge.prepare, x)[1], read[0]))
+    of_prepare = jax.tree.structure(
+        jax.eval_shape(lambda x: jax.vjp(run_edge.prepare, x)[1], read[0])
+    )
 
     def prepare(_, read, source):
         prepared, pull = jax.vjp(run_edge.prepare, _read(read, source))
@@ -282,11 +334,15 @@ def _shared_gradients(run_edge, links, saved, gradient):
         return jax.vjp(run, weights, row, own)[1](_taken(of_nodes, target))
 
     def pull_to_source(buffers, source, targets, rows, passed, kept, of_own):
-        # The gradients of all targets are there by now, so that what is passed gets its gradient from all at once.
+        # The gradients of all targets are there by now, so that what is passed gets its gradient
+        # from all at once.
         of_passed = passed
         if jax.tree.leaves(passed):
             pulls = [jax.vjp(partial(run_edge.passing, row), passed)[1] for row in rows]
-            terms = [pull(_read(buffers[1], target))[0] for pull, target in zip(pulls, targets, strict=True)]
+            terms = [
+                pull(_read(buffers[1], target))[0]
+                for pull, target in zip(pulls, targets, strict=True)
+            ]
             of_passed = jax.tree.map(lambda *arrays: sum(arrays[1:], arrays[0]), *terms)
         (of_x,) = jax.tree.unflatten(of_prepare, kept)((of_own, of_passed))
         return _add_to_source(states is None, buffers, source, of_x)
@@ -295,15 +351,30 @@ def _shared_gradients(run_edge, links, saved, gradient):
         buffers, (prepared, kept), of_own = carry
         weights, row, (source, target), first, last, targets, rows, skipped = edge
         prepared, kept = _renewed(prepare, last, (prepared, kept), read, source)
-        of_weights, of_row, more = _unless(skipped, pull_back, weights, row, prepared, target, buffers[1])
+        of_weights, of_row, more = _unless(
+            skipped, pull_back, weights, row, prepared, target, buffers[1]
+        )
         # The edges of a node come one after the other, the last one first.
         of_own = jax.tree.map(lambda total, own: jnp.where(last, own, total + own), of_own, more)
-        buffers = _renewed(pull_to_source, first, buffers, source, targets, rows, prepared[1], kept, of_own)
+        buffers = _renewed(
+            pull_to_source, first, buffers, source, targets, rows, prepared[1], kept, of_own
+        )
         return (buffers, (prepared, kept), of_own), (of_weights, of_row)
 
     known = _zeros(jax.eval_shape(partial(prepare, None), read, 0))
-    begin = (None if states is None else jnp.zeros_like(states), gradient), known, jax.tree.map(jnp.zeros_like, known[0][0])
-    edges = (weights, mix, _columns(links), *_ends_of_runs(links, skip), *_rows_of_runs(links, mix, skip), skip)
+    begin = (
+        (None if states is None else jnp.zeros_like(states), gradient),
+        known,
+        jax.tree.map(jnp.zeros_like, known[0][0]),
+    )
+    edges = (
+        weights,
+        mix,
+        _columns(links),
+        *_ends_of_runs(links, skip),
+        *_rows_of_runs(links, mix, skip),
+        skip,
+    )
     ((of_states, of_nodes), _, _), (of_weights, of_mix) = lax.scan(body, begin, edges, reverse=True)
     return of_weights, of_mix, of_states, of_nodes
 
@@ -323,18 +394,27 @@ def _runs(links):
 
 
 def _ends_of_runs(links, skip):
-    """([E], [E]) bool: whether an edge is the first, and the last, of its run, unless all edges of that are skipped."""
+    """([E], [E]) bool: whether an edge is the first, and the last, of its run, unless all edges of
+    that are skipped."""
     runs = _runs(links)
-    first, last = (np.isin(np.arange(len(links)), places) for places in ([a for a, _ in runs], [b - 1 for _, b in runs]))
+    first, last = (
+        np.isin(np.arange(len(links)), places)
+        for places in ([a for a, _ in runs], [b - 1 for _, b in runs])
+    )
     if skip is None:
         return jnp.asarray(first), jnp.asarray(last)
-    run = jnp.concatenate([jnp.broadcast_to(~jnp.asarray(skip)[start:stop].all(), stop - start) for start, stop in runs])
+    run = jnp.concatenate(
+        [
+            jnp.broadcast_to(~jnp.asarray(skip)[start:stop].all(), stop - start)
+            for start, stop in runs
+        ]
+    )
     return first & run, last & run
 
 
 def _rows_of_runs(links, mix, skip):
-    """For each edge where the edges of its run lead, [E, most], and their rows of the mix, [E, most, O]; zeros for edges that
-    are skipped, and where a run has fewer edges than the longest."""
+    """For each edge where the edges of its run lead, [E, most], and their rows of the mix, [E,
+    most, O]; zeros for edges that are skipped, and where a run has fewer edges than the longest."""
     most = max(stop - start for start, stop in _runs(links))
     edges, there = np.zeros((len(links), most), int), np.zeros((len(links), most), bool)
     for start, stop in _runs(links):
@@ -350,8 +430,8 @@ def _rows_of_runs(links, mix, skip):
 def _renewed(function, whether, old, *args):
     """function(old, *args) if `whether` holds, otherwise `old`.
 
-    As `_run_if`, with derivatives: the loop has no reverse mode, so that they are those of a conditional. `function` holds no
-    arrays itself.
+    As `_run_if`, with derivatives: the loop has no reverse mode, so that they are those of a
+    conditional. `function` holds no arrays itself.
     """
     return _run_if(whether, lambda old: function(old, *args), old)
 
@@ -366,7 +446,11 @@ def _renewed_jvp(function, primals, tangents):
 
 def _add_to_source(in_nodes: bool, carry, source, of_x):
     of_states, of_nodes = carry
-    return (of_states, _add(of_nodes, source, of_x)) if in_nodes else (_add(of_states, source, of_x), of_nodes)
+    return (
+        (of_states, _add(of_nodes, source, of_x))
+        if in_nodes
+        else (_add(of_states, source, of_x), of_nodes)
+    )
 
 
 def _no_gradient(array):
@@ -420,8 +504,8 @@ def _choices(ops, row, skipped):
 def _run_if(whether, function, carry):
     """function(carry), or the carry as it is.
 
-    A loop that turns once or never: XLA changes the carry of a loop in place, but copies what goes through a conditional, which
-    here is the buffer of all states.
+    A loop that turns once or never: XLA changes the carry of a loop in place, but copies what goes
+    through a conditional, which here is the buffer of all states.
     """
 
     def turn(loop):
@@ -445,7 +529,8 @@ def _sampled_gradients(ops, links, saved, gradient):
 
         def retreat(op, carry):
             buffers, _, _ = carry
-            # Out of the buffer before anything is added to it: else XLA, which might read it later once more, copies all.
+            # Out of the buffer before anything is added to it: else XLA, which might read it later
+            #   once more, copies all.
             g, x = _taken(buffers[1], target), _read(read, source)
             between, pull_first = jax.vjp(op.first, weights.get(op.name, {}), x)
             if op.keep:
@@ -485,6 +570,7 @@ _taken = fence(_read)
 
 
 def _add(buffer, place, y, width=None):
-    # Added as the slice that it is: with its first axis taken off, XLA would copy it out of the buffer before it adds.
+    # Added as the slice that it is: with its first axis taken off, XLA would copy it out of the
+    #   buffer before it adds.
     y = y if width is not None else y[None]
     return lax.dynamic_update_slice_in_dim(buffer, _read(buffer, place, len(y)) + y, place, 0)

@@ -1,11 +1,12 @@
 """Initial weights, all drawn at once.
 
-A supernet has hundreds of arrays. Where each draws its own random numbers, XLA compiles a generator for each, which on
-a CPU takes about as long as compiling the search itself. So the initializers here only note from which distribution an
-array comes, and `init_variables` fills all of them from one draw. An op may use any other flax initializer beside them.
+A supernet has hundreds of arrays. Where each draws its own random numbers, XLA compiles a generator
+for each, which on a CPU takes about as long as compiling the search itself. So the initializers
+here only note from which distribution an array comes, and `init_variables` fills all of them from
+one draw. An op may use any other flax initializer beside them.
 
-A supernet also has many cells of the same shapes. Python traces a flax module slowly, so `TracedOnce` does it once for all
-places where the same module meets the same shapes.
+A supernet also has many cells of the same shapes. Python traces a flax module slowly, so
+`TracedOnce` does it once for all places where the same module meets the same shapes.
 """
 
 import dataclasses
@@ -67,8 +68,11 @@ def _init(module: nn.Module, key: Key, args: PyTree) -> tuple[PyTree, PyTree]:
 
 
 @partial(jax.jit, static_argnums=0)
-def apply_once(module: nn.Module, variables: PyTree, rngs: Mapping[str, Key], *args: Array) -> tuple[Any, PyTree]:
-    """Returns (output, what changed in "batch_stats") of a module; traced once for equal modules and shapes."""
+def apply_once(
+    module: nn.Module, variables: PyTree, rngs: Mapping[str, Key], *args: Array
+) -> tuple[Any, PyTree]:
+    """Returns (output, what changed in "batch_stats") of a module; traced once for equal modules
+    and shapes."""
     return module.apply(variables, *args, rngs=rngs, mutable=["batch_stats"])
 
 
@@ -83,7 +87,8 @@ class TracedOnce(nn.Module):
     """Runs a module as a pure function of its variables, which lie under the name of this one.
 
     Args:
-      unbound: holds the module, built with `parent=None` and of hashable fields; its call takes arrays.
+      unbound: holds the module, built with `parent=None` and of hashable fields; its call takes
+        arrays.
     """
 
     unbound: Unbound
@@ -115,7 +120,8 @@ class TracedOnce(nn.Module):
 
 
 def init_variables(module: nn.Module, key: Key, images: Array, *args: Array) -> PyTree:
-    """Returns the variables of the module for images [B, H, W, C] and further arguments, with every marked array drawn."""
+    """Returns the variables of the module for images [B, H, W, C] and further arguments, with every
+    marked array drawn."""
     module_key, draw_key = jax.random.split(key)
 
     def is_undrawn(leaf) -> bool:
@@ -137,11 +143,18 @@ def init_variables(module: nn.Module, key: Key, images: Array, *args: Array) -> 
 def check_dtype(dtype) -> None:
     """Raises ValueError unless networks can compute in the type."""
     if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-        raise ValueError(f"dtype {dtype!r} is not a floating-point type; choose from: float32, bfloat16, float16, float64")
+        raise ValueError(
+            f"dtype {dtype!r} is not a floating-point type; choose from: float32, bfloat16,"
+            " float16, float64"
+        )
 
 
 def in_dtype(dtype, tree: PyTree) -> PyTree:
-    """Returns the tree with its floating-point arrays in the type a network computes in; None leaves them alone."""
+    """Returns the tree with its floating-point arrays in the type a network computes in; None
+    leaves them alone."""
     if dtype is None:
         return tree
-    return jax.tree.map(lambda array: array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array, tree)
+    return jax.tree.map(
+        lambda array: array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array,
+        tree,
+    )

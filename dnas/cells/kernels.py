@@ -1,11 +1,12 @@
 """Convolutions, pooling and channel sums as XLA compiles them well, with their own gradients.
 
-On a CPU, XLA runs grouped convolutions and window reductions many times slower than a plain loop over the taps of the
-filter, and its automatic gradient of such a loop pads every tap to full size. Here each gradient is again one loop over
-taps, and so are the gradients of gradients: what is behind them is linear, see `multilinear`.
+On a CPU, XLA runs grouped convolutions and window reductions many times slower than a plain loop
+over the taps of the filter, and its automatic gradient of such a loop pads every tap to full size.
+Here each gradient is again one loop over taps, and so are the gradients of gradients: what is
+behind them is linear, see `multilinear`.
 
-Inside a fence only `lax` is used: a `jnp` function that is itself jitted, such as `jnp.pad` or `jnp.where`, would inherit
-the fence and become a call of its own, which nothing fuses with.
+Inside a fence only `lax` is used: a `jnp` function that is itself jitted, such as `jnp.pad` or
+`jnp.where`, would inherit the fence and become a call of its own, which nothing fuses with.
 """
 
 import functools
@@ -22,43 +23,57 @@ from dnas.base import Array
 from dnas.cells.backend import on_cpu, written
 from dnas.cells.multilinear import fence, multilinear
 
-_PARTS = 8  # that long sums and products over pixels are cut into, on a CPU: one is slower, and so is one an image of many
-_IMAGES = 2  # of a part that is gone through channel by channel, if they are even: they stay in the cache of a core
-_MOST_TERMS = 4  # that are added up in one expression: with 16 the step is as fast, and its program a sixth larger
+# that long sums and products over pixels are cut into, on a CPU: one is slower, and so is one an
+# image of many
+_PARTS = 8
+# of a part that is gone through channel by channel, if they are even: they stay in the cache of a
+# core
+_IMAGES = 2
+# that are added up in one expression: with 16 the step is as fast, and its program a sixth larger
+_MOST_TERMS = 4
 
 
 def wide(dtype) -> jnp.dtype:
-    """The type in which sums over many numbers are kept: float32, or the type itself if it is wider."""
+    """The type in which sums over many numbers are kept: float32, or the type itself if it is
+    wider."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def channel_sum(x: Array) -> Array:
     """Returns the sums [C] of x [..., C] over all axes but the last, in float32 or wider.
 
-    On a CPU as a product with a row of ones: XLA's own reduction over the leading axes is one thread that does not
-    vectorise, four times slower and more; in parts, since XLA:CPU runs a product of one long row slowly. Elsewhere reductions
-    are fast, and a product might round to fewer bits.
+    On a CPU as a product with a row of ones: XLA's own reduction over the leading axes is one
+    thread that does not vectorise, four times slower and more; in parts, since XLA:CPU runs a
+    product of one long row slowly. Elsewhere reductions are fast, and a product might round to
+    fewer bits.
     """
     rows = x.reshape(-1, x.shape[-1])
     if not on_cpu():
         return rows.sum(0, dtype=wide(x.dtype))
     parts = rows.reshape(math.gcd(len(rows), _PARTS), -1, rows.shape[1])
     ones = jnp.ones((len(parts), 1, parts.shape[1]), x.dtype)
-    sums = lax.dot_general(ones, parts, (((2,), (1,)), ((0,), (0,))), preferred_element_type=wide(x.dtype))
+    sums = lax.dot_general(
+        ones, parts, (((2,), (1,)), ((0,), (0,))), preferred_element_type=wide(x.dtype)
+    )
     return sums.sum((0, 1))
 
 
 def channel_sum_of(function: Callable[..., Array], *arrays: Array) -> Array:
-    """Returns channel_sum(function(*arrays)) for a function of each element alone, and arrays [B, ..., C].
+    """Returns channel_sum(function(*arrays)) for a function of each element alone, and arrays [B,
+    ..., C].
 
-    On a CPU the images are added up in the loop that computes the function, so that its values are never written.
+    On a CPU the images are added up in the loop that computes the function, so that its values are
+    never written.
     """
     terms = math.gcd(arrays[0].shape[0], _MOST_TERMS)
     if terms == 1 or not on_cpu():
         return channel_sum(function(*arrays))
     kind = arrays[0].dtype
     groups = [array.reshape(-1, terms, *array.shape[1:]) for array in arrays]
-    slices = ([lax.index_in_dim(group, number, 1, keepdims=False) for group in groups] for number in range(terms))
+    slices = (
+        [lax.index_in_dim(group, number, 1, keepdims=False) for group in groups]
+        for number in range(terms)
+    )
     return channel_sum(sum(function(*own).astype(wide(kind)) for own in slices))
 
 
@@ -78,8 +93,9 @@ def inner_product(x: Array, y: Array) -> Array:
 def pointwise_product(x: Array, kernel: Array) -> Array:
     """Returns x @ kernel, [..., D] for x [..., C] and kernel [C, D].
 
-    Its gradient of the kernel is a few products over parts of the batch, added up: on a CPU up to three times as fast as one
-    product over all pixels, whose result is small and whose sums are long, or as one an image of 64.
+    Its gradient of the kernel is a few products over parts of the batch, added up: on a CPU up to
+    three times as fast as one product over all pixels, whose result is small and whose sums are
+    long, or as one an image of 64.
     """
     return x @ kernel
 
@@ -99,26 +115,38 @@ def every_pixel(x: Array, stride: int, first: int = 0) -> Array:
     """Returns the pixels first, first + stride, ... [B, h, w, C] of x [B, H, W, C], either way."""
     if stride == 1 and first == 0:
         return x
-    # Written, since XLA:GPU (of jax 0.11.2) ends with a failed check where it takes such a slice into a product of matrices.
+    # Written, since XLA:GPU (of jax 0.11.2) ends with a failed check where it takes such a slice
+    # into a product of matrices.
     return written(lax.slice(x, (0, first, first, 0), x.shape, (1, stride, stride, 1)))
 
 
-def _slices(padded: Array, kernel: int, stride: int, dilation: int, size: tuple[int, int], border: int = 0) -> list[Array]:
-    """The k * k shifted views [B, h, w, C] of a padded image, row by row; `size` is (h, w), `border` padded too much."""
+def _slices(
+    padded: Array, kernel: int, stride: int, dilation: int, size: tuple[int, int], border: int = 0
+) -> list[Array]:
+    """The k * k shifted views [B, h, w, C] of a padded image, row by row; `size` is (h, w),
+    `border` padded too much."""
     batch, _, _, channels = padded.shape
     height, width = (size[0] - 1) * stride + 1, (size[1] - 1) * stride + 1
-    starts = [(border + i * dilation, border + j * dilation) for i in range(kernel) for j in range(kernel)]
+    starts = [
+        (border + i * dilation, border + j * dilation) for i in range(kernel) for j in range(kernel)
+    ]
     return [
-        lax.slice(padded, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1)) for i, j in starts
+        lax.slice(
+            padded, (0, i, j, 0), (batch, i + height, j + width, channels), (1, stride, stride, 1)
+        )
+        for i, j in starts
     ]
 
 
 def _pad(x: Array, sides: int, value: float = 0.0) -> Array:
-    return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), (sides, sides, 0), (sides, sides, 0), (0, 0, 0)))
+    return lax.pad(
+        x, jnp.asarray(value, x.dtype), ((0, 0, 0), (sides, sides, 0), (sides, sides, 0), (0, 0, 0))
+    )
 
 
 def _total(arrays: Sequence[Array]) -> Array:
-    """The sum, with `lax` alone: tracing hundreds of taps with the operators of arrays takes several times as long."""
+    """The sum, with `lax` alone: tracing hundreds of taps with the operators of arrays takes
+    several times as long."""
     return functools.reduce(lax.add, arrays)
 
 
@@ -130,35 +158,49 @@ def _dilate(g: Array, size: tuple[int, int], stride: int, value: float = 0.0) ->
     """Undoes a stride: spreads g [B, h, w, C] to [B, H, W, C] with `value` in between."""
     if stride == 1:
         return g
-    spread = [(0, full - ((part - 1) * stride + 1), stride - 1) for full, part in zip(size, g.shape[1:3], strict=True)]
+    spread = [
+        (0, full - ((part - 1) * stride + 1), stride - 1)
+        for full, part in zip(size, g.shape[1:3], strict=True)
+    ]
     return lax.pad(g, jnp.asarray(value, g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
 
 
 def _gated(x: Array, *gate: Array) -> Array:
     """x where the gate is positive, otherwise zero; without a gate all of x."""
-    return lax.select(lax.gt(gate[0], lax.full_like(gate[0], 0)), x, lax.full_like(x, 0)) if gate else x
+    return (
+        lax.select(lax.gt(gate[0], lax.full_like(gate[0], 0)), x, lax.full_like(x, 0))
+        if gate
+        else x
+    )
 
 
 def _padded(x: Array, other: Array, *gate: Array, sides: int, **static) -> tuple[Array, Array]:
-    """What two kernels read of an image: padded, and without what is negative. It stays outside their fence, so that XLA makes
-    one of it for all that read the same image with as wide a border."""
+    """What two kernels read of an image: padded, and without what is negative. It stays outside
+    their fence, so that XLA makes one of it for all that read the same image with as wide a border.
+    """
     del static
     return _pad(_gated(x, *gate), sides), other
 
 
-def _taps(padded: Array, kernel: Array, sides: int, stride: int, dilation: int, size: tuple[int, int]) -> Array:
+def _taps(
+    padded: Array, kernel: Array, sides: int, stride: int, dilation: int, size: tuple[int, int]
+) -> Array:
     side, kind = kernel.shape[0], wide(padded.dtype)
     views = _slices(padded, side, stride, dilation, size, sides - dilation * (side // 2))
     weights = kernel.astype(kind).reshape(side * side, -1)
     taps = [
-        lax.mul(lax.convert_element_type(view, kind), lax.broadcast_in_dim(weights[number], view.shape, (3,)))
+        lax.mul(
+            lax.convert_element_type(view, kind),
+            lax.broadcast_in_dim(weights[number], view.shape, (3,)),
+        )
         for number, view in enumerate(views)
     ]
     return lax.convert_element_type(_total(taps), padded.dtype)
 
 
-# One form that is linear in the image x, the kernel and a cotangent g of the output is behind all three functions: each has
-# two of them for arguments and is the gradient for the third. So each is the transpose of each other.
+# One form that is linear in the image x, the kernel and a cotangent g of the output is behind all
+# three functions: each has two of them for arguments and is the gradient for the third. So each is
+# the transpose of each other.
 
 
 def depthwise_forward(padded, kernel, *, side, size, stride, dilation, sides):
@@ -174,17 +216,23 @@ def depthwise_input_gradient(g, kernel, *gate, side, size, stride, dilation, sid
 
 
 def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides):
-    # One variadic reduction reads x and g once; separate sums, one a tap, read them once each and take twice as long.
+    # One variadic reduction reads x and g once; separate sums, one a tap, read them once each and
+    # take twice as long.
     del size
     kind, border = wide(g.dtype), sides - dilation * (side // 2)
     if not on_cpu():
-        return _kernel_gradient_of_rows(padded, g, side, stride, dilation, border)[:, :, None].astype(g.dtype)
+        return _kernel_gradient_of_rows(padded, g, side, stride, dilation, border)[
+            :, :, None
+        ].astype(g.dtype)
 
-    # It runs channel by channel, all pixels each time, and so by parts of the batch, that a cache holds.
+    # It runs channel by channel, all pixels each time, and so by parts of the batch, that a cache
+    # holds.
     def in_parts(array):
         batch = array.shape[0]
         parts = math.gcd(batch, _PARTS) if batch <= _PARTS or batch % _IMAGES else batch // _IMAGES
-        return lax.reshape(lax.convert_element_type(array, kind), (parts, batch // parts, *array.shape[1:]))
+        return lax.reshape(
+            lax.convert_element_type(array, kind), (parts, batch // parts, *array.shape[1:])
+        )
 
     views = _slices(padded, side, stride, dilation, g.shape[1:3], border)
     wider = in_parts(g)
@@ -197,8 +245,9 @@ def depthwise_kernel_gradient(padded, g, *, side, size, stride, dilation, sides)
 
 
 def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
-    # On a GPU one reduction of all taps writes the products first, and one a tap is 13 kernels that read everything. Here one
-    # product of matrices has each column of g with each column of x, for all rows of taps; sums along diagonals are the taps.
+    # On a GPU one reduction of all taps writes the products first, and one a tap is 13 kernels that
+    # read everything. Here one product of matrices has each column of g with each column of x, for
+    # all rows of taps; sums along diagonals are the taps.
     (batch, height, width, channels), columns = g.shape, padded.shape[2]
     rows = []
     for row in range(side):
@@ -207,10 +256,21 @@ def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
         rows.append(lax.slice(padded, (0, first, 0, 0), last, (1, stride, 1, 1)))
     dimensions = ((0, 1), (0, 1)), ((3,), (3,))
     x = lax.concatenate(rows, 2)
-    found = lax.dot_general(x, g, dimensions, precision="highest", preferred_element_type=wide(g.dtype))
-    places = border + dilation * np.arange(side)[:, None] + stride * np.arange(width)  # the column that a tap reads
-    diagonals = jnp.asarray(places[:, None] == np.arange(columns)[:, None], wide(g.dtype))  # [side, columns, width]
-    return jnp.einsum("crvw,svw->rsc", found.reshape(channels, side, columns, width), diagonals, precision="highest")
+    found = lax.dot_general(
+        x, g, dimensions, precision="highest", preferred_element_type=wide(g.dtype)
+    )
+    places = (
+        border + dilation * np.arange(side)[:, None] + stride * np.arange(width)
+    )  # the column that a tap reads
+    diagonals = jnp.asarray(
+        places[:, None] == np.arange(columns)[:, None], wide(g.dtype)
+    )  # [side, columns, width]
+    return jnp.einsum(
+        "crvw,svw->rsc",
+        found.reshape(channels, side, columns, width),
+        diagonals,
+        precision="highest",
+    )
 
 
 def _smaller(x, *_, size, stride, **rest) -> tuple[int, ...]:
@@ -225,7 +285,10 @@ _of_output, _of_input, _of_kernel = {}, {}, {}  # the transposes of
 _conv = multilinear(depthwise_forward, _of_output, _smaller, prepare=_padded)
 _conv_input = multilinear(depthwise_input_gradient, _of_input, _larger)
 _conv_kernel = multilinear(
-    depthwise_kernel_gradient, _of_kernel, lambda x, *_, side, **rest: (side, side, 1, x.shape[3]), prepare=_padded
+    depthwise_kernel_gradient,
+    _of_kernel,
+    lambda x, *_, side, **rest: (side, side, 1, x.shape[3]),
+    prepare=_padded,
 )
 _of_output |= {0: _conv_input, 1: lambda g, x, *gate, **static: _conv_kernel(x, g, *gate, **static)}
 _of_input |= {0: _conv, 1: _conv_kernel}
@@ -236,13 +299,20 @@ _of_kernel |= {
 
 
 def depthwise_conv(
-    x: Array, kernel: Array, stride: int = 1, dilation: int = 1, relu: bool = False, sides: int | None = None
+    x: Array,
+    kernel: Array,
+    stride: int = 1,
+    dilation: int = 1,
+    relu: bool = False,
+    sides: int | None = None,
 ) -> Array:
-    """Returns the depthwise convolution [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C] with kernel [k, k, 1, C].
+    """Returns the depthwise convolution [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C] with kernel
+    [k, k, 1, C].
 
-    k is odd; x is padded with zeros by dilation * (k // 2) on every side. With `relu` negative numbers of x count as
-    zero: the ReLU in front of every depthwise convolution of the family costs nothing where the image is padded anyway.
-    Convolutions of one image that ask for the same `sides`, at least what they need, share one padded image.
+    k is odd; x is padded with zeros by dilation * (k // 2) on every side. With `relu` negative
+    numbers of x count as zero: the ReLU in front of every depthwise convolution of the family costs
+    nothing where the image is padded anyway. Convolutions of one image that ask for the same
+    `sides`, at least what they need, share one padded image.
 
     Raises:
       ValueError: if `sides` is less.
@@ -252,25 +322,38 @@ def depthwise_conv(
     needed = dilation * (side // 2)
     sides = needed if sides is None else sides
     if sides < needed:
-        raise ValueError(f"the convolution needs a border of {needed} on every side, got sides={sides}")
-    return _conv(x, kernel, *gate, side=side, size=x.shape[1:3], stride=stride, dilation=dilation, sides=sides)
+        raise ValueError(
+            f"the convolution needs a border of {needed} on every side, got sides={sides}"
+        )
+    return _conv(
+        x,
+        kernel,
+        *gate,
+        side=side,
+        size=x.shape[1:3],
+        stride=stride,
+        dilation=dilation,
+        sides=sides,
+    )
 
 
 def conv_forward(x, kernel):
-    # Products with three taps of a row at a time, three for each row of the image, of which shifted sums are the result. A row
-    # of zeros above and below need not be multiplied.
+    # Products with three taps of a row at a time, three for each row of the image, of which shifted
+    # sums are the result. A row of zeros above and below need not be multiplied.
     batch, height, width, channels = x.shape
     last = kernel.shape[-1]
     matrix = lax.transpose(kernel, (1, 2, 0, 3)).reshape(3 * channels, 3 * last)
-    products = lax.dot(_row_taps(x).reshape(-1, 3 * channels), matrix, preferred_element_type=wide(x.dtype))
+    products = lax.dot(
+        _row_taps(x).reshape(-1, 3 * channels), matrix, preferred_element_type=wide(x.dtype)
+    )
     products = products.reshape(batch, height, width, 3 * last)
     parts = [lax.slice_in_dim(products, i * last, (i + 1) * last, axis=3) for i in range(3)]
     return _total([_moved(part, 1 - i) for i, part in enumerate(parts)]).astype(x.dtype)
 
 
 def conv_kernel_gradient(x, g):
-    # One product of the three taps of a row with the gradient at three rows has all nine taps; three narrow products, one a
-    # row, take up to twice as long.
+    # One product of the three taps of a row with the gradient at three rows has all nine taps;
+    # three narrow products, one a row, take up to twice as long.
     channels, last = x.shape[-1], g.shape[-1]
     rows = lax.concatenate([_moved(g, i - 1) for i in range(3)], 3)
     found = lax.dot_general(
@@ -284,20 +367,32 @@ def conv_kernel_gradient(x, g):
 
 def _moved(x: Array, rows: int) -> Array:
     """x [B, H, W, C] moved down by so many rows, zeros behind it."""
-    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (rows, -rows, 0), (0, 0, 0), (0, 0, 0))) if rows else x
+    return (
+        lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (rows, -rows, 0), (0, 0, 0), (0, 0, 0)))
+        if rows
+        else x
+    )
 
 
 def _row_taps(x: Array) -> Array:
-    """[B, H, W, 3C]: of each row of the image the pixel to the left, the pixel itself and the one to the right."""
+    """[B, H, W, 3C]: of each row of the image the pixel to the left, the pixel itself and the one
+    to the right."""
     batch, height, width, channels = x.shape
     padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, 0, 0), (1, 1, 0), (0, 0, 0)))
-    return lax.concatenate([lax.slice(padded, (0, 0, j, 0), (batch, height, j + width, channels)) for j in range(3)], 3)
+    return lax.concatenate(
+        [lax.slice(padded, (0, 0, j, 0), (batch, height, j + width, channels)) for j in range(3)], 3
+    )
 
 
 _of_dense, _of_dense_kernel = {}, {}
 _dense = multilinear(conv_forward, _of_dense, lambda x, kernel: (*x.shape[:3], kernel.shape[3]))
-_dense_kernel = multilinear(conv_kernel_gradient, _of_dense_kernel, lambda x, g: (3, 3, x.shape[3], g.shape[3]))
-_of_dense |= {0: lambda g, kernel: _dense(g, _transposed(kernel)), 1: lambda g, x: _dense_kernel(x, g)}
+_dense_kernel = multilinear(
+    conv_kernel_gradient, _of_dense_kernel, lambda x, g: (3, 3, x.shape[3], g.shape[3])
+)
+_of_dense |= {
+    0: lambda g, kernel: _dense(g, _transposed(kernel)),
+    1: lambda g, x: _dense_kernel(x, g),
+}
 _of_dense_kernel |= {0: lambda k, g: _dense(g, _transposed(k)), 1: lambda k, x: _dense(x, k)}
 
 
@@ -306,9 +401,11 @@ def _transposed(kernel: Array) -> Array:
 
 
 def conv3x3(x: Array, kernel: Array) -> Array:
-    """Returns the convolution [B, H, W, D] of x [B, H, W, C], padded by one pixel of zeros, with kernel [3, 3, C, D].
+    """Returns the convolution [B, H, W, D] of x [B, H, W, C], padded by one pixel of zeros, with
+    kernel [3, 3, C, D].
 
-    XLA:CPU has a fast convolution, but not for the gradients inside a loop: there they take twenty times as long as these.
+    XLA:CPU has a fast convolution, but not for the gradients inside a loop: there they take twenty
+    times as long as these.
     """
     return _dense(x, kernel)
 
@@ -323,26 +420,38 @@ def max_pool_forward(x, stride, window=3):
 
 
 def max_pool_winner(x, best, stride, window):
-    """The number from 0 of the tap that holds the maximum; the first of equal ones, as PyTorch takes it.
+    """The number from 0 of the tap that holds the maximum; the first of equal ones, as PyTorch
+    takes it.
 
-    A loop of its own that reads the maxima: XLA does not fuse one that carries the best and its number from tap to tap.
+    A loop of its own that reads the maxima: XLA does not fuse one that carries the best and its
+      number from tap to tap.
     """
     no_tap = lax.full(best.shape, 9, jnp.int8)
     winner = no_tap
     padded = _pad(x, (window - 1) // 2, -jnp.inf)
     for number, view in enumerate(_slices(padded, window, stride, 1, best.shape[1:3])):
-        winner = lax.min(winner, lax.select(lax.eq(view, best), lax.full(best.shape, number, jnp.int8), no_tap))
+        winner = lax.min(
+            winner, lax.select(lax.eq(view, best), lax.full(best.shape, number, jnp.int8), no_tap)
+        )
     return winner
 
 
 def max_pool_gradient(g, winner, *, stride, size, window):
-    """Sends g back to the winners: position p gets g from the output whose tap t looked at p and won."""
+    """Sends g back to the winners: position p gets g from the output whose tap t looked at p and
+    won."""
     before, last = window // 2, window**2 - 1
     g = _pad(_dilate(g, size, stride), before)
-    winner = _pad(_dilate(winner, size, stride, 9), before, 9)  # gaps and padding hold no winner: 9 is no tap
+    winner = _pad(
+        _dilate(winner, size, stride, 9), before, 9
+    )  # gaps and padding hold no winner: 9 is no tap
     pairs = zip(_slices(winner, window, 1, 1, size), _slices(g, window, 1, 1, size), strict=True)
     zeros = lax.full_like(g, 0, shape=(g.shape[0], *size, g.shape[3]))
-    return _total([lax.select(_is(tap, last - number), view, zeros) for number, (tap, view) in enumerate(pairs)])
+    return _total(
+        [
+            lax.select(_is(tap, last - number), view, zeros)
+            for number, (tap, view) in enumerate(pairs)
+        ]
+    )
 
 
 def max_pool_pick(x, winner, *, stride, size, window):
@@ -350,7 +459,9 @@ def max_pool_pick(x, winner, *, stride, size, window):
     del size
     views = _slices(_pad(x, (window - 1) // 2), window, stride, 1, winner.shape[1:3])
     zeros = lax.full_like(x, 0, shape=winner.shape)
-    return _total([lax.select(_is(winner, number), view, zeros) for number, view in enumerate(views)])
+    return _total(
+        [lax.select(_is(winner, number), view, zeros) for number, view in enumerate(views)]
+    )
 
 
 def _is(taps: Array, number: int) -> Array:
@@ -366,9 +477,11 @@ _of_pick[0], _of_unpool[0] = _unpool, _pick
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def max_pool(x: Array, stride: int = 1, window: int = 3) -> Array:
-    """Returns the maxima [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C]; the gradient goes to the first maximum.
+    """Returns the maxima [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C]; the gradient goes to the
+    first maximum.
 
-    The window is 3x3, padded on every side, or 2x2 with a stride of 2, which divides height and width.
+    The window is 3x3, padded on every side, or 2x2 with a stride of 2, which divides height and
+    width.
     """
     return written(_pool_forward(written(x), stride=stride, window=window))
 
@@ -392,10 +505,13 @@ def mean_pool_gradient(g, *, stride, size):
 
 
 def _pixels_inside(size: tuple[int, int], stride: int, like: Array) -> Array:
-    """How many pixels of an image of this size each 3x3 window holds, in the shape [B, h, w, C] of `like`."""
+    """How many pixels of an image of this size each 3x3 window holds, in the shape [B, h, w, C] of
+    `like`."""
     height, width = size
     inside = np.pad(np.ones(size), 1)
-    count = sum(inside[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3))
+    count = sum(
+        inside[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)
+    )
     return lax.broadcast_in_dim(np.asarray(count, like.dtype), like.shape, (1, 2))
 
 
@@ -408,5 +524,6 @@ _of_mean_pool[0], _of_spread[0] = _spread, _mean_pool
 
 
 def avg_pool(x: Array, stride: int = 1) -> Array:
-    """Returns the 3x3 means [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C], each over the pixels inside the image."""
+    """Returns the 3x3 means [B, ceil(H/s), ceil(W/s), C] of x [B, H, W, C], each over the pixels
+    inside the image."""
     return _mean_pool(x, stride=stride, size=x.shape[1:3])

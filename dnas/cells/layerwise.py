@@ -16,7 +16,17 @@ from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
 from dnas.cells.macro import STEMS
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.parts import part_network
-from dnas.cells.trunk import Block, ChosenLayers, MixedLayers, Place, Sizes, Trunk, alike, stack_name, strided
+from dnas.cells.trunk import (
+    Block,
+    ChosenLayers,
+    MixedLayers,
+    Place,
+    Sizes,
+    Trunk,
+    alike,
+    stack_name,
+    strided,
+)
 from dnas.genotype import Genotype
 from dnas.space import (
     CellSpec,
@@ -62,35 +72,46 @@ def layerwise_space(
 ) -> SearchSpace:
     """Returns the space in which each layer of a chain is one of the blocks.
 
-    `channels` of its networks are those of the stem before the multiplier: with half of `chain.stem` all widths are halved,
-    each rounded to a multiple of 8 as in MobileNetV2; `num_cells` is the number of layers, which is fixed. The stem "imagenet"
-    has the published strides; "cifar", for small images, has stride 1 in the stem and in the first stage that would stride.
-    Images may have any size: a stride rounds up.
+    `channels` of its networks are those of the stem before the multiplier: with half of
+    `chain.stem` all widths are halved, each rounded to a multiple of 8 as in MobileNetV2;
+    `num_cells` is the number of layers, which is fixed. The stem "imagenet" has the published
+    strides; "cifar", for small images, has stride 1 in the stem and in the first stage that would
+    stride. Images may have any size: a stride rounds up.
 
-    Its supernet takes `stem`, `sampled` (run only the block of the largest weight), `remat` (compute each layer again for the
-    gradient instead of keeping what nine blocks computed) and `dtype`; its network `remat`, `dtype` and, as the supernet's
-    weights are under norms without state, `norms`.
+    Its supernet takes `stem`, `sampled` (run only the block of the largest weight), `remat`
+    (compute each layer again for the gradient instead of keeping what nine blocks computed) and
+    `dtype`; its network `remat`, `dtype` and, as the supernet's weights are under norms without
+    state, `norms`.
 
     Args:
       blocks: {name: block}, one a column of arch.
-      inside: blocks that only the layers after the first of a stage have, such as a skip that cannot change width.
+      inside: blocks that only the layers after the first of a stage have, such as a skip that
+        cannot change width.
       width: the multiplier.
 
     Raises:
-      ValueError: for a chain without layers, numbers below 1, a multiplier that is not positive, or unknown names.
+      ValueError: for a chain without layers, numbers below 1, a multiplier that is not positive, or
+        unknown names.
 
     Example:
       >>> from dnas.cells.mbconv import BLOCKS
       >>> chain = Chain(stem=8, stages=(Stage(16, 2, 2), Stage(24, 1, 2)), head=64)
-      >>> space = layerwise_space("tiny", chain, {name: BLOCKS[name] for name in ("k3_e3", "k5_e3", "skip_connect")})
-      >>> [(layer.channels, layer.stride) for layer in space.layers(channels=8, num_cells=3, image_size=32, stem="imagenet")]
+      >>> space = layerwise_space(
+      ...     "tiny", chain, {name: BLOCKS[name] for name in ("k3_e3", "k5_e3", "skip_connect")}
+      ... )
+      >>> [
+      ...     (layer.channels, layer.stride)
+      ...     for layer in space.layers(channels=8, num_cells=3, image_size=32, stem="imagenet")
+      ... ]
       [(16, 2), (16, 1), (24, 2)]
     """
     chain = chain._replace(stages=tuple(Stage(*stage) for stage in chain.stages))
     _check_chain(chain, blocks, inside, width)
     names = tuple(blocks)
     outside = tuple(op for op in names if op not in inside)
-    own = tuple(names if number else outside for stage in chain.stages for number in range(stage.layers))
+    own = tuple(
+        names if number else outside for stage in chain.stages for number in range(stage.layers)
+    )
     number = len(own)
     spec = CellSpec(
         num_inputs=1,
@@ -104,8 +125,8 @@ def layerwise_space(
     def sizes_of(channels: int, num_cells: int, stem: str) -> Sizes:
         if num_cells != number:
             raise ValueError(
-                f"the space {name!r} has {number} layers, and num_cells is their number; got {num_cells}. Make a space of "
-                "other length with the `stages` of its factory"
+                f"the space {name!r} has {number} layers, and num_cells is their number; got"
+                f" {num_cells}. Make a space of other length with the `stages` of its factory"
             )
         if stem not in STEMS:
             raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
@@ -114,7 +135,9 @@ def layerwise_space(
         candidates = [tuple((op, blocks[op]) for op in ops) for ops in own]
         return _sizes(chain, width * channels / chain.stem, stem, candidates)
 
-    def layers(*, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"):
+    def layers(
+        *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
+    ):
         sizes = sizes_of(channels, num_cells, stem)
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if min(size) < 1:
@@ -138,7 +161,13 @@ def layerwise_space(
         check_dtype(dtype)
         norms = search_norms()
         sizes = sizes_of(channels, num_cells, stem)
-        module = _trunk(sizes, chain, num_classes, norms, MixedLayers(sizes.places, names, norms, sampled, remat))
+        module = _trunk(
+            sizes,
+            chain,
+            num_classes,
+            norms,
+            MixedLayers(sizes.places, names, norms, sampled, remat),
+        )
 
         def init(key: Key, images: Array) -> PyTree:
             return init_variables(module, key, images)["params"]
@@ -164,12 +193,20 @@ def layerwise_space(
         check_genotype(space, genotype)
         check_dtype(dtype)
         if auxiliary:
-            raise ValueError(f"the networks of the space {name!r} have no auxiliary head; leave out auxiliary")
+            raise ValueError(
+                f"the networks of the space {name!r} have no auxiliary head; leave out auxiliary"
+            )
         chosen = {source: op for source, _, op in genotype.cells[KIND]}
         if len(genotype.cells[KIND]) != number:
-            raise ValueError(f"a genotype of the space {name!r} has one block for each of {number} layers, got {chosen}")
+            raise ValueError(
+                f"a genotype of the space {name!r} has one block for each of {number} layers, got"
+                f" {chosen}"
+            )
         sizes = sizes_of(channels, num_cells, stem)
-        own = [place._replace(blocks=((chosen[n], blocks[chosen[n]]),)) for n, place in enumerate(sizes.places)]
+        own = [
+            place._replace(blocks=((chosen[n], blocks[chosen[n]]),))
+            for n, place in enumerate(sizes.places)
+        ]
         return _network(sizes, chain, tuple(own), num_classes, norms, remat, dtype)
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
@@ -178,7 +215,9 @@ def layerwise_space(
             for layer in range(first, first + length):
                 op = next(edge.op for edge in genotype.cells[KIND] if edge.source == layer)
                 stacked = stacks[stack_name(first, length)].get(op, {})
-                found[f"layer_{layer}"] = jax.tree.map(lambda array, place=layer - first: array[place], stacked)
+                found[f"layer_{layer}"] = jax.tree.map(
+                    lambda array, place=layer - first: array[place], stacked
+                )
         return {**weights, "layers": found}
 
     def parts(
@@ -221,7 +260,8 @@ def layerwise_space(
 
 
 def rounded(channels: float) -> int:
-    """Returns the multiple of 8 that is nearest, at least 8, and not below nine tenths of the number. MobileNetV2.
+    """Returns the multiple of 8 that is nearest, at least 8, and not below nine tenths of the
+    number. MobileNetV2.
 
     Example:
       >>> [rounded(channels) for channels in (3, 16, 16 * 0.75, 24 * 0.5, 11.2)]
@@ -231,19 +271,29 @@ def rounded(channels: float) -> int:
     return found if found >= 0.9 * channels else found + 8
 
 
-def _check_chain(chain: Chain, blocks: Mapping[str, Block], inside: Sequence[str], width: float) -> None:
+def _check_chain(
+    chain: Chain, blocks: Mapping[str, Block], inside: Sequence[str], width: float
+) -> None:
     numbers = [chain.stem, chain.head, *(number for stage in chain.stages for number in stage)]
     if not chain.stages or min(numbers) < 1:
-        raise ValueError(f"stages are (channels, layers, stride), stem and head channels, all from 1 on; got {chain}")
+        raise ValueError(
+            "stages are (channels, layers, stride), stem and head channels, all from 1 on; got"
+            f" {chain}"
+        )
     if not width > 0:
         raise ValueError(f"the width multiplier is positive, got {width}")
     if unknown := set(inside) - set(blocks):
         raise ValueError(f"{sorted(unknown)} are not among the blocks {', '.join(blocks)}")
     if not set(blocks) - set(inside):
-        raise ValueError(f"the first layer of a stage needs a block; all of {', '.join(blocks)} are for those after it only")
+        raise ValueError(
+            f"the first layer of a stage needs a block; all of {', '.join(blocks)} are for those"
+            " after it only"
+        )
 
 
-def _sizes(chain: Chain, multiplier: float, stem: str, candidates: Sequence[tuple[tuple[str, Block], ...]]) -> Sizes:
+def _sizes(
+    chain: Chain, multiplier: float, stem: str, candidates: Sequence[tuple[tuple[str, Block], ...]]
+) -> Sizes:
     strides = [stage.stride for stage in chain.stages]
     if stem == "cifar" and max(strides) > 1:
         strides[next(number for number, stride in enumerate(strides) if stride > 1)] = 1
@@ -255,28 +305,55 @@ def _sizes(chain: Chain, multiplier: float, stem: str, candidates: Sequence[tupl
             places.append(Place(inputs, channels, 1 if number else stride, candidates[len(places)]))
             inputs = channels
     stem_stride = 1 if stem == "cifar" else 2
-    return Sizes(rounded(multiplier * chain.stem), stem_stride, first, rounded(multiplier * chain.head), tuple(places))
+    return Sizes(
+        rounded(multiplier * chain.stem),
+        stem_stride,
+        first,
+        rounded(multiplier * chain.head),
+        tuple(places),
+    )
 
 
 def _trunk(sizes: Sizes, chain: Chain, num_classes: int, norms: Norms, layers: nn.Module) -> Trunk:
-    return Trunk(sizes, None if chain.first is None else chain.first[0], chain.activation, num_classes, norms, layers)
+    return Trunk(
+        sizes,
+        None if chain.first is None else chain.first[0],
+        chain.activation,
+        num_classes,
+        norms,
+        layers,
+    )
 
 
-def _network(sizes: Sizes, chain: Chain, places: tuple[Place, ...], num_classes: int, norms, remat: bool, dtype) -> Network:
+def _network(
+    sizes: Sizes,
+    chain: Chain,
+    places: tuple[Place, ...],
+    num_classes: int,
+    norms,
+    remat: bool,
+    dtype,
+) -> Network:
     def trunk(train: bool) -> Trunk:
-        return _trunk(sizes, chain, num_classes, norms(train), ChosenLayers(places, norms(train), remat))
+        return _trunk(
+            sizes, chain, num_classes, norms(train), ChosenLayers(places, norms(train), remat)
+        )
 
     def init(key: Key, images: Array) -> PyTree:
         return init_variables(trunk(True), key, images)
 
-    def apply(variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0) -> tuple[Array, PyTree]:
+    def apply(
+        variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0
+    ) -> tuple[Array, PyTree]:
         weights, images = in_dtype(dtype, (variables["params"], images))
         collections = {**variables, "params": weights}
         if not train:
             return trunk(False).apply(collections, images), variables
         drops = not isinstance(drop_path, (int, float)) or drop_path > 0
         args, rngs = ((jnp.asarray(drop_path),), {"drop_path": key}) if drops else ((), {})
-        logits, averages = trunk(True).apply(collections, images, *args, rngs=rngs, mutable=["batch_stats"])
+        logits, averages = trunk(True).apply(
+            collections, images, *args, rngs=rngs, mutable=["batch_stats"]
+        )
         return logits, {**variables, **averages}
 
     return Network(init, apply)

@@ -1,7 +1,8 @@
 """What the networks of layer-wise spaces are made of, as hardware tables have rows for it.
 
-A part is named by its block, stem, head or classifier, and has a key for what differs from FBNet's: another activation than
-ReLU, and `expand_ones=0` where a block of expansion 1 has no first convolution.
+A part is named by its block, stem, head or classifier, and has a key for what differs from FBNet's:
+another activation than ReLU, and `expand_ones=0` where a block of expansion 1 has no first
+convolution.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +28,12 @@ def block_part(op: str, block: Callable[..., nn.Module], place, size: tuple[int,
 def around_parts(
     sizes, chain, image_channels: int, num_classes: int, image_size, layers: Sequence[LayerSpec]
 ) -> tuple[Part, ...]:
-    """Returns the parts around the layers: stem, the fixed block if there is one, head and classifier.
+    """Returns the parts around the layers: stem, the fixed block if there is one, head and
+    classifier.
 
     Args:
-      sizes, chain: `Sizes` and `Chain` of the network; layers: in front of which the stem is, and behind which the head.
+      sizes, chain: `Sizes` and `Chain` of the network; layers: in front of which the stem is, and
+        behind which the head.
     """
     image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     keys, first, last = _activation_keys(chain.activation), layers[0], layers[-1]
@@ -48,16 +51,26 @@ def part_modules(chain, blocks: Mapping[str, Callable[..., nn.Module]]) -> dict[
     """Returns the module of every part of the networks of a chain, for `part_network`."""
 
     def around(part: Part, norms: Norms) -> nn.Module:
-        return ConvActivation(part.channels_out, int(part.op[-1]), part.stride, norms, chain.activation)
+        return ConvActivation(
+            part.channels_out, int(part.op[-1]), part.stride, norms, chain.activation
+        )
 
     def candidate(part: Part, norms: Norms) -> nn.Module:
         block = blocks.get(part.op)
-        if chain.first is not None and (part.op, part.keys) == (_op_of(chain.first[0]), _keys(chain.first[0])):
+        if chain.first is not None and (part.op, part.keys) == (
+            _op_of(chain.first[0]),
+            _keys(chain.first[0]),
+        ):
             block = chain.first[0]
         return block(channels=part.channels_out, stride=part.stride, norms=norms)
 
     own = [*blocks, *([_op_of(chain.first[0])] if chain.first is not None else [])]
-    return {"classifier": PARTS["classifier"], "stem_3x3": around, "head_1x1": around, **dict.fromkeys(own, candidate)}
+    return {
+        "classifier": PARTS["classifier"],
+        "stem_3x3": around,
+        "head_1x1": around,
+        **dict.fromkeys(own, candidate),
+    }
 
 
 class ConvActivation(nn.Module):
@@ -71,7 +84,11 @@ class ConvActivation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        run = pointwise(self.channels) if self.kernel == 1 else conv(self.channels, self.kernel, self.stride, self.kernel // 2)
+        run = (
+            pointwise(self.channels)
+            if self.kernel == 1
+            else conv(self.channels, self.kernel, self.stride, self.kernel // 2)
+        )
         return self.activation(self.norms.stem()(run(x)))
 
 
@@ -80,7 +97,9 @@ def _keys(block: Callable[..., nn.Module], keeps: bool = False) -> Keys:
     if keeps and not inverted:
         return ()  # an identity
     shortened = inverted and options["expansion"] == 1 and not options.get("expand_ones", True)
-    return _activation_keys(options.get("activation", nn.relu)) + ((("expand_ones", 0),) if shortened else ())
+    return _activation_keys(options.get("activation", nn.relu)) + (
+        (("expand_ones", 0),) if shortened else ()
+    )
 
 
 def _activation_keys(activation: Callable[[Array], Array]) -> Keys:

@@ -1,8 +1,10 @@
-"""Inverted residual blocks, the candidates of layer-wise spaces, and the dict BLOCKS that names them.
+"""Inverted residual blocks, the candidates of layer-wise spaces, and the dict BLOCKS that names
+them.
 
-Every block is built as `BLOCKS[name](channels=C, stride=s, norms=norms)` and maps images [B, H, W, C_in], of any C_in, to
-[B, ceil(H/s), ceil(W/s), C]; in training it may also be given a drop path rate. MobileNetV2, https://arxiv.org/abs/1801.04381;
-in groups with a channel shuffle as in FBNet, https://arxiv.org/abs/1812.03443.
+Every block is built as `BLOCKS[name](channels=C, stride=s, norms=norms)` and maps images [B, H, W,
+C_in], of any C_in, to [B, ceil(H/s), ceil(W/s), C]; in training it may also be given a drop path
+rate. MobileNetV2, https://arxiv.org/abs/1801.04381; in groups with a channel shuffle as in FBNet,
+https://arxiv.org/abs/1812.03443.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +30,9 @@ class Pointwise(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", conv_init, (x.shape[-1] // self.groups, self.channels), x.dtype)
+        kernel = self.param(
+            "kernel", conv_init, (x.shape[-1] // self.groups, self.channels), x.dtype
+        )
         return grouped_product(x, kernel, self.groups)
 
 
@@ -41,20 +45,24 @@ def grouped_product(x: Array, kernel: Array, groups: int) -> Array:
     if groups == 1:
         return x @ kernel
     if x.shape[-1] % groups or kernel.shape[-1] % groups:
-        raise ValueError(f"{x.shape[-1]} to {kernel.shape[-1]} channels cannot be split in {groups} groups; choose multiples")
+        raise ValueError(
+            f"{x.shape[-1]} to {kernel.shape[-1]} channels cannot be split in {groups} groups;"
+            " choose multiples"
+        )
     pairs = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
     return jnp.concatenate([part @ own for part, own in pairs], axis=-1)
 
 
 class MBConv(nn.Module):
-    """1x1 convolution to `expansion` times the inputs, depthwise k x k, 1x1 convolution; plus its input where sizes agree.
+    """1x1 convolution to `expansion` times the inputs, depthwise k x k, 1x1 convolution; plus its
+    input where sizes agree.
 
-    A norm follows each convolution, and an activation the first two norms. With groups both 1x1 convolutions have them, and
-    channels are shuffled after the first.
+    A norm follows each convolution, and an activation the first two norms. With groups both 1x1
+    convolutions have them, and channels are shuffled after the first.
 
     Args:
-      expand_ones: whether there is a first convolution where `expansion` is 1, as in FBNet; MobileNetV2 and ProxylessNAS
-        leave it out.
+      expand_ones: whether there is a first convolution where `expansion` is 1, as in FBNet;
+        MobileNetV2 and ProxylessNAS leave it out.
     """
 
     channels: int
@@ -71,14 +79,22 @@ class MBConv(nn.Module):
         """Returns [B, ceil(H/s), ceil(W/s), channels]; drop_path is a rate, None for none."""
         y = x
         if self.expands:
-            y = self.norms.conv()(Pointwise(self.expansion * x.shape[-1], self.groups, name="expand")(y))
+            y = self.norms.conv()(
+                Pointwise(self.expansion * x.shape[-1], self.groups, name="expand")(y)
+            )
             y = shuffle(y, self.groups) if self.groups > 1 else y
             y = y if self.relu else self.activation(y)
-        y = self.norms.conv()(DepthwiseConv(self.kernel, self.stride, relu=self.relu, name="depthwise")(y))
-        y = self.norms.conv()(Pointwise(self.channels, self.groups, name="project")(self.activation(y)))
+        y = self.norms.conv()(
+            DepthwiseConv(self.kernel, self.stride, relu=self.relu, name="depthwise")(y)
+        )
+        y = self.norms.conv()(
+            Pointwise(self.channels, self.groups, name="project")(self.activation(y))
+        )
         if not keeps_size(self, x):
             return y
-        return x + (y if drop_path is None else drop_samples(self.make_rng("drop_path"), y, drop_path))
+        return x + (
+            y if drop_path is None else drop_samples(self.make_rng("drop_path"), y, drop_path)
+        )
 
     @property
     def expands(self) -> bool:
@@ -86,23 +102,32 @@ class MBConv(nn.Module):
 
     @property
     def relu(self) -> bool:
-        """Whether the depthwise convolution takes the ReLU in front of it, where it costs nothing."""
+        """Whether the depthwise convolution takes the ReLU in front of it, where it costs
+        nothing."""
         return self.expands and self.activation is nn.relu
 
 
-def run_together(norm: Callable[[Array], Array], blocks: Sequence[MBConv], weights: Sequence[PyTree], x: Array) -> list[Array]:
+def run_together(
+    norm: Callable[[Array], Array], blocks: Sequence[MBConv], weights: Sequence[PyTree], x: Array
+) -> list[Array]:
     """Returns what each of several expanding blocks makes of x, without the x that it adds.
 
-    They run as one block of all their channels, which compiles in a fraction of the time and computes the same, since a norm,
-    like a depthwise convolution, treats each channel by itself.
+    They run as one block of all their channels, which compiles in a fraction of the time and
+    computes the same, since a norm, like a depthwise convolution, treats each channel by itself.
 
     Args:
       norm: that of the blocks, without parameters.
       blocks: which differ in expansion and groups only; weights: of each.
     """
     first = blocks[0]
-    parts = [grouped_product(x, own["expand"]["kernel"], block.groups) for block, own in zip(blocks, weights, strict=True)]
-    parts = [shuffle(part, block.groups) if block.groups > 1 else part for block, part in zip(blocks, parts, strict=True)]
+    parts = [
+        grouped_product(x, own["expand"]["kernel"], block.groups)
+        for block, own in zip(blocks, weights, strict=True)
+    ]
+    parts = [
+        shuffle(part, block.groups) if block.groups > 1 else part
+        for block, part in zip(blocks, parts, strict=True)
+    ]
     y = norm(jnp.concatenate(parts, axis=-1))
     y = y if first.relu else first.activation(y)
     kernel = jnp.concatenate([own["depthwise"]["kernel"] for own in weights], axis=-1)
@@ -116,7 +141,8 @@ def run_together(norm: Callable[[Array], Array], blocks: Sequence[MBConv], weigh
 
 
 class Skip(nn.Module):
-    """The input, or where its size or channels change, 1x1 convolution, norm and activation, as FBNet's released code."""
+    """The input, or where its size or channels change, 1x1 convolution, norm and activation, as
+    FBNet's released code."""
 
     channels: int
     stride: int
@@ -129,7 +155,9 @@ class Skip(nn.Module):
         del drop_path
         if keeps_size(self, x):
             return x
-        return self.activation(self.norms.conv()(pointwise(self.channels)(every_pixel(x, self.stride))))
+        return self.activation(
+            self.norms.conv()(pointwise(self.channels)(every_pixel(x, self.stride)))
+        )
 
 
 def keeps_size(block: MBConv | Skip, x: Array) -> bool:

@@ -1,4 +1,5 @@
-"""What runs on the edges of a cell: every candidate, weighted, in the supernet; the chosen ones in a final network."""
+"""What runs on the edges of a cell: every candidate, weighted, in the supernet; the chosen ones in
+a final network."""
 
 import functools
 from collections.abc import Sequence
@@ -17,7 +18,17 @@ from dnas.cells.cell import run_cell, waves
 from dnas.cells.edges import OneOf, Op, RunEdge, Shared, scan_edges
 from dnas.cells.kernels import inner_product, max_pool
 from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
-from dnas.cells.ops import OPS, DilConv, FactorizedReduce, Identity, Pool, ReLUConvBN, SepConv, Zero, edge_numbers
+from dnas.cells.ops import (
+    OPS,
+    DilConv,
+    FactorizedReduce,
+    Identity,
+    Pool,
+    ReLUConvBN,
+    SepConv,
+    Zero,
+    edge_numbers,
+)
 from dnas.cells.separable import separable_sum
 from dnas.cells.stages import StageOps
 from dnas.space import CellSpec
@@ -37,10 +48,11 @@ def runs_waves(schedule: str, candidates: "Candidates") -> bool:
 
 @jax.custom_vjp
 def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
-    """Returns sum_n weights[n] * arrays[n], for N arrays [B, ...] and weights [N], or [N, B] for weights of each sample.
+    """Returns sum_n weights[n] * arrays[n], for N arrays [B, ...] and weights [N], or [N, B] for
+    weights of each sample.
 
-    Its gradient of the weights is one inner product an array, which XLA runs as a product of matrices; the automatic one is
-    a reduction to a scalar that does not vectorise.
+    Its gradient of the weights is one inner product an array, which XLA runs as a product of
+    matrices; the automatic one is a reduction to a scalar that does not vectorise.
     """
     return _weighted_sum_fwd(weights, arrays)[0]
 
@@ -52,12 +64,18 @@ def _weighted_sum_fwd(weights, arrays):
 
 def _scale(weight: Array, array: Array) -> Array:
     """weight is a number, or [B] for array [B, ...]."""
-    return weight.astype(array.dtype).reshape(weight.shape + (1,) * (array.ndim - 1) * weight.ndim) * array
+    return (
+        weight.astype(array.dtype).reshape(weight.shape + (1,) * (array.ndim - 1) * weight.ndim)
+        * array
+    )
 
 
 def _weighted_sum_bwd(saved, g):
     weights, arrays = saved
-    of_weights = [(inner_product if weights.ndim == 1 else jax.vmap(inner_product))(g, array) for array in arrays]
+    of_weights = [
+        (inner_product if weights.ndim == 1 else jax.vmap(inner_product))(g, array)
+        for array in arrays
+    ]
     return jnp.stack(of_weights).astype(weights.dtype), [_scale(weight, g) for weight in weights]
 
 
@@ -65,10 +83,13 @@ weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)
 
 
 def _mixed(mix: Array, ops: Sequence[Array | Unnormed]) -> Array:
-    """The weighted sum of what ops return, mix [N] or [N, B]; norms that they leave to be done are part of it."""
+    """The weighted sum of what ops return, mix [N] or [N, B]; norms that they leave to be done are
+    part of it."""
     if mix.ndim > 1 or not any(isinstance(op, Unnormed) for op in ops):
         return weighted_sum(mix, [op.normed() if isinstance(op, Unnormed) else op for op in ops])
-    arrays, eps = zip(*((op.x, op.eps) if isinstance(op, Unnormed) else (op, None) for op in ops), strict=True)
+    arrays, eps = zip(
+        *((op.x, op.eps) if isinstance(op, Unnormed) else (op, None) for op in ops), strict=True
+    )
     return mixed_norm_sum(mix, list(arrays), eps)
 
 
@@ -76,8 +97,9 @@ def _mixed(mix: Array, ops: Sequence[Array | Unnormed]) -> Array:
 def _switch(branches, number, *args):
     """branches[number](*args): only this one runs, forward and backward.
 
-    The automatic gradient of `lax.switch` keeps what the gradient of any branch might need, filled with zeros for those
-    that have not run; here the backward pass is a switch of its own, over branches that run again.
+    The automatic gradient of `lax.switch` keeps what the gradient of any branch might need, filled
+    with zeros for those that have not run; here the backward pass is a switch of its own, over
+    branches that run again.
     """
     return _switch_fwd(branches, number, *args)[0]
 
@@ -94,7 +116,9 @@ def _switch_bwd(branches, saved, g):
         return lambda args, g: jax.vjp(branch, *args)[1](g)
 
     number, *args = saved
-    return np.zeros((), jax.dtypes.float0), *lax.switch(number, [pull_back(branch) for branch in branches], args, g)
+    return np.zeros((), jax.dtypes.float0), *lax.switch(
+        number, [pull_back(branch) for branch in branches], args, g
+    )
 
 
 _switch.defvjp(_switch_fwd, _switch_bwd)
@@ -102,7 +126,9 @@ _switch.defvjp(_switch_fwd, _switch_bwd)
 
 def run_sampled(ops, number, weights, mix, x):
     """Returns mix[number] * ops[number](weights, x): only this op runs, forward and backward."""
-    return _switch(tuple(partial(_scaled, op, place) for place, op in enumerate(ops)), number, weights, mix, x)
+    return _switch(
+        tuple(partial(_scaled, op, place) for place, op in enumerate(ops)), number, weights, mix, x
+    )
 
 
 def _scaled(op, place, weights, mix, x):
@@ -110,30 +136,36 @@ def _scaled(op, place, weights, mix, x):
 
 
 def shuffle(x: Array, groups: int) -> Array:
-    """Returns x [B, H, W, C] with its channels regrouped: channel (g, c) of `groups` groups goes to place (c, g).
+    """Returns x [B, H, W, C] with its channels regrouped: channel (g, c) of `groups` groups goes to
+    place (c, g).
 
-    PC-DARTS, section 3.1 and released code; ShuffleNet, https://arxiv.org/abs/1707.01083. With C / groups for groups it
-    is its own inverse.
+    PC-DARTS, section 3.1 and released code; ShuffleNet, https://arxiv.org/abs/1707.01083. With C /
+    groups for groups it is its own inverse.
     """
     if on_cpu():
         return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
-    # Without a transpose, for which XLA:GPU would lay out all that is near with the channels first, and turn it back again.
+    # Without a transpose, for which XLA:GPU would lay out all that is near with the channels first,
+    # and turn it back again.
     return jnp.stack(jnp.split(x, groups, axis=-1), axis=-1).reshape(x.shape)
 
 
 class MixedOp(nn.Module):
-    """The weighted sum of all candidates: sum_o mix[o] * op_o(x). DARTS, eq. 2, https://arxiv.org/abs/1806.09055.
+    """The weighted sum of all candidates: sum_o mix[o] * op_o(x). DARTS, eq. 2,
+    https://arxiv.org/abs/1806.09055.
 
     Args:
       ops: names in `OPS`, one a column of the mix.
       channels, stride, norms: of the candidates.
-      partial_channels: K of PC-DARTS, https://arxiv.org/abs/1907.05737, section 3.1: the candidates see the first 1/K of
-        the channels and are built for C/K; the others pass by, through a 2x2 max pooling where the edge strides; at the end
-        the channels are shuffled in K groups. What passes by is weighted by the sum of the row of the mix: by one as a
-        rule, by the edge's weight where edges have weights, and by zero where an edge has been dropped.
-      sampled: run only the op that has the largest weight, as GDAS does, https://arxiv.org/abs/1910.04465: for a mix of
-        one-hot rows, whose value it equals. Gradients reach that op and its entry of the mix; the others are zero.
-      together: run separable convolutions as one, see `separable_sum`; it changes the kernels that run, and values by rounding.
+      partial_channels: K of PC-DARTS, https://arxiv.org/abs/1907.05737, section 3.1: the candidates
+        see the first 1/K of the channels and are built for C/K; the others pass by, through a 2x2
+        max pooling where the edge strides; at the end the channels are shuffled in K groups. What
+        passes by is weighted by the sum of the row of the mix: by one as a rule, by the edge's
+        weight where edges have weights, and by zero where an edge has been dropped.
+      sampled: run only the op that has the largest weight, as GDAS does,
+        https://arxiv.org/abs/1910.04465: for a mix of one-hot rows, whose value it equals.
+        Gradients reach that op and its entry of the mix; the others are zero.
+      together: run separable convolutions as one, see `separable_sum`; it changes the kernels that
+        run, and values by rounding.
     """
 
     ops: tuple[str, ...]
@@ -146,9 +178,11 @@ class MixedOp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mix: Array, passed: "Passed | None" = None) -> Array:
-        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has its own.
+        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has
+        its own.
 
-        What does not depend on weights or mix may be given, see `Passed`; x is then the part that candidates see.
+        What does not depend on weights or mix may be given, see `Passed`; x is then the part that
+        candidates see.
         """
         if passed is None:
             x, rest = _parts(x, self.stride, self.partial_channels)
@@ -157,25 +191,45 @@ class MixedOp(nn.Module):
         candidates = self._candidates(width, name=True)
         if self.sampled and not self.is_initializing():
             if mix.ndim != 1:
-                raise ValueError("a sampled path is one for the whole batch; with a mix for each sample give sampled=False")
+                raise ValueError(
+                    "a sampled path is one for the whole batch; with a mix for each sample give"
+                    " sampled=False"
+                )
             y = self._sample(width, mix, x)
         else:
-            # `none` adds nothing, so it is neither computed nor summed; its entry of the mix gets a gradient of zero.
+            # `none` adds nothing, so it is neither computed nor summed; its entry of the mix gets a
+            # gradient of zero.
             kept = [number for number, op in enumerate(candidates) if not isinstance(op, Zero)]
             y = self._sum(candidates, kept, x, mix, passed.outputs) if kept else candidates[0](x)
         return _beside(y, mix, passed.rest, self.partial_channels)
 
-    def _sum(self, candidates, kept: Sequence[int], x: Array, mix: Array, outputs: dict[str, Array]) -> Array:
+    def _sum(
+        self, candidates, kept: Sequence[int], x: Array, mix: Array, outputs: dict[str, Array]
+    ) -> Array:
         terms, norm = [], self._norms.last()
-        if self.together and mix.ndim == 1 and not self.is_initializing() and isinstance(norm, partial):
-            alike = [number for number in kept if isinstance(candidates[number], (SepConv, DilConv))]
+        if (
+            self.together
+            and mix.ndim == 1
+            and not self.is_initializing()
+            and isinstance(norm, partial)
+        ):
+            alike = [
+                number for number in kept if isinstance(candidates[number], (SepConv, DilConv))
+            ]
             if len(alike) > 1:
                 weights = nn.meta.unbox(self.variables["params"])
-                ops, own = [candidates[number] for number in alike], [weights[self.ops[number]] for number in alike]
-                terms.append(separable_sum(mix[np.asarray(alike)], ops, own, x, norm.keywords["eps"]))
+                ops, own = (
+                    [candidates[number] for number in alike],
+                    [weights[self.ops[number]] for number in alike],
+                )
+                terms.append(
+                    separable_sum(mix[np.asarray(alike)], ops, own, x, norm.keywords["eps"])
+                )
                 kept = [number for number in kept if number not in alike]
         if kept:
-            ys = [outputs[self.ops[n]] if self.ops[n] in outputs else candidates[n](x) for n in kept]
+            ys = [
+                outputs[self.ops[n]] if self.ops[n] in outputs else candidates[n](x) for n in kept
+            ]
             terms.append(_mixed(mix[np.asarray(kept)], ys))
         return sum(terms[1:], terms[0])
 
@@ -200,14 +254,16 @@ class MixedOp(nn.Module):
 
 
 class Passed(NamedTuple):
-    """What of an image is only weighted by a mixed op: the same for all that differ in weights and mix alone."""
+    """What of an image is only weighted by a mixed op: the same for all that differ in weights and
+    mix alone."""
 
     outputs: dict[str, Array]  # of pooling, normed
     rest: Array | None  # the channels that no candidate sees
 
 
 def _parts(x: Array, stride: int, partial_channels: int) -> tuple[Array, Array | None]:
-    """What the candidates of a mixed op read of x, and what passes by, in the size of the output."""
+    """What the candidates of a mixed op read of x, and what passes by, in the size of the
+    output."""
     if partial_channels == 1:
         return x, None
     width = x.shape[-1] // partial_channels
@@ -216,7 +272,8 @@ def _parts(x: Array, stride: int, partial_channels: int) -> tuple[Array, Array |
 
 
 def _beside(y: Array, mix: Array, rest: Array | None, partial_channels: int) -> Array:
-    """The output of a mixed op whose candidates make y of a part of the channels, the others passing by."""
+    """The output of a mixed op whose candidates make y of a part of the channels, the others
+    passing by."""
     if partial_channels == 1:
         return y
     return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), partial_channels)
@@ -225,17 +282,20 @@ def _beside(y: Array, mix: Array, rest: Array | None, partial_channels: int) -> 
 class MixedCell(nn.Module):
     """A cell of the supernet: a mixed op on every edge.
 
-    Its weights are stacked: "edges_stride_s" holds for each op those of all edges of stride s that have it, arrays [E', ...]
-    in the order of `stacked_edges`.
+    Its weights are stacked: "edges_stride_s" holds for each op those of all edges of stride s that
+    have it, arrays [E', ...] in the order of `stacked_edges`.
 
     Args:
-      spec: the graph; channels: of each node; stride: of the edges that leave the inputs, the others have 1.
+      spec: the graph; channels: of each node; stride: of the edges that leave the inputs, the
+        others have 1.
       norms, partial_channels, sampled: as in `MixedOp`.
-      schedule: "edges" runs the edges one after the other, see `scan_edges`: what a CPU does best. "waves" runs all edges that
-        leave a node as one op with one more axis: fewer and larger kernels. Edges with different candidates run one by one
-        either way. "unrolled" writes out each edge with its own candidates, without a loop: what counts are read from.
-      remat: compute what an edge computed on the way again for the gradient and keep nothing of it. It saves memory, and on a
-        CPU time. A sampled path without it keeps one array an edge on a CPU, what its last norm is applied to.
+      schedule: "edges" runs the edges one after the other, see `scan_edges`: what a CPU does best.
+        "waves" runs all edges that leave a node as one op with one more axis: fewer and larger
+        kernels. Edges with different candidates run one by one either way. "unrolled" writes out
+        each edge with its own candidates, without a loop: what counts are read from.
+      remat: compute what an edge computed on the way again for the gradient and keep nothing of it.
+        It saves memory, and on a CPU time. A sampled path without it keeps one array an edge on a
+        CPU, what its last norm is applied to.
     """
 
     spec: CellSpec
@@ -249,13 +309,24 @@ class MixedCell(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Sequence[Array], mix: Array) -> Array:
-        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each and mix [E, O] or [E, O, B]."""
-        weights = {stride: self._weights(stride, inputs[0]) for stride in stacked_edges(self.spec, self.stride)}
+        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each and mix [E, O] or [E,
+        O, B]."""
+        weights = {
+            stride: self._weights(stride, inputs[0])
+            for stride in stacked_edges(self.spec, self.stride)
+        }
         if self.is_initializing():
             batch, height, width, channels = inputs[0].shape
-            shape = (batch, height // self.stride, width // self.stride, channels * len(self.spec.concat))
+            shape = (
+                batch,
+                height // self.stride,
+                width // self.stride,
+                channels * len(self.spec.concat),
+            )
             return jnp.zeros(shape, inputs[0].dtype)
-        return (self._unrolled if self.schedule == "unrolled" else self._scan)(weights, tuple(inputs), mix)
+        return (self._unrolled if self.schedule == "unrolled" else self._scan)(
+            weights, tuple(inputs), mix
+        )
 
     @property
     def waves(self) -> bool:
@@ -273,12 +344,21 @@ class MixedCell(nn.Module):
             return self.get_variable("params", name)
         if not self.is_initializing():
             return {}  # no op of these edges has weights
-        edges, op = stacked_edges(self.spec, self.stride)[stride], self.candidates.all_ops(self.channels, stride)
+        edges, op = (
+            stacked_edges(self.spec, self.stride)[stride],
+            self.candidates.all_ops(self.channels, stride),
+        )
         keys = jax.random.split(self.make_rng("params"), len(edges))
-        boxes = jax.vmap(lambda key: op.init(key, x, jnp.zeros(len(self.spec.ops), x.dtype)))(keys).get("params", {})
+        boxes = jax.vmap(lambda key: op.init(key, x, jnp.zeros(len(self.spec.ops), x.dtype)))(
+            keys
+        ).get("params", {})
         if self.spec.edge_ops is not None:
             rows = {op: _rows_with(self.spec, edges, op) for op in boxes}
-            boxes = {op: jax.tree.map(lambda array, op=op: array[rows[op]], boxes[op]) for op in boxes if rows[op].size}
+            boxes = {
+                op: jax.tree.map(lambda array, op=op: array[rows[op]], boxes[op])
+                for op in boxes
+                if rows[op].size
+            }
         if boxes:
             self.put_variable("params", name, boxes)
         return nn.meta.unbox(boxes)
@@ -286,45 +366,74 @@ class MixedCell(nn.Module):
     def _scan(self, weights, inputs, mix):
         first = self.spec.num_inputs
         batch, height, width, channels = inputs[0].shape
-        nodes = jnp.zeros((self.spec.num_nodes, batch, height // self.stride, width // self.stride, channels), inputs[0].dtype)
+        nodes = jnp.zeros(
+            (self.spec.num_nodes, batch, height // self.stride, width // self.stride, channels),
+            inputs[0].dtype,
+        )
         for stride, edges in stacked_edges(self.spec, self.stride).items():
             rows = mix[np.asarray([self.spec.edges.index(edge) for edge in edges])]
             run = self.candidates.runner(self.channels, stride)
             scan = partial(scan_edges, run, remat=self.remat, waves=self.waves)
             own = self.candidates.stack(self.spec, self.channels, stride, edges, weights[stride])
             if self.stride == 1:  # inputs and nodes have one shape and share a buffer
-                nodes = scan(edges, own, rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[first:]
+                nodes = scan(edges, own, rows, None, jnp.concatenate([jnp.stack(inputs), nodes]))[
+                    first:
+                ]
             else:
                 reads_inputs = stride > 1
-                links = [(source if reads_inputs else source - first, target - first) for source, target in edges]
+                links = [
+                    (source if reads_inputs else source - first, target - first)
+                    for source, target in edges
+                ]
                 nodes = scan(links, own, rows, jnp.stack(inputs) if reads_inputs else None, nodes)
         return jnp.concatenate([nodes[node - first] for node in self.spec.concat], axis=-1)
 
     def _unrolled(self, weights, inputs, mix):
         def run_edge(source, target, x):
             stride = self.stride if source < self.spec.num_inputs else 1
-            edges, row = stacked_edges(self.spec, self.stride)[stride], self.spec.edges.index((source, target))
+            edges, row = (
+                stacked_edges(self.spec, self.stride)[stride],
+                self.spec.edges.index((source, target)),
+            )
             ops = self.spec.ops if self.spec.edge_ops is None else self.spec.edge_ops[row]
             columns = np.asarray([self.spec.ops.index(op) for op in ops])
             numbers = jax.tree.map(lambda array: array[0], edge_numbers(ops, [(source, target)]))
-            own = {**_weights_of_edge(self.spec, edges, weights[stride], (source, target)), **numbers}
-            op = MixedOp(ops, self.channels, stride, self.norms, self.partial_channels, self.sampled, parent=None)
+            own = {
+                **_weights_of_edge(self.spec, edges, weights[stride], (source, target)),
+                **numbers,
+            }
+            op = MixedOp(
+                ops,
+                self.channels,
+                stride,
+                self.norms,
+                self.partial_channels,
+                self.sampled,
+                parent=None,
+            )
             return _run_op(op, own, mix[row, columns], x)
 
         def run_wave(wave, xs):
             states = dict(zip(wave.sources, xs, strict=True))
             pairs = [[(source, target) for source in wave.sources] for target in wave.targets]
-            return [sum(run_edge(source, target, states[source]) for source, target in own) for own in pairs]
+            return [
+                sum(run_edge(source, target, states[source]) for source, target in own)
+                for own in pairs
+            ]
 
-        return run_cell(waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs)
+        return run_cell(
+            waves(self.spec.edges, self.spec.num_inputs), self.spec.concat, run_wave, inputs
+        )
 
 
 @partial(jax.jit, static_argnums=0)
 def run_chain(cell: MixedCell, weights: Sequence[PyTree], x: Array, mix: Array) -> Array:
-    """Returns what equal cells of one input and stride 1 make of x, one after the other, all with the same mix [E, O].
+    """Returns what equal cells of one input and stride 1 make of x, one after the other, all with
+    the same mix [E, O].
 
-    All their edges run in one loop over one buffer of states, since the last node of a cell is the input of the next: what
-    the gradient needs is that buffer as it stands, not a copy for each cell.
+    All their edges run in one loop over one buffer of states, since the last node of a cell is the
+    input of the next: what the gradient needs is that buffer as it stands, not a copy for each
+    cell.
 
     Args:
       weights: of each cell, see `MixedCell`.
@@ -336,20 +445,27 @@ def run_chain(cell: MixedCell, weights: Sequence[PyTree], x: Array, mix: Array) 
         for first in range(0, spec.num_nodes * len(weights), spec.num_nodes)
         for source, target in edges
     ]
-    own = [candidates.stack(spec, cell.channels, 1, edges, of_cell.get("edges_stride_1", {})) for of_cell in weights]
+    own = [
+        candidates.stack(spec, cell.channels, 1, edges, of_cell.get("edges_stride_1", {}))
+        for of_cell in weights
+    ]
     own = jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *own)
     rows = mix[np.asarray([spec.edges.index(edge) for edge in edges])]
     rows = jnp.tile(rows, (len(weights), *[1] * (rows.ndim - 1)))
-    states = jnp.concatenate([x[None], jnp.zeros((spec.num_nodes * len(weights), *x.shape), x.dtype)])
+    states = jnp.concatenate(
+        [x[None], jnp.zeros((spec.num_nodes * len(weights), *x.shape), x.dtype)]
+    )
     run = candidates.runner(cell.channels, 1)
     return scan_edges(run, links, own, rows, None, states, remat=cell.remat, waves=cell.waves)[-1]
 
 
 class Candidates(NamedTuple):
-    """What runs on the edges of one or more kinds of cell, all with the same ops, though an edge may have some of them only.
+    """What runs on the edges of one or more kinds of cell, all with the same ops, though an edge
+    may have some of them only.
 
-    Edges run in one compiled loop, also where they have different candidates: their weights are filled up with zeros to those
-    of all ops, and with them goes the number of the set of candidates to run.
+    Edges run in one compiled loop, also where they have different candidates: their weights are
+    filled up with zeros to those of all ops, and with them goes the number of the set of candidates
+    to run.
     """
 
     specs: tuple[CellSpec, ...]
@@ -360,16 +476,19 @@ class Candidates(NamedTuple):
     def runner(self, channels: int, stride: int) -> RunEdge | OneOf:
         """Returns what an edge runs, given a slice of what `stack` returns.
 
-        A sampled edge is `OneOf` its ops on a CPU only: on an accelerator the CPU has to be asked whether each of their loops
-        turns, and once where the mixed op switches between them.
+        A sampled edge is `OneOf` its ops on a CPU only: on an accelerator the CPU has to be asked
+        whether each of their loops turns, and once where the mixed op switches between them.
         """
         return _runner(self, channels, stride, on_cpu())
 
     def _pools(self, op: "MixedOp") -> tuple[tuple[str, nn.Module], ...]:
-        """The pooling among the candidates, which makes the same of an image on all edges, unless its norm has parameters."""
+        """The pooling among the candidates, which makes the same of an image on all edges, unless
+        its norm has parameters."""
         if not isinstance(self.norms._replace(mixed=True).last("pool"), partial):
             return ()
-        fields = dict(channels=op.channels // op.partial_channels, stride=op.stride, norms=self.norms)
+        fields = dict(
+            channels=op.channels // op.partial_channels, stride=op.stride, norms=self.norms
+        )
         modules = {name: OPS[name](**fields).clone(parent=None) for name in op.ops}
         return tuple((name, module) for name, module in modules.items() if isinstance(module, Pool))
 
@@ -385,15 +504,27 @@ class Candidates(NamedTuple):
             return _run_module(module, weights, x[..., :width])
 
         def last(row, between, x):
-            return _beside(_mixed(row[number][None], [between]), row, _parts(x, op.stride, parts)[1], parts)
+            return _beside(
+                _mixed(row[number][None], [between]), row, _parts(x, op.stride, parts)[1], parts
+            )
 
         between = jax.eval_shape(
-            first, _weight_shapes(op).get(name, {}), jax.ShapeDtypeStruct((1, 8, 8, op.channels), jnp.float32)
+            first,
+            _weight_shapes(op).get(name, {}),
+            jax.ShapeDtypeStruct((1, 8, 8, op.channels), jnp.float32),
         )
         return Op(name, first, last, keep=parts == 1 and isinstance(between, Unnormed))
 
-    def stack(self, spec: CellSpec, channels: int, stride: int, edges: Sequence[tuple[int, int]], weights: PyTree) -> PyTree:
-        """Returns arrays [E, ...], one entry an edge, of the weights [E', ...] of each op on those edges that have it."""
+    def stack(
+        self,
+        spec: CellSpec,
+        channels: int,
+        stride: int,
+        edges: Sequence[tuple[int, int]],
+        weights: PyTree,
+    ) -> PyTree:
+        """Returns arrays [E, ...], one entry an edge, of the weights [E', ...] of each op on those
+        edges that have it."""
         numbers = edge_numbers(spec.ops, edges)
         if not self.sets:
             return {**weights, **numbers}
@@ -429,7 +560,11 @@ def _runner(candidates: Candidates, channels: int, stride: int, on_cpu: bool) ->
             return OneOf(tuple(candidates._alone(op, number) for number in range(len(op.ops))))
         if not on_cpu or candidates.sampled:
             return partial(_run_op, op)
-        steps = partial(_prepare, op, candidates._pools(op)), partial(_run_prepared, op), partial(_passing, op)
+        steps = (
+            partial(_prepare, op, candidates._pools(op)),
+            partial(_run_prepared, op),
+            partial(_passing, op),
+        )
         return Shared(*steps, alone=partial(_run_op, op))
 
     def branch(ops):
@@ -451,10 +586,14 @@ def _weight_shapes(op: MixedOp) -> PyTree:
 def _rows_with(spec: CellSpec, edges: Sequence[tuple[int, int]], op: str) -> np.ndarray:
     """The places of those edges that have an op."""
     column = spec.ops.index(op)
-    return np.asarray([n for n, edge in enumerate(edges) if spec.allowed[spec.edges.index(edge), column]], int)
+    return np.asarray(
+        [n for n, edge in enumerate(edges) if spec.allowed[spec.edges.index(edge), column]], int
+    )
 
 
-def _weights_of_edge(spec: CellSpec, edges: Sequence[tuple[int, int]], weights: PyTree, edge: tuple[int, int]) -> PyTree:
+def _weights_of_edge(
+    spec: CellSpec, edges: Sequence[tuple[int, int]], weights: PyTree, edge: tuple[int, int]
+) -> PyTree:
     """The weights of one edge, {op: tree}, out of those of all `edges`, see `MixedCell`."""
     own = {}
     for op, stacked in weights.items():
@@ -466,12 +605,15 @@ def _weights_of_edge(spec: CellSpec, edges: Sequence[tuple[int, int]], weights: 
 
 @partial(jax.jit, static_argnums=0)
 def _run_op(op: MixedOp, weights: PyTree, mix: Array, x: Array) -> Array:
-    """One edge as a function of its weights; traced once for all edges that have the same op and shapes."""
+    """One edge as a function of its weights; traced once for all edges that have the same op and
+    shapes."""
     return op.apply({"params": weights}, x, mix)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _prepare(op: MixedOp, pools: tuple[tuple[str, nn.Module], ...], x: Array) -> tuple[Array, Passed]:
+def _prepare(
+    op: MixedOp, pools: tuple[tuple[str, nn.Module], ...], x: Array
+) -> tuple[Array, Passed]:
     """Returns what depends on x alone: the part of it that candidates see, and what is passed."""
     part, rest = _parts(x, op.stride, op.partial_channels)
     return part, Passed({name: module.apply({}, part) for name, module in pools}, rest)
@@ -486,7 +628,9 @@ def _run_prepared(op: MixedOp, weights: PyTree, mix: Array, known: tuple[Array, 
 def _passing(op: MixedOp, mix: Array, passed: Passed) -> Array:
     y = sum(_scale(mix[op.ops.index(name)], output) for name, output in passed.outputs.items())
     if not passed.outputs and passed.rest is not None:
-        y = jnp.zeros((*passed.rest.shape[:-1], op.channels // op.partial_channels), passed.rest.dtype)
+        y = jnp.zeros(
+            (*passed.rest.shape[:-1], op.channels // op.partial_channels), passed.rest.dtype
+        )
     return _beside(y, mix, passed.rest, op.partial_channels)
 
 
@@ -494,7 +638,9 @@ def stage_ops(candidates: Candidates) -> StageOps:
     """Returns what `run_stage` runs for a supernet of these candidates."""
 
     def older(channels, halve, weights, x):
-        module = (FactorizedReduce if halve else ReLUConvBN)(channels, candidates.norms, parent=None)
+        module = (FactorizedReduce if halve else ReLUConvBN)(
+            channels, candidates.norms, parent=None
+        )
         return _run_module(module, weights, x)
 
     def newer(channels, weights, x):
@@ -509,11 +655,15 @@ def _run_module(module: nn.Module, weights: PyTree, x: Array) -> Array:
 
 
 def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]]]:
-    """Returns {stride: edges} of a cell, by source, then target: the order of the weights of a `MixedCell`.
+    """Returns {stride: edges} of a cell, by source, then target: the order of the weights of a
+    `MixedCell`.
 
     Example:
       >>> import dnas
-      >>> {s: len(edges) for s, edges in stacked_edges(dnas.SPACES["darts"].cells["reduce"], 2).items()}
+      >>> {
+      ...     s: len(edges)
+      ...     for s, edges in stacked_edges(dnas.SPACES["darts"].cells["reduce"], 2).items()
+      ... }
       {2: 8, 1: 6}
     """
     groups: dict[int, list[tuple[int, int]]] = {}
@@ -523,9 +673,12 @@ def stacked_edges(spec: CellSpec, stride: int) -> dict[int, list[tuple[int, int]
 
 
 def weights_by_edge(spec: CellSpec, stride: int, cell: PyTree) -> PyTree:
-    """Returns the weights of a `MixedCell` under the names of a `ChosenCell`: one entry an edge in place of one a stride."""
+    """Returns the weights of a `MixedCell` under the names of a `ChosenCell`: one entry an edge in
+    place of one a stride."""
     return {
-        f"edge_{edge[0]}_{edge[1]}": _weights_of_edge(spec, edges, cell.get(f"edges_stride_{own_stride}", {}), edge)
+        f"edge_{edge[0]}_{edge[1]}": _weights_of_edge(
+            spec, edges, cell.get(f"edges_stride_{own_stride}", {}), edge
+        )
         for own_stride, edges in stacked_edges(spec, stride).items()
         for edge in edges
     }
@@ -536,7 +689,8 @@ class ChosenCell(nn.Module):
 
     Args:
       edges: (source, target, op); several of one pair are summed.
-      num_inputs, concat: of the graph; channels: of each node; stride: of the edges that leave the inputs.
+      num_inputs, concat: of the graph; channels: of each node; stride: of the edges that leave the
+        inputs.
     """
 
     edges: tuple[tuple[int, int, str], ...]
@@ -548,7 +702,8 @@ class ChosenCell(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Sequence[Array], drop_path: Array | None = None) -> Array:
-        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each; drop_path is a rate, None for none."""
+        """Returns [B, H/s, W/s, C * len(concat)] for inputs [B, H, W, C] each; drop_path is a rate,
+        None for none."""
         ops: dict[tuple[int, int], list[str]] = {}
         for source, target, op in self.edges:
             ops.setdefault((source, target), []).append(op)
@@ -556,11 +711,16 @@ class ChosenCell(nn.Module):
         def run_edge(source, target, x):
             stride = self.stride if source < self.num_inputs else 1
             name = f"edge_{source}_{target}"
-            return ChosenOps(tuple(ops[source, target]), self.channels, stride, self.norms, name=name)(x, drop_path)
+            return ChosenOps(
+                tuple(ops[source, target]), self.channels, stride, self.norms, name=name
+            )(x, drop_path)
 
         def run_wave(wave, xs):
             states = dict(zip(wave.sources, xs, strict=True))
-            return [sum(run_edge(source, target, x) for source, x in states.items()) for target in wave.targets]
+            return [
+                sum(run_edge(source, target, x) for source, x in states.items())
+                for target in wave.targets
+            ]
 
         return run_cell(waves(tuple(ops), self.num_inputs), self.concat, run_wave, inputs)
 
@@ -587,9 +747,11 @@ class ChosenOps(nn.Module):
 
 
 def drop_samples(key: Array, x: Array, rate: Array | float) -> Array:
-    """Returns x [B, ...] with each sample zeroed with probability `rate`, the others divided by 1 - rate.
+    """Returns x [B, ...] with each sample zeroed with probability `rate`, the others divided by 1 -
+    rate.
 
-    Drop path as in FractalNet, https://arxiv.org/abs/1605.07648, and in the evaluation network of DARTS, appendix A.1.1.
+    Drop path as in FractalNet, https://arxiv.org/abs/1605.07648, and in the evaluation network of
+    DARTS, appendix A.1.1.
     """
     kept = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
     return jnp.where(kept, x / (1.0 - rate), jnp.zeros((), x.dtype)).astype(x.dtype)

@@ -30,7 +30,10 @@ def make_supernet(
     check_dtype(dtype)
 
     def init(key: Key, images: Array) -> PyTree:
-        mix = {kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype) for kind, spec in cells.items()}
+        mix = {
+            kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype)
+            for kind, spec in cells.items()
+        }
         return init_variables(module(mix), key, images, *args(mix))["params"]
 
     def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
@@ -51,7 +54,8 @@ def make_network(
     """Returns the network that applies `module(train, drop_path, auxiliary)` to images.
 
     Args:
-      module: drop_path is a rate, or None for none; the module returns logits, or (logits, auxiliary logits or None).
+      module: drop_path is a rate, or None for none; the module returns logits, or (logits,
+        auxiliary logits or None).
       args: drop_path -> what else the module is called with.
       auxiliary: whether training returns the logits of the auxiliary head too.
       dtype: as for `make_supernet`.
@@ -64,16 +68,25 @@ def make_network(
     def init(key: Key, images: Array) -> PyTree:
         return init_variables(module(True, None, auxiliary), key, images, *args(None))
 
-    def apply(variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0) -> tuple[Array, PyTree]:
+    def apply(
+        variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0
+    ) -> tuple[Array, PyTree]:
         # "auxiliary" holds the logits of the step before, where these variables came back from one.
         collections = {name: tree for name, tree in variables.items() if name != "auxiliary"}
         collections["params"], images = in_dtype(dtype, (collections["params"], images))
         if not train:
-            return _both(module(False, None, False).apply(collections, images, *args(None)))[0], variables
+            return (
+                _both(module(False, None, False).apply(collections, images, *args(None)))[0],
+                variables,
+            )
         drops = not isinstance(drop_path, (int, float)) or drop_path > 0
         rate = jnp.asarray(drop_path) if drops else None
         found, averages = module(True, rate, auxiliary).apply(
-            collections, images, *args(rate), rngs={"drop_path": key} if drops else {}, mutable=["batch_stats"]
+            collections,
+            images,
+            *args(rate),
+            rngs={"drop_path": key} if drops else {},
+            mutable=["batch_stats"],
         )
         logits, auxiliary_logits = _both(found)
         variables = {**variables, **averages}
@@ -88,7 +101,9 @@ def _both(found: Array | tuple[Array, Array | None]) -> tuple[Array, Array | Non
     return found if isinstance(found, tuple) else (found, None)
 
 
-def checked_schedule(schedule: str | None, *, channels: int, partial_channels: int, sampled: bool) -> str:
+def checked_schedule(
+    schedule: str | None, *, channels: int, partial_channels: int, sampled: bool
+) -> str:
     """Returns how the edges of mixed cells run: the schedule, or the device's own where it is None.
 
     Raises:
@@ -96,13 +111,17 @@ def checked_schedule(schedule: str | None, *, channels: int, partial_channels: i
     """
     if partial_channels < 1 or channels % partial_channels:
         raise ValueError(
-            f"{channels} channels cannot be split in {partial_channels} parts; choose channels that are a multiple of "
-            "partial_channels"
+            f"{channels} channels cannot be split in {partial_channels} parts; choose channels that"
+            " are a multiple of partial_channels"
         )
     if schedule not in (None, *SCHEDULES):
-        raise ValueError(f"schedule {schedule!r} does not exist; choose from: {', '.join(SCHEDULES)}, or None for the default")
+        raise ValueError(
+            f"schedule {schedule!r} does not exist; choose from: {', '.join(SCHEDULES)}, or None"
+            " for the default"
+        )
     if sampled and schedule == "waves":
         raise ValueError(
-            "a sampled path runs one op an edge, but the schedule 'waves' runs all of them at once; use schedule='edges'"
+            "a sampled path runs one op an edge, but the schedule 'waves' runs all of them at once;"
+            " use schedule='edges'"
         )
     return schedule or ("edges" if sampled else default_schedule())

@@ -1,4 +1,5 @@
-"""Batch norm with PyTorch's conventions, with or without state, and which norm goes where in a network."""
+"""Batch norm with PyTorch's conventions, with or without state, and which norm goes where in a
+network."""
 
 import dataclasses
 import functools
@@ -18,13 +19,17 @@ from dnas.cells.multilinear import fence
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalize(x: Array, scale: Array | None, shift: Array | None, eps: float) -> tuple[Array, Array, Array]:
-    """Returns (y, mean, var) with y = (x - mean) / sqrt(var + eps), mean and biased var [C] over all axes but the last.
+def normalize(
+    x: Array, scale: Array | None, shift: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """Returns (y, mean, var) with y = (x - mean) / sqrt(var + eps), mean and biased var [C] over
+    all axes but the last.
 
-    With `scale` and `shift` [C] y is multiplied and shifted in the same pass; either both are given or neither. Statistics
-    are float32 or wider. The gradient is that of y alone: with n = (x - mean) / sqrt(var + eps), dshift = sum(dy),
-    dscale = sum(dy * n) and dx = scale * (dy - dshift / N - n * dscale / N) / sqrt(var + eps). What it keeps is one array,
-    n where it is y anyway, otherwise x; the automatic gradient keeps the steps in between.
+    With `scale` and `shift` [C] y is multiplied and shifted in the same pass; either both are given
+    or neither. Statistics are float32 or wider. The gradient is that of y alone: with n = (x -
+    mean) / sqrt(var + eps), dshift = sum(dy), dscale = sum(dy * n) and dx = scale * (dy - dshift /
+    N - n * dscale / N) / sqrt(var + eps). What it keeps is one array, n where it is y anyway,
+    otherwise x; the automatic gradient keeps the steps in between.
     """
     return _normalize_fwd(x, scale, shift, eps)[0]
 
@@ -35,13 +40,16 @@ def _moments(x, eps):
         mean = channel_sum(x) / size
         var = channel_sum_of(lambda x: lax.square(x - mean), x) / size
     else:
-        # Both sums in one pass over x, less the first pixel: that is about as far from the mean as any, so that the variance is
-        # not what is left of two large numbers.
+        # Both sums in one pass over x, less the first pixel: that is about as far from the mean as
+        # any, so that the variance is not what is left of two large numbers.
         pixel = lax.stop_gradient(x).reshape(-1, x.shape[-1])[0].astype(wide(x.dtype))
         shifted = (x.astype(wide(x.dtype)) - pixel).reshape(-1, x.shape[-1])
         nothing = jnp.zeros((), shifted.dtype)
         add = lambda a, b: (a[0] + b[0], a[1] + b[1])  # noqa: E731
-        first, second = (total / size for total in lax.reduce((shifted, lax.square(shifted)), (nothing, nothing), add, (0,)))
+        first, second = (
+            total / size
+            for total in lax.reduce((shifted, lax.square(shifted)), (nothing, nothing), add, (0,))
+        )
         mean, var = pixel + first, second - lax.square(first)
     return mean, var, lax.rsqrt(var + eps)
 
@@ -59,7 +67,9 @@ def affine_norm_forward(x, scale, shift, *, eps):
 
 def norm_gradient(y, rate, dy):
     size = y.size // y.shape[-1]
-    return (rate * (dy - channel_sum(dy) / size - y * (channel_sum_of(lax.mul, dy, y) / size))).astype(y.dtype)
+    return (
+        rate * (dy - channel_sum(dy) / size - y * (channel_sum_of(lax.mul, dy, y) / size))
+    ).astype(y.dtype)
 
 
 def affine_norm_gradient(x, mean, rate, scale, dy):
@@ -83,7 +93,8 @@ def mixed_norms(weights, rates, shifts, *arrays):
 
 
 def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
-    """The gradients of x and weight: with n = rate * (x - mean) of weight * n, whose gradient is g of mean g_mean [C]."""
+    """The gradients of x and weight: with n = rate * (x - mean) of weight * n, whose gradient is g
+    of mean g_mean [C]."""
     size = x.size // x.shape[-1]
     inner = rate * channel_sum_of(lambda g, x: g * (x - mean), g, x)
     gradient = (weight * rate) * (g - g_mean - (x - mean) * (rate * inner / size))
@@ -92,7 +103,11 @@ def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
 
 _forward, _affine_forward = fence(norm_forward), fence(affine_norm_forward)
 _gradient, _affine_gradient = fence(norm_gradient), fence(affine_norm_gradient)
-_norm_moments, _mixed_norms, _mixed_gradient = fence(norm_moments), fence(mixed_norms), fence(mixed_norm_gradient)
+_norm_moments, _mixed_norms, _mixed_gradient = (
+    fence(norm_moments),
+    fence(mixed_norms),
+    fence(mixed_norm_gradient),
+)
 
 
 def _normalize_fwd(x, scale, shift, eps):
@@ -118,15 +133,19 @@ normalize.defvjp(_normalize_fwd, _normalize_bwd)
 def mixed_norm_sum(weights: Array, arrays: Sequence[Array], eps: tuple[float | None, ...]) -> Array:
     """Returns sum_n weights[n] * norm_n(arrays[n]) for N arrays [B, H, W, C] and weights [N].
 
-    norm_n is `normalize` without scale and shift, with eps[n]; the identity where that is None. No normalised array is ever
-    written, only their sum is, and the gradients of the norms hold what those of the weights need: the inner product of the
-    gradient with the normalised array is one of the two sums in the norm's own gradient.
+    norm_n is `normalize` without scale and shift, with eps[n]; the identity where that is None. No
+    normalised array is ever written, only their sum is, and the gradients of the norms hold what
+    those of the weights need: the inner product of the gradient with the normalised array is one of
+    the two sums in the norm's own gradient.
     """
     return _mixed_norm_sum_fwd(weights, arrays, eps)[0]
 
 
 def _mixed_norm_sum_fwd(weights, arrays, eps):
-    moments = [(None, None) if own is None else _norm_moments(x, eps=own) for x, own in zip(arrays, eps, strict=True)]
+    moments = [
+        (None, None) if own is None else _norm_moments(x, eps=own)
+        for x, own in zip(arrays, eps, strict=True)
+    ]
     rates = [rate for _, rate in moments]
     shifts = [None if rate is None else rate * mean for mean, rate in moments]
     return _mixed_norms(list(weights), rates, shifts, *arrays), (weights, arrays, moments)
@@ -149,7 +168,8 @@ mixed_norm_sum.defvjp(_mixed_norm_sum_fwd, _mixed_norm_sum_bwd)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def stacked_norm_sum(weights: Array, x: Array, eps: float) -> Array:
-    """Returns mixed_norm_sum(weights, list(x), (eps,) * N) for x [N, B, H, W, C], with one reduction in place of N."""
+    """Returns mixed_norm_sum(weights, list(x), (eps,) * N) for x [N, B, H, W, C], with one
+    reduction in place of N."""
     return _stacked_norm_sum_fwd(weights, x, eps)[0]
 
 
@@ -163,7 +183,9 @@ def _stacked_norm_sum_bwd(eps, saved, g):
     del eps
     weights, x, mean, rate = saved
     g_mean = channel_sum(g) / (g.size // g.shape[-1])
-    of_x, of_weights = jax.vmap(mixed_norm_gradient, (0, 0, 0, 0, None, None))(x, mean, rate, weights, g, g_mean)
+    of_x, of_weights = jax.vmap(mixed_norm_gradient, (0, 0, 0, 0, None, None))(
+        x, mean, rate, weights, g, g_mean
+    )
     return of_weights.astype(weights.dtype), of_x
 
 
@@ -173,14 +195,16 @@ stacked_norm_sum.defvjp(_stacked_norm_sum_fwd, _stacked_norm_sum_bwd)
 class BatchNorm(nn.Module):
     """Normalises each channel over the batch, height and width.
 
-    y = (x - mean) / sqrt(var + eps), then scale and shift if `affine`. As PyTorch does (and flax does not), the biased
-    variance normalises and the unbiased one enters the running average; momentum is the weight of the new batch.
+    y = (x - mean) / sqrt(var + eps), then scale and shift if `affine`. As PyTorch does (and flax
+    does not), the biased variance normalises and the unbiased one enters the running average;
+    momentum is the weight of the new batch.
 
     Args:
       affine: whether there are a trainable scale (ones at first) and shift (zeros).
-      running: whether running averages are kept, in the collection "batch_stats"; without them the norm is stateless and
-        always uses the batch at hand.
-      train: use the batch, and update the averages; otherwise use the averages. Without `running` it has no effect.
+      running: whether running averages are kept, in the collection "batch_stats"; without them the
+        norm is stateless and always uses the batch at hand.
+      train: use the batch, and update the averages; otherwise use the averages. Without `running`
+        it has no effect.
     """
 
     affine: bool = True
@@ -208,14 +232,17 @@ class BatchNorm(nn.Module):
                 count = x.size // x.shape[-1]
                 unbiased = var * (count / max(count - 1, 1))
                 average_mean.value = (1 - self.momentum) * average_mean.value + self.momentum * mean
-                average_var.value = (1 - self.momentum) * average_var.value + self.momentum * unbiased
+                average_var.value = (
+                    1 - self.momentum
+                ) * average_var.value + self.momentum * unbiased
         return y
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["x"], meta_fields=["eps"])
 @dataclasses.dataclass(frozen=True)
 class Unnormed:
-    """What an op computes before its last norm, which is one without parameters and state and is left to the mixed op."""
+    """What an op computes before its last norm, which is one without parameters and state and is
+    left to the mixed op."""
 
     x: Array
     eps: float
@@ -225,8 +252,11 @@ class Unnormed:
 
 
 def uses_batch_only(norm: Callable) -> bool:
-    """Whether the norm subtracts the mean of the batch at hand, at all times; so does one that is left to the mixed op."""
-    return not norm.running if isinstance(norm, BatchNorm) else getattr(norm, "func", None) is Unnormed
+    """Whether the norm subtracts the mean of the batch at hand, at all times; so does one that is
+    left to the mixed op."""
+    return (
+        not norm.running if isinstance(norm, BatchNorm) else getattr(norm, "func", None) is Unnormed
+    )
 
 
 def no_norm() -> Callable[[Array], Array]:
@@ -240,7 +270,8 @@ class Norms(NamedTuple):
     stem: Callable[[], Callable[[Array], Array]]
     conv: Callable[[], Callable[[Array], Array]]  # after the convolutions in cells
     pool: Callable[[], Callable[[Array], Array]]  # after pooling in cells
-    mixed: bool = False  # whether a mixed op does the norm that its ops end with, if that has no parameters and no state
+    # whether a mixed op does the norm that its ops end with, if that has no parameters and no state
+    mixed: bool = False
 
     def last(self, place: str = "conv") -> Callable[[Array], Array | Unnormed]:
         """Returns the norm that an op ends with; `place` is "conv" or "pool"."""
@@ -249,12 +280,13 @@ class Norms(NamedTuple):
         return partial(Unnormed, eps=norm.eps) if left else norm
 
 
-@functools.cache  # the same object again, so that modules built with it are equal and are traced once
+# the same object again, so that modules built with it are equal and are traced once
+@functools.cache
 def search_norms(train: bool = True) -> Norms:
     """Returns the norms of a supernet: batch statistics always; scale and shift in the stem only.
 
-    Norms without parameters on every candidate make the outputs comparable, and so the weights of a mix: DARTS, section
-    3.1. `train` has no effect, since nothing is kept from batch to batch.
+    Norms without parameters on every candidate make the outputs comparable, and so the weights of a
+    mix: DARTS, section 3.1. `train` has no effect, since nothing is kept from batch to batch.
     """
     del train
     plain = partial(BatchNorm, affine=False, running=False)
@@ -263,6 +295,7 @@ def search_norms(train: bool = True) -> Norms:
 
 @functools.cache
 def final_norms(train: bool) -> Norms:
-    """Returns the norms of a final network: scale, shift and running averages; none after pooling."""
+    """Returns the norms of a final network: scale, shift and running averages; none after
+    pooling."""
     full = partial(BatchNorm, train=train)
     return Norms(stem=full, conv=full, pool=no_norm)

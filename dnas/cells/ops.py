@@ -1,9 +1,10 @@
 """The candidate ops, one flax module each, and the dict OPS that names them.
 
 Every op is built as `OPS[name](channels=C, stride=s, norms=norms)` and maps images [B, H, W, C] to
-[B, ceil(H/s), ceil(W/s), C]. `norms` says which norms it gets, so that the same op serves the supernet, whose norms are
-stateless, and the final network. Convolutions have no bias, but for `NorConv`. DARTS, section 3.1 and appendix A.1,
-https://arxiv.org/abs/1806.09055; structure and order as in quark0/darts, cnn/operations.py.
+[B, ceil(H/s), ceil(W/s), C]. `norms` says which norms it gets, so that the same op serves the
+supernet, whose norms are stateless, and the final network. Convolutions have no bias, but for
+`NorConv`. DARTS, section 3.1 and appendix A.1, https://arxiv.org/abs/1806.09055; structure and
+order as in quark0/darts, cnn/operations.py.
 """
 
 import math
@@ -18,7 +19,14 @@ import numpy as np
 from dnas.base import Array
 from dnas.cells.backend import on_cpu
 from dnas.cells.init import bias_init, conv_init
-from dnas.cells.kernels import avg_pool, conv3x3, depthwise_conv, every_pixel, max_pool, pointwise_product
+from dnas.cells.kernels import (
+    avg_pool,
+    conv3x3,
+    depthwise_conv,
+    every_pixel,
+    max_pool,
+    pointwise_product,
+)
 from dnas.cells.norms import BatchNorm, Norms, uses_batch_only
 
 _SIDES = 4  # of a padded image that a dilated 5x5 convolution can read
@@ -51,12 +59,15 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", conv_init, (self.kernel, self.kernel, 1, x.shape[-1]), x.dtype)
+        kernel = self.param(
+            "kernel", conv_init, (self.kernel, self.kernel, 1, x.shape[-1]), x.dtype
+        )
         return depthwise_conv(x, kernel, self.stride, self.dilation, self.relu, self.sides)
 
 
 def _first_conv(kernel: int, stride: int, dilation: int, norms: Norms) -> DepthwiseConv:
-    """Returns the convolution that reads the input of an op. Those of a mixed op share one padded image, on a CPU."""
+    """Returns the convolution that reads the input of an op. Those of a mixed op share one padded
+    image, on a CPU."""
     shares = norms.mixed and dilation * (kernel // 2) <= _SIDES and on_cpu()
     return DepthwiseConv(kernel, stride, dilation, relu=True, sides=_SIDES if shares else None)
 
@@ -68,7 +79,9 @@ class DenseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return conv3x3(x, self.param("kernel", conv_init, (3, 3, x.shape[-1], self.channels), x.dtype))
+        return conv3x3(
+            x, self.param("kernel", conv_init, (3, 3, x.shape[-1], self.channels), x.dtype)
+        )
 
 
 class ReLUConvBN(nn.Module):
@@ -83,7 +96,8 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves height and width: two strided 1x1 convolutions, the second one pixel off, concatenated, then a norm.
+    """Halves height and width: two strided 1x1 convolutions, the second one pixel off,
+    concatenated, then a norm.
 
     Raises:
       ValueError: if height, width or channels are odd, since neither half would fit the other.
@@ -97,11 +111,14 @@ class FactorizedReduce(nn.Module):
         height, width = x.shape[1:3]
         if height % 2 or width % 2:
             raise ValueError(
-                f"images of {height}x{width} cannot be halved; resize or pad the input so that each reduction finds an even "
-                "height and width (32x32 has five halvings, 28x28 two)"
+                f"images of {height}x{width} cannot be halved; resize or pad the input so that each"
+                " reduction finds an even height and width (32x32 has five halvings, 28x28 two)"
             )
         if self.channels % 2:
-            raise ValueError(f"{self.channels} channels cannot be split in two halves; choose an even number of channels")
+            raise ValueError(
+                f"{self.channels} channels cannot be split in two halves; choose an even number of"
+                " channels"
+            )
         x = nn.relu(x)
         half = partial(pointwise, self.channels // 2)
         both = [half()(every_pixel(x, 2, first)) for first in (0, 1)]
@@ -132,7 +149,8 @@ def skip_connect(channels: int, stride: int, norms: Norms, name: str | None = No
 
 
 class Pool(nn.Module):
-    """3x3 pooling; padding never counts in a mean. In a supernet a norm follows, in the final network none."""
+    """3x3 pooling; padding never counts in a mean. In a supernet a norm follows, in the final
+    network none."""
 
     channels: int
     stride: int
@@ -184,10 +202,11 @@ class DilConv(nn.Module):
 
 
 class SharpSepConv(nn.Module):
-    """Two separable convolutions with another width between them; stride and dilation are in the first.
+    """Two separable convolutions with another width between them; stride and dilation are in the
+    first.
 
-    sharpDARTS, https://arxiv.org/abs/1903.09900. Its "flood" is four times as wide in the middle, its "choke" 32 channels; with
-    the width of the ends and no dilation it is `SepConv`.
+    sharpDARTS, https://arxiv.org/abs/1903.09900. Its "flood" is four times as wide in the middle,
+    its "choke" 32 channels; with the width of the ends and no dilation it is `SepConv`.
     """
 
     channels: int
@@ -229,18 +248,21 @@ class NorConv(nn.Module):
             y = conv(self.channels, self.kernel, self.stride, self.kernel // 2)(x)
         if not (isinstance(norm, BatchNorm) and norm.affine):
             bias = self.param("bias", bias_init(fan_in), (self.channels,), x.dtype)
-            # The mean of the batch takes a bias away again, and its gradient is zero: neither is worth a pass over y.
+            # The mean of the batch takes a bias away again, and its gradient is zero: neither is
+            #   worth a pass over y.
             if not uses_batch_only(norm):
                 y = y + bias
         return norm(y)
 
 
 class Noise(nn.Module):
-    """Numbers from N(0, 1) in place of its input: an op that can only harm. Space S4 of https://arxiv.org/abs/1909.09656.
+    """Numbers from N(0, 1) in place of its input: an op that can only harm. Space S4 of
+    https://arxiv.org/abs/1909.09656.
 
-    The original draws at every call. Here an op is a function of its weights and its input, so the numbers follow from the
-    signs of the image's features and from the edge: other ones for each edge, image and, as features change, step, and the
-    same when a network runs on the same image again. Nothing has a gradient.
+    The original draws at every call. Here an op is a function of its weights and its input, so the
+    numbers follow from the signs of the image's features and from the edge: other ones for each
+    edge, image and, as features change, step, and the same when a network runs on the same image
+    again. Nothing has a gradient.
     """
 
     channels: int
@@ -250,22 +272,36 @@ class Noise(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = x[:, :: self.stride, :: self.stride].shape[1:]
-        # Every place has an odd number of its own; sums of whole numbers do not depend on their order.
-        worth = 2 * jnp.arange(math.prod(x.shape[1:]), dtype=jnp.uint32) * jnp.uint32(2654435761) + 1
+        # Every place has an odd number of its own; sums of whole numbers do not depend on their
+        # order.
+        worth = (
+            2 * jnp.arange(math.prod(x.shape[1:]), dtype=jnp.uint32) * jnp.uint32(2654435761) + 1
+        )
         seeds = jnp.where(x > 0, worth.reshape(x.shape[1:]), 0).sum((1, 2, 3), dtype=jnp.uint32)
         key = jax.random.fold_in(jax.random.key(0), self._edge())
-        return jax.vmap(lambda seed: jax.random.normal(jax.random.fold_in(key, seed), shape))(seeds).astype(x.dtype)
+        return jax.vmap(lambda seed: jax.random.normal(jax.random.fold_in(key, seed), shape))(
+            seeds
+        ).astype(x.dtype)
 
     def _edge(self):
         if self.has_variable("params", "edge"):  # of a mixed op, see `edge_numbers`
             return self.get_variable("params", "edge").astype(jnp.uint32)
-        names = [name.split("_") for name in self.path if name.startswith("edge_")]  # of a final network
+        names = [
+            name.split("_") for name in self.path if name.startswith("edge_")
+        ]  # of a final network
         return _edge_number(*map(int, names[-1][1:])) if names else 0
 
 
-def edge_numbers(ops: Sequence[str], edges: Sequence[tuple[int, int]]) -> dict[str, dict[str, np.ndarray]]:
-    """Returns what ops need beside their weights, {op: {"edge": [E]}}: which edge they are on, if they draw numbers."""
-    return {op: {"edge": np.asarray([_edge_number(*edge) for edge in edges], np.float32)} for op in ops if OPS[op] is Noise}
+def edge_numbers(
+    ops: Sequence[str], edges: Sequence[tuple[int, int]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what ops need beside their weights, {op: {"edge": [E]}}: which edge they are on, if
+    they draw numbers."""
+    return {
+        op: {"edge": np.asarray([_edge_number(*edge) for edge in edges], np.float32)}
+        for op in ops
+        if OPS[op] is Noise
+    }
 
 
 def _edge_number(source: int, target: int) -> int:
@@ -305,6 +341,10 @@ def check_ops(ops: tuple[str, ...]) -> None:
         raise ValueError(f"ops is a tuple of names, such as ({ops!r},), not one name")
     for op in ops:
         if op not in OPS:
-            raise ValueError(f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}")
+            raise ValueError(
+                f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}"
+            )
     if not set(ops) - {"none"}:
-        raise ValueError(f"a space needs an op besides none, got {ops}; choose from: {', '.join(OPS)}")
+        raise ValueError(
+            f"a space needs an op besides none, got {ops}; choose from: {', '.join(OPS)}"
+        )

@@ -1,4 +1,5 @@
-"""What final networks are made of: a description of every part that a hardware table has a row for, and its module."""
+"""What final networks are made of: a description of every part that a hardware table has a row for,
+and its module."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -32,7 +33,9 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return self.norms.stem()(conv(self.channels, 3, self.stride, 1)(nn.relu(x) if self.relu else x))
+        return self.norms.stem()(
+            conv(self.channels, 3, self.stride, 1)(nn.relu(x) if self.relu else x)
+        )
 
 
 class MeanClassifier(nn.Module):
@@ -77,22 +80,30 @@ PARTS: Mapping[str, PartModule] = {**{op: candidate for op in OPS}, **FIXED}
 
 
 def part_network(part: Part, modules: Mapping[str, PartModule] = PARTS) -> PartNetwork:
-    """Returns one part as a network, as it is after training: affine norms with running averages, pooling without norm.
+    """Returns one part as a network, as it is after training: affine norms with running averages,
+    pooling without norm.
 
     Args:
-      modules: (part, norms) -> module by the name of the op. A space with ops of its own gives its own.
+      modules: (part, norms) -> module by the name of the op. A space with ops of its own gives its
+        own.
 
     Raises:
       ValueError: for an op without a module.
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> network, x = part_network(Part("factorized_reduce", 6, 8, 4, 4, 2)), jnp.ones((1, 4, 4, 6))
+      >>> network, x = (
+      ...     part_network(Part("factorized_reduce", 6, 8, 4, 4, 2)),
+      ...     jnp.ones((1, 4, 4, 6)),
+      ... )
       >>> network.apply(network.init(jax.random.key(0), x), x).shape
       (1, 2, 2, 8)
     """
     if part.op not in modules:
-        raise ValueError(f"no module is known for the part {part}; the ops that have one are: {', '.join(modules)}")
+        raise ValueError(
+            f"no module is known for the part {part}; the ops that have one are:"
+            f" {', '.join(modules)}"
+        )
 
     def init(key: Key, x: Array) -> PyTree:
         return init_variables(modules[part.op](part, final_norms(True)), key, x)
@@ -103,8 +114,11 @@ def part_network(part: Part, modules: Mapping[str, PartModule] = PARTS) -> PartN
     return PartNetwork(init, apply)
 
 
-def edge_choices(spec: CellSpec, channels: int, size: tuple[int, int], stride: int) -> tuple[tuple[Part | None, ...], ...]:
-    """Returns the parts [E][O] of a cell whose ops keep the number of channels; None for `none` and what an edge lacks.
+def edge_choices(
+    spec: CellSpec, channels: int, size: tuple[int, int], stride: int
+) -> tuple[tuple[Part | None, ...], ...]:
+    """Returns the parts [E][O] of a cell whose ops keep the number of channels; None for `none` and
+    what an edge lacks.
 
     Args:
       size: height and width of the inputs of the cell; stride: of the edges that leave them.
@@ -116,7 +130,10 @@ def edge_choices(spec: CellSpec, channels: int, size: tuple[int, int], stride: i
         return Part(op, channels, channels, *own_size, own_stride)
 
     return tuple(
-        tuple(part(op, source) if may and op != "none" else None for op, may in zip(spec.ops, allowed, strict=True))
+        tuple(
+            part(op, source) if may and op != "none" else None
+            for op, may in zip(spec.ops, allowed, strict=True)
+        )
         for (source, _), allowed in zip(spec.edges, spec.allowed, strict=True)
     )
 
@@ -125,7 +142,10 @@ def begins_with_relu(part: Part) -> bool:
     """Returns whether a candidate op reads its input through a ReLU, and in no other way.
 
     Example:
-      >>> begins_with_relu(Part("sep_conv_3x3", 4, 4, 8, 8)), begins_with_relu(Part("max_pool_3x3", 4, 4, 8, 8))
+      >>> (
+      ...     begins_with_relu(Part("sep_conv_3x3", 4, 4, 8, 8)),
+      ...     begins_with_relu(Part("max_pool_3x3", 4, 4, 8, 8)),
+      ... )
       (True, False)
     """
     return _begins_with_relu(OPS[part.op], part.op, part.stride, part.channels_in)
@@ -136,9 +156,14 @@ def _begins_with_relu(op: Callable, name: str, stride: int, channels: int) -> bo
     del op  # tells ops apart that have had the same name
     network = part_network(Part(name, channels, channels, 8, 8, stride))
     x = jax.ShapeDtypeStruct((1, 8, 8, channels), jnp.float32)
-    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(network.init, jax.random.key(0), x))
+    variables = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(network.init, jax.random.key(0), x),
+    )
     traced = jax.make_jaxpr(standard_ops(lambda x: network.apply(variables, x), x))(x).jaxpr
-    read = {id(entry) for equation in traced.eqns for entry in equation.invars} | {id(entry) for entry in traced.outvars}
+    read = {id(entry) for equation in traced.eqns for entry in equation.invars} | {
+        id(entry) for entry in traced.outvars
+    }
     readers = [
         equation
         for equation in traced.eqns
@@ -165,7 +190,8 @@ def stack_parts(
     image_channels: int = 3,
     stem: str = "cifar",
 ) -> NetworkParts:
-    """Returns the parts of a `CellStack`: stem, the two convolutions before each cell, its edges, and the classifier.
+    """Returns the parts of a `CellStack`: stem, the two convolutions before each cell, its edges,
+    and the classifier.
 
     The auxiliary head is not there: it is used in training only.
 
@@ -195,7 +221,11 @@ def stack_parts(
         else:
             fixed.append(Part("relu_conv_1x1", before, width_of_cell, height, width))
         fixed.append(Part("relu_conv_1x1", last, width_of_cell, height, width))
-        choices.append(LayerParts(layer.kind, edge_choices(cells[layer.kind], width_of_cell, layer.size, layer.stride)))
+        choices.append(
+            LayerParts(
+                layer.kind, edge_choices(cells[layer.kind], width_of_cell, layer.size, layer.stride)
+            )
+        )
         before, last, halve = last, width_of_cell * len(cells[layer.kind].concat), layer.stride == 2
     height, width = height // layers[-1].stride, width // layers[-1].stride
     fixed.append(Part("classifier", last, num_classes, height, width))
@@ -212,7 +242,8 @@ def residual_parts(
     image_channels: int = 3,
     stem: str = "cifar",
 ) -> NetworkParts:
-    """Returns the parts of a `ResidualStack`: stem, residual blocks, the edges of its cells, and norm with classifier.
+    """Returns the parts of a `ResidualStack`: stem, residual blocks, the edges of its cells, and
+    norm with classifier.
 
     Args:
       spec: of the cell; the rest as `residual_layers` has it.
@@ -220,11 +251,15 @@ def residual_parts(
     Raises:
       ValueError: for sizes that `residual_layers` refuses.
     """
-    layers = residual_layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
+    layers = residual_layers(
+        channels=channels, num_cells=num_cells, image_size=image_size, stem=stem
+    )
     fixed = [Part("conv_3x3", image_channels, channels, *layers[0].size)]
     for before, layer in itertools.pairwise(layers):
         if layer.channels != before.channels:
             fixed.append(Part("residual_block", before.channels, layer.channels, *before.size, 2))
     fixed.append(Part("norm_classifier", layers[-1].channels, num_classes, *layers[-1].size))
-    choices = tuple(LayerParts("cell", edge_choices(spec, layer.channels, layer.size, 1)) for layer in layers)
+    choices = tuple(
+        LayerParts("cell", edge_choices(spec, layer.channels, layer.size, 1)) for layer in layers
+    )
     return NetworkParts({"cell": spec}, tuple(fixed), choices, None, begins_with_relu)

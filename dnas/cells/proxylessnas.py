@@ -1,4 +1,5 @@
-"""ProxylessNAS's space: 21 layers, 6 blocks and a skip. Section 4.2, https://arxiv.org/abs/1812.00332."""
+"""ProxylessNAS's space: 21 layers, 6 blocks and a skip. Section 4.2,
+https://arxiv.org/abs/1812.00332."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -31,25 +32,31 @@ def proxylessnas_space(
     first: int = 16,
     head: int = 1280,
 ) -> SearchSpace:
-    """Returns ProxylessNAS's space. A block kK_eE has a K x K kernel and expansion E; the activation is ReLU6.
+    """Returns ProxylessNAS's space. A block kK_eE has a K x K kernel and expansion E; the
+    activation is ReLU6.
 
-    The paper's zero op leaves the residual connection alone, and so is `skip_connect`; the first layer of a stage, which has
-    no residual, cannot choose it. Between stem and layers a fixed 3x3 block without expansion. The stem "cifar" has stride
-    1 in its convolution and in the first stage. See `layerwise_space` for what its networks take.
+    The paper's zero op leaves the residual connection alone, and so is `skip_connect`; the first
+    layer of a stage, which has no residual, cannot choose it. Between stem and layers a fixed 3x3
+    block without expansion. The stem "cifar" has stride 1 in its convolution and in the first
+    stage. See `layerwise_space` for what its networks take.
 
     Args:
       name: the name that genotypes of the space carry; give a variant its own.
       width: multiplier of all widths.
       stages: (channels, layers, stride of the first) each.
-      stem, first, head: channels of the stem, of the fixed block, and in front of the classifier. The released networks have
-        other widths than the space, see `dnas.PUBLISHED`.
+      stem, first, head: channels of the stem, of the fixed block, and in front of the classifier.
+        The released networks have other widths than the space, see `dnas.PUBLISHED`.
 
     Raises:
       ValueError: for stages without layers, numbers below 1, or a multiplier that is not positive.
 
     Example:
       >>> space = proxylessnas_space()
-      >>> len(space.cells["layers"].edges), len(space.cells["layers"].edge_ops[0]), len(space.cells["layers"].edge_ops[1])
+      >>> (
+      ...     len(space.cells["layers"].edges),
+      ...     len(space.cells["layers"].edge_ops[0]),
+      ...     len(space.cells["layers"].edge_ops[1]),
+      ... )
       (21, 6, 7)
     """
     blocks = {op: partial(BLOCKS[op], activation=nn.relu6) for op in PROXYLESS_OPS}

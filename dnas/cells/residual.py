@@ -1,6 +1,8 @@
-"""The macro network of NAS-Bench-201: three stages of cells in a chain, with a residual block of stride 2 between them.
+"""The macro network of NAS-Bench-201: three stages of cells in a chain, with a residual block of
+stride 2 between them.
 
-Section 2.1, https://arxiv.org/abs/2001.00326. The released networks end in a norm and a ReLU that the paper does not mention.
+Section 2.1, https://arxiv.org/abs/2001.00326. The released networks end in a norm and a ReLU that
+the paper does not mention.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +25,14 @@ STAGES = 3
 def residual_layers(
     *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
 ) -> tuple[LayerSpec, ...]:
-    """Returns the cells of three stages; channels double and the size halves in the residual blocks between the stages.
+    """Returns the cells of three stages; channels double and the size halves in the residual blocks
+    between the stages.
 
     Args:
       channels: of the first stage.
       num_cells: in all stages together, a multiple of three.
-      image_size: pixels, one number or (height, width), multiples of four: of an odd size a residual block's convolution
-        and its pooling would leave different ones.
+      image_size: pixels, one number or (height, width), multiples of four: of an odd size a
+        residual block's convolution and its pooling would leave different ones.
       stem: "cifar" only: a 3x3 convolution that keeps the size.
 
     Raises:
@@ -44,44 +47,53 @@ def residual_layers(
         raise ValueError(f"stem {stem!r} does not exist in this space; its only stem is 'cifar'")
     if num_cells < 1 or num_cells % STAGES or channels < 1:
         raise ValueError(
-            f"a network has at least one channel and {STAGES} stages of equally many cells, so that the number of cells is a "
-            f"multiple of {STAGES}, 15 in the published networks; got {num_cells} cells and {channels} channels"
+            f"a network has at least one channel and {STAGES} stages of equally many cells, so that"
+            f" the number of cells is a multiple of {STAGES}, 15 in the published networks; got"
+            f" {num_cells} cells and {channels} channels"
         )
     divisor = 2 ** (STAGES - 1)
     if min(height, width) < divisor or height % divisor or width % divisor:
         raise ValueError(
-            f"images of {height}x{width} cannot be halved {STAGES - 1} times; resize or pad them to multiples of {divisor} "
-            "pixels"
+            f"images of {height}x{width} cannot be halved {STAGES - 1} times; resize or pad them to"
+            f" multiples of {divisor} pixels"
         )
-    sizes = [LayerSpec("cell", channels << stage, 1, (height >> stage, width >> stage)) for stage in range(STAGES)]
+    sizes = [
+        LayerSpec("cell", channels << stage, 1, (height >> stage, width >> stage))
+        for stage in range(STAGES)
+    ]
     return tuple(layer for layer in sizes for _ in range(num_cells // STAGES))
 
 
 class ResidualBlock(nn.Module):
-    """Two ReLU-convolution-norms, the first with stride 2, beside a 2x2 mean and a 1x1 convolution without norm."""
+    """Two ReLU-convolution-norms, the first with stride 2, beside a 2x2 mean and a 1x1 convolution
+    without norm."""
 
     channels: int
     norms: Norms
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        norms = self.norms._replace(conv=self.norms.stem)  # it is no candidate: its norms have scale and shift in a search too
+        norms = self.norms._replace(
+            conv=self.norms.stem
+        )  # it is no candidate: its norms have scale and shift in a search too
         y = NorConv(self.channels, 2, norms, kernel=3)(x)
         y = NorConv(self.channels, 1, norms, kernel=3)(y)
         return y + pointwise(self.channels)(nn.avg_pool(x, (2, 2), (2, 2)))
 
 
 class ResidualStack(nn.Module):
-    """Stem, stages of cells with residual blocks between them, norm, ReLU and classifier; cells are given from outside.
+    """Stem, stages of cells with residual blocks between them, norm, ReLU and classifier; cells are
+    given from outside.
 
     Args:
       channels, num_cells: see `residual_layers`; num_classes: of the classifier.
-      norms: the norms of all places; those of the stem also in residual blocks and before the classifier.
+      norms: the norms of all places; those of the stem also in residual blocks and before the
+        classifier.
       make_cell: layer -> module, called with ((x,), *args); equal layers get equal modules.
       remat: compute each cell again for the gradient instead of keeping what it computed.
       scan: run the cells of a stage in one loop, which is compiled once.
-      chain: (module, weights of each cell, x, *args) -> x, what runs the cells of a stage in place of calling them one by one;
-        for cells without state.
+      chain: (module, weights of each cell, x, *args) -> x, what runs the cells of a stage in place
+        of calling them one by one; for cells without state.
     """
 
     channels: int
@@ -95,9 +107,15 @@ class ResidualStack(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *args: Array) -> Array:
-        """Returns logits [B, num_classes], float32 or wider, for images [B, H, W, C] and what else cells are called with."""
-        layers = residual_layers(channels=self.channels, num_cells=self.num_cells, image_size=images.shape[1:3])
-        steps = [TracedOnce(Unbound(self.make_cell(layer)), name=f"cell_{n}") for n, layer in enumerate(layers)]
+        """Returns logits [B, num_classes], float32 or wider, for images [B, H, W, C] and what else
+        cells are called with."""
+        layers = residual_layers(
+            channels=self.channels, num_cells=self.num_cells, image_size=images.shape[1:3]
+        )
+        steps = [
+            TracedOnce(Unbound(self.make_cell(layer)), name=f"cell_{n}")
+            for n, layer in enumerate(layers)
+        ]
         x = self.norms.stem()(conv(self.channels, 3, 1, 1)(images))
         length = self.num_cells // STAGES
         for stage in range(STAGES):

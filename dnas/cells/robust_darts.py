@@ -1,6 +1,8 @@
-"""The spaces S1 to S4 of RobustDARTS: DARTS's cells with few candidates, on which plain DARTS collapses.
+"""The spaces S1 to S4 of RobustDARTS: DARTS's cells with few candidates, on which plain DARTS
+collapses.
 
-Section 3, https://arxiv.org/abs/1909.09656; candidates as in the released code of automl/RobustDARTS.
+Section 3, https://arxiv.org/abs/1909.09656; candidates as in the released code of
+automl/RobustDARTS.
 """
 
 from dnas.cells.darts import darts_space
@@ -42,10 +44,11 @@ _OPS = {
 def robust_darts_space(name: str) -> SearchSpace:
     """Returns one of four variants of DARTS's space.
 
-    "s1" has two candidates an edge, which differ from edge to edge and between the two kinds of cell; a mix has a column for
-    each of the six ops, zero where an edge does not have it. "s2" has a skip connection and a 3x3 separable convolution,
-    "s3" these and `none`, "s4" noise and the convolution. Final networks have the size that the released code trains unless
-    told otherwise, 8 cells of 16 channels.
+    "s1" has two candidates an edge, which differ from edge to edge and between the two kinds of
+    cell; a mix has a column for each of the six ops, zero where an edge does not have it. "s2" has
+    a skip connection and a 3x3 separable convolution, "s3" these and `none`, "s4" noise and the
+    convolution. Final networks have the size that the released code trains unless told otherwise, 8
+    cells of 16 channels.
 
     Raises:
       ValueError: for another name.
@@ -58,4 +61,6 @@ def robust_darts_space(name: str) -> SearchSpace:
     if name not in _OPS:
         raise ValueError(f"RobustDARTS has no space {name!r}; choose from: {', '.join(_OPS)}")
     edge_ops = S1_EDGE_OPS if name == "s1" else None
-    return darts_space(name=name, ops=_OPS[name], edge_ops=edge_ops, final_channels=16, final_cells=8)
+    return darts_space(
+        name=name, ops=_OPS[name], edge_ops=edge_ops, final_channels=16, final_cells=8
+    )

@@ -1,6 +1,7 @@
 """Candidates with the blocks of sharpDARTS, https://arxiv.org/abs/1903.09900."""
 
-# DARTS's order, with flooded and choked blocks in place of the dilated and the large separable convolutions.
+# DARTS's order, with flooded and choked blocks in place of the dilated and the large separable
+# convolutions.
 SHARP_OPS = (
     "none",
     "max_pool_3x3",

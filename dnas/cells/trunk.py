@@ -1,4 +1,5 @@
-"""The networks of layer-wise spaces: stem, a chain of layers, head; each layer mixes its blocks, or has one."""
+"""The networks of layer-wise spaces: stem, a chain of layers, head; each layer mixes its blocks, or
+has one."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -47,7 +48,8 @@ def strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
 
 
 class Trunk(nn.Module):
-    """Stem, layers, head and classifier; `layers` is called with the images and what else this one is called with."""
+    """Stem, layers, head and classifier; `layers` is called with the images and what else this one
+    is called with."""
 
     sizes: Sizes
     first: Block | None
@@ -60,7 +62,15 @@ class Trunk(nn.Module):
     def __call__(self, images: Array, *args) -> Array:
         """Returns logits [B, num_classes], float32 or wider, for images [B, H, W, C]."""
         sizes, stride = self.sizes, self.sizes.stem_stride
-        convolution = nn.Conv(sizes.stem, (3, 3), stride, [(1, 1)] * 2, use_bias=False, kernel_init=conv_init, name="stem")
+        convolution = nn.Conv(
+            sizes.stem,
+            (3, 3),
+            stride,
+            [(1, 1)] * 2,
+            use_bias=False,
+            kernel_init=conv_init,
+            name="stem",
+        )
         x = self.activation(self.norms.stem()(convolution(images)))
         if self.first is not None:
             x = self.first(channels=sizes.first, stride=1, norms=self.norms, name="first")(x)
@@ -70,7 +80,8 @@ class Trunk(nn.Module):
 
 
 class MixedBlock(nn.Module):
-    """The weighted sum of all candidates of a layer, or with `sampled` only that of the largest weight."""
+    """The weighted sum of all candidates of a layer, or with `sampled` only that of the largest
+    weight."""
 
     place: Place
     norms: Norms
@@ -78,7 +89,8 @@ class MixedBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mix: Array) -> Array:
-        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has its own."""
+        """Returns [B, H/s, W/s, C] for x [B, H, W, C] and mix [O], or [O, B] where every sample has
+        its own."""
         sizes = dict(channels=self.place.channels, stride=self.place.stride, norms=self.norms)
         if self.is_initializing():
             return sum(block(**sizes, name=op)(x) for op, block in self.place.blocks)
@@ -92,13 +104,18 @@ class MixedBlock(nn.Module):
 
     def _sample(self, modules: Sequence[nn.Module], x: Array, mix: Array) -> Array:
         if mix.ndim != 1:
-            raise ValueError("a sampled path is one for the whole batch; with a mix for each sample give sampled=False")
+            raise ValueError(
+                "a sampled path is one for the whole batch; with a mix for each sample give"
+                " sampled=False"
+            )
 
         def branch(number, module):
             return lambda weights, x: module.apply({"params": weights[number]}, x)
 
         weights = tuple(self._own(number) for number in range(len(modules)))
-        return run_sampled(tuple(branch(*pair) for pair in enumerate(modules)), jnp.argmax(mix), weights, mix, x)
+        return run_sampled(
+            tuple(branch(*pair) for pair in enumerate(modules)), jnp.argmax(mix), weights, mix, x
+        )
 
     def _sum(self, modules: Sequence[nn.Module], x: Array, mix: Array) -> Array:
         together: dict[int, list[int]] = {}  # by kernel size
@@ -115,7 +132,9 @@ class MixedBlock(nn.Module):
         for numbers in together.values():
             own = [self._own(number) for number in numbers]
             blocks = [modules[number] for number in numbers]
-            arrays |= zip(numbers, run_together(lambda y: self.norms.conv()(y), blocks, own, x), strict=True)
+            arrays |= zip(
+                numbers, run_together(lambda y: self.norms.conv()(y), blocks, own, x), strict=True
+            )
         rows = [mix[number] for number in arrays]
         if adding:
             rows.append(mix[np.asarray(adding)].sum(0))
@@ -125,8 +144,8 @@ class MixedBlock(nn.Module):
 class MixedLayers(nn.Module):
     """The layers of the supernet.
 
-    Neighbours that are alike run in one loop, which is compiled once: of 22 layers 12 are compiled. Their weights are stacked:
-    "layers_a_b" holds {op: arrays [b - a + 1, ...]}.
+    Neighbours that are alike run in one loop, which is compiled once: of 22 layers 12 are compiled.
+    Their weights are stacked: "layers_a_b" holds {op: arrays [b - a + 1, ...]}.
     """
 
     places: tuple[Place, ...]
@@ -137,16 +156,21 @@ class MixedLayers(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, mix: Array | None = None) -> Array:
-        """Returns [B, h, w, C] for x [B, H, W, C'] and mix [E, O] or [E, O, B], which initialisation does without."""
+        """Returns [B, h, w, C] for x [B, H, W, C'] and mix [E, O] or [E, O, B], which
+        initialisation does without."""
         for first, length in alike(self.places):
             place = self.places[first]
             mixed = MixedBlock(place, self.norms, self.sampled, parent=None)
             if self.is_initializing():
                 self._make_weights(stack_name(first, length), mixed, length, x)
-                x = jnp.zeros((len(x), *strided(x.shape[1:3], place.stride), place.channels), x.dtype)
+                x = jnp.zeros(
+                    (len(x), *strided(x.shape[1:3], place.stride), place.channels), x.dtype
+                )
                 continue
             weights = self.get_variable("params", stack_name(first, length))
-            rows = mix[first : first + length, np.asarray([self.ops.index(op) for op, _ in place.blocks])]
+            rows = mix[
+                first : first + length, np.asarray([self.ops.index(op) for op, _ in place.blocks])
+            ]
             run = partial(_run, mixed)
             run = jax.checkpoint(run) if self.remat else run
             if length == 1:
@@ -156,8 +180,13 @@ class MixedLayers(nn.Module):
         return x
 
     def _make_weights(self, name: str, mixed: MixedBlock, length: int, x: Array) -> None:
-        keys, row = jax.random.split(self.make_rng("params"), length), jnp.zeros(len(mixed.place.blocks), x.dtype)
-        self.put_variable("params", name, jax.vmap(lambda key: mixed.init(key, x, row))(keys)["params"])
+        keys, row = (
+            jax.random.split(self.make_rng("params"), length),
+            jnp.zeros(len(mixed.place.blocks), x.dtype),
+        )
+        self.put_variable(
+            "params", name, jax.vmap(lambda key: mixed.init(key, x, row))(keys)["params"]
+        )
 
 
 def _run(mixed: MixedBlock, weights: PyTree, row: Array, x: Array) -> Array:
@@ -168,7 +197,12 @@ def alike(places: Sequence[Place]) -> list[tuple[int, int]]:
     """Returns (first, length) of the runs of layers that are equal and keep size and width."""
     runs: list[tuple[int, int]] = []
     for number, place in enumerate(places):
-        if runs and place == places[number - 1] and place.stride == 1 and place.inputs == place.channels:
+        if (
+            runs
+            and place == places[number - 1]
+            and place.stride == 1
+            and place.inputs == place.channels
+        ):
             runs[-1] = runs[-1][0], runs[-1][1] + 1
         else:
             runs.append((number, 1))
@@ -191,7 +225,9 @@ class ChosenLayers(nn.Module):
     def __call__(self, x: Array, *drop_path: Array) -> Array:
         for number, place in enumerate(self.places):
             ((_, block),) = place.blocks
-            module = block(channels=place.channels, stride=place.stride, norms=self.norms, parent=None)
+            module = block(
+                channels=place.channels, stride=place.stride, norms=self.norms, parent=None
+            )
             step = TracedOnce(Unbound(module), name=f"layer_{number}")
             if self.is_initializing() or not self.remat:
                 x = step(x, *drop_path)

@@ -1,4 +1,5 @@
-"""What a network costs: exact counts, tables of measured costs, expected costs, models fitted to networks, and targets."""
+"""What a network costs: exact counts, tables of measured costs, expected costs, models fitted to
+networks, and targets."""
 
 from dnas.hw_loss.calibrate import calibrate
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table

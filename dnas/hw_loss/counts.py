@@ -1,4 +1,5 @@
-"""Exact parameter and multiply-add counts, read off the traced network: a new op or space is counted as it stands."""
+"""Exact parameter and multiply-add counts, read off the traced network: a new op or space is
+counted as it stands."""
 
 import inspect
 from collections.abc import Callable
@@ -34,10 +35,11 @@ def count_network(
 ) -> Counts:
     """Returns the exact counts of the network of a genotype.
 
-    The convention: params are all trainable arrays, that is convolutions (no bias), scale and shift of norms, weight and
-    bias of classifiers. macs are the multiply-adds of convolutions and of classifier weights for one image; norms, ReLUs,
-    pooling, sums and biases are not counted. With `auxiliary` both include the auxiliary head, which is used in training
-    only; published figures leave it out. Other counts of the same cells circulate that include norms, ReLUs or pooling.
+    The convention: params are all trainable arrays, that is convolutions (no bias), scale and shift
+    of norms, weight and bias of classifiers. macs are the multiply-adds of convolutions and of
+    classifier weights for one image; norms, ReLUs, pooling, sums and biases are not counted. With
+    `auxiliary` both include the auxiliary head, which is used in training only; published figures
+    leave it out. Other counts of the same cells circulate that include norms, ReLUs or pooling.
 
     Args:
       channels, num_cells: those of the published network unless given.
@@ -58,7 +60,9 @@ def count_network(
         "num_cells": space.final_cells if num_cells is None else num_cells,
     }
     space.layers(**sizes, image_size=image_size, stem=stem)
-    network = space.network(genotype, **sizes, num_classes=num_classes, stem=stem, auxiliary=auxiliary)
+    network = space.network(
+        genotype, **sizes, num_classes=num_classes, stem=stem, auxiliary=auxiliary
+    )
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(network.init, key, image)
@@ -80,7 +84,8 @@ def count_supernet(
     image_channels: int = 3,
     **more,
 ) -> Counts:
-    """Returns the exact counts of the supernet, arch not included, in the convention of `count_network`.
+    """Returns the exact counts of the supernet, arch not included, in the convention of
+    `count_network`.
 
     Args:
       channels, num_cells: those of a published search unless given.
@@ -97,28 +102,40 @@ def count_supernet(
         "num_cells": space.num_cells if num_cells is None else num_cells,
     }
     space.layers(**sizes, image_size=image_size)
-    # Cell by cell: in the loops over a stage some convolutions compute zeros that nothing uses, and some edges are skipped.
-    schedule = {"schedule": "unrolled"} if "schedule" in inspect.signature(space.supernet).parameters else {}
+    # Cell by cell: in the loops over a stage some convolutions compute zeros that nothing uses, and
+    #   some edges are skipped.
+    schedule = (
+        {"schedule": "unrolled"}
+        if "schedule" in inspect.signature(space.supernet).parameters
+        else {}
+    )
     supernet = space.supernet(**sizes, num_classes=num_classes, **schedule, **more)
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))
     weights = jax.eval_shape(supernet.init, key, image)
-    mix = {kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32) for kind, spec in space.cells.items()}
+    mix = {
+        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32)
+        for kind, spec in space.cells.items()
+    }
     return Counts(_count_params(weights), _count_macs(supernet.apply, weights, mix, image))
 
 
 def count_table(space: SearchSpace, **sizes) -> CostTable:
-    """Returns the exact table of macs, params and bytes of every part that networks of the space can have.
+    """Returns the exact table of macs, params and bytes of every part that networks of the space
+    can have.
 
-    macs and params in the convention of `count_network`, so that `genotype_cost` of this table is what it counts. bytes are
-    those that a part moves for one image if nothing stays in a cache: its input, its output and its weights, running averages
-    included, 4 bytes a number; an identity moves none.
+    macs and params in the convention of `count_network`, so that `genotype_cost` of this table is
+    what it counts. bytes are those that a part moves for one image if nothing stays in a cache: its
+    input, its output and its weights, running averages included, 4 bytes a number; an identity
+    moves none.
 
     Args:
-      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless given.
+      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless
+        given.
 
     Raises:
-      ValueError: if the space does not say what its networks are made of, or for sizes that do not fit it.
+      ValueError: if the space does not say what its networks are made of, or for sizes that do not
+        fit it.
 
     Example:
       >>> import dnas
@@ -129,10 +146,17 @@ def count_table(space: SearchSpace, **sizes) -> CostTable:
     """
     rows = {}
     for part in space.parts(**sizes).distinct():
-        network, x = space.part_network(part), jax.ShapeDtypeStruct((1, part.height, part.width, part.channels_in), jnp.float32)
+        network, x = (
+            space.part_network(part),
+            jax.ShapeDtypeStruct((1, part.height, part.width, part.channels_in), jnp.float32),
+        )
         variables = jax.eval_shape(network.init, jax.eval_shape(lambda: jax.random.key(0)), x)
         traced = jax.make_jaxpr(network.apply)(variables, x)
-        moved = prod(x.shape) + sum(prod(array.shape) for array in traced.out_avals) + _count_params(variables)
+        moved = (
+            prod(x.shape)
+            + sum(prod(array.shape) for array in traced.out_avals)
+            + _count_params(variables)
+        )
         counts = {
             "macs": _macs_of(traced.jaxpr),
             "params": _count_params(variables.get("params", {})),
@@ -163,7 +187,8 @@ def _macs_of(jaxpr) -> int:
             total += _RULES[name](equation)
         elif equation.primitive.name in ("cond", "while"):
             raise ValueError(
-                f"the multiply-adds of `lax.{equation.primitive.name}` depend on its data; count what one path runs"
+                f"the multiply-adds of `lax.{equation.primitive.name}` depend on its data; count"
+                " what one path runs"
             )
         else:
             inner = sum(_macs_of(sub) for sub in _inner_jaxprs(equation))
@@ -172,7 +197,8 @@ def _macs_of(jaxpr) -> int:
 
 
 def _inner_jaxprs(equation):
-    # A custom gradient carries its function as call_jaxpr, and beside it the rules of its gradients, which do not run.
+    # A custom gradient carries its function as call_jaxpr, and beside it the rules of its
+    # gradients, which do not run.
     names = ("call_jaxpr",) if "call_jaxpr" in equation.params else equation.params
     for name in names:
         value = equation.params[name]
@@ -195,20 +221,25 @@ def _conv(equation) -> int:
 
 
 def _depthwise(equation) -> int:
-    side = equation.invars[1].aval.shape[-4]  # of the kernel [..., k, k, 1, C]; the axes in front are edges
+    side = equation.invars[1].aval.shape[
+        -4
+    ]  # of the kernel [..., k, k, 1, C]; the axes in front are edges
     return prod(equation.outvars[0].aval.shape) * side * side
 
 
 def _dense(equation) -> int:
-    return prod(equation.outvars[0].aval.shape) * prod(equation.invars[1].aval.shape[-4:-1])  # of the kernel [..., k, k, C, D]
+    return prod(equation.outvars[0].aval.shape) * prod(
+        equation.invars[1].aval.shape[-4:-1]
+    )  # of the kernel [..., k, k, C, D]
 
 
 def _none(equation) -> int:
     return 0
 
 
-# By primitive, or by the name of a fenced kernel of dnas.cells: a depthwise convolution is written there as a sum over taps,
-# a dense one with more products than it has, and the sums of a norm, which do not count, as products with ones.
+# By primitive, or by the name of a fenced kernel of dnas.cells: a depthwise convolution is written
+# there as a sum over taps, a dense one with more products than it has, and the sums of a norm,
+# which do not count, as products with ones.
 _RULES = {
     "dot_general": _dot,
     "conv_general_dilated": _conv,

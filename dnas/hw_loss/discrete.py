@@ -9,12 +9,14 @@ from dnas.space import CellSpec, NetworkParts
 
 
 def discrete_mix(layers: NetworkParts, mix: Mix) -> dict[str, Array]:
-    """Returns the one-hot mix of the genotype that the usual rule of the space reads off a mix, `default_selection`.
+    """Returns the one-hot mix of the genotype that the usual rule of the space reads off a mix,
+    `default_selection`.
 
     Pure, for jit and vmap; no gradient passes through it.
 
     Args:
-      layers: `space.parts(...)` of any size: it names the cells, and how many edges their nodes keep.
+      layers: `space.parts(...)` of any size: it names the cells, and how many edges their nodes
+        keep.
       mix: {kind: [E, O]}.
 
     Example:
@@ -24,7 +26,10 @@ def discrete_mix(layers: NetworkParts, mix: Mix) -> dict[str, Array]:
       >>> jax.jit(lambda mix: discrete_mix(layers, mix))(mix)["cell"][0].tolist()
       [0.0, 0.0, 0.0, 0.0, 1.0]
     """
-    return {kind: _discrete(spec, layers.edges_per_node, mix[kind]) for kind, spec in layers.cells.items()}
+    return {
+        kind: _discrete(spec, layers.edges_per_node, mix[kind])
+        for kind, spec in layers.cells.items()
+    }
 
 
 def _discrete(spec: CellSpec, k: int | None, rows: Array) -> Array:
@@ -34,7 +39,9 @@ def _discrete(spec: CellSpec, k: int | None, rows: Array) -> Array:
     best = weights.argmax(axis=-1)
     if k is None:
         if is_none.any():  # an edge without any weight has been dropped
-            best = jnp.where(jnp.where(spec.allowed, rows, 0.0).any(axis=-1), best, int(is_none.argmax()))
+            best = jnp.where(
+                jnp.where(spec.allowed, rows, 0.0).any(axis=-1), best, int(is_none.argmax())
+            )
         return jax.nn.one_hot(best, len(spec.ops), dtype=rows.dtype)
     targets, numbers = np.array([target for _, target in spec.edges]), np.arange(len(spec.edges))
     strength = weights.max(axis=-1)

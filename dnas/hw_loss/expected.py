@@ -1,10 +1,11 @@
 """The cost of a mix: the expectation over the networks it stands for, in the unit of a table.
 
-It is C(mix) = fixed + sum over kinds, edges e and ops o of mix[e, o] * live[e] * cost[e, o], with the costs of all layers of a
-kind added up beforehand; live[e] is the probability that the edge is on a live path if it is there, see `live_edges.py`. For a
-layer-wise space, whose edges are all there, that is the sum of ProxylessNAS (section 3.3, https://arxiv.org/abs/1812.00332)
-and FBNet (section 3.2, https://arxiv.org/abs/1812.03443), linear in the mix. A table that was calibrated by whole
-networks adds the ReLUs that ops share, see `ExpectedCost.relus`.
+It is C(mix) = fixed + sum over kinds, edges e and ops o of mix[e, o] * live[e] * cost[e, o], with
+the costs of all layers of a kind added up beforehand; live[e] is the probability that the edge is
+on a live path if it is there, see `live_edges.py`. For a layer-wise space, whose edges are all
+there, that is the sum of ProxylessNAS (section 3.3, https://arxiv.org/abs/1812.00332) and FBNet
+(section 3.2, https://arxiv.org/abs/1812.03443), linear in the mix. A table that was calibrated by
+whole networks adds the ReLUs that ops share, see `ExpectedCost.relus`.
 """
 
 import dataclasses
@@ -35,7 +36,8 @@ class ExpectedCost:
     Args:
       metric, unit: of the cost.
       fixed: what all networks of the space have in common.
-      per_op: {kind: [E, O]}, the cost of an op on an edge in all layers of the kind together; for peak memory the largest.
+      per_op: {kind: [E, O]}, the cost of an op on an edge in all layers of the kind together; for
+        peak memory the largest.
       interpolated: the parts whose cost was not measured.
       layers, live: what it was made from.
       relu: what a thousand of the numbers of `relus` cost, in a calibrated table.
@@ -54,8 +56,8 @@ class ExpectedCost:
     def __call__(self, mix: Mix) -> Array:
         """Returns the cost of a mix {kind: [E, O]}.
 
-        Outside of jit and grad the sum is exact to the last digit of float64, so that counts, too large for float32, are the
-        integers they should be.
+        Outside of jit and grad the sum is exact to the last digit of float64, so that counts, too
+        large for float32, are the integers they should be.
 
         Raises:
           ValueError: if the mix does not fit the space.
@@ -70,7 +72,8 @@ class ExpectedCost:
         return self._exact({kind: np.asarray(array, np.float64) for kind, array in rows.items()})
 
     def by_op(self, mix: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Returns what each op adds to the cost of a mix, and under "" what all networks have in common; not of peak memory.
+        """Returns what each op adds to the cost of a mix, and under "" what all networks have in
+        common; not of peak memory.
 
         What ReLUs add that ops share is under "relu", where the table is calibrated for them.
         """
@@ -82,31 +85,45 @@ class ExpectedCost:
         return found
 
     def relus(self, mix: Mapping[str, Array]) -> Array:
-        """Returns how many numbers go through ReLUs that are computed by themselves, for one image; 0 for peak memory.
+        """Returns how many numbers go through ReLUs that are computed by themselves, for one image;
+        0 for peak memory.
 
-        Ops that begin with a ReLU and read the same node share it. Where nothing else reads a node, a runtime computes it with
-        what makes the node. In between one-hot mixes it is what it would be if edges were independent of each other.
+        Ops that begin with a ReLU and read the same node share it. Where nothing else reads a node,
+        a runtime computes it with what makes the node. In between one-hot mixes it is what it would
+        be if edges were independent of each other.
         """
         cells = self.layers.cells
-        return sum(_relus_of(cells[kind], groups, self._running[kind](mix[kind])) for kind, groups in self._relus.items())
+        return sum(
+            _relus_of(cells[kind], groups, self._running[kind](mix[kind]))
+            for kind, groups in self._relus.items()
+        )
 
     def most_of_relus(self) -> float:
-        """Returns what they would cost if every node had one that a candidate can begin with: no network has more."""
+        """Returns what they would cost if every node had one that a candidate can begin with: no
+        network has more."""
         numbers = 0.0
         for kind, groups in self._relus.items():
             sources = np.array([source for source, _ in self.layers.cells[kind].edges])
-            numbers += sum(sizes[np.unique(sources[begins.any(axis=-1)])].sum() for begins, sizes in groups)
+            numbers += sum(
+                sizes[np.unique(sources[begins.any(axis=-1)])].sum() for begins, sizes in groups
+            )
         return self.relu * (numbers / 1000)
 
     @functools.cached_property
     def _relus(self) -> Mapping[str, list[tuple[np.ndarray, np.ndarray]]]:
         sums = self.metric != "peak_memory"
-        return {kind: _relued(spec, kind, self.layers) for kind, spec in self.layers.cells.items() if sums}
+        return {
+            kind: _relued(spec, kind, self.layers)
+            for kind, spec in self.layers.cells.items()
+            if sums
+        }
 
     def excess(self, mix: Mapping[str, np.ndarray], bound: float) -> float:
-        """Returns by which share a discrete mix is above a bound, 0 if it is not; for peak memory that of all edges together.
+        """Returns by which share a discrete mix is above a bound, 0 if it is not; for peak memory
+        that of all edges together.
 
-        Of peak memory every edge that is above the bound must come down, though one alone does not change the largest.
+        Of peak memory every edge that is above the bound must come down, though one alone does not
+        change the largest.
         """
         rows = {kind: np.asarray(mix[kind], np.float64) for kind in self.layers.cells}
         bound *= 1 + _ROUNDING
@@ -118,15 +135,23 @@ class ExpectedCost:
     def _traced(self, rows: Mix) -> Array:
         terms = [self._terms(kind, rows[kind]) for kind in rows]
         if self.metric == "peak_memory":
-            return jnp.maximum(self.fixed, jnp.concatenate([term.sum(axis=-1) for term in terms]).max())
-        return self.fixed + sum(term.sum() for term in terms) + (self._cost_of_relus(rows) if self.relu else 0.0)
+            return jnp.maximum(
+                self.fixed, jnp.concatenate([term.sum(axis=-1) for term in terms]).max()
+            )
+        return (
+            self.fixed
+            + sum(term.sum() for term in terms)
+            + (self._cost_of_relus(rows) if self.relu else 0.0)
+        )
 
     def _exact(self, rows: Mapping[str, np.ndarray]) -> float:
         terms = [self._terms(kind, rows[kind]) for kind in rows]
         if self.metric == "peak_memory":
             return max(self.fixed, *(float(sum_) for term in terms for sum_ in term.sum(axis=-1)))
         relus = [float(self._cost_of_relus(rows))] if self.relu else []
-        return math.fsum([self.fixed, *itertools.chain.from_iterable(term.ravel() for term in terms), *relus])
+        return math.fsum(
+            [self.fixed, *itertools.chain.from_iterable(term.ravel() for term in terms), *relus]
+        )
 
     def _terms(self, kind: str, rows: Array) -> Array:
         """What each op on each edge adds to the cost, [E, O]."""
@@ -145,26 +170,33 @@ def expected_cost(
     interpolate: bool = False,
     kept_only: bool = True,
 ) -> ExpectedCost:
-    """Returns the function from a mix to its expected cost; everything that does not depend on the mix is computed once.
+    """Returns the function from a mix to its expected cost; everything that does not depend on the
+    mix is computed once.
 
-    At a `one_hot_mix` it is the `genotype_cost`. In between it is the expectation of that cost, each weight being the
-    probability that its edge has its op:
+    At a `one_hot_mix` it is the `genotype_cost`. In between it is the expectation of that cost,
+    each weight being the probability that its edge has its op:
 
-    * where every edge keeps an op, edges are independent, and the weight of `none`, and what a row lacks to one, is the
-      probability that an edge is not there. A row need not sum to one: with independent sigmoids each op counts as far as it
-      is on, and an edge is there with the sum of its weights, at most 1;
-    * where a node keeps k of its edges, as in DARTS, they are drawn one after the other without replacement, in proportion to
-      what their rows hold besides `none`, and the op independently, in proportion to its weight: the draw of
-      `sample_genotype`. So a mix has the cost of k edges a node, as its genotype will. With kept_only=False all edges count
-      with their weights, the sum that is usual in the literature; for DARTS it is about twice the cost of the genotype.
+    * where every edge keeps an op, edges are independent, and the weight of `none`, and what a row
+      lacks to one, is the probability that an edge is not there. A row need not sum to one: with
+      independent sigmoids each op counts as far as it is on, and an edge is there with the sum of
+      its weights, at most 1;
+    * where a node keeps k of its edges, as in DARTS, they are drawn one after the other without
+      replacement, in proportion to what their rows hold besides `none`, and the op independently,
+      in proportion to its weight: the draw of `sample_genotype`. So a mix has the cost of k edges a
+      node, as its genotype will. With kept_only=False all edges count with their weights, the sum
+      that is usual in the literature; for DARTS it is about twice the cost of the genotype.
 
-    Peak memory is the largest over all parts, not the sum: at least what a network needs, since it knows of each part alone.
+    Peak memory is the largest over all parts, not the sum: at least what a network needs, since it
+      knows of each part alone.
 
     Args:
-      layers: what the networks are made of, `space.parts(...)` at the size that is going to be deployed.
+      layers: what the networks are made of, `space.parts(...)` at the size that is going to be
+        deployed.
       metric: of the table; it may be left out if there is one.
-      live: what counts as running, see `live_edges`; "all" for macs and params unless given, "path" for others.
-      interpolate: whether parts that were not measured may be interpolated between sizes; the result names them.
+      live: what counts as running, see `live_edges`; "all" for macs and params unless given, "path"
+        for others.
+      interpolate: whether parts that were not measured may be interpolated between sizes; the
+        result names them.
 
     Raises:
       ValueError: names every part that the table lacks.
@@ -175,7 +207,9 @@ def expected_cost(
       >>> table, layers = dnas.hw_loss.count_table(space, **sizes), space.parts(**sizes)
       >>> cost = expected_cost(table, layers, metric="macs")
       >>> genotype = dnas.PUBLISHED["DARTS_V2"]
-      >>> int(cost(dnas.one_hot_mix(space, genotype))) == dnas.count_network(space, genotype, **sizes).macs
+      >>> int(cost(dnas.one_hot_mix(space, genotype))) == dnas.count_network(
+      ...     space, genotype, **sizes
+      ... ).macs
       True
     """
     metric = table.metric(metric)
@@ -192,9 +226,14 @@ def expected_cost(
         per_op[kind] = np.array(
             [
                 [
-                    factor(spec.ops[op]) * combine([costs[row[edge][op]].mean if row[edge][op] else 0.0 for row in own])
-                    if own
-                    else 0.0
+                    (
+                        factor(spec.ops[op])
+                        * combine(
+                            [costs[row[edge][op]].mean if row[edge][op] else 0.0 for row in own]
+                        )
+                        if own
+                        else 0.0
+                    )
                     for op in range(len(spec.ops))
                 ]
                 for edge in range(len(spec.edges))
@@ -203,16 +242,32 @@ def expected_cost(
         running[kind] = _make_running(spec, live, k if kept_only else None, kept=k is not None)
     fixed = offset + combine([factor(part.op) * costs[part].mean for part in layers.fixed])
     interpolated = tuple(part for part, cost in costs.items() if cost.interpolated)
-    made = ExpectedCost(metric, next(iter(METRICS[metric])), fixed, per_op, interpolated, layers, live, relu, running)
+    made = ExpectedCost(
+        metric,
+        next(iter(METRICS[metric])),
+        fixed,
+        per_op,
+        interpolated,
+        layers,
+        live,
+        relu,
+        running,
+    )
     if relu:
-        made.most_of_relus()  # finds out which ops begin with one, which takes a second and should not be in somebody's trace
+        # finds out which ops begin with one, which takes a second and should not be in somebody's
+        # trace
+        made.most_of_relus()
     return made
 
 
 def _calibration(table: CostTable, metric: str) -> tuple[float, Callable[[str], float], float]:
     """The offset of a network, the factor of an op, and the cost of a thousand numbers of ReLUs."""
     own = table.calibrations.get(metric)
-    return (0.0, lambda op: 1.0, 0.0) if own is None else (own.offset, own.factor, own.relu * table.batch)
+    return (
+        (0.0, lambda op: 1.0, 0.0)
+        if own is None
+        else (own.offset, own.factor, own.relu * table.batch)
+    )
 
 
 def _make_running(spec: CellSpec, live: str, k: int | None, kept: bool) -> Callable[[Array], Array]:
@@ -234,22 +289,35 @@ def _make_running(spec: CellSpec, live: str, k: int | None, kept: bool) -> Calla
 
 
 def _relued(spec: CellSpec, kind: str, layers: NetworkParts) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(which candidates begin with a ReLU [E, O], numbers at each node [nodes]), for the layers of a kind together."""
+    """(which candidates begin with a ReLU [E, O], numbers at each node [nodes]), for the layers of
+    a kind together."""
     groups: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     for layer in layers.layers:
         if layer.kind != kind:
             continue
-        begins = np.array([[part is not None and layers.begins_with_relu(part) for part in row] for row in layer.choices])
-        _, sizes = groups.setdefault(begins.tobytes(), (begins, np.zeros(spec.num_inputs + spec.num_nodes)))
+        begins = np.array(
+            [
+                [part is not None and layers.begins_with_relu(part) for part in row]
+                for row in layer.choices
+            ]
+        )
+        _, sizes = groups.setdefault(
+            begins.tobytes(), (begins, np.zeros(spec.num_inputs + spec.num_nodes))
+        )
         of_layer = np.zeros_like(sizes)
         for (source, _), row in zip(spec.edges, layer.choices, strict=True):
-            of_layer[source] = max((part.height * part.width * part.channels_in for part in row if part), default=0)
+            of_layer[source] = max(
+                (part.height * part.width * part.channels_in for part in row if part), default=0
+            )
         sizes += of_layer
     return list(groups.values())
 
 
-def _relus_of(spec: CellSpec, groups: Sequence[tuple[np.ndarray, np.ndarray]], running: Array) -> Array:
-    """The expected numbers that go through ReLUs of their own, of what runs with the probabilities [E, O]."""
+def _relus_of(
+    spec: CellSpec, groups: Sequence[tuple[np.ndarray, np.ndarray]], running: Array
+) -> Array:
+    """The expected numbers that go through ReLUs of their own, of what runs with the probabilities
+    [E, O]."""
     xp = namespace(running)
     nodes = np.arange(spec.num_inputs + spec.num_nodes)
     leaves = np.array([source for source, _ in spec.edges]) == nodes[:, None]  # [nodes, E]
@@ -263,19 +331,24 @@ def _relus_of(spec: CellSpec, groups: Sequence[tuple[np.ndarray, np.ndarray]], r
         through = (running * begins).sum(axis=-1)
         both = running.sum(axis=-1)
         is_read = 1 - none(through)
-        alone = xp.where(np.isin(nodes, spec.concat), is_read, is_read - none(both - through) + none(both))
+        alone = xp.where(
+            np.isin(nodes, spec.concat), is_read, is_read - none(both - through) + none(both)
+        )
         found = found + (alone * sizes).sum()
     return found
 
 
 def _make_rates(spec: CellSpec, k: int) -> Callable[[Array], Array]:
-    """Returns strengths [E] -> probabilities to be among the k edges that a node draws, divided by the strengths, [E].
+    """Returns strengths [E] -> probabilities to be among the k edges that a node draws, divided by
+    the strengths, [E].
 
-    Edges are drawn one after the other without replacement, each in proportion to its strength; those without any are not
-    drawn. With all strengths 0 or 1, and at most k ones a node, the probabilities are the strengths.
+    Edges are drawn one after the other without replacement, each in proportion to its strength;
+    those without any are not drawn. With all strengths 0 or 1, and at most k ones a node, the
+    probabilities are the strengths.
     """
     most = max(len(spec.incoming(node)) for node in spec.nodes)
-    # All nodes at once: a node of fewer edges has others of no strength, which are not drawn either.
+    # All nodes at once: a node of fewer edges has others of no strength, which are not drawn
+    #   either.
     places = np.full((len(spec.nodes), most), len(spec.edges))
     for row, node in zip(places, spec.nodes, strict=True):
         row[: len(spec.incoming(node))] = spec.incoming(node)
@@ -297,13 +370,25 @@ def _make_rates(spec: CellSpec, k: int) -> Callable[[Array], Array]:
 
 
 def _draws(num_edges: int, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For 0, 1, ... k - 1 edges drawn: which are left, [S, n], and which set S becomes which T by drawing e, [T, S, n]."""
-    sets = [list(itertools.combinations(range(num_edges), size)) for size in range(min(k, num_edges) + 1)]
+    """For 0, 1, ... k - 1 edges drawn: which are left, [S, n], and which set S becomes which T by
+    drawing e, [T, S, n]."""
+    sets = [
+        list(itertools.combinations(range(num_edges), size))
+        for size in range(min(k, num_edges) + 1)
+    ]
     draws = []
     for before, after in itertools.pairwise(sets):
-        left = np.array([[float(edge not in drawn) for edge in range(num_edges)] for drawn in before])
+        left = np.array(
+            [[float(edge not in drawn) for edge in range(num_edges)] for drawn in before]
+        )
         steps = [
-            [[float(set(then) == {*drawn, edge} and edge not in drawn) for edge in range(num_edges)] for drawn in before]
+            [
+                [
+                    float(set(then) == {*drawn, edge} and edge not in drawn)
+                    for edge in range(num_edges)
+                ]
+                for drawn in before
+            ]
             for then in after
         ]
         draws.append((left, np.array(steps)))
@@ -320,17 +405,20 @@ def genotype_cost(
     interpolate: bool = False,
     **sizes,
 ) -> float:
-    """Returns what the network of a genotype costs by the table: the sum over its parts, for peak memory the largest.
+    """Returns what the network of a genotype costs by the table: the sum over its parts, for peak
+    memory the largest.
 
     Args:
       metric, live, interpolate: as `expected_cost` has them.
-      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless given.
+      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless
+        given.
 
-    A table that was compared with whole networks counts as its `Calibration` has it, here and in `expected_cost`.
+    A table that was compared with whole networks counts as its `Calibration` has it, here and in
+    `expected_cost`.
 
     Raises:
-      ValueError: if the genotype does not fit the space, or concatenates other nodes than its cells do; names every part
-        that the network has and the table lacks.
+      ValueError: if the genotype does not fit the space, or concatenates other nodes than its cells
+        do; names every part that the network has and the table lacks.
 
     Example:
       >>> import dnas
@@ -345,14 +433,17 @@ def genotype_cost(
     check_live(live)
     layers = space.parts(**sizes)
     offset, factor, relu = _calibration(table, metric)
-    groups = {None: list(layers.fixed)}  # by kind and edge, since `expected_cost` adds up the layers of a kind first
+    groups = {
+        None: list(layers.fixed)
+    }  # by kind and edge, since `expected_cost` adds up the layers of a kind first
     relus = 0
     for layer in layers.layers:
         spec, edges = layers.cells[layer.kind], genotype.cells[layer.kind]
         if set(genotype.concat_of(layer.kind)) != set(spec.concat):
             raise ValueError(
-                f"cell {layer.kind!r} of the genotype concatenates {genotype.concat_of(layer.kind)}, but the networks of the "
-                f"space {space.name!r}, whose parts a table has, concatenate {spec.concat}"
+                f"cell {layer.kind!r} of the genotype concatenates"
+                f" {genotype.concat_of(layer.kind)}, but the networks of the space {space.name!r},"
+                f" whose parts a table has, concatenate {spec.concat}"
             )
         there = [edge for edge in edges if edge.op != "none"]
         running = live_edges({edge[:2] for edge in there}, spec.num_inputs, spec.concat, live)
@@ -363,12 +454,17 @@ def genotype_cost(
                 groups.setdefault((layer.kind, edge), []).append(part)
                 readers.setdefault(edge.source, []).append(part)
         if relu:
-            relus += sum(_numbers_of_relu(own, node in spec.concat, layers) for node, own in readers.items())
+            relus += sum(
+                _numbers_of_relu(own, node in spec.concat, layers) for node, own in readers.items()
+            )
     parts = list(itertools.chain.from_iterable(groups.values()))
     costs = dict(zip(parts, table.costs(parts, metric, interpolate=interpolate), strict=True))
     combine = max if metric == "peak_memory" else math.fsum
     fixed = offset + combine([factor(part.op) * costs[part].mean for part in groups.pop(None)])
-    chosen = [factor(edge.op) * combine([costs[part].mean for part in group]) for (_, edge), group in groups.items()]
+    chosen = [
+        factor(edge.op) * combine([costs[part].mean for part in group])
+        for (_, edge), group in groups.items()
+    ]
     return float(combine([fixed, *chosen, *([relu * (relus / 1000)] if relu else [])]))
 
 

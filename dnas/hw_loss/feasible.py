@@ -15,7 +15,8 @@ _MOST_UNCERTAIN = 10  # edges that may be `none`, all sets of which are compared
 
 
 class FeasibleRange(NamedTuple):
-    """The least and the largest cost of the genotypes. Where not exact none is outside, but there may be none at the ends."""
+    """The least and the largest cost of the genotypes. Where not exact none is outside, but there
+    may be none at the ends."""
 
     least: float
     largest: float
@@ -25,9 +26,10 @@ class FeasibleRange(NamedTuple):
 def feasible_range(cost: ExpectedCost) -> FeasibleRange:
     """Returns the least and the largest cost of the genotypes of a space.
 
-    Cells whose output no input reaches do not count. It is exact for layer-wise spaces, for cells whose nodes keep k edges and
-    are all part of the output, as in DARTS, and for others of up to 10 edges that may be `none`; where a table is calibrated
-    for ReLUs that ops share, only if the cheapest network has none of them and the dearest all.
+    Cells whose output no input reaches do not count. It is exact for layer-wise spaces, for cells
+    whose nodes keep k edges and are all part of the output, as in DARTS, and for others of up to 10
+    edges that may be `none`; where a table is calibrated for ReLUs that ops share, only if the
+    cheapest network has none of them and the dearest all.
 
     Example:
       >>> import dnas
@@ -36,15 +38,21 @@ def feasible_range(cost: ExpectedCost) -> FeasibleRange:
       >>> feasible_range(dnas.hw_loss.expected_cost(table, space.parts(**sizes), metric="params"))
       FeasibleRange(least=2198.0, largest=19670.0, exact=True)
     """
-    (least, cheapest, sure), (largest, dearest, also) = (_extreme(cost, largest) for largest in (False, True))
+    (least, cheapest, sure), (largest, dearest, also) = (
+        _extreme(cost, largest) for largest in (False, True)
+    )
     if cost.relu:  # none at all, and those of all nodes, which no network may have
         largest += cost.most_of_relus()
-        sure, also = sure and float(cost(cheapest)) <= least, also and float(cost(dearest)) >= largest
+        sure, also = (
+            sure and float(cost(cheapest)) <= least,
+            also and float(cost(dearest)) >= largest,
+        )
     return FeasibleRange(least, largest, sure and also)
 
 
 def cheapest_mix(cost: ExpectedCost) -> dict[str, np.ndarray]:
-    """Returns the one-hot mix of a genotype of the least cost; where the range is not exact, of low cost."""
+    """Returns the one-hot mix of a genotype of the least cost; where the range is not exact, of low
+    cost."""
     return _extreme(cost, largest=False)[1]
 
 
@@ -53,8 +61,9 @@ def check_bound(cost: ExpectedCost, bound: float) -> None:
     own = feasible_range(cost)
     if not bound >= own.least:
         raise ValueError(
-            f"no network of the space has a {cost.metric} of at most {bound:g} {cost.unit}; it ranges from {own.least:g} to "
-            f"{own.largest:g} {cost.unit}: choose a bound in between, or smaller networks"
+            f"no network of the space has a {cost.metric} of at most {bound:g} {cost.unit}; it"
+            f" ranges from {own.least:g} to {own.largest:g} {cost.unit}: choose a bound in between,"
+            " or smaller networks"
         )
 
 
@@ -71,33 +80,52 @@ def _sum(cost: ExpectedCost) -> Callable[[list[float]], float]:
     return (lambda numbers: float(max(numbers))) if cost.metric == "peak_memory" else math.fsum
 
 
-def _extreme_cell(cost: ExpectedCost, spec: CellSpec, per_op: np.ndarray, largest: bool) -> tuple[float, np.ndarray, bool]:
+def _extreme_cell(
+    cost: ExpectedCost, spec: CellSpec, per_op: np.ndarray, largest: bool
+) -> tuple[float, np.ndarray, bool]:
     """(cost, one-hot rows, whether exact) of the cheapest or the dearest cell.
 
     More edges never cost less, so that the dearest has all of them.
     """
     runs = spec.allowed & (np.array(spec.ops) != "none")
-    best_op = np.where(runs, per_op, -math.inf).argmax(axis=-1) if largest else np.where(runs, per_op, math.inf).argmin(axis=-1)
+    best_op = (
+        np.where(runs, per_op, -math.inf).argmax(axis=-1)
+        if largest
+        else np.where(runs, per_op, math.inf).argmin(axis=-1)
+    )
     own = per_op[np.arange(len(spec.edges)), best_op]
     k = cost.layers.edges_per_node
     if k is not None:
         sign = -1 if largest else 1
-        sets = [[edge for node in spec.nodes for edge in sorted(spec.incoming(node), key=lambda edge: sign * own[edge])[:k]]]
+        sets = [
+            [
+                edge
+                for node in spec.nodes
+                for edge in sorted(spec.incoming(node), key=lambda edge: sign * own[edge])[:k]
+            ]
+        ]
         exact = set(spec.concat) == set(spec.nodes)
     else:
         uncertain = np.flatnonzero((spec.allowed & ~runs).any(axis=-1)).tolist()
         certain = sorted(set(range(len(spec.edges))) - set(uncertain))
         exact = largest or len(uncertain) <= _MOST_UNCERTAIN
         sizes = [len(uncertain)] if largest else range(len(uncertain) + 1) if exact else [0]
-        sets = [[*certain, *chosen] for size in sizes for chosen in itertools.combinations(uncertain, size)]
+        sets = [
+            [*certain, *chosen]
+            for size in sizes
+            for chosen in itertools.combinations(uncertain, size)
+        ]
     found = []
     for edges in sets:
         there = [spec.edges[edge] for edge in edges]
         alive = live_edges(there, spec.num_inputs, spec.concat, cost.live)
-        # Where some nodes are not part of the output, how many edges are kept for nothing depends on which are kept.
+        # Where some nodes are not part of the output, how many edges are kept for nothing depends
+        # on which are kept.
         at_most = set(there) if k is not None and not exact else alive
         total = _sum(cost)([0.0, *(own[edge] for edge in edges if spec.edges[edge] in at_most)])
-        found.append(total if not exact or live_edges(there, spec.num_inputs, spec.concat) else math.inf)
+        found.append(
+            total if not exact or live_edges(there, spec.num_inputs, spec.concat) else math.inf
+        )
     place = int(np.argmin(found))
     rows = np.zeros(per_op.shape)
     rows[sets[place], best_op[sets[place]]] = 1.0

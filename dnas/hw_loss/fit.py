@@ -1,7 +1,9 @@
-"""A cost model calibrated on measured networks: what a runtime does with dead branches is learned, not assumed.
+"""A cost model calibrated on measured networks: what a runtime does with dead branches is learned,
+not assumed.
 
-The cost of a cell is a sum over what is connected (`structure`), plus what the measured networks themselves add: cells that
-are the same network cost the same. Both parts are exact expectations over independent choices, multilinear in mix.
+The cost of a cell is a sum over what is connected (`structure`), plus what the measured networks
+themselves add: cells that are the same network cost the same. Both parts are exact expectations
+over independent choices, multilinear in mix.
 """
 
 import json
@@ -26,12 +28,19 @@ class CostModel(NamedTuple):
     spec: CellSpec
     weights: Array  # [K], the cost of each number of `structure`
     residual: Residual  # what measured networks say beyond the structure
-    table: Array  # [cells], the corrections that it makes; [0] if none, or if the space is too large to list its cells
+    # [cells], the corrections that it makes; [0] if none, or if the space is too large to list its
+    # cells
+    table: Array
 
     def cost(self, mix: Array) -> Array:
-        """Returns the expected cost [] of mix [E, O], in the unit of the measurements. Pure; for jit, vmap and grad."""
+        """Returns the expected cost [] of mix [E, O], in the unit of the measurements. Pure; for
+        jit, vmap and grad."""
         expected = self.weights @ structure(self.spec, mix)
-        return expected + average_over_cells(self.spec, self.table, mix) if self.table.size else expected
+        return (
+            expected + average_over_cells(self.spec, self.table, mix)
+            if self.table.size
+            else expected
+        )
 
     def to_json(self) -> str:
         """Returns text from which `from_json` makes the model again."""
@@ -45,30 +54,44 @@ class CostModel(NamedTuple):
             tree = json.loads(text)
             spec = CellSpec(**{key: _tuples(value) for key, value in tree["spec"].items()})
             residual = Residual(**{key: _tuples(value) for key, value in tree["residual"].items()})
-            residual = residual._replace(known={graph: _tuples(pair) for graph, pair in residual.known.items()})
+            residual = residual._replace(
+                known={graph: _tuples(pair) for graph, pair in residual.known.items()}
+            )
             return _make_model(spec, np.array(tree["weights"], float), residual)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"this is not a cost model as CostModel.to_json writes it: {error!r}") from None
+            raise ValueError(
+                f"this is not a cost model as CostModel.to_json writes it: {error!r}"
+            ) from None
 
 
 def structure(spec: CellSpec, mix: Array) -> Array:
     """Returns [K] expected numbers that a cost is a weighted sum of, see `expected_liveness`.
 
-    They are: 1; whether the cell is connected; sums; live ops, by op; chosen ops, by op, connected or not; ops that run on
-    zeros if the runtime does not fold them, by source and op; live ops that feed a live op, by both ops (where operators
-    are fused, or find data in a cache).
+    They are: 1; whether the cell is connected; sums; live ops, by op; chosen ops, by op, connected
+    or not; ops that run on zeros if the runtime does not fold them, by source and op; live ops that
+    feed a live op, by both ops (where operators are fused, or find data in a cache).
     """
     found = expected_liveness(spec, mix)
     ops = jnp.array(present_ops(spec), int)
-    base = [jnp.ones((1,), mix.dtype), found.connected[None], found.sums[None], found.live.sum(axis=0)[ops]]
+    base = [
+        jnp.ones((1,), mix.dtype),
+        found.connected[None],
+        found.sums[None],
+        found.live.sum(axis=0)[ops],
+    ]
     base.append(mix.sum(axis=0)[ops])
     for node in spec.nodes:
         rows = [number for number, (source, _) in enumerate(spec.edges) if source == node]
         if rows:
             base.append(found.unfed[jnp.array(rows)].sum(axis=0)[ops])
-    # Whether the first op's source is reached, the two ops, and whether the second's target is used: all independent.
-    first = jnp.stack([found.reached[source] * mix[number, ops] for number, (source, _) in enumerate(spec.edges)])
-    second = jnp.stack([found.used[target] * mix[number, ops] for number, (_, target) in enumerate(spec.edges)])
+    # Whether the first op's source is reached, the two ops, and whether the second's target is
+    # used: all independent.
+    first = jnp.stack(
+        [found.reached[source] * mix[number, ops] for number, (source, _) in enumerate(spec.edges)]
+    )
+    second = jnp.stack(
+        [found.used[target] * mix[number, ops] for number, (_, target) in enumerate(spec.edges)]
+    )
     pairs = jnp.einsum("eo,ef,fp->op", first, jnp.array(_follows(spec), mix.dtype), second)
     return jnp.concatenate([*base, pairs.ravel()])
 
@@ -76,17 +99,19 @@ def structure(spec: CellSpec, mix: Array) -> Array:
 def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
     """Returns the cost model of measured networks.
 
-    The weights minimise a Huber loss, by iteratively reweighted least squares with a small ridge, of errors relative to the
-    cost (up to a tenth of the median): some measurements are off by far more than the rest. How much pairs of ops are trusted
-    is chosen by cross-validation, and so is what `fit_residual` adds in spaces of up to 2^17 cells. Nothing depends on the
-    order of the measurements, and all but rounding scales with their unit.
+    The weights minimise a Huber loss, by iteratively reweighted least squares with a small ridge,
+    of errors relative to the cost (up to a tenth of the median): some measurements are off by far
+    more than the rest. How much pairs of ops are trusted is chosen by cross-validation, and so is
+    what `fit_residual` adds in spaces of up to 2^17 cells. Nothing depends on the order of the
+    measurements, and all but rounding scales with their unit.
 
     Args:
       mixes: [N, E, O], one-hot rows; zeros or "none" for an absent edge.
       costs: [N], positive, one network each, in any unit.
 
     Raises:
-      ValueError: for fewer than 20 networks, shapes that do not fit, or costs that are not positive.
+      ValueError: for fewer than 20 networks, shapes that do not fit, or costs that are not
+        positive.
 
     Example:
       >>> spec = CellSpec(1, 2, ((0, 1), (1, 2), (0, 2)), ("none", "conv", "pool"), concat=(2,))
@@ -96,16 +121,26 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
       2.0
     """
     mixes, costs = np.asarray(mixes, np.float32), np.asarray(costs, float)
-    if mixes.ndim != 3 or mixes.shape[1:] != (len(spec.edges), len(spec.ops)) or costs.shape != mixes.shape[:1]:
+    if (
+        mixes.ndim != 3
+        or mixes.shape[1:] != (len(spec.edges), len(spec.ops))
+        or costs.shape != mixes.shape[:1]
+    ):
         raise ValueError(
-            f"mixes are [N, {len(spec.edges)}, {len(spec.ops)}] and costs [N]; got {mixes.shape} and {costs.shape}"
+            f"mixes are [N, {len(spec.edges)}, {len(spec.ops)}] and costs [N]; got {mixes.shape}"
+            f" and {costs.shape}"
         )
     if not np.isin(mixes, (0, 1)).all() or mixes.sum(axis=-1).max(initial=0) > 1:
-        raise ValueError("every row of a mix is one-hot, or zeros for an absent edge: measured networks are discrete")
+        raise ValueError(
+            "every row of a mix is one-hot, or zeros for an absent edge: measured networks are"
+            " discrete"
+        )
     if len(costs) < 20:
         raise ValueError(f"a cost model needs at least 20 measured networks, got {len(costs)}")
     if not np.isfinite(costs).all() or costs.min() <= 0:
-        raise ValueError("costs must be positive and finite; leave out networks that were not measured")
+        raise ValueError(
+            "costs must be positive and finite; leave out networks that were not measured"
+        )
     # In an order of their own, so that the folds do not depend on that of the measurements.
     order = np.lexsort((costs, *mixes.reshape(len(mixes), -1).T))
     mixes, costs = mixes[order], costs[order]
@@ -113,7 +148,10 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
     importance = 1 / np.maximum(costs, 0.1 * np.median(costs))
     is_pair = np.arange(numbers.shape[1]) >= numbers.shape[1] - len(present_ops(spec)) ** 2
     candidates = [np.where(is_pair, trust, 1.0) for trust in (0.0, 0.01, 0.1, 1.0)]
-    errors = [_error(_out_of_fold(numbers, costs, importance, trust), costs, importance) for trust in candidates]
+    errors = [
+        _error(_out_of_fold(numbers, costs, importance, trust), costs, importance)
+        for trust in candidates
+    ]
     weights = _robust_weights(numbers, costs, importance, candidates[int(np.argmin(errors))])
     residual = NO_RESIDUAL
     if count_cells(spec) <= MOST_CELLS:
@@ -122,7 +160,8 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
 
 
 def _robust_weights(numbers, costs, importance, trust, *, ridge=1e-6, threshold=0.5, iterations=30):
-    """Weights of the numbers; those of which trust is below 1 are shrunk the more, those of which it is 0 left out."""
+    """Weights of the numbers; those of which trust is below 1 are shrunk the more, those of which
+    it is 0 left out."""
     centre, spread = numbers.mean(axis=0), numbers.std(axis=0)
     kept = (trust > 0) & (spread > 1e-6)  # which the constant is not
     scale = trust[kept] / spread[kept]
@@ -133,8 +172,11 @@ def _robust_weights(numbers, costs, importance, trust, *, ridge=1e-6, threshold=
         weighted = inputs.T * now
         found = np.linalg.solve(weighted @ inputs + penalty, weighted @ costs)
         errors = np.abs(inputs @ found - costs) * importance
-        # An error of 1 % is never gross, so that the scale of errors does not shrink away where there are none.
-        now = importance**2 / np.maximum(1, errors / (threshold * max(1.4826 * np.median(errors), 0.02)))
+        # An error of 1 % is never gross, so that the scale of errors does not shrink away where
+        # there are none.
+        now = importance**2 / np.maximum(
+            1, errors / (threshold * max(1.4826 * np.median(errors), 0.02))
+        )
     weights = np.zeros(len(trust))
     weights[kept] = found[1:] * scale
     weights[0] = found[0] - weights @ centre
@@ -147,7 +189,9 @@ def _out_of_fold(numbers, costs, importance, trust, *, folds=5):
     fold = np.arange(len(costs)) % folds
     for number in range(folds):
         rest = fold != number
-        predicted[~rest] = numbers[~rest] @ _robust_weights(numbers[rest], costs[rest], importance[rest], trust)
+        predicted[~rest] = numbers[~rest] @ _robust_weights(
+            numbers[rest], costs[rest], importance[rest], trust
+        )
     return predicted
 
 
@@ -155,7 +199,10 @@ def _make_model(spec, weights, residual) -> CostModel:
     weights, table = jnp.asarray(weights, jnp.float32), np.zeros(0)
     if residual.support or residual.known:
         cells = all_cells(spec)
-        rows = np.array([[[op == choice != "none" for op in spec.ops] for choice in cell] for cell in cells], np.float32)
+        rows = np.array(
+            [[[op == choice != "none" for op in spec.ops] for choice in cell] for cell in cells],
+            np.float32,
+        )
         predicted = _structures(spec, rows) @ np.asarray(weights, float)
         table = residual.correct(spec, cells, predicted) - predicted
     return CostModel(spec, weights, residual, jnp.asarray(table, jnp.float32))
@@ -163,7 +210,9 @@ def _make_model(spec, weights, residual) -> CostModel:
 
 def _structures(spec: CellSpec, mixes: np.ndarray) -> np.ndarray:
     # As one computation, which a bare vmap would dispatch op by op.
-    numbers = jax.lax.map(lambda mix: structure(spec, mix), jnp.asarray(mixes), batch_size=len(mixes))
+    numbers = jax.lax.map(
+        lambda mix: structure(spec, mix), jnp.asarray(mixes), batch_size=len(mixes)
+    )
     return np.asarray(numbers, float)
 
 

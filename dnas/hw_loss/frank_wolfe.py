@@ -1,8 +1,9 @@
-"""A search in which every iterate meets a bound on the cost: Frank-Wolfe on simplexes cut by a half-space.
+"""A search in which every iterate meets a bound on the cost: Frank-Wolfe on simplexes cut by a
+half-space.
 
-HardCoRe-NAS, section 3.3, https://arxiv.org/abs/2102.11646. There is no multiplier and no weight to tune: arch is the mix
-itself, each step goes some way towards the corner of the feasible set that the gradient points at, and the corner is the
-solution of a linear program.
+HardCoRe-NAS, section 3.3, https://arxiv.org/abs/2102.11646. There is no multiplier and no weight to
+tune: arch is the mix itself, each step goes some way towards the corner of the feasible set that
+the gradient points at, and the corner is the solution of a linear program.
 """
 
 from typing import NamedTuple
@@ -25,27 +26,37 @@ class FrankWolfeState(NamedTuple):
     key: Key
 
 
-def frank_wolfe(key: Key, cost: ExpectedCost, bound: float, *, start: int = 0) -> optax.GradientTransformation:
-    """Returns the optimiser of rows on simplexes that keeps cost(rows) <= bound, for `simplex()` and `feasible_start`.
+def frank_wolfe(
+    key: Key, cost: ExpectedCost, bound: float, *, start: int = 0
+) -> optax.GradientTransformation:
+    """Returns the optimiser of rows on simplexes that keeps cost(rows) <= bound, for `simplex()`
+    and `feasible_start`.
 
-    Each step moves one kind of cell, drawn at random, by the share 2 n / (k + 2 n) towards the corner that is best for the
-    gradient, n being the number of kinds and k the step. Where the cost is linear in the rows of a kind, as in layer-wise
-    spaces, the corner is exact; elsewhere the cost is linearised, and the step halved until the bound holds, at last to none.
+    Each step moves one kind of cell, drawn at random, by the share 2 n / (k + 2 n) towards the
+    corner that is best for the gradient, n being the number of kinds and k the step. Where the cost
+    is linear in the rows of a kind, as in layer-wise spaces, the corner is exact; elsewhere the
+    cost is linearised, and the step halved until the bound holds, at last to none.
 
     Args:
-      start: k of the first step. With the paper's 0 that step goes all the way to a corner, with a larger one less far, which
-        suits a search whose weights are trained beside arch.
+      start: k of the first step. With the paper's 0 that step goes all the way to a corner, with a
+        larger one less far, which suits a search whose weights are trained beside arch.
 
     Raises:
-      ValueError: if no genotype of the space meets the bound, naming the range of costs; on update without params.
+      ValueError: if no genotype of the space meets the bound, naming the range of costs; on update
+        without params.
 
     Example:
       >>> import dnas
       >>> space, sizes = dnas.SPACES["darts"], dict(channels=4, num_cells=3)
       >>> table = dnas.hw_loss.count_table(space, **sizes)
       >>> cost = dnas.hw_loss.expected_cost(table, space.parts(**sizes), metric="params")
-      >>> optimizer, arch = frank_wolfe(jax.random.key(0), cost, 9000.0), feasible_start(cost, 9000.0)
-      >>> updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.negative, arch), optimizer.init(arch), arch)
+      >>> optimizer, arch = (
+      ...     frank_wolfe(jax.random.key(0), cost, 9000.0),
+      ...     feasible_start(cost, 9000.0),
+      ... )
+      >>> updates, _ = jax.jit(optimizer.update)(
+      ...     jax.tree.map(jnp.negative, arch), optimizer.init(arch), arch
+      ... )
       >>> bool(cost(optax.apply_updates(arch, updates)) <= 9000.0)
       True
     """
@@ -58,7 +69,10 @@ def frank_wolfe(key: Key, cost: ExpectedCost, bound: float, *, start: int = 0) -
 
     def update(gradients: PyTree, state: FrankWolfeState, params: PyTree | None = None):
         if params is None:
-            raise ValueError("frank_wolfe moves rows on the simplex and needs them: call update(gradients, state, params)")
+            raise ValueError(
+                "frank_wolfe moves rows on the simplex and needs them: call update(gradients,"
+                " state, params)"
+            )
         next_key, own_key = jax.random.split(state.key)
         chosen = jax.random.randint(own_key, (), 0, len(kinds))
         share = 2 * len(kinds) / (state.step + 2 * len(kinds))
@@ -66,16 +80,22 @@ def frank_wolfe(key: Key, cost: ExpectedCost, bound: float, *, start: int = 0) -
         directions = {}
         for number, kind in enumerate(kinds):
             limit = 1 - _MARGIN - value + (slopes[kind] * params[kind]).sum()
-            corner = best_corner(gradients[kind], slopes[kind], limit, cost.layers.cells[kind].allowed)
+            corner = best_corner(
+                gradients[kind], slopes[kind], limit, cost.layers.cells[kind].allowed
+            )
             directions[kind] = jnp.where(chosen == number, corner - params[kind], 0.0)
         steps = share * jnp.array([0.5**half for half in range(_HALVINGS)])
 
         def at(step: Array) -> Mix:
-            return jax.tree.map(lambda rows, direction: rows + step * direction, dict(params), directions)
+            return jax.tree.map(
+                lambda rows, direction: rows + step * direction, dict(params), directions
+            )
 
         fits = jax.vmap(lambda step: _scaled(cost, bound)(at(step)))(steps) <= 1
         step = jnp.where(fits.any(), steps[fits.argmax()], 0.0)
-        return jax.tree.map(lambda direction: step * direction, directions), FrankWolfeState(state.step + 1, next_key)
+        return jax.tree.map(lambda direction: step * direction, directions), FrankWolfeState(
+            state.step + 1, next_key
+        )
 
     return optax.GradientTransformation(init, update)
 
@@ -85,18 +105,23 @@ def _scaled(cost: ExpectedCost, bound: float):
 
 
 def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: Array) -> Array:
-    """Returns the rows [E, O] on simplexes that minimise <gradient, rows> subject to <slopes, rows> <= limit.
+    """Returns the rows [E, O] on simplexes that minimise <gradient, rows> subject to <slopes, rows>
+    <= limit.
 
-    It is a linear program, the continuous multiple-choice knapsack, solved exactly through its one multiplier l >= 0: for
-    given l every row takes the op of least gradient + l * slope, and choices change where two ops of a row draw level. At the
-    l at which the limit is crossed rows change over one after the other, the last one as far as is needed, so that at most
-    one row has two entries. If the limit cannot be met, every row takes its cheapest op.
+    It is a linear program, the continuous multiple-choice knapsack, solved exactly through its one
+    multiplier l >= 0: for given l every row takes the op of least gradient + l * slope, and choices
+    change where two ops of a row draw level. At the l at which the limit is crossed rows change
+    over one after the other, the last one as far as is needed, so that at most one row has two
+    entries. If the limit cannot be met, every row takes its cheapest op.
 
     Args:
       gradient, slopes: [E, O]; allowed: bool [E, O], an op of each row at least.
 
     Example:
-      >>> gradient, slopes = jnp.array([[0.0, 1.0], [0.0, 3.0]]), jnp.array([[2.0, 1.0], [2.0, 1.0]])
+      >>> gradient, slopes = (
+      ...     jnp.array([[0.0, 1.0], [0.0, 3.0]]),
+      ...     jnp.array([[2.0, 1.0], [2.0, 1.0]]),
+      ... )
       >>> jax.jit(best_corner)(gradient, slopes, 3.5, jnp.ones((2, 2), bool)).tolist()
       [[0.5, 0.5], [1.0, 0.0]]
     """
@@ -104,7 +129,9 @@ def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: A
     pairs = allowed[:, :, None] & allowed[:, None, :]
     saved = slopes[:, :, None] - slopes[:, None, :]  # by going from the first op to the second
     lost = gradient[:, None, :] - gradient[:, :, None]
-    crossing = jnp.where(pairs & (saved > 0) & (lost > 0), lost / jnp.where(saved > 0, saved, 1.0), 0.0)
+    crossing = jnp.where(
+        pairs & (saved > 0) & (lost > 0), lost / jnp.where(saved > 0, saved, 1.0), 0.0
+    )
     crossing = jnp.sort(crossing.ravel())
     between = (crossing[1:] + crossing[:-1]) / 2
     multipliers = jnp.concatenate([jnp.zeros(1, between.dtype), between, 2 * crossing[-1:] + 1])
@@ -121,14 +148,19 @@ def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: A
     before = jnp.cumsum(saving) - saving
     share = jnp.clip((needed - before) / jnp.where(saving > 0, saving, 1.0), 0.0, 1.0)
     share = jnp.where(saving > 0, share, (needed > before).astype(share.dtype))
-    rows = [jax.nn.one_hot(choices[place], gradient.shape[-1], dtype=share.dtype) for place in (first, last)]
+    rows = [
+        jax.nn.one_hot(choices[place], gradient.shape[-1], dtype=share.dtype)
+        for place in (first, last)
+    ]
     return (1 - share)[:, None] * rows[0] + share[:, None] * rows[1]
 
 
 def feasible_start(cost: ExpectedCost, bound: float) -> dict[str, Array]:
-    """Returns the mix nearest to the uniform one, on the way from the cheapest, that costs at most `bound`.
+    """Returns the mix nearest to the uniform one, on the way from the cheapest, that costs at most
+    `bound`.
 
-    Where nodes drop edges and there is no `none`, the rows of edges that the cheapest genotype drops sum to less than one.
+    Where nodes drop edges and there is no `none`, the rows of edges that the cheapest genotype
+    drops sum to less than one.
 
     Raises:
       ValueError: if no genotype of the space meets the bound, naming the range of costs.

@@ -1,4 +1,5 @@
-"""Tables that others have published, brought to the names of our parts: ProxylessNAS and OFA, HW-NAS-Bench, FBNet.
+"""Tables that others have published, brought to the names of our parts: ProxylessNAS and OFA,
+HW-NAS-Bench, FBNet.
 
 No pickle is ever read: loading one runs the code in it.
 """
@@ -17,19 +18,29 @@ _EXPORT = """\
 import json
 from hw_nas_bench_api import HWNASBenchAPI
 tables = HWNASBenchAPI("HW-NAS-Bench-v1_0.pickle", search_space="fbnet").get_op_lookup_tables()
-json.dump({name: {key: float(cost) for key, cost in own.items()} for name, own in tables.items()}, open("fbnet.json", "w"))"""
+plain = {name: {key: float(cost) for key, cost in own.items()} for name, own in tables.items()}
+json.dump(plain, open("fbnet.json", "w"))"""
 
 
 def import_proxylessnas(
-    path: str | os.PathLike, *, device: str, runtime: str, date: str, source: str, unit: str = "ms", batch: int = 1
+    path: str | os.PathLike,
+    *,
+    device: str,
+    runtime: str,
+    date: str,
+    source: str,
+    unit: str = "ms",
+    batch: int = 1,
 ) -> CostTable:
-    """Returns the latency table in a YAML or JSON file of ProxylessNAS or OFA, such as `mobile_trim.yaml`.
+    """Returns the latency table in a YAML or JSON file of ProxylessNAS or OFA, such as
+    `mobile_trim.yaml`.
 
     Its keys are "Conv-input:224x224x3-output:112x112x32", "Conv_1-...", "Logits-...", and
-    "expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0", each with a "mean" and perhaps "std"
-    and "count". The parts are those of the space "proxylessnas"; with "-se:0-hs:1" at the end, as in OFA's tables, `expand`
-    is a number of channels, and the part an "mbconv" with these as keys. A layer that is left out costs nothing there, and so
-    `skip_connect` gets a row of 0 for every size at which a block may be left out.
+    "expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0", each with
+    a "mean" and perhaps "std" and "count". The parts are those of the space "proxylessnas"; with
+    "-se:0-hs:1" at the end, as in OFA's tables, `expand` is a number of channels, and the part an
+    "mbconv" with these as keys. A layer that is left out costs nothing there, and so `skip_connect`
+    gets a row of 0 for every size at which a block may be left out.
 
     Raises:
       ValueError: names a key that is not understood, and a line that is not of this form.
@@ -46,10 +57,21 @@ def import_proxylessnas(
     return CostTable(device, runtime, batch, date, source, rows)
 
 
-_SHAPES = r"(?P<op>\w+)-input:(?P<height>\d+)x(?P<width>\d+)x(?P<inputs>\d+)-output:(?:(?P<h>\d+)x(?P<w>\d+)x)?(?P<outputs>\d+)"
-_BLOCK = r"-expand:(?P<expand>\d+)-kernel:(?P<kernel>\d+)-stride:(?P<stride>\d+)-idskip:(?P<idskip>[01])"
+_SHAPES = (
+    r"(?P<op>\w+)-input:(?P<height>\d+)x(?P<width>\d+)x(?P<inputs>\d+)"
+    r"-output:(?:(?P<h>\d+)x(?P<w>\d+)x)?(?P<outputs>\d+)"
+)
+_BLOCK = (
+    r"-expand:(?P<expand>\d+)-kernel:(?P<kernel>\d+)-stride:(?P<stride>\d+)-idskip:(?P<idskip>[01])"
+)
 _KEY = re.compile(rf"{_SHAPES}(?:{_BLOCK}(?:-se:(?P<se>[01])-hs:(?P<hs>[01]))?)?")
-_LAYERS = {"Conv": "stem_3x3", "Conv_1": "head_1x1", "Conv_2": "conv_1x1", "AvgPool2D": "global_pool", "Logits": "classifier"}
+_LAYERS = {
+    "Conv": "stem_3x3",
+    "Conv_1": "head_1x1",
+    "Conv_2": "conv_1x1",
+    "AvgPool2D": "global_pool",
+    "Logits": "classifier",
+}
 
 
 def proxylessnas_part(key: str) -> Part:
@@ -59,7 +81,12 @@ def proxylessnas_part(key: str) -> Part:
       ValueError: if it is not such a key.
 
     Example:
-      >>> print(proxylessnas_part("expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0"))
+      >>> print(
+      ...     proxylessnas_part(
+      ...         "expanded_conv-input:112x112x16-output:56x56x24-expand:3"
+      ...         "-kernel:5-stride:2-idskip:0"
+      ...     )
+      ... )
       k5_e3 16->24 112x112 stride 2 activation=relu6
     """
     found = _KEY.fullmatch(key)
@@ -69,17 +96,22 @@ def proxylessnas_part(key: str) -> Part:
         or (found["op"] in _LAYERS) == bool(found["kernel"])
     ):
         raise ValueError(
-            f"{key!r} is not a key of ProxylessNAS or OFA; those are 'Conv-input:224x224x3-output:112x112x32' and "
-            "'expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0', with Conv_1, Conv_2, "
-            "AvgPool2D and Logits beside Conv"
+            f"{key!r} is not a key of ProxylessNAS or OFA; those are"
+            " 'Conv-input:224x224x3-output:112x112x32' and"
+            " 'expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0',"
+            " with Conv_1, Conv_2, AvgPool2D and Logits beside Conv"
         )
-    height, width, inputs, outputs = (int(found[name]) for name in ("height", "width", "inputs", "outputs"))
+    height, width, inputs, outputs = (
+        int(found[name]) for name in ("height", "width", "inputs", "outputs")
+    )
     if found["op"] in _LAYERS:
         op = _LAYERS[found["op"]]
         stride = -(-height // int(found["h"])) if found["h"] and op != "global_pool" else 1
         keys = (("activation", "relu6"),) if op in ("stem_3x3", "head_1x1") else ()
         return Part(op, inputs, outputs, height, width, stride, keys)
-    expand, kernel, stride, idskip = (int(found[name]) for name in ("expand", "kernel", "stride", "idskip"))
+    expand, kernel, stride, idskip = (
+        int(found[name]) for name in ("expand", "kernel", "stride", "idskip")
+    )
     if found["se"]:
         keys = (
             ("expand", expand),
@@ -95,13 +127,17 @@ def proxylessnas_part(key: str) -> Part:
     return Part(f"k{kernel}_e{expand}", inputs, outputs, height, width, stride, tuple(keys))
 
 
-def import_hw_nas_bench(path: str | os.PathLike, name: str, *, date: str = "2021", batch: int = 1) -> CostTable:
-    """Returns one of the op tables of HW-NAS-Bench for FBNet's space, in ms or mJ. https://arxiv.org/abs/2103.10584
+def import_hw_nas_bench(
+    path: str | os.PathLike, name: str, *, date: str = "2021", batch: int = 1
+) -> CostTable:
+    """Returns one of the op tables of HW-NAS-Bench for FBNet's space, in ms or mJ.
+    https://arxiv.org/abs/2103.10584
 
-    Its own file is a pickle, which is refused with the three lines that write it as JSON. The JSON holds {name: {key: cost}},
-    with names such as "pixel3_latency" and "edgegpu_energy" and keys such as
-    "ConvBlock_H112_W112_Cin16_Cout24_exp3_kernel5_stride2_group1"; a CSV holds "key,cost". The parts are those of the space
-    "fbnet"; its average pooling and linear layer together are our classifier.
+    Its own file is a pickle, which is refused with the three lines that write it as JSON. The JSON
+    holds {name: {key: cost}}, with names such as "pixel3_latency" and "edgegpu_energy" and keys
+    such as "ConvBlock_H112_W112_Cin16_Cout24_exp3_kernel5_stride2_group1"; a CSV holds "key,cost".
+    The parts are those of the space "fbnet"; its average pooling and linear layer together are our
+    classifier.
 
     Args:
       name: of the table, device and metric; it says which of them to take from a JSON.
@@ -111,7 +147,10 @@ def import_hw_nas_bench(path: str | os.PathLike, name: str, *, date: str = "2021
     """
     device, _, metric = name.rpartition("_")
     if metric not in ("latency", "energy") or not device:
-        raise ValueError(f"tables of HW-NAS-Bench are named by device and metric, such as 'pixel3_latency', not {name!r}")
+        raise ValueError(
+            "tables of HW-NAS-Bench are named by device and metric, such as 'pixel3_latency', not"
+            f" {name!r}"
+        )
     entries = _entries(path)
     if any(isinstance(own, Mapping) for own in entries.values()):
         if name not in entries:
@@ -119,7 +158,10 @@ def import_hw_nas_bench(path: str | os.PathLike, name: str, *, date: str = "2021
         entries = entries[name]
     rows, pools, linear = {}, {}, {}
     for key, value in entries.items():
-        cost, numbers = _cost(path, key, value, 1.0), {own: int(size) for own, size in re.findall(r"_([A-Za-z]+)(\d+)", key)}
+        cost, numbers = (
+            _cost(path, key, value, 1.0),
+            {own: int(size) for own, size in re.findall(r"_([A-Za-z]+)(\d+)", key)},
+        )
         kind = key.split("_")[0]
         if kind == "AvgP":
             pools[numbers["Cin"], numbers["H"], numbers["W"]] = cost
@@ -130,13 +172,17 @@ def import_hw_nas_bench(path: str | os.PathLike, name: str, *, date: str = "2021
     for (channels, height, width), pool in pools.items():
         for (inputs, outputs), cost in linear.items():
             if inputs == channels:
-                rows[metric, Part("classifier", inputs, outputs, height, width)] = Cost(pool.mean + cost.mean)
+                rows[metric, Part("classifier", inputs, outputs, height, width)] = Cost(
+                    pool.mean + cost.mean
+                )
     return CostTable(device, "HW-NAS-Bench", batch, date, "HW-NAS-Bench v1.0, FBNet space", rows)
 
 
 _FBNET_KEYS = {
     "ConvNorm": "ConvNorm_H{H}_W{W}_Cin{Cin}_Cout{Cout}_kernel{kernel}_stride{stride}_group{group}",
-    "ConvBlock": "ConvBlock_H{H}_W{W}_Cin{Cin}_Cout{Cout}_exp{exp}_kernel{kernel}_stride{stride}_group{group}",
+    "ConvBlock": (
+        "ConvBlock_H{H}_W{W}_Cin{Cin}_Cout{Cout}_exp{exp}_kernel{kernel}_stride{stride}_group{group}"
+    ),
     "Skip": "Skip_H{H}_W{W}_Cin{Cin}_Cout{Cout}_stride{stride}",
 }
 
@@ -147,13 +193,18 @@ def _fbnet_part(key: str, kind: str, numbers: Mapping[str, int]) -> Part:
     except KeyError:
         known = False
     if not known or (kind == "ConvNorm" and numbers["kernel"] not in (1, 3)):
-        raise ValueError(f"{key!r} is not a key of HW-NAS-Bench; those are {', '.join(_FBNET_KEYS.values())}, AvgP and FC")
+        raise ValueError(
+            f"{key!r} is not a key of HW-NAS-Bench; those are {', '.join(_FBNET_KEYS.values())},"
+            " AvgP and FC"
+        )
     if kind == "ConvNorm":
         op = "stem_3x3" if numbers["kernel"] == 3 else "head_1x1"
     elif kind == "Skip":
         op = "skip_connect"
     else:
-        op = f"k{numbers['kernel']}_e{numbers['exp']}" + (f"_g{numbers['group']}" if numbers["group"] > 1 else "")
+        op = f"k{numbers['kernel']}_e{numbers['exp']}" + (
+            f"_g{numbers['group']}" if numbers["group"] > 1 else ""
+        )
     return Part(op, *(numbers[name] for name in ("Cin", "Cout", "H", "W", "stride")))
 
 
@@ -169,11 +220,12 @@ def import_fbnet(
     unit: str = "us",
     batch: int = 1,
 ) -> CostTable:
-    """Returns the table in a JSON of FBNet's kind: a list with, for each layer, the costs of its blocks, [[1.5, ...], ...].
+    """Returns the table in a JSON of FBNet's kind: a list with, for each layer, the costs of its
+    blocks, [[1.5, ...], ...].
 
-    Entries that are null, which stand for the fixed layers around those searched, are left out. A layer has a cost for each
-    block that it can choose, in the order of the space; or, instead of a list, {block: cost}. Fixed parts are not in such
-    files: merge a table that has them.
+    Entries that are null, which stand for the fixed layers around those searched, are left out. A
+    layer has a cost for each block that it can choose, in the order of the space; or, instead of a
+    list, {block: cost}. Fixed parts are not in such files: merge a table that has them.
 
     Args:
       layers: `space.parts(...)` of the layer-wise space that was measured, at its size.
@@ -183,7 +235,9 @@ def import_fbnet(
     """
     tree = _json(path)
     if not isinstance(tree, list):
-        raise ValueError(f"{path} holds {type(tree).__name__}, not a list with the costs of each layer")
+        raise ValueError(
+            f"{path} holds {type(tree).__name__}, not a list with the costs of each layer"
+        )
     (places,) = layers.layers
     spec, found = layers.cells[places.kind], [entry for entry in tree if entry is not None]
     if len(found) != len(places.choices):
@@ -194,10 +248,14 @@ def import_fbnet(
         if isinstance(entry, list) and len(entry) == len(own):
             entry = dict(zip(own, entry, strict=True))
         if not isinstance(entry, dict) or set(entry) != set(own):
-            raise ValueError(f"layer {number} of {path} needs a cost for each of {', '.join(own)}; got {entry!r:.200}")
+            raise ValueError(
+                f"layer {number} of {path} needs a cost for each of {', '.join(own)}; got"
+                f" {entry!r:.200}"
+            )
         for op, part in own.items():
             cost = _cost(path, f"layer {number}, {op}", entry[op], factor)
-            # Equal layers were measured more than once: the first stands for all, as one network has one table.
+            # Equal layers were measured more than once: the first stands for all, as one network
+            #   has one table.
             rows.setdefault((metric, part), cost)
     return CostTable(device, runtime, batch, date, source, rows)
 
@@ -209,7 +267,9 @@ def _cost(path, key: str, values, factor: float) -> Cost:
         count = int(values["count"]) if "count" in values else None
         return Cost(float(values["mean"]) * factor, spread, count)
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path}: {key!r} needs a number, or a mean; got {values!r:.200}") from None
+        raise ValueError(
+            f"{path}: {key!r} needs a number, or a mean; got {values!r:.200}"
+        ) from None
 
 
 def _entries(path: str | os.PathLike) -> dict:
@@ -238,7 +298,8 @@ def _csv_entries(lines: Iterable[str]):
 
 
 def _yaml_entries(lines: Iterable[str]):
-    """The few forms of YAML that such files have: "key: 1.5", "key: {mean: 1.5}", and "key:" with indented lines below."""
+    """The few forms of YAML that such files have: "key: 1.5", "key: {mean: 1.5}", and "key:" with
+    indented lines below."""
     current = None
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#") or line.strip() == "---":
@@ -253,7 +314,11 @@ def _yaml_entries(lines: Iterable[str]):
                 current[found[3]] = found[4]
         elif found[4] and found[4].startswith("{"):
             current = None
-            yield number, found[3], dict(re.findall(r"['\"]?(\w+)['\"]?\s*:\s*([^,}\s]+)", found[4]))
+            yield (
+                number,
+                found[3],
+                dict(re.findall(r"['\"]?(\w+)['\"]?\s*:\s*([^,}\s]+)", found[4])),
+            )
         elif found[4]:
             current = None
             yield number, found[3], found[4]
@@ -275,8 +340,9 @@ def _text(path: pathlib.Path) -> str:
     data = path.read_bytes()
     if path.suffix in (".pickle", ".pkl", ".pth", ".npy") or data[:1] == b"\x80":
         raise ValueError(
-            f"{path} is a pickle, or may hold one, and is not read: loading it would run the code in it. Write it as JSON with "
-            f"the package that it belongs to, for HW-NAS-Bench in an environment of its own:\n{_EXPORT}"
+            f"{path} is a pickle, or may hold one, and is not read: loading it would run the code"
+            " in it. Write it as JSON with the package that it belongs to, for HW-NAS-Bench in an"
+            f" environment of its own:\n{_EXPORT}"
         )
     try:
         return data.decode("utf-8")

@@ -1,7 +1,9 @@
-"""Which edges of a cell a runtime runs: those on a live path from an input of the cell to its output.
+"""Which edges of a cell a runtime runs: those on a live path from an input of the cell to its
+output.
 
-An edge of `none` carries zeros, and so does one all of whose sources do. What is left out depends on the runtime: some fold
-what is zero and drop what nothing reads, some only the latter, and counts of networks as they are built leave out nothing.
+An edge of `none` carries zeros, and so does one all of whose sources do. What is left out depends
+on the runtime: some fold what is zero and drop what nothing reads, some only the latter, and counts
+of networks as they are built leave out nothing.
 """
 
 import itertools
@@ -31,13 +33,17 @@ def live_edges(
     Args:
       edges: that are there, `none` not among them.
       num_inputs, concat: the first nodes are inputs of the cell; these nodes are its output.
-      live: "path": what an input reaches and what reaches the output; "output": the latter only; "all": every edge.
+      live: "path": what an input reaches and what reaches the output; "output": the latter only;
+        "all": every edge.
 
     Raises:
       ValueError: for another `live`.
 
     Example:
-      >>> sorted(live_edges([(0, 1), (1, 3), (2, 3), (0, 4)], 1, [3])), sorted(live_edges([(2, 3), (0, 4)], 1, [3], "output"))
+      >>> (
+      ...     sorted(live_edges([(0, 1), (1, 3), (2, 3), (0, 4)], 1, [3])),
+      ...     sorted(live_edges([(2, 3), (0, 4)], 1, [3], "output")),
+      ... )
       ([(0, 1), (1, 3)], [(2, 3)])
     """
     check_live(live)
@@ -54,17 +60,22 @@ def live_edges(
     return {(source, target) for source, target in edges if source in reached and target in needed}
 
 
-def make_liveness(spec: CellSpec, certain: np.ndarray, *, live: str, kept: bool) -> Callable[[Array], Array]:
-    """Returns the function from the probability that each edge is there, [E], to that of each to run if it is there, [E].
+def make_liveness(
+    spec: CellSpec, certain: np.ndarray, *, live: str, kept: bool
+) -> Callable[[Array], Array]:
+    """Returns the function from the probability that each edge is there, [E], to that of each to
+    run if it is there, [E].
 
-    An edge runs if its source is reached and its target needed, which are independent: what is in front of the source and
-    what is behind the target are different edges. Where all edges are there with probability 0 or 1 the result is exact; in
-    between it is where edges are there independently of each other. It works on numpy and on JAX arrays.
+    An edge runs if its source is reached and its target needed, which are independent: what is in
+    front of the source and what is behind the target are different edges. Where all edges are there
+    with probability 0 or 1 the result is exact; in between it is where edges are there
+    independently of each other. It works on numpy and on JAX arrays.
 
     Args:
       certain: bool [E], edges that are always there.
-      kept: nodes keep some of their edges, so that these are not independent of each other: a node is then reached with the
-        sum of the probabilities of its edges, at most 1, since it always keeps one.
+      kept: nodes keep some of their edges, so that these are not independent of each other: a node
+        is then reached with the sum of the probabilities of its edges, at most 1, since it always
+        keeps one.
     """
     sources, targets = np.array(spec.edges).T
     if live == "all" or np.all(certain):
@@ -86,11 +97,14 @@ def make_liveness(spec: CellSpec, certain: np.ndarray, *, live: str, kept: bool)
     return liveness
 
 
-def reached_nodes(xp, num_nodes: int, edges: Sequence[tuple[int, int]], there: Array, starts: Sequence[int]) -> Array:
-    """Returns [nodes] the probabilities that nodes are reached from any of `starts`, over edges that are there independently.
+def reached_nodes(
+    xp, num_nodes: int, edges: Sequence[tuple[int, int]], there: Array, starts: Sequence[int]
+) -> Array:
+    """Returns [nodes] the probabilities that nodes are reached from any of `starts`, over edges
+    that are there independently.
 
-    Exact up to 12 nodes besides those, by summing over all sets of nodes that may be reached; beyond, as if no two paths
-    to a node shared an edge.
+    Exact up to 12 nodes besides those, by summing over all sets of nodes that may be reached;
+    beyond, as if no two paths to a node shared an edge.
     """
     inner = [node for node in range(num_nodes) if node not in starts]
     if len(inner) > _MOST_NODES:
@@ -111,7 +125,11 @@ def _reached_by_products(xp, num_nodes, edges, there, starts) -> Array:
     for node in range(num_nodes):
         own = [number for number, (_, target) in enumerate(edges) if target == node]
         open_ = [there[number] * reached[edges[number][0]] for number in own]
-        missed = (1 - xp.stack(open_)).prod() if own and node not in starts else xp.asarray(float(node not in starts))
+        missed = (
+            (1 - xp.stack(open_)).prod()
+            if own and node not in starts
+            else xp.asarray(float(node not in starts))
+        )
         reached.append(1 - missed)
     return xp.stack(reached)
 
@@ -120,12 +138,18 @@ def _fed_nodes(xp, spec: CellSpec, there: Array) -> Array:
     fed = [xp.ones((), there.dtype)] * spec.num_inputs
     for node in spec.nodes:
         own = list(spec.incoming(node))
-        fed.append(at_most_one(xp, (there[np.array(own)] * xp.stack([fed[spec.edges[edge][0]] for edge in own])).sum()))
+        fed.append(
+            at_most_one(
+                xp,
+                (there[np.array(own)] * xp.stack([fed[spec.edges[edge][0]] for edge in own])).sum(),
+            )
+        )
     return xp.stack(fed)
 
 
 def at_most_one(xp, values: Array) -> Array:
-    """Returns min(values, 1), with the gradient of `values` where they are 1, as in a hard mix, or round to it."""
+    """Returns min(values, 1), with the gradient of `values` where they are 1, as in a hard mix, or
+    round to it."""
     return xp.where(values > 1 + 1e-5, 1.0, values)
 
 

@@ -1,4 +1,5 @@
-"""What of a relaxed cell is connected: expectations over independent choices, one op an edge, drawn with the mix's numbers."""
+"""What of a relaxed cell is connected: expectations over independent choices, one op an edge, drawn
+with the mix's numbers."""
 
 from typing import NamedTuple
 
@@ -17,19 +18,23 @@ class Liveness(NamedTuple):
     used: Array  # [nodes] that data leads on to the output
     connected: Array  # [] that the output depends on an input
     live: Array  # [E, O] that the op is chosen, its source is reached and its target used
-    unfed: Array  # [E, O] that the op is chosen and its target used, but its source holds nothing but zeros
+    # [E, O] that the op is chosen and its target used, but its source holds nothing but zeros
+    unfed: Array
     sums: Array  # [] expected additions: a used node with k live inputs makes k - 1
 
 
 def expected_liveness(spec: CellSpec, mix: Array) -> Liveness:
-    """Returns what is connected in a cell whose edges choose their ops independently, edge e the op o with mix[e, o].
+    """Returns what is connected in a cell whose edges choose their ops independently, edge e the op
+    o with mix[e, o].
 
-    Exact, not a mean field: equal to the average over all discrete cells. Ops into a node and ops out of it are on different
-    edges, so that an edge's source and target are independent; only how paths meet needs joint probabilities, see
-    `reached_nodes`. At a one-hot mix everything is 0 or 1 (and `sums` a whole number).
+    Exact, not a mean field: equal to the average over all discrete cells. Ops into a node and ops
+    out of it are on different edges, so that an edge's source and target are independent; only how
+    paths meet needs joint probabilities, see `reached_nodes`. At a one-hot mix everything is 0 or 1
+    (and `sums` a whole number).
 
     Args:
-      spec: "none" among its ops, and what a row lacks to one, are absent edges. Any other op passes on what it is given.
+      spec: "none" among its ops, and what a row lacks to one, are absent edges. Any other op passes
+        on what it is given.
       mix: [E, O], rows sum to at most one.
 
     Example:
@@ -45,13 +50,16 @@ def expected_liveness(spec: CellSpec, mix: Array) -> Liveness:
     # A node behind the output, which is reached if any of the output is.
     edges = [*spec.edges, *((node, total) for node in spec.concat)]
     there = jnp.concatenate([present, jnp.ones(len(spec.concat), present.dtype)])
-    reached, connected = jnp.split(reached_nodes(jnp, total + 1, edges, there, range(spec.num_inputs)), [total])
+    reached, connected = jnp.split(
+        reached_nodes(jnp, total + 1, edges, there, range(spec.num_inputs)), [total]
+    )
     backwards, outputs = [(total - target, total - source) for source, target in edges], [0]
     used = reached_nodes(jnp, total + 1, backwards, there, outputs)[:0:-1]
     sources, targets = (jnp.array(ends, int) for ends in zip(*spec.edges, strict=True))
     leads_on = chosen * used[targets, None]
     live, unfed = leads_on * reached[sources, None], leads_on * (1 - reached[sources, None])
-    # k - 1 summed over used nodes with k > 0 live inputs. Whether a node is used lies behind it, independent of the k before.
+    # k - 1 summed over used nodes with k > 0 live inputs. Whether a node is used lies behind it,
+    # independent of the k before.
     sums = live.sum() - jnp.sum((used * reached)[spec.num_inputs :])
     return Liveness(reached, used, connected[0], live, unfed, sums)
 

@@ -16,7 +16,8 @@ _OUTLIER = 5.0
 class Meter(NamedTuple):
     """What is measured: a counter that only grows.
 
-    `read()` returns its value in `unit`; `seconds` is the least time that a block of calls must last to be read well.
+    `read()` returns its value in `unit`; `seconds` is the least time that a block of calls must
+    last to be read well.
     """
 
     metric: str
@@ -31,7 +32,8 @@ class Measured(NamedTuple):
     median: float
     spread: float  # standard deviation of the samples that were kept
     count: int  # samples kept
-    speed: float = 1.0  # of the device while it was measured, beside when its table was made; see `measure_networks`
+    # of the device while it was measured, beside when its table was made; see `measure_networks`
+    speed: float = 1.0
 
 
 def clock(*, seconds: float = 2e-3) -> Meter:
@@ -51,25 +53,30 @@ def measure(
 ) -> dict[Name, Measured]:
     """Returns what each call costs.
 
-    Every call is run `warm_up` times. Then, `repeats` times over, each gets one block of as many runs as fill the time that
-    the meter needs, after one that does not count, in an order drawn anew each time: so a machine that grows slower meanwhile
-    favours nobody. The cost is the median over blocks. Samples that deviate from it by more than five standard deviations,
-    estimated from the median absolute deviation, are refused: an interrupt is no property of the call.
+    Every call is run `warm_up` times. Then, `repeats` times over, each gets one block of as many
+    runs as fill the time that the meter needs, after one that does not count, in an order drawn
+    anew each time: so a machine that grows slower meanwhile favours nobody. The cost is the median
+    over blocks. Samples that deviate from it by more than five standard deviations, estimated from
+    the median absolute deviation, are refused: an interrupt is no property of the call.
 
     Args:
       calls: each runs something once and returns when it is done.
       meter: `clock()` unless given.
       repeats: blocks of each call.
-      reference: one of the calls, beside which the others are measured: a block of it runs before and after each of theirs,
-        which counts as its ratio to the mean of these two, times the median of all of them. A processor that is slower for
-        a moment, for its clock or for other programs, is so for both.
+      reference: one of the calls, beside which the others are measured: a block of it runs before
+        and after each of theirs, which counts as its ratio to the mean of these two, times the
+        median of all of them. A processor that is slower for a moment, for its clock or for other
+        programs, is so for both.
       report: called with the number of blocks done and of all.
 
     Raises:
-      ValueError: if there is nothing to measure, the reference is not among the calls, or repeats or warm_up are too small.
+      ValueError: if there is nothing to measure, the reference is not among the calls, or repeats
+        or warm_up are too small.
 
     Example:
-      >>> found = measure({"short": lambda: sum(range(100)), "long": lambda: sum(range(10_000))}, repeats=3)
+      >>> found = measure(
+      ...     {"short": lambda: sum(range(100)), "long": lambda: sum(range(10_000))}, repeats=3
+      ... )
       >>> found["short"].median < found["long"].median
       True
     """
@@ -78,12 +85,18 @@ def measure(
     if repeats < 1 or warm_up < 1:
         raise ValueError(f"repeats and warm_up are at least 1, got {repeats} and {warm_up}")
     if reference is not None and reference not in calls:
-        raise ValueError(f"the reference {reference!r} is not among the calls: {', '.join(map(str, calls))}")
+        raise ValueError(
+            f"the reference {reference!r} is not among the calls: {', '.join(map(str, calls))}"
+        )
     meter = clock() if meter is None else meter
     runs = {name: _runs_of_a_block(call, meter.seconds, warm_up) for name, call in calls.items()}
 
     def block(name: Name) -> float:
-        calls[name]()  # brings weights and input back into the cache, where a device that runs one network has them
+        calls[
+            name
+            # brings weights and input back into the cache, where a device that runs one network has
+            # them
+        ]()
         return _block(calls[name], runs[name], meter.read)
 
     names, random = [name for name in calls if name != reference], np.random.default_rng(seed)
@@ -117,7 +130,11 @@ def _runs_of_a_block(call: Callable[[], object], seconds: float, warm_up: int) -
     runs = 1
     while (taken := _block(call, runs, time.perf_counter) * runs) < seconds:
         # Twice as many at a time at least: a first block may be too short to be timed.
-        runs = max(2 * runs, math.ceil(runs * seconds / max(taken, 1e-9))) if taken > seconds / 50 else 4 * runs
+        runs = (
+            max(2 * runs, math.ceil(runs * seconds / max(taken, 1e-9)))
+            if taken > seconds / 50
+            else 4 * runs
+        )
     return runs
 
 
@@ -138,6 +155,8 @@ def summarise(samples: list[float]) -> Measured:
     """
     values = np.asarray(samples, float)
     deviations = np.abs(values - np.median(values))
-    limit = _OUTLIER * 1.4826 * np.median(deviations)  # 1.4826 makes it the standard deviation where samples are normal
+    limit = (
+        _OUTLIER * 1.4826 * np.median(deviations)
+    )  # 1.4826 makes it the standard deviation where samples are normal
     kept = values[deviations <= max(limit, 1e-9 * abs(np.median(values)))]
     return Measured(float(np.median(kept)), float(kept.std()), len(kept))

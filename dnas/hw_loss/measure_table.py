@@ -1,4 +1,5 @@
-"""Making a table on the device at hand: every part of a space, and whole networks, measured in a runtime."""
+"""Making a table on the device at hand: every part of a space, and whole networks, measured in a
+runtime."""
 
 import itertools
 import math
@@ -15,7 +16,8 @@ from dnas.hw_loss.runtimes import Runtime
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
 from dnas.space import NetworkParts, Part, SearchSpace
 
-# Beside what everything is measured: a chain of four 3x3 convolutions with ReLUs. Its row says at which speed a table was made.
+# Beside what everything is measured: a chain of four 3x3 convolutions with ReLUs. Its row says at
+#   which speed a table was made.
 REFERENCE = Part("reference", 32, 32, 16, 16)
 _EMPTY = "empty"  # a call that computes nothing: what the runtime itself takes
 _LOADS = 3  # of a whole network
@@ -40,17 +42,20 @@ def measure_table(
 ) -> CostTable:
     """Returns the table of everything that networks of the space can be made of, measured here.
 
-    Parts are measured in groups, all beside the same small network, `REFERENCE`: rows are as if it had cost the same
-    throughout, so that a machine whose speed changes favours nobody. It is a row itself. Each part is given as the runtime
-    takes it in final networks, at its own size, with random weights.
+    Parts are measured in groups, all beside the same small network, `REFERENCE`: rows are as if it
+    had cost the same throughout, so that a machine whose speed changes favours nobody. It is a row
+    itself. Each part is given as the runtime takes it in final networks, at its own size, with
+    random weights.
 
-    A candidate is measured inside of a network, as what it adds: alone it would pay for bringing its input into the layout in
-    which the runtime computes, and back. Branches of a 1x1 convolution and the candidate are summed; its cost is what such a
-    branch costs, from networks with three and with one, less the same without the candidate. So the sum that takes it in
-    is part of it, as far as the runtime does not compute it with a convolution, and a ReLU at its start is not, if the runtime
-    computes that with the convolution before it. What all networks have in common is measured alone, less a call that
-    computes nothing. A part that computes nothing costs nothing: runtimes drop it; where the number of edges into a node
-    varies, as in NAS-Bench-201, it costs the sum that takes it in.
+    A candidate is measured inside of a network, as what it adds: alone it would pay for bringing
+    its input into the layout in which the runtime computes, and back. Branches of a 1x1 convolution
+    and the candidate are summed; its cost is what such a branch costs, from networks with three and
+    with one, less the same without the candidate. So the sum that takes it in is part of it, as far
+    as the runtime does not compute it with a convolution, and a ReLU at its start is not, if the
+    runtime computes that with the convolution before it. What all networks have in common is
+    measured alone, less a call that computes nothing. A part that computes nothing costs nothing:
+    runtimes drop it; where the number of edges into a node varies, as in NAS-Bench-201, it costs
+    the sum that takes it in.
 
     Args:
       device, date, source: for the header.
@@ -61,40 +66,58 @@ def measure_table(
       known: a table of an interrupted measurement; its rows are kept and not measured again.
       keep: called with all rows so far after each group, to write them to a file.
       report: called with the parts done and all.
-      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless given.
+      sizes: what `space.parts` takes, such as channels and num_cells; the published network unless
+        given.
 
     Raises:
-      ValueError: if the space does not say what its networks are made of, for sizes that do not fit it, and if `known` is of
-        another device, runtime or batch.
+      ValueError: if the space does not say what its networks are made of, for sizes that do not fit
+        it, and if `known` is of another device, runtime or batch.
     """
     meter = clock() if meter is None else meter
     layers = space.parts(**sizes)
     parts, added = layers.distinct(), _added(layers)
     header = {"device": device, "runtime": runtime.name, "batch": batch_size}
     if known is not None and (own := {name: getattr(known, name) for name in header}) != header:
-        raise ValueError(f"the table to go on with is of {own}, not of {header}; write to another file")
+        raise ValueError(
+            f"the table to go on with is of {own}, not of {header}; write to another file"
+        )
     rows, table = {} if known is None else dict(known.rows), known
     factor = unit_factor(meter.metric, meter.unit)
     # Runtimes drop what computes nothing; alone, it would be a copy.
     still = {part for part in parts if _computes_nothing(space, part, batch_size)}
-    rows |= {(meter.metric, part): Cost(0.0, 0.0, 1) for part in still - added if (meter.metric, part) not in rows}
+    rows |= {
+        (meter.metric, part): Cost(0.0, 0.0, 1)
+        for part in still - added
+        if (meter.metric, part) not in rows
+    }
     inside = layers.candidates() - still
     missing = [part for part in parts if (meter.metric, part) not in rows]
     for start in range(0, len(missing), group):
-        members = {part: _calls_of(part, batch_size, part in inside) for part in missing[start : start + group]}
+        members = {
+            part: _calls_of(part, batch_size, part in inside)
+            for part in missing[start : start + group]
+        }
         calls: dict[Hashable, Callable[[], Any]] = {
             _EMPTY: _empty_call(runtime, batch_size),
             REFERENCE: reference_call(runtime, batch_size),
         }
-        for call in dict.fromkeys(itertools.chain(*(own for pair in members.values() for own in pair))):
+        for call in dict.fromkeys(
+            itertools.chain(*(own for pair in members.values() for own in pair))
+        ):
             if call != _EMPTY:
                 calls[call] = call.prepare(space, runtime, call.part in added)
         found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
-        first = Cost(found[REFERENCE].median * factor, found[REFERENCE].spread * factor, found[REFERENCE].count)
+        first = Cost(
+            found[REFERENCE].median * factor,
+            found[REFERENCE].spread * factor,
+            found[REFERENCE].count,
+        )
         scale = factor * rows.setdefault((meter.metric, REFERENCE), first).mean / first.mean
         for part, (plus, minus) in members.items():
             share = _MORE - _FEWER if part in inside else 1
-            rows[meter.metric, part] = _cost([found[own] for own in plus], [found[own] for own in minus], scale / share)
+            rows[meter.metric, part] = _cost(
+                [found[own] for own in plus], [found[own] for own in minus], scale / share
+            )
         table = CostTable(date=date, source=source, rows=rows, **header)
         keep(table)
         report(min(start + group, len(missing)), len(missing))
@@ -115,15 +138,16 @@ def measure_networks(
     report: Callable[[int, int], None] = lambda done, total: None,
     **sizes,
 ) -> list[Measured]:
-    """Returns what the whole network of each genotype costs, in the unit of the meter; measured in turn.
+    """Returns what the whole network of each genotype costs, in the unit of the meter; measured in
+    turn.
 
-    Each is loaded three times, and the median counts: where in memory a network comes to lie changes the cost of some by up to
-    6 %, as was seen in ONNX Runtime.
+    Each is loaded three times, and the median counts: where in memory a network comes to lie
+    changes the cost of some by up to 6 %, as was seen in ONNX Runtime.
 
     Args:
-      reference: what `REFERENCE` costs in a table that the result is to be compared with, in the unit of the meter. Results
-        are then as at the speed that the device had when the table was made, and their `speed` says what it is now, as a
-        share of that.
+      reference: what `REFERENCE` costs in a table that the result is to be compared with, in the
+        unit of the meter. Results are then as at the speed that the device had when the table was
+        made, and their `speed` says what it is now, as a share of that.
       report: called with the networks compiled and all.
       sizes: what `space.network` takes, such as channels and num_cells; the weights are random.
     """
@@ -135,7 +159,9 @@ def measure_networks(
         variables = random_variables(network.init, x)
         calls[number, 0] = first = runtime.prepare(_logits(network, variables), x)
         others = (runtime.again(first) for _ in range(_LOADS - 1))
-        calls |= {(number, place): call for place, call in enumerate(others, start=1) if call is not first}
+        calls |= {
+            (number, place): call for place, call in enumerate(others, start=1) if call is not first
+        }
         report(number + 1, len(genotypes))
     found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
     speed = 1.0 if reference is None else reference / found[REFERENCE].median
@@ -143,16 +169,22 @@ def measure_networks(
     for number in range(len(genotypes)):
         loads = sorted(found[number, place] for place in range(_LOADS) if (number, place) in found)
         own = loads[len(loads) // 2]
-        costs.append(Measured(own.median * speed, own.spread * speed, sum(load.count for load in loads), speed))
+        costs.append(
+            Measured(
+                own.median * speed, own.spread * speed, sum(load.count for load in loads), speed
+            )
+        )
     return costs
 
 
 def random_variables(init: Callable[[Key, Array], PyTree], x: Array, seed: int = 0) -> PyTree:
-    """Returns variables of the shapes that `init` gives, of the size that they have in trained networks.
+    """Returns variables of the shapes that `init` gives, of the size that they have in trained
+    networks.
 
-    Kernels keep the variance of what they are applied to (He et al., eq. 10, https://arxiv.org/abs/1502.01852), scales and
-    variances are near one, biases and means near zero: what grows or fades layer by layer ends in numbers too small or too
-    large for a processor's fast path. None is zero, which runtimes may skip.
+    Kernels keep the variance of what they are applied to (He et al., eq. 10,
+    https://arxiv.org/abs/1502.01852), scales and variances are near one, biases and means near
+    zero: what grows or fades layer by layer ends in numbers too small or too large for a
+    processor's fast path. None is zero, which runtimes may skip.
     """
     shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
     random = np.random.default_rng(seed)
@@ -175,12 +207,21 @@ def _added(layers: NetworkParts) -> set[Part]:
     """The candidates that are added to others at a node of any number of edges."""
     if layers.edges_per_node is not None:
         return set()
-    kinds = {kind for kind, spec in layers.cells.items() if any(len(spec.incoming(node)) > 1 for node in spec.nodes)}
-    return layers._replace(layers=tuple(layer for layer in layers.layers if layer.kind in kinds)).candidates()
+    kinds = {
+        kind
+        for kind, spec in layers.cells.items()
+        if any(len(spec.incoming(node)) > 1 for node in spec.nodes)
+    }
+    return layers._replace(
+        layers=tuple(layer for layer in layers.layers if layer.kind in kinds)
+    ).candidates()
 
 
 def _computes_nothing(space: SearchSpace, part: Part, batch_size: int) -> bool:
-    network, x = space.part_network(part), jax.ShapeDtypeStruct(_shape(part, batch_size), np.float32)
+    network, x = (
+        space.part_network(part),
+        jax.ShapeDtypeStruct(_shape(part, batch_size), np.float32),
+    )
     variables = jax.eval_shape(network.init, jax.random.key(0), x)
     return not jax.make_jaxpr(network.apply)(variables, x).eqns
 
@@ -190,7 +231,8 @@ def _shape(part: Part, batch_size: int) -> tuple[int, int, int, int]:
 
 
 class _Call(NamedTuple):
-    """A part alone, or a sum of branches, each a 1x1 convolution of its own with the part behind it, if there is one."""
+    """A part alone, or a sum of branches, each a 1x1 convolution of its own with the part behind
+    it, if there is one."""
 
     part: Part | None
     shape: tuple[int, int, int, int]
@@ -200,18 +242,27 @@ class _Call(NamedTuple):
         """Compiles; `added`: with the sum that takes in a part that is alone."""
         x, channels = _random(self.shape), self.shape[-1]
         network = None if self.part is None else space.part_network(self.part)
-        variables = [random_variables(network.init, x, seed) if network else None for seed in range(max(self.branches, 1))]
+        variables = [
+            random_variables(network.init, x, seed) if network else None
+            for seed in range(max(self.branches, 1))
+        ]
 
         def alone(x: Array) -> Array:
             y = network.apply(variables[0], x)
             return y + x if added else y
 
         # No two branches are alike, or a runtime would compute one of them.
-        first, *own = np.random.default_rng(0).normal(0.0, channels**-0.5, (1 + self.branches, channels, channels))
+        first, *own = np.random.default_rng(0).normal(
+            0.0, channels**-0.5, (1 + self.branches, channels, channels)
+        )
 
         def branches(x: Array) -> Array:
             inner = [x @ first.astype(x.dtype) @ kernel.astype(x.dtype) for kernel in own]
-            return sum(network.apply(*pair) for pair in zip(variables, inner, strict=True)) if network else sum(inner)
+            return (
+                sum(network.apply(*pair) for pair in zip(variables, inner, strict=True))
+                if network
+                else sum(inner)
+            )
 
         return runtime.prepare(branches if self.branches else alone, x)
 
@@ -221,13 +272,17 @@ def _calls_of(part: Part, batch_size: int, inside: bool) -> tuple[list[Hashable]
     shape = _shape(part, batch_size)
     if not inside:
         return [_Call(part, shape)], [_EMPTY]
-    more, fewer, bare, barer = (_Call(own, shape, number) for own in (part, None) for number in (_MORE, _FEWER))
+    more, fewer, bare, barer = (
+        _Call(own, shape, number) for own in (part, None) for number in (_MORE, _FEWER)
+    )
     return [more, barer], [fewer, bare]
 
 
 def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
     """Returns the call of `REFERENCE` in a runtime."""
-    kernel = np.random.default_rng(2).uniform(-0.1, 0.1, (3, 3, REFERENCE.channels_in, REFERENCE.channels_out))
+    kernel = np.random.default_rng(2).uniform(
+        -0.1, 0.1, (3, 3, REFERENCE.channels_in, REFERENCE.channels_out)
+    )
 
     def reference(x: Array) -> Array:
         for _ in range(4):
@@ -238,7 +293,9 @@ def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
 
 
 def _conv(x: Array, kernel: np.ndarray) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def _empty_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:

@@ -1,4 +1,5 @@
-"""What measured networks say beyond their structure: cells that are the same network cost the same, similar ones alike."""
+"""What measured networks say beyond their structure: cells that are the same network cost the same,
+similar ones alike."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,53 +17,91 @@ Choices = Sequence[str]  # the op of every edge
 
 
 class Residual(NamedTuple):
-    """Corrections of the costs that a structure predicts. Without support and known networks there are none."""
+    """Corrections of the costs that a structure predicts. Without support and known networks there
+    are none."""
 
-    similarity: float  # of cells in which one live edge differs; to the power of their number where several do
+    # of cells in which one live edge differs; to the power of their number where several do
+    similarity: float
     support: tuple[tuple[str, ...], ...]  # the live choices of the measured cells
     coefficients: tuple[float, ...]  # of the similarities to them
     zeros: str  # the rule by which networks are told apart, one of `graphs.ZEROS`
-    known: Mapping[str, tuple[float, float]]  # {graph: (mean measured cost, how far it replaces the prediction)}
+    known: Mapping[
+        str, tuple[float, float]
+    ]  # {graph: (mean measured cost, how far it replaces the prediction)}
 
-    def correct(self, spec: CellSpec, cells: Sequence[Choices], predicted: np.ndarray) -> np.ndarray:
-        """Returns the corrected costs [cells] of discrete cells, given those that their structure predicts."""
+    def correct(
+        self, spec: CellSpec, cells: Sequence[Choices], predicted: np.ndarray
+    ) -> np.ndarray:
+        """Returns the corrected costs [cells] of discrete cells, given those that their structure
+        predicts."""
         found = np.array(predicted, float)
         if self.support:
             live = [live_choices(spec, cell) for cell in cells]
-            found += _similarities(spec, live, self.support, self.similarity) @ np.array(self.coefficients)
+            found += _similarities(spec, live, self.support, self.similarity) @ np.array(
+                self.coefficients
+            )
         if self.known:
-            known = [self.known.get(graph_text(spec, cell, zeros=self.zeros), (0.0, 0.0)) for cell in cells]
+            known = [
+                self.known.get(graph_text(spec, cell, zeros=self.zeros), (0.0, 0.0))
+                for cell in cells
+            ]
             mean, trust = np.array(known).T
             found += trust * (mean - found)
         return found
 
 
 def fit_residual(
-    spec: CellSpec, cells: Sequence[Choices], costs: np.ndarray, predicted: np.ndarray, importance: np.ndarray
+    spec: CellSpec,
+    cells: Sequence[Choices],
+    costs: np.ndarray,
+    predicted: np.ndarray,
+    importance: np.ndarray,
 ) -> Residual:
-    """Returns the corrections that predict best what is left out, one measured cell at a time; none unless they help.
+    """Returns the corrections that predict best what is left out, one measured cell at a time; none
+    unless they help.
 
-    The smooth part is a Gaussian process whose covariance is `similarity` to the power of the number of live edges that differ;
-    the known part replaces predictions by the mean of what was measured of the same network. Noise grows with the cost.
+    The smooth part is a Gaussian process whose covariance is `similarity` to the power of the
+    number of live edges that differ; the known part replaces predictions by the mean of what was
+    measured of the same network. Noise grows with the cost.
     """
-    residuals, noise = costs - predicted, (np.maximum(costs, 0.1 * np.median(costs)) / np.median(costs)) ** 2
+    residuals, noise = (
+        costs - predicted,
+        (np.maximum(costs, 0.1 * np.median(costs)) / np.median(costs)) ** 2,
+    )
     live = [live_choices(spec, cell) for cell in cells]
     smooth = [(np.abs(residuals) @ importance, 0.0, (), np.zeros(len(costs)))]
     for similarity in _SIMILARITIES:
-        # One decomposition for all noises: (K + s D)^-1 = D^-1/2 Q (L + s)^-1 Q' D^-1/2 with Q L Q' = D^-1/2 K D^-1/2.
+        # One decomposition for all noises: (K + s D)^-1 = D^-1/2 Q (L + s)^-1 Q' D^-1/2 with Q L Q'
+        #   = D^-1/2 K D^-1/2.
         root = 1 / np.sqrt(noise)
-        values, vectors = np.linalg.eigh(root[:, None] * _similarities(spec, live, live, similarity) * root)
+        values, vectors = np.linalg.eigh(
+            root[:, None] * _similarities(spec, live, live, similarity) * root
+        )
         vectors = root[:, None] * vectors
         projected = vectors.T @ residuals
         for scale in _NOISES:
             coefficients = vectors @ (projected / (values + scale))
             left_out = residuals - coefficients / (vectors**2 @ (1 / (values + scale)))
-            smooth.append((np.abs(residuals - left_out) @ importance, similarity, tuple(coefficients.tolist()), left_out))
+            smooth.append(
+                (
+                    np.abs(residuals - left_out) @ importance,
+                    similarity,
+                    tuple(coefficients.tolist()),
+                    left_out,
+                )
+            )
     none, best = smooth[0], min(smooth[1:], key=lambda candidate: candidate[0])
     candidates = []
     for _, similarity, coefficients, left_out in (none, best):
         error, zeros, known = _known_networks(spec, cells, costs, predicted + left_out, importance)
-        candidates.append((error, Residual(similarity, tuple(live) if coefficients else (), coefficients, zeros, known)))
+        candidates.append(
+            (
+                error,
+                Residual(
+                    similarity, tuple(live) if coefficients else (), coefficients, zeros, known
+                ),
+            )
+        )
     (simple_error, simple), (error, full) = candidates
     return full if error < 0.95 * simple_error else simple
 
@@ -77,18 +116,29 @@ def _known_networks(spec, cells, costs, predicted, importance):
         # Noise of a measurement grows with what is measured, that of the prediction need not.
         noise = (means / np.median(costs)) ** 2
         others = counts[graph] - 1
-        others_mean = np.where(others > 0, (means * counts)[graph] - costs, 0.0) / np.maximum(others, 1)
+        others_mean = np.where(others > 0, (means * counts)[graph] - costs, 0.0) / np.maximum(
+            others, 1
+        )
         for shrinkage in _SHRINKAGES:
             trust = others / np.maximum(others + shrinkage * noise[graph], 1e-9)
             error = np.abs(costs - predicted - trust * (others_mean - predicted)) @ importance
             if error < 0.99 * best[0]:
-                pairs = zip(means.tolist(), (counts / (counts + shrinkage * noise)).tolist(), strict=True)
+                pairs = zip(
+                    means.tolist(), (counts / (counts + shrinkage * noise)).tolist(), strict=True
+                )
                 best = (error, zeros, dict(zip(names.tolist(), pairs, strict=True)))
     return best
 
 
-def _similarities(spec: CellSpec, first: Sequence[Choices], second: Sequence[Choices], similarity: float) -> np.ndarray:
+def _similarities(
+    spec: CellSpec, first: Sequence[Choices], second: Sequence[Choices], similarity: float
+) -> np.ndarray:
     numbers = {op: number for number, op in enumerate(("none", *spec.ops))}
-    one, other = (np.array([[numbers[op] for op in cell] for cell in cells], np.int8) for cells in (first, second))
-    differing = sum((a[:, None] != b[None]).astype(np.int8) for a, b in zip(one.T, other.T, strict=True))
+    one, other = (
+        np.array([[numbers[op] for op in cell] for cell in cells], np.int8)
+        for cells in (first, second)
+    )
+    differing = sum(
+        (a[:, None] != b[None]).astype(np.int8) for a, b in zip(one.T, other.T, strict=True)
+    )
     return (similarity ** np.arange(len(spec.edges) + 1.0))[differing]

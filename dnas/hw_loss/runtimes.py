@@ -12,9 +12,10 @@ from dnas.base import Array
 class Runtime(NamedTuple):
     """A way to run a function of one array.
 
-    `name` is that of the header of a table; `prepare(function, x)` compiles, and returns a call without arguments that runs
-    the function on x once and returns its result when it is there. `again(call)` loads what was compiled for a call once more,
-    elsewhere in memory, or returns the call where that makes no difference.
+    `name` is that of the header of a table; `prepare(function, x)` compiles, and returns a call
+    without arguments that runs the function on x once and returns its result when it is there.
+    `again(call)` loads what was compiled for a call once more, elsewhere in memory, or returns the
+    call where that makes no difference.
     """
 
     name: str
@@ -49,7 +50,9 @@ def onnx_runtime(to_onnx: Callable, *, threads: int = 1) -> Runtime:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}: ONNX Runtime is among the extra packages: pip install 'dnas[export]'") from None
+        raise ModuleNotFoundError(
+            f"{error}: ONNX Runtime is among the extra packages: pip install 'dnas[export]'"
+        ) from None
 
     class Session:
         """A model, loaded, and its input."""
@@ -57,7 +60,9 @@ def onnx_runtime(to_onnx: Callable, *, threads: int = 1) -> Runtime:
         def __init__(self, model: bytes, x: np.ndarray):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
             self.model, self.x = model, x
             self._inputs = {self._session.get_inputs()[0].name: x}
 

@@ -1,4 +1,5 @@
-"""A table of hardware costs: what one device takes for each part of a network. Load, check, write, merge."""
+"""A table of hardware costs: what one device takes for each part of a network. Load, check, write,
+merge."""
 
 import csv
 import dataclasses
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 from dnas.space import Part
 
-# Every metric is kept in one unit, the first; the others are converted when a table is read, and anything else is refused.
+# Every metric is kept in one unit, the first; the others are converted when a table is read, and
+# anything else is refused.
 _BYTES = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 METRICS: dict[str, dict[str, float]] = {
     "latency": {"ms": 1, "s": 1e3, "us": 1e-3, "ns": 1e-6},
@@ -34,18 +36,22 @@ class Cost(NamedTuple):
     """What one part costs, in the unit of its metric, for the batch of the table."""
 
     mean: float
-    spread: float | None = None  # standard deviation or the like, as the source has it; None where it is not known
+    spread: float | None = (
+        None  # standard deviation or the like, as the source has it; None where it is not known
+    )
     count: int | None = None  # measurements behind it; None where it is not known
     interpolated: bool = False  # not measured, see `CostTable.costs`
 
 
 class Calibration(NamedTuple):
-    """How a sum of parts becomes the cost of a network, see `calibrate`: offset + sum over ops of factor * parts + ReLUs."""
+    """How a sum of parts becomes the cost of a network, see `calibrate`: offset + sum over ops of
+    factor * parts + ReLUs."""
 
     offset: float  # in the unit of the metric
     factors: Mapping[str, float]  # by op; those of ops that are not there are that of ""
     networks: int  # measured for it
-    relu: float = 0.0  # for each thousand numbers of ReLUs that are computed by themselves, see `ExpectedCost.relus`
+    # for each thousand numbers of ReLUs that are computed by themselves, see `ExpectedCost.relus`
+    relu: float = 0.0
 
     def factor(self, op: str) -> float:
         """Returns the factor of an op."""
@@ -64,8 +70,8 @@ class CostTable:
       calibrations: {metric: Calibration}, of tables that were compared with whole networks.
 
     Raises:
-      ValueError: for a metric that does not exist, a cost that is not a finite number of at least 0, and text that a header
-        cannot hold.
+      ValueError: for a metric that does not exist, a cost that is not a finite number of at least
+        0, and text that a header cannot hold.
 
     Example:
       >>> row = {("latency", Part("skip_connect", 8, 8, 4, 4)): Cost(0.5)}
@@ -88,17 +94,30 @@ class CostTable:
             if not isinstance(text, str) or not text.strip() or text != " ".join(text.split()):
                 raise ValueError(f"{name} of a table is text on one line, not {text!r}")
         if not isinstance(self.batch, int) or self.batch < 1:
-            raise ValueError(f"batch of a table is a number of images, at least 1, not {self.batch!r}")
+            raise ValueError(
+                f"batch of a table is a number of images, at least 1, not {self.batch!r}"
+            )
         if not self.rows:
-            raise ValueError("a table without rows was given; it needs a row for each part and metric")
+            raise ValueError(
+                "a table without rows was given; it needs a row for each part and metric"
+            )
         for (metric, part), cost in self.rows.items():
             _check_row(metric, part, cost)
         for metric, own in self.calibrations.items():
             numbers = [own.offset, own.relu, *own.factors.values()]
-            if metric not in self.metrics or "" not in own.factors or not all(map(math.isfinite, numbers)):
-                raise ValueError(f"a calibration is of a metric of the table and has finite numbers, not {metric!r}: {own}")
+            if (
+                metric not in self.metrics
+                or "" not in own.factors
+                or not all(map(math.isfinite, numbers))
+            ):
+                raise ValueError(
+                    "a calibration is of a metric of the table and has finite numbers, not"
+                    f" {metric!r}: {own}"
+                )
             if own.relu < 0:
-                raise ValueError(f"ReLUs cost at least nothing, but the calibration of {metric} says {own.relu}")
+                raise ValueError(
+                    f"ReLUs cost at least nothing, but the calibration of {metric} says {own.relu}"
+                )
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -114,15 +133,21 @@ class CostTable:
         if name is None and len(self.metrics) == 1:
             return self.metrics[0]
         if name not in self.metrics:
-            raise ValueError(f"the table of {self.device} has the metrics {', '.join(self.metrics)}; name one, not {name!r}")
+            raise ValueError(
+                f"the table of {self.device} has the metrics {', '.join(self.metrics)}; name one,"
+                f" not {name!r}"
+            )
         return name
 
-    def costs(self, parts: Iterable[Part], metric: str | None = None, *, interpolate: bool = False) -> list[Cost]:
+    def costs(
+        self, parts: Iterable[Part], metric: str | None = None, *, interpolate: bool = False
+    ) -> list[Cost]:
         """Returns the cost of each part.
 
         Args:
-          interpolate: fill in a part that was measured at a smaller and at a larger size, all else equal: linear in the
-            number of positions between the nearest of both. Such a cost is marked `interpolated` and has no spread.
+          interpolate: fill in a part that was measured at a smaller and at a larger size, all else
+            equal: linear in the number of positions between the nearest of both. Such a cost is
+            marked `interpolated` and has no spread.
 
         Raises:
           ValueError: names every part that the table lacks.
@@ -130,12 +155,15 @@ class CostTable:
         metric, parts = self.metric(metric), list(parts)
         found = {part: self.rows.get((metric, part)) for part in parts}
         if interpolate:
-            found |= {part: self._between(metric, part) for part, cost in found.items() if cost is None}
+            found |= {
+                part: self._between(metric, part) for part, cost in found.items() if cost is None
+            }
         lacking = [str(part) for part, cost in found.items() if cost is None]
         if lacking:
             raise ValueError(
-                f"the {metric} table of {self.device} lacks {len(lacking)} of {len(found)} parts; measure them"
-                f"{'' if interpolate else ', or ask for interpolate=True'}:\n  " + "\n  ".join(lacking)
+                f"the {metric} table of {self.device} lacks {len(lacking)} of {len(found)} parts;"
+                f" measure them{'' if interpolate else ', or ask for interpolate=True'}:\n  "
+                + "\n  ".join(lacking)
             )
         return [found[part] for part in parts]
 
@@ -156,7 +184,9 @@ class CostTable:
 
 def _check_row(metric: str, part: Part, cost: Cost) -> None:
     if metric not in METRICS:
-        raise ValueError(f"metric {metric!r} of {part} does not exist; choose from: {', '.join(METRICS)}")
+        raise ValueError(
+            f"metric {metric!r} of {part} does not exist; choose from: {', '.join(METRICS)}"
+        )
     if not re.fullmatch(r"\w+", part.op):
         raise ValueError(f"an op is named by letters, digits and _, not {part.op!r}")
     for name in _SHAPE:
@@ -165,15 +195,23 @@ def _check_row(metric: str, part: Part, cost: Cost) -> None:
             raise ValueError(f"{name} of {part} is a whole number of at least 1, not {value!r}")
     names = [name for name, _ in part.keys]
     if names != sorted(set(names)) or set(names) & {"metric", "op", *_SHAPE, *_VALUES}:
-        raise ValueError(f"further keys of {part} have names of their own, sorted, each once; got {names}")
+        raise ValueError(
+            f"further keys of {part} have names of their own, sorted, each once; got {names}"
+        )
     for name, value in part.keys:
         if not isinstance(value, int) and not re.fullmatch(r"[a-zA-Z_][\w.-]*", str(value)):
-            raise ValueError(f"further keys are whole numbers or words; {name} of {part} is {value!r}")
+            raise ValueError(
+                f"further keys are whole numbers or words; {name} of {part} is {value!r}"
+            )
     for name, value in zip(("mean", "spread"), cost[:2], strict=True):
         if value is not None and not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} of {metric} of {part} is a finite number of at least 0, not {value}")
+            raise ValueError(
+                f"{name} of {metric} of {part} is a finite number of at least 0, not {value}"
+            )
     if cost.count is not None and (not isinstance(cost.count, int) or cost.count < 1):
-        raise ValueError(f"count of {metric} of {part} is a whole number of at least 1, not {cost.count!r}")
+        raise ValueError(
+            f"count of {metric} of {part} is a whole number of at least 1, not {cost.count!r}"
+        )
 
 
 def load_table(name_or_path: str | os.PathLike) -> CostTable:
@@ -186,7 +224,10 @@ def load_table(name_or_path: str | os.PathLike) -> CostTable:
     shipped = TABLES / f"{name_or_path}.csv"
     if not path.is_file() and not shipped.is_file():
         names = ", ".join(table_names()) or "none yet"
-        raise ValueError(f"there is neither a file {str(path)!r} nor a table of this name; the tables are: {names}")
+        raise ValueError(
+            f"there is neither a file {str(path)!r} nor a table of this name; the tables are:"
+            f" {names}"
+        )
     path = path if path.is_file() else shipped
     try:
         text = path.read_text(encoding="utf-8")
@@ -203,16 +244,18 @@ def table_names() -> list[str]:
 def read_table(text: str, name: str = "table") -> CostTable:
     """Returns the table in a text that is written as `write_table` has it.
 
-    Lines "# device: ..." come first: device, runtime, unit, batch, date and source. Then a CSV with the columns op,
-    channels_in, channels_out, height, width, stride, any further keys, mean, spread and count, and "metric" where there are
-    several. `unit` is one unit, or "latency ms, energy mJ". Spread, count and further keys may be empty.
+    Lines "# device: ..." come first: device, runtime, unit, batch, date and source. Then a CSV with
+    the columns op, channels_in, channels_out, height, width, stride, any further keys, mean, spread
+    and count, and "metric" where there are several. `unit` is one unit, or "latency ms, energy mJ".
+    Spread, count and further keys may be empty.
 
     Args:
       name: of the file, for messages.
 
     Raises:
-      ValueError: names the file and the line: for headers or columns that are missing or unknown, units of another metric,
-        rows that repeat, negative numbers, NaN, and text where a number belongs.
+      ValueError: names the file and the line: for headers or columns that are missing or unknown,
+        units of another metric, rows that repeat, negative numbers, NaN, and text where a number
+        belongs.
     """
     lines = text.splitlines()
     header, start = {}, len(lines)
@@ -223,34 +266,67 @@ def read_table(text: str, name: str = "table") -> CostTable:
         key, colon, value = line.removeprefix("#").partition(":")
         if colon:
             known = (*_HEADER, *_OPTIONAL)
-            _refuse(key.strip() not in known, name, number, f"{key.strip()!r} is not in a header, which has {known}")
+            _refuse(
+                key.strip() not in known,
+                name,
+                number,
+                f"{key.strip()!r} is not in a header, which has {known}",
+            )
             _refuse(key.strip() in header, name, number, f"{key.strip()} is given twice")
             header[key.strip()] = value.strip()
     lacking = [key for key in _HEADER if not header.get(key)]
     _refuse(
-        lacking, name, 1, f"the header lacks {', '.join(lacking)}; write a line such as '# {(lacking or ['unit'])[0]}: ...'"
+        lacking,
+        name,
+        1,
+        f"the header lacks {', '.join(lacking)}; write a line such as '#"
+        f" {(lacking or ['unit'])[0]}: ...'",
     )
-    _refuse(not re.fullmatch("[1-9][0-9]*", header["batch"]), name, 1, f"batch is a whole number, not {header['batch']!r}")
+    _refuse(
+        not re.fullmatch("[1-9][0-9]*", header["batch"]),
+        name,
+        1,
+        f"batch is a whole number, not {header['batch']!r}",
+    )
     try:
         units = _units(header["unit"])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     columns = next(csv.reader(lines[start - 1 : start]), [])
     lacking = [column for column in ("op", *_SHAPE, *_VALUES) if column not in columns]
-    _refuse(lacking, name, start, f"the columns {', '.join(lacking)} are missing; the columns found are {columns}")
-    wrong = [column for column in columns if columns.count(column) > 1 or not re.fullmatch(r"[a-z]\w*", column)]
+    _refuse(
+        lacking,
+        name,
+        start,
+        f"the columns {', '.join(lacking)} are missing; the columns found are {columns}",
+    )
+    wrong = [
+        column
+        for column in columns
+        if columns.count(column) > 1 or not re.fullmatch(r"[a-z]\w*", column)
+    ]
     _refuse(wrong, name, start, f"columns have names of small letters, each once; got {wrong}")
     _refuse(
-        "metric" not in columns and len(units) > 1, name, start, f"a column metric is needed to tell apart {', '.join(units)}"
+        "metric" not in columns and len(units) > 1,
+        name,
+        start,
+        f"a column metric is needed to tell apart {', '.join(units)}",
     )
     rows = {}
     for number, line in enumerate(lines[start:], start + 1):
         if not line.strip():
             continue
         cells = next(csv.reader([line]))
-        _refuse(len(cells) != len(columns), name, number, f"{len(cells)} cells, but {len(columns)} columns: {line!r}")
+        _refuse(
+            len(cells) != len(columns),
+            name,
+            number,
+            f"{len(cells)} cells, but {len(columns)} columns: {line!r}",
+        )
         try:
-            key, cost = _read_row(dict(zip(columns, (cell.strip() for cell in cells), strict=True)), units)
+            key, cost = _read_row(
+                dict(zip(columns, (cell.strip() for cell in cells), strict=True)), units
+            )
             _check_row(*key, cost)
         except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}") from None
@@ -259,18 +335,26 @@ def read_table(text: str, name: str = "table") -> CostTable:
     _refuse(not rows, name, len(lines), "there are no rows")
     own = {key: header[key] for key in ("device", "runtime", "date", "source")}
     try:
-        calibrations = dict(map(_read_calibration, filter(None, header.get("calibration", "").split("; "))))
+        calibrations = dict(
+            map(_read_calibration, filter(None, header.get("calibration", "").split("; ")))
+        )
         return CostTable(**own, batch=int(header["batch"]), rows=rows, calibrations=calibrations)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
 def _read_calibration(text: str) -> tuple[str, Calibration]:
-    """Of "latency = 0.12 + 1.1 sum_pool + 0.98 others + 0.0002 relu_k, from 30 networks", where relu_k may be missing."""
+    """Of "latency = 0.12 + 1.1 sum_pool + 0.98 others + 0.0002 relu_k, from 30 networks", where
+    relu_k may be missing."""
     number = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
-    match = re.fullmatch(rf"(\w+) = ({number})((?: \+ {number} \w+)+), from (\d+) networks", text.strip())
+    match = re.fullmatch(
+        rf"(\w+) = ({number})((?: \+ {number} \w+)+), from (\d+) networks", text.strip()
+    )
     if match is None:
-        raise ValueError(f"a calibration is written as 'latency = 0.12 + 1.1 others, from 30 networks', not {text!r}")
+        raise ValueError(
+            "a calibration is written as 'latency = 0.12 + 1.1 others, from 30 networks', not"
+            f" {text!r}"
+        )
     factors = {op: float(factor) for factor, op in re.findall(rf"({number}) (\w+)", match[3])}
     factors[""] = factors.pop("others", 1.0)
     relu = factors.pop(_RELU, 0.0)
@@ -280,7 +364,9 @@ def _read_calibration(text: str) -> tuple[str, Calibration]:
 def _write_calibration(metric: str, own: Calibration) -> str:
     terms = [f"{float(factor)!r} {op or 'others'}" for op, factor in own.factors.items()]
     terms += [f"{float(own.relu)!r} {_RELU}"] if own.relu else []
-    return f"{metric} = {' + '.join([repr(float(own.offset)), *terms])}, from {own.networks} networks"
+    return (
+        f"{metric} = {' + '.join([repr(float(own.offset)), *terms])}, from {own.networks} networks"
+    )
 
 
 def _refuse(wrong, name: str, number: int, message: str) -> None:
@@ -296,8 +382,8 @@ def _units(text: str) -> dict[str, float]:
         metrics = metric or [own for own in METRICS if unit in METRICS[own]]
         if len(metrics) != 1 or metrics[0] not in METRICS or metrics[0] in units:
             raise ValueError(
-                f"unit {text!r} does not say of which metric; write 'latency ms, energy mJ', with each of {', '.join(METRICS)} "
-                "at most once"
+                f"unit {text!r} does not say of which metric; write 'latency ms, energy mJ', with"
+                f" each of {', '.join(METRICS)} at most once"
             )
         units[metrics[0]] = unit_factor(metrics[0], unit)
     return units
@@ -316,16 +402,24 @@ def unit_factor(metric: str, unit: str) -> float:
     if metric not in METRICS:
         raise ValueError(f"metric {metric!r} does not exist; choose from: {', '.join(METRICS)}")
     if unit not in METRICS[metric]:
-        raise ValueError(f"unit {unit!r} does not fit {metric}; choose from: {', '.join(METRICS[metric])}")
+        raise ValueError(
+            f"unit {unit!r} does not fit {metric}; choose from: {', '.join(METRICS[metric])}"
+        )
     return METRICS[metric][unit]
 
 
-def _read_row(cells: Mapping[str, str], units: Mapping[str, float]) -> tuple[tuple[str, Part], Cost]:
+def _read_row(
+    cells: Mapping[str, str], units: Mapping[str, float]
+) -> tuple[tuple[str, Part], Cost]:
     metric = cells.get("metric", next(iter(units)))
     if metric not in units:
-        raise ValueError(f"metric {metric!r} has no unit in the header, which has {', '.join(units)}")
+        raise ValueError(
+            f"metric {metric!r} has no unit in the header, which has {', '.join(units)}"
+        )
     further = [column for column in cells if column not in ("metric", "op", *_SHAPE, *_VALUES)]
-    keys = tuple(sorted((column, _whole_or_text(cells[column])) for column in further if cells[column]))
+    keys = tuple(
+        sorted((column, _whole_or_text(cells[column])) for column in further if cells[column])
+    )
     part = Part(cells["op"], *(_number(cells, column, int) for column in _SHAPE), keys)
     spread = _number(cells, "spread", float) * units[metric] if cells["spread"] else None
     count = _number(cells, "count", int) if cells["count"] else None
@@ -345,26 +439,34 @@ def _whole_or_text(cell: str) -> int | str:
 
 
 def write_table(table: CostTable, path: str | os.PathLike | None = None) -> str:
-    """Returns the table as text, which `read_table` reads back to an equal one; with a path it is written there as well.
+    """Returns the table as text, which `read_table` reads back to an equal one; with a path it is
+    written there as well.
 
     Raises:
       ValueError: if a cost was interpolated: a table holds what was measured.
     """
     if guessed := [str(part) for (_, part), cost in table.rows.items() if cost.interpolated]:
-        raise ValueError(f"a table holds what was measured, but these were interpolated: {', '.join(guessed)}")
+        raise ValueError(
+            f"a table holds what was measured, but these were interpolated: {', '.join(guessed)}"
+        )
     names = sorted({name for _, part in table.rows for name, _ in part.keys})
     unit = ", ".join(f"{metric} {next(iter(METRICS[metric]))}" for metric in table.metrics)
     header = {"device": table.device, "runtime": table.runtime, "unit": unit, "batch": table.batch}
     header |= {"date": table.date, "source": table.source}
     if table.calibrations:
-        header["calibration"] = "; ".join(_write_calibration(metric, own) for metric, own in table.calibrations.items())
+        header["calibration"] = "; ".join(
+            _write_calibration(metric, own) for metric, own in table.calibrations.items()
+        )
     file = io.StringIO()
     file.writelines(f"# {key}: {value}\n" for key, value in header.items())
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["metric", "op", *_SHAPE, *names, *_VALUES])
     for (metric, part), cost in table.rows.items():
         keys = dict(part.keys)
-        values = ["" if value is None else repr(kind(value)) for kind, value in zip((float, float, int), cost, strict=False)]
+        values = [
+            "" if value is None else repr(kind(value))
+            for kind, value in zip((float, float, int), cost, strict=False)
+        ]
         writer.writerow([metric, *part[:6], *(keys.get(name, "") for name in names), *values])
     if path is not None:
         pathlib.Path(path).write_text(file.getvalue(), encoding="utf-8")
@@ -377,7 +479,8 @@ def merge_tables(*tables: CostTable) -> CostTable:
     Date and source are those of all, separated by semicolons.
 
     Raises:
-      ValueError: for tables of another device, runtime or batch, and for rows that two of them have with different costs.
+      ValueError: for tables of another device, runtime or batch, and for rows that two of them have
+        with different costs.
     """
     if not tables:
         raise ValueError("at least one table is needed")
@@ -386,12 +489,18 @@ def merge_tables(*tables: CostTable) -> CostTable:
         for name in ("device", "runtime", "batch"):
             if getattr(table, name) != getattr(first, name):
                 raise ValueError(
-                    f"a table is of one device: {name} is {getattr(first, name)!r} in one and {getattr(table, name)!r} in "
-                    "another of these"
+                    f"a table is of one device: {name} is {getattr(first, name)!r} in one and"
+                    f" {getattr(table, name)!r} in another of these"
                 )
         for (metric, part), cost in table.rows.items():
             if rows.setdefault((metric, part), cost) != cost:
-                raise ValueError(f"two of the tables have the {metric} of {part}, once {rows[metric, part]} and once {cost}")
-    joined = {name: "; ".join(dict.fromkeys(getattr(table, name) for table in tables)) for name in ("date", "source")}
+                raise ValueError(
+                    f"two of the tables have the {metric} of {part}, once {rows[metric, part]} and"
+                    f" once {cost}"
+                )
+    joined = {
+        name: "; ".join(dict.fromkeys(getattr(table, name) for table in tables))
+        for name in ("date", "source")
+    }
     calibrations = {metric: own for table in tables for metric, own in table.calibrations.items()}
     return dataclasses.replace(first, rows=rows, calibrations=calibrations, **joined)

@@ -6,7 +6,12 @@ from dnas.relax.edge_weights import edge_weights
 from dnas.relax.gumbel import gumbel_hard, gumbel_softmax
 from dnas.relax.max_w import max_w
 from dnas.relax.per_sample import per_sample
-from dnas.relax.perturbation import Perturbation, adversarial_perturbation, perturbation_radius, random_perturbation
+from dnas.relax.perturbation import (
+    Perturbation,
+    adversarial_perturbation,
+    perturbation_radius,
+    random_perturbation,
+)
 from dnas.relax.prior import with_prior
 from dnas.relax.proxyless import binary_gates, keep_pair_mass
 from dnas.relax.relaxation import Relaxation, op_logits, read_mix

@@ -1,4 +1,5 @@
-"""The relaxation of DrNAS: mixes drawn from a Dirichlet distribution, one an edge. https://arxiv.org/abs/2006.10355"""
+"""The relaxation of DrNAS: mixes drawn from a Dirichlet distribution, one an edge.
+https://arxiv.org/abs/2006.10355"""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,9 @@ from dnas.base import ABSENT, Array, Key
 from dnas.relax.relaxation import Relaxation, normal_logits, present
 from dnas.space import CellSpec
 
-_LOWEST = -50.0  # logits below it count as it: with concentrations under 1e-35 float32 draws become NaN
+_LOWEST = (
+    -50.0
+)  # logits below it count as it: with concentrations under 1e-35 float32 draws become NaN
 
 
 def concentration(logits: Array) -> Array:
@@ -25,14 +28,16 @@ def concentration(logits: Array) -> Array:
 
 
 def dirichlet(*, init_scale: float = 1e-3) -> Relaxation:
-    """Returns the relaxation that draws each row of the mix from Dir(elu(arch) + 1), with the pathwise gradient.
+    """Returns the relaxation that draws each row of the mix from Dir(elu(arch) + 1), with the
+    pathwise gradient.
 
-    DrNAS, https://arxiv.org/abs/2006.10355. Genotypes are read from the mean, concentration / sum. A
-    dropped op takes no part in the draw. For DrNAS's penalties see `dirichlet_kl` and `l2` in `dnas.arch_losses`.
+    DrNAS, https://arxiv.org/abs/2006.10355. Genotypes are read from the mean, concentration / sum.
+    A dropped op takes no part in the draw. For DrNAS's penalties see `dirichlet_kl` and `l2` in
+    `dnas.arch_losses`.
 
     Args:
-      init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from; at zero a row is uniform on
-        the simplex.
+      init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from; at
+        zero a row is uniform on the simplex.
 
     Example:
       >>> import dnas, jax

@@ -1,4 +1,5 @@
-"""Ops that are dropped at random during the search: scheduled drop path, and dropout on skip connections."""
+"""Ops that are dropped at random during the search: scheduled drop path, and dropout on skip
+connections."""
 
 import zlib
 from collections.abc import Sequence
@@ -13,19 +14,24 @@ from dnas.relax.relaxation import Relaxation, read_mix, value_at
 from dnas.space import CellSpec
 
 
-def drop_ops(relaxation: Relaxation, rate: optax.ScalarOrSchedule, *, ops: Sequence[str] | None = None) -> Relaxation:
-    """Returns a relaxation that multiplies entries of another one's mix by Bernoulli(1 - rate) / (1 - rate).
+def drop_ops(
+    relaxation: Relaxation, rate: optax.ScalarOrSchedule, *, ops: Sequence[str] | None = None
+) -> Relaxation:
+    """Returns a relaxation that multiplies entries of another one's mix by Bernoulli(1 - rate) / (1
+    - rate).
 
-    Over all ops it is the drop path of RobustDARTS's searches, https://arxiv.org/abs/1909.09656, there with a rate that rises
-    linearly, such as `optax.linear_schedule(0.0, 0.3, total_steps)`. With ops=("skip_connect",) it is P-DARTS's dropout on
-    skip connections, https://arxiv.org/abs/1904.12760, yet by path: there single elements of a skip's output are dropped,
-    here all of it, with the same expectation and more variance. One draw holds for the whole batch; to draw for each image,
-    wrap the result in `per_sample`. Genotypes are read without any of it.
+    Over all ops it is the drop path of RobustDARTS's searches, https://arxiv.org/abs/1909.09656,
+    there with a rate that rises linearly, such as `optax.linear_schedule(0.0, 0.3, total_steps)`.
+    With ops=("skip_connect",) it is P-DARTS's dropout on skip connections,
+    https://arxiv.org/abs/1904.12760, yet by path: there single elements of a skip's output are
+    dropped, here all of it, with the same expectation and more variance. One draw holds for the
+    whole batch; to draw for each image, wrap the result in `per_sample`. Genotypes are read without
+    any of it.
 
     Args:
       relaxation: any.
-      rate: probability that an op is dropped, a number or a schedule of the step that stays below 1; at 0 the mix is that of
-        the relaxation.
+      rate: probability that an op is dropped, a number or a schedule of the step that stays below
+        1; at 0 the mix is that of the relaxation.
       ops: names of the ops that may be dropped; all unless given.
 
     Raises:
@@ -35,7 +41,9 @@ def drop_ops(relaxation: Relaxation, rate: optax.ScalarOrSchedule, *, ops: Seque
       >>> import dnas, jax
       >>> from dnas.relax import softmax
       >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = drop_ops(softmax(), 0.5, ops=("skip_connect",)).sample(key, jax.numpy.zeros((14, 8)), spec, 0)
+      >>> mix = drop_ops(softmax(), 0.5, ops=("skip_connect",)).sample(
+      ...     key, jax.numpy.zeros((14, 8)), spec, 0
+      ... )
       >>> sorted(set(mix[:, 3].tolist())), set(mix[:, 4].tolist())
       ([0.0, 0.25], {0.125})
     """
@@ -45,9 +53,11 @@ def drop_ops(relaxation: Relaxation, rate: optax.ScalarOrSchedule, *, ops: Seque
     def sample(key: Key, arch: ArchRows, spec: CellSpec, step: Array) -> Array:
         names = spec.ops if ops is None else tuple(ops)
         if unknown := set(names) - set(spec.ops):
-            raise ValueError(f"ops {sorted(unknown)} are not in the cell; choose from: {', '.join(spec.ops)}")
-        # The relaxation gets the key itself, so that at rate 0 its draws are those it has alone. The fold differs between
-        # sets of ops: one wrapper inside another drops independently.
+            raise ValueError(
+                f"ops {sorted(unknown)} are not in the cell; choose from: {', '.join(spec.ops)}"
+            )
+        # The relaxation gets the key itself, so that at rate 0 its draws are those it has alone.
+        # The fold differs between sets of ops: one wrapper inside another drops independently.
         drop_key = jax.random.fold_in(key, zlib.crc32(" ".join(names).encode()))
         mix = relaxation.sample(key, arch, spec, step)
         keep = 1 - value_at(step, rate)

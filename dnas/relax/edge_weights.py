@@ -1,4 +1,5 @@
-"""Edge normalisation of PC-DARTS: a weight for every edge beside those of its ops. https://arxiv.org/abs/1907.05737"""
+"""Edge normalisation of PC-DARTS: a weight for every edge beside those of its ops.
+https://arxiv.org/abs/1907.05737"""
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,14 @@ from dnas.space import CellSpec
 
 
 def edge_weights(relaxation: Relaxation | None = None, *, init_scale: float = 1e-3) -> Relaxation:
-    """Returns a relaxation with the mix of another one, each row multiplied by the weight of its edge.
+    """Returns a relaxation with the mix of another one, each row multiplied by the weight of its
+    edge.
 
-    The weights are the softmax of beta over the edges that enter the same node, PC-DARTS's section on edge normalisation,
-    https://arxiv.org/abs/1907.05737: those of a node sum to one, so that with equal beta a node is the mean over its edges
-    where DARTS has the sum. arch is {"ops": logits [E, O], "edges": beta [E]}. Genotypes are read from the product, as the
-    paper has it. An edge whose ops have all been dropped takes no part in the softmax.
+    The weights are the softmax of beta over the edges that enter the same node, PC-DARTS's section
+    on edge normalisation, https://arxiv.org/abs/1907.05737: those of a node sum to one, so that
+    with equal beta a node is the mean over its edges where DARTS has the sum. arch is {"ops":
+    logits [E, O], "edges": beta [E]}. Genotypes are read from the product, as the paper has it. An
+    edge whose ops have all been dropped takes no part in the softmax.
 
     Args:
       relaxation: `softmax()` unless given; any other that has no edge weights yet.
@@ -60,6 +63,8 @@ def _scaled(mix: Array, arch: ArchRows, spec: CellSpec) -> Array:
     """mix [E, O] or [E, O, B] times the edge weights."""
     beta = jnp.where(present(op_logits(arch)).any(axis=-1), arch["edges"], ABSENT)
     targets = np.array([target for _, target in spec.edges])
-    siblings = jnp.where(targets[:, None] == targets, beta, -jnp.inf)  # row e: beta of the edges into the node of edge e
+    siblings = jnp.where(
+        targets[:, None] == targets, beta, -jnp.inf
+    )  # row e: beta of the edges into the node of edge e
     weights = jnp.exp(beta - jax.nn.logsumexp(siblings, axis=-1))
     return mix * weights.reshape(-1, *[1] * (mix.ndim - 1))

@@ -1,23 +1,34 @@
-"""Samples of one op an edge, made differentiable: Gumbel-softmax, soft (SNAS, FBNet) and hard (GDAS)."""
+"""Samples of one op an edge, made differentiable: Gumbel-softmax, soft (SNAS, FBNet) and hard
+(GDAS)."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from dnas.base import Array, Key
-from dnas.relax.relaxation import Relaxation, normal_logits, read_softmax, straight_through, value_at
+from dnas.relax.relaxation import (
+    Relaxation,
+    normal_logits,
+    read_softmax,
+    straight_through,
+    value_at,
+)
 from dnas.space import CellSpec
 
 
-def gumbel_softmax(*, temperature: optax.ScalarOrSchedule = 1.0, init_scale: float = 1e-3) -> Relaxation:
-    """Returns the relaxation mix = softmax((arch + g) / temperature), with g drawn from Gumbel(0, 1) for every edge and op.
+def gumbel_softmax(
+    *, temperature: optax.ScalarOrSchedule = 1.0, init_scale: float = 1e-3
+) -> Relaxation:
+    """Returns the relaxation mix = softmax((arch + g) / temperature), with g drawn from Gumbel(0,
+    1) for every edge and op.
 
-    SNAS, https://arxiv.org/abs/1812.09926; FBNet, https://arxiv.org/abs/1812.03443. The largest entry of a row
-    is distributed as softmax(arch). Genotypes are read from softmax(arch).
+    SNAS, https://arxiv.org/abs/1812.09926; FBNet, https://arxiv.org/abs/1812.03443. The largest
+    entry of a row is distributed as softmax(arch). Genotypes are read from softmax(arch).
 
     Args:
-      temperature: a number or an optax schedule of the step, see `linear_temperature` and `exponential_temperature`; 1 is
-        where SNAS starts. Values and gradients are finite from 1e-3 on.
+      temperature: a number or an optax schedule of the step, see `linear_temperature` and
+        `exponential_temperature`; 1 is where SNAS starts. Values and gradients are finite from 1e-3
+        on.
       init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from.
 
     Raises:
@@ -41,15 +52,19 @@ def gumbel_softmax(*, temperature: optax.ScalarOrSchedule = 1.0, init_scale: flo
     return Relaxation(normal_logits(init_scale), sample, read_softmax)
 
 
-def gumbel_hard(*, temperature: optax.ScalarOrSchedule = 10.0, init_scale: float = 1e-3) -> Relaxation:
-    """Returns the relaxation whose mix is one-hot, the largest entry of a Gumbel-softmax sample, with that sample's gradient.
+def gumbel_hard(
+    *, temperature: optax.ScalarOrSchedule = 10.0, init_scale: float = 1e-3
+) -> Relaxation:
+    """Returns the relaxation whose mix is one-hot, the largest entry of a Gumbel-softmax sample,
+    with that sample's gradient.
 
-    GDAS, https://arxiv.org/abs/1910.04465: straight through, so that dL/dmix reaches arch by the soft sample at
-    the same draw. With a supernet that runs the sampled op only, {"sampled": True}, a step costs as much as one path.
+    GDAS, https://arxiv.org/abs/1910.04465: straight through, so that dL/dmix reaches arch by the
+    soft sample at the same draw. With a supernet that runs the sampled op only, {"sampled": True},
+    a step costs as much as one path.
 
     Args:
-      temperature: of the soft sample, a number or an optax schedule of the step; GDAS falls from 10 to 0.1,
-        `linear_temperature(epochs, steps_per_epoch)`. The mix itself does not depend on it.
+      temperature: of the soft sample, a number or an optax schedule of the step; GDAS falls from 10
+        to 0.1, `linear_temperature(epochs, steps_per_epoch)`. The mix itself does not depend on it.
       init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from.
 
     Raises:
@@ -77,9 +92,12 @@ def gumbel_hard(*, temperature: optax.ScalarOrSchedule = 10.0, init_scale: float
 
 def _check(temperature: optax.ScalarOrSchedule) -> None:
     if not callable(temperature) and temperature <= 0:
-        raise ValueError(f"the temperature is a positive number or a schedule of the step, got {temperature}")
+        raise ValueError(
+            f"the temperature is a positive number or a schedule of the step, got {temperature}"
+        )
 
 
 def _noisy(key: Key, arch: Array) -> Array:
-    """Logits plus Gumbel noise. Everything stays in log space: no probability is divided by or taken the logarithm of."""
+    """Logits plus Gumbel noise. Everything stays in log space: no probability is divided by or
+    taken the logarithm of."""
     return arch + jax.random.gumbel(key, arch.shape, arch.dtype)

@@ -1,4 +1,5 @@
-"""Max-W regularisation of sharpDARTS: the strongest op of an edge has weight one. https://arxiv.org/abs/1903.09900"""
+"""Max-W regularisation of sharpDARTS: the strongest op of an edge has weight one.
+https://arxiv.org/abs/1903.09900"""
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,17 +11,19 @@ from dnas.space import CellSpec
 
 
 def max_w(relaxation: Relaxation | None = None, *, detach: bool = False) -> Relaxation:
-    """Returns the relaxation mix[e, o] = 1 - max_k p[e, k] + p[e, o], where p is the mix of another one.
+    """Returns the relaxation mix[e, o] = 1 - max_k p[e, k] + p[e, o], where p is the mix of another
+    one.
 
-    sharpDARTS, https://arxiv.org/abs/1903.09900: each op runs with a weight near one, however many there are. Genotypes are
-    read from p, since here the strongest op of every edge has the same weight, and edges could not be compared. Dropped ops
-    keep the weight 0.
+    sharpDARTS, https://arxiv.org/abs/1903.09900: each op runs with a weight near one, however many
+    there are. Genotypes are read from p, since here the strongest op of every edge has the same
+    weight, and edges could not be compared. Dropped ops keep the weight 0.
 
     Args:
       relaxation: `softmax()` unless given; with weights of at most 1.
-      detach: whether the maximum is a constant for the gradient. By default it is not, which is the derivative of the
-        equation and what the released code does: the strongest op then gets dL/dp = -(the sum of dL/dmix over the others).
-        A comment in that code says that no gradient passes through the maximum; with True dL/dp = dL/dmix for every op.
+      detach: whether the maximum is a constant for the gradient. By default it is not, which is the
+        derivative of the equation and what the released code does: the strongest op then gets dL/dp
+        = -(the sum of dL/dmix over the others). A comment in that code says that no gradient passes
+        through the maximum; with True dL/dp = dL/dmix for every op.
 
     Example:
       >>> import dnas, jax

@@ -8,10 +8,12 @@ from dnas.space import CellSpec
 
 
 def per_sample(relaxation: Relaxation, batch_size: int) -> Relaxation:
-    """Returns a relaxation that draws from another one independently for each image: its mix is [E, O, B].
+    """Returns a relaxation that draws from another one independently for each image: its mix is [E,
+    O, B].
 
-    More draws a step make for a gradient of arch with less noise. Every op then runs on the whole batch: hard samples save
-    no computation. SNAS, https://arxiv.org/abs/1812.09926, draws one an edge and step, which is the relaxation itself.
+    More draws a step make for a gradient of arch with less noise. Every op then runs on the whole
+    batch: hard samples save no computation. SNAS, https://arxiv.org/abs/1812.09926, draws one an
+    edge and step, which is the relaxation itself.
 
     Args:
       relaxation: one that draws at random, such as `gumbel_softmax()`.

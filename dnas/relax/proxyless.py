@@ -1,4 +1,5 @@
-"""The relaxation of ProxylessNAS: one op an edge, chosen by binary gates. Section 3, https://arxiv.org/abs/1812.00332"""
+"""The relaxation of ProxylessNAS: one op an edge, chosen by binary gates. Section 3,
+https://arxiv.org/abs/1812.00332"""
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +11,19 @@ from dnas.space import CellSpec
 
 
 def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation:
-    """Returns the relaxation whose mix is one-hot, drawn from p = softmax(arch), with ProxylessNAS's gradient.
+    """Returns the relaxation whose mix is one-hot, drawn from p = softmax(arch), with
+    ProxylessNAS's gradient.
 
-    Eq. 4: dL/darch_i = sum_j dL/dmix_j p_j (delta_ij - p_i), that of softmax taken at the drawn gates. Its expectation is
-    the exact gradient of E[L] where L is linear in the gates. Genotypes are read from softmax(arch).
+    Eq. 4: dL/darch_i = sum_j dL/dmix_j p_j (delta_ij - p_i), that of softmax taken at the drawn
+    gates. Its expectation is the exact gradient of E[L] where L is linear in the gates. Genotypes
+    are read from softmax(arch).
 
-    With two paths, as the paper's section 3.2.1 saves memory: two ops are drawn from p without replacement, one of them is
-    active with the probabilities renormalised, and only these two logits get a gradient, that of their own softmax. The exact
-    gradient is a sum over pairs of ops, sum_j p_i p_j (c_i - c_j) for L = c . mix; here each pair counts P_ij / (p_i + p_j)^2
-    times as much, P_ij the probability that it is drawn: as much for two ops, not so for more. The arch optimiser then
-    belongs in `keep_pair_mass`.
+    With two paths, as the paper's section 3.2.1 saves memory: two ops are drawn from p without
+    replacement, one of them is active with the probabilities renormalised, and only these two
+    logits get a gradient, that of their own softmax. The exact gradient is a sum over pairs of ops,
+    sum_j p_i p_j (c_i - c_j) for L = c . mix; here each pair counts P_ij / (p_i + p_j)^2 times as
+    much, P_ij the probability that it is drawn: as much for two ops, not so for more. The arch
+    optimiser then belongs in `keep_pair_mass`.
 
     Args:
       paths: "full", every gate gets a gradient, as the released code has it by default; or "two".
@@ -42,10 +46,15 @@ def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation
         del spec, step
         pair_key, gate_key = jax.random.split(key)
         if paths == "two":
-            # The two largest of logits plus Gumbel noise are draws without replacement: https://arxiv.org/abs/1903.06059
-            _, pair = jax.lax.top_k(arch + jax.random.gumbel(pair_key, arch.shape), min(2, arch.shape[-1]))
+            # The two largest of logits plus Gumbel noise are draws without replacement:
+            #   https://arxiv.org/abs/1903.06059
+            _, pair = jax.lax.top_k(
+                arch + jax.random.gumbel(pair_key, arch.shape), min(2, arch.shape[-1])
+            )
             drawn = jax.nn.one_hot(pair, arch.shape[-1]).any(axis=-2)
-            arch = jnp.where(drawn, arch, 2 * ABSENT)  # below a dropped op that was drawn for want of others
+            arch = jnp.where(
+                drawn, arch, 2 * ABSENT
+            )  # below a dropped op that was drawn for want of others
         gates = jax.nn.one_hot(jax.random.categorical(gate_key, arch), arch.shape[-1])
         return straight_through(gates, jax.nn.softmax(arch, axis=-1))
 
@@ -53,13 +62,16 @@ def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation
 
 
 def keep_pair_mass(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Returns the arch optimiser of `binary_gates(paths="two")`: `inner`, after which each row's drawn logits are shifted
-    by a common amount so that the sum of their exponentials is what it was.
+    """Returns the arch optimiser of `binary_gates(paths="two")`: `inner`, after which each row's
+    drawn logits are shifted by a common amount so that the sum of their exponentials is what it
+    was.
 
-    ProxylessNAS, section 3.2.1: so the probabilities of the ops that were not drawn do not move. Drawn are those whose
-    gradient is not zero. `inner` must leave the others alone: Adam with b1=0, or else its momentum moves logits that had a
-    gradient in earlier steps, and no weight decay. The published settings are `optax.adam(1e-3, b1=0.0)`. Arrays that have
-    no rows of ops, such as edge weights [E], get the updates of `inner` as they are.
+    ProxylessNAS, section 3.2.1: so the probabilities of the ops that were not drawn do not move.
+    Drawn are those whose
+    gradient is not zero. `inner` must leave the others alone: Adam with b1=0, or else its momentum
+    moves logits that had a gradient in earlier steps, and no weight decay. The published settings
+    are `optax.adam(1e-3, b1=0.0)`. Arrays that have no rows of ops, such as edge weights [E], get
+    the updates of `inner` as they are.
 
     Raises:
       ValueError: on update without params.
@@ -75,7 +87,9 @@ def keep_pair_mass(inner: optax.GradientTransformation) -> optax.GradientTransfo
 
     def update(gradients: PyTree, state: PyTree, params: PyTree | None = None):
         if params is None:
-            raise ValueError("keep_pair_mass shifts logits and needs them: call update(gradients, state, params)")
+            raise ValueError(
+                "keep_pair_mass shifts logits and needs them: call update(gradients, state, params)"
+            )
         updates, state = inner.update(gradients, state, params)
         return jax.tree.map(_shifted, updates, gradients, params), state
 
@@ -87,6 +101,7 @@ def _shifted(update: Array, gradient: Array, logits: Array) -> Array:
         return update
     drawn = gradient != 0
     before, after = (
-        jax.nn.logsumexp(jnp.where(drawn, values, ABSENT), axis=-1, keepdims=True) for values in (logits, logits + update)
+        jax.nn.logsumexp(jnp.where(drawn, values, ABSENT), axis=-1, keepdims=True)
+        for values in (logits, logits + update)
     )
     return jnp.where(drawn, update - (after - before), update)

@@ -14,7 +14,8 @@ def sigmoid(*, init_scale: float = 0.0) -> Relaxation:
     `dnas.arch_losses.zero_one`, which drives the weights to 0 or 1.
 
     Args:
-      init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from; FairDARTS starts from zeros.
+      init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from;
+        FairDARTS starts from zeros.
 
     Example:
       >>> import dnas, jax

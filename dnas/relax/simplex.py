@@ -14,9 +14,10 @@ from dnas.space import CellSpec
 def simplex() -> Relaxation:
     """Returns the relaxation mix = arch, whose rows are on the simplex; it draws nothing at random.
 
-    To be optimised by `exponentiated_gradient` only, which keeps them there; arch starts uniform. Where ops have been
-    dropped from an edge, they get 0 and the others are divided by their sum; an edge without ops gets zeros. Arch losses
-    that read logits (entropy, beta decay) do not fit this relaxation.
+    To be optimised by `exponentiated_gradient` only, which keeps them there; arch starts uniform.
+    Where ops have been dropped from an edge, they get 0 and the others are divided by their sum; an
+    edge without ops gets zeros. Arch losses that read logits (entropy, beta decay) do not fit this
+    relaxation.
 
     Example:
       >>> import dnas, jax
@@ -34,7 +35,8 @@ def simplex() -> Relaxation:
         del key, spec, step
         kept = present(arch)
         rows = jnp.where(kept, arch, 0.0)
-        # A whole row is not divided, so that its gradient is that of the identity; nor is an empty one.
+        # A whole row is not divided, so that its gradient is that of the identity; nor is an empty
+        # one.
         partial = kept.any(axis=-1, keepdims=True) & ~kept.all(axis=-1, keepdims=True)
         return rows / jnp.where(partial, rows.sum(axis=-1, keepdims=True), 1.0)
 
@@ -45,25 +47,30 @@ class ExponentiatedGradientState(NamedTuple):
     step: Array  # []
 
 
-def exponentiated_gradient(learning_rate: optax.ScalarOrSchedule = 0.1, *, floor: float = 1e-5) -> optax.GradientTransformation:
-    """Returns the optimiser a_k <- a_k exp(-learning_rate g_k) / sum_j a_j exp(-learning_rate g_j) of rows on the simplex.
+def exponentiated_gradient(
+    learning_rate: optax.ScalarOrSchedule = 0.1, *, floor: float = 1e-5
+) -> optax.GradientTransformation:
+    """Returns the optimiser a_k <- a_k exp(-learning_rate g_k) / sum_j a_j exp(-learning_rate g_j)
+    of rows on the simplex.
 
-    GAEA, https://arxiv.org/abs/2004.07802: mirror descent with the entropy as mirror map, that is the row that minimises
-    <g, a> + KL(a || old a) / learning_rate. Entries below `floor` are then raised to it and rows divided by their sum again,
-    so that no op is lost for good.
+    GAEA, https://arxiv.org/abs/2004.07802: mirror descent with the entropy as mirror map, that is
+    the row that minimises <g, a> + KL(a || old a) / learning_rate. Entries below `floor` are then
+    raised to it and rows divided by their sum again, so that no op is lost for good.
 
     Args:
       learning_rate: a number or a schedule.
       floor: the released code has 1e-5.
 
     Raises:
-      ValueError: on update without params, or for an array without rows of ops: other parts of arch, such as edge weights
-        [E], need another optimiser by `optax.multi_transform`.
+      ValueError: on update without params, or for an array without rows of ops: other parts of
+        arch, such as edge weights [E], need another optimiser by `optax.multi_transform`.
 
     Example:
       >>> import jax.numpy as jnp
       >>> optimizer, arch = exponentiated_gradient(1.0), jnp.full((1, 2), 0.5)
-      >>> updates, _ = optimizer.update(jnp.log(jnp.array([[1.0, 3.0]])), optimizer.init(arch), arch)
+      >>> updates, _ = optimizer.update(
+      ...     jnp.log(jnp.array([[1.0, 3.0]])), optimizer.init(arch), arch
+      ... )
       >>> [round(float(number), 4) for number in (arch + updates)[0]]
       [0.75, 0.25]
     """
@@ -74,16 +81,20 @@ def exponentiated_gradient(learning_rate: optax.ScalarOrSchedule = 0.1, *, floor
 
     def update(gradients: PyTree, state: ExponentiatedGradientState, params: PyTree | None = None):
         if params is None:
-            raise ValueError("exponentiated_gradient multiplies arch and needs it: call update(gradients, state, params)")
+            raise ValueError(
+                "exponentiated_gradient multiplies arch and needs it: call update(gradients, state,"
+                " params)"
+            )
         rate = value_at(state.step, learning_rate)
 
         def change(gradient: Array, rows: Array) -> Array:
             if rows.ndim < 2:
                 raise ValueError(
-                    f"exponentiated_gradient updates rows [E, O] on the simplex, got an array of shape {rows.shape}; give it "
-                    "another optimiser by optax.multi_transform"
+                    "exponentiated_gradient updates rows [E, O] on the simplex, got an array of"
+                    f" shape {rows.shape}; give it another optimiser by optax.multi_transform"
                 )
-            # A constant added to a row of exponents cancels: the largest becomes 0, and none overflows.
+            # A constant added to a row of exponents cancels: the largest becomes 0, and none
+            #   overflows.
             exponents = -rate * (gradient - gradient.min(axis=-1, keepdims=True))
             products = rows * jnp.exp(exponents)
             products = jnp.maximum(products / products.sum(axis=-1, keepdims=True), floor)

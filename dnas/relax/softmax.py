@@ -1,4 +1,5 @@
-"""The relaxation of DARTS: a softmax over the ops of each edge. Section 2.2, eq. 2, https://arxiv.org/abs/1806.09055."""
+"""The relaxation of DARTS: a softmax over the ops of each edge. Section 2.2, eq. 2,
+https://arxiv.org/abs/1806.09055."""
 
 import jax
 
@@ -8,7 +9,8 @@ from dnas.space import CellSpec
 
 
 def softmax(*, init_scale: float = 1e-3) -> Relaxation:
-    """Returns the relaxation mix[e, o] = exp(arch[e, o]) / sum_k exp(arch[e, k]); it draws nothing at random.
+    """Returns the relaxation mix[e, o] = exp(arch[e, o]) / sum_k exp(arch[e, k]); it draws nothing
+    at random.
 
     Args:
       init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from.

@@ -9,10 +9,11 @@ from dnas.space import CellSpec
 
 
 def sparsemax(*, init_scale: float = 1e-3) -> Relaxation:
-    """Returns the relaxation whose rows are the points of the simplex nearest to the rows of arch; it draws nothing.
+    """Returns the relaxation whose rows are the points of the simplex nearest to the rows of arch;
+    it draws nothing.
 
-    Weights below a threshold are exactly zero and have no gradient. TangleNAS's "DARTS V2" uses it in place of softmax,
-    https://arxiv.org/abs/2312.10440.
+    Weights below a threshold are exactly zero and have no gradient. TangleNAS's "DARTS V2" uses it
+    in place of softmax, https://arxiv.org/abs/2312.10440.
 
     Args:
       init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from.
@@ -35,8 +36,9 @@ def sparsemax(*, init_scale: float = 1e-3) -> Relaxation:
 def _project(logits: Array) -> Array:
     """Algorithm 1 of the paper, over the last axis.
 
-    Given the support S, a row is max(z - threshold, 0) with threshold = (sum_S z - 1) / |S|. Only this formula has a
-    gradient, diag(s) - s s' / |S| with s the indicator of S, since S is constant almost everywhere.
+    Given the support S, a row is max(z - threshold, 0) with threshold = (sum_S z - 1) / |S|. Only
+    this formula has a gradient, diag(s) - s s' / |S| with s the indicator of S, since S is constant
+    almost everywhere.
     """
     z = logits - lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     falling = -jnp.sort(-lax.stop_gradient(z), axis=-1)
@@ -44,5 +46,7 @@ def _project(logits: Array) -> Array:
     ranks = jnp.arange(1, z.shape[-1] + 1)
     size = (1 + ranks * falling > sums).sum(axis=-1, keepdims=True)
     support = lax.stop_gradient(z) > (jnp.take_along_axis(sums, size - 1, axis=-1) - 1) / size
-    threshold = (jnp.where(support, z, 0.0).sum(axis=-1, keepdims=True) - 1) / support.sum(axis=-1, keepdims=True)
+    threshold = (jnp.where(support, z, 0.0).sum(axis=-1, keepdims=True) - 1) / support.sum(
+        axis=-1, keepdims=True
+    )
     return jnp.where(support, jnp.maximum(z - threshold, 0.0), 0.0)

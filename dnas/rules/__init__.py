@@ -1,4 +1,5 @@
-"""What may happen between the epochs of a search: guards that stop it, and decisions that drop candidates. One paper a file."""
+"""What may happen between the epochs of a search: guards that stop it, and decisions that drop
+candidates. One paper a file."""
 
 from dnas.rules.best_sample import best_sample
 from dnas.rules.chain import chain

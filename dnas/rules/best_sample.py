@@ -1,4 +1,5 @@
-"""The end of a search with weight sharing: architectures drawn from the mix, each evaluated with the shared weights."""
+"""The end of a search with weight sharing: architectures drawn from the mix, each evaluated with
+the shared weights."""
 
 import jax
 import numpy as np
@@ -9,10 +10,12 @@ from dnas.space import one_hot_mix
 
 
 def best_sample(*, num_samples: int = 100, seed: int = 0) -> Rule:
-    """Returns the rule that after the last epoch draws architectures and reads the genotype from the most accurate one.
+    """Returns the rule that after the last epoch draws architectures and reads the genotype from
+    the most accurate one.
 
     With a uniform mix, when arch has never moved, this is random search with weight sharing,
-    https://arxiv.org/abs/1902.07638; otherwise the last phase of SETN and of FBNet, https://arxiv.org/abs/1812.03443.
+    https://arxiv.org/abs/1902.07638; otherwise the last phase of SETN and of FBNet,
+    https://arxiv.org/abs/1812.03443.
 
     Args:
       num_samples: architectures to evaluate.
@@ -32,8 +35,12 @@ def best_sample(*, num_samples: int = 100, seed: int = 0) -> Rule:
         if observed.epoch < int(state["epochs"]):
             return state, Verdict()
         key = jax.random.key(seed)
-        genotype, accuracy = best_of_samples(key, observed.space, observed.mix, observed.accuracy, num_samples=num_samples)
-        mix = {kind: np.asarray(rows) for kind, rows in one_hot_mix(observed.space, genotype).items()}
+        genotype, accuracy = best_of_samples(
+            key, observed.space, observed.mix, observed.accuracy, num_samples=num_samples
+        )
+        mix = {
+            kind: np.asarray(rows) for kind, rows in one_hot_mix(observed.space, genotype).items()
+        }
         return state, Verdict(stop=True, mix=mix, metrics={"sample_accuracy": accuracy})
 
     return Rule(init, update)

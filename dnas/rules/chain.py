@@ -11,8 +11,9 @@ from dnas.space import SearchSpace
 def chain(*rules: Rule) -> Rule:
     """Returns the rule that runs all of these after each epoch, in this order.
 
-    The search stops when any of them stops, and the mix is that of the first which does. A rule sees the candidates and the
-    mix as the rules before it leave them, and can only drop more: candidates are intersected. Metrics are merged.
+    The search stops when any of them stops, and the mix is that of the first which does. A rule
+    sees the candidates and the mix as the rules before it leave them, and can only drop more:
+    candidates are intersected. Metrics are merged.
 
     Example:
       >>> import dnas
@@ -25,7 +26,9 @@ def chain(*rules: Rule) -> Rule:
     def init(space: SearchSpace, epochs: int) -> tuple[PyTree, ...]:
         return tuple(rule.init(space, epochs) for rule in rules)
 
-    def update(states: tuple[PyTree, ...], observed: Observed) -> tuple[tuple[PyTree, ...], Verdict]:
+    def update(
+        states: tuple[PyTree, ...], observed: Observed
+    ) -> tuple[tuple[PyTree, ...], Verdict]:
         kept, candidates, stop, mix, metrics = [], None, False, None, {}
         for rule, state in zip(rules, states, strict=True):
             state, verdict = rule.update(state, observed)
@@ -33,8 +36,13 @@ def chain(*rules: Rule) -> Rule:
             metrics |= verdict.metrics
             if verdict.candidates is not None:
                 before = observed.candidates
-                candidates = {kind: np.asarray(before[kind]) & np.asarray(verdict.candidates[kind]) for kind in before}
-                observed = observed._replace(candidates=candidates, mix=decided_mix(observed.mix, candidates))
+                candidates = {
+                    kind: np.asarray(before[kind]) & np.asarray(verdict.candidates[kind])
+                    for kind in before
+                }
+                observed = observed._replace(
+                    candidates=candidates, mix=decided_mix(observed.mix, candidates)
+                )
             if not stop:
                 decided = observed.mix if candidates is not None else None
                 stop, mix = verdict.stop, decided if verdict.mix is None else verdict.mix

@@ -20,10 +20,14 @@ def drop_edge(rows: Array, edge: int) -> np.ndarray:
 
 
 def decided_mix(mix: Mix, candidates: Candidates) -> dict[str, np.ndarray]:
-    """Returns the mix under the candidates: weight one for the only op of an edge, zero for every op that was dropped.
+    """Returns the mix under the candidates: weight one for the only op of an edge, zero for every
+    op that was dropped.
 
     Example:
-      >>> decided_mix({"cell": np.full((3, 2), 0.4)}, {"cell": np.array([[True, True], [False, True], [False, False]])})
+      >>> decided_mix(
+      ...     {"cell": np.full((3, 2), 0.4)},
+      ...     {"cell": np.array([[True, True], [False, True], [False, False]])},
+      ... )
       {'cell': array([[0.4, 0.4],
              [0. , 1. ],
              [0. , 0. ]])}

@@ -1,4 +1,5 @@
-"""Early stopping of RobustDARTS: stop when the loss becomes sharp in arch. https://arxiv.org/abs/1909.09656."""
+"""Early stopping of RobustDARTS: stop when the loss becomes sharp in arch.
+https://arxiv.org/abs/1909.09656."""
 
 from typing import NamedTuple
 
@@ -9,19 +10,29 @@ from dnas.space import SearchSpace
 
 
 class EigenvalueState(NamedTuple):
-    values: np.ndarray  # [window + back]: the last measurements, oldest first; NaN where there is none yet
-    mixes: dict[str, np.ndarray]  # {kind: [window // 2 + back + 1, E, O]}: the mix at the last measurements
+    values: (
+        np.ndarray
+    )  # [window + back]: the last measurements, oldest first; NaN where there is none yet
+    mixes: dict[
+        str, np.ndarray
+    ]  # {kind: [window // 2 + back + 1, E, O]}: the mix at the last measurements
 
 
-def eigenvalue(*, every: int = 2, window: int = 5, back: int = 4, threshold: float = 1.3, from_epoch: int = 10) -> Rule:
-    """Returns the guard that stops when the dominant eigenvalue of the arch Hessian has grown too fast.
+def eigenvalue(
+    *, every: int = 2, window: int = 5, back: int = 4, threshold: float = 1.3, from_epoch: int = 10
+) -> Rule:
+    """Returns the guard that stops when the dominant eigenvalue of the arch Hessian has grown too
+    fast.
 
-    RobustDARTS as its released code has it: measured every 2 epochs and averaged over a window of 5 measurements centred on an
-    epoch (fewer at the start, where 3 have been made). If the newest average is above 1.3 times that 4 measurements before,
-    the search stops and the mix is that of the centre of the older window: with the defaults 12 epochs ago. (The paper writes
-    the test as a ratio of old to new below 0.75 at a distance of 5.) An average that is not positive triggers nothing.
+    RobustDARTS as its released code has it: measured every 2 epochs and averaged over a window of 5
+    measurements centred on an epoch (fewer at the start, where 3 have been made). If the newest
+    average is above 1.3 times that 4 measurements before, the search stops and the mix is that of
+    the centre of the older window: with the defaults 12 epochs ago. (The paper writes the test as a
+    ratio of old to new below 0.75 at a distance of 5.) An average that is not positive triggers
+    nothing.
 
-    The measurement is logged as "eigenvalue", the averages that are compared as "eigenvalue_now" and "eigenvalue_before".
+    The measurement is logged as "eigenvalue", the averages that are compared as "eigenvalue_now"
+    and "eigenvalue_before".
 
     Args:
       every: epochs between measurements.
@@ -43,7 +54,10 @@ def eigenvalue(*, every: int = 2, window: int = 5, back: int = 4, threshold: flo
     distance = window // 2 + back  # in measurements, from now to the centre of the older window
 
     def init(space: SearchSpace, epochs: int) -> EigenvalueState:
-        mixes = {kind: np.repeat(rows[None], distance + 1, axis=0) for kind, rows in zero_mix(space).items()}
+        mixes = {
+            kind: np.repeat(rows[None], distance + 1, axis=0)
+            for kind, rows in zero_mix(space).items()
+        }
         return EigenvalueState(np.full(window + back, np.nan), mixes)
 
     def update(state: EigenvalueState, observed: Observed) -> tuple[EigenvalueState, Verdict]:
@@ -52,7 +66,10 @@ def eigenvalue(*, every: int = 2, window: int = 5, back: int = 4, threshold: flo
         measured = float(observed.sharpness())
         values = np.append(state.values[1:], measured)
         newest = kept_mix(observed.mix)
-        mixes = {kind: np.concatenate([rows[1:], newest[kind][None]]) for kind, rows in state.mixes.items()}
+        mixes = {
+            kind: np.concatenate([rows[1:], newest[kind][None]])
+            for kind, rows in state.mixes.items()
+        }
         state, metrics = EigenvalueState(values, mixes), {"eigenvalue": measured}
 
         centre = observed.epoch - every * distance

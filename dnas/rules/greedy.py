@@ -12,25 +12,33 @@ from dnas.space import CellSpec, SearchSpace
 
 class GreedyState(NamedTuple):
     decided: dict[str, np.ndarray]  # {kind: bool [E]}: edges that are kept, each with one op
-    history: dict[str, np.ndarray]  # {kind: [history, E, O]}: ops but `none` as a distribution, in past epochs, newest last
+    history: dict[
+        str, np.ndarray
+    ]  # {kind: [history, E, O]}: ops but `none` as a distribution, in past epochs, newest last
     seen: np.ndarray  # []: how many epochs there have been
     epochs: np.ndarray  # []: of the whole search
 
 
-def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: int = 4, k: int = 2) -> Rule:
-    """Returns the rule that decides one edge of each kind every few epochs, until each node has k inputs.
+def greedy(
+    *, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: int = 4, k: int = 2
+) -> Rule:
+    """Returns the rule that decides one edge of each kind every few epochs, until each node has k
+    inputs.
 
-    The edge with the highest score gets its strongest op but `none`. The score of an edge is the product of
+    The edge with the highest score gets its strongest op but `none`. The score of an edge is the
+    product of
 
     * importance: what its ops but `none` weigh together;
     * certainty: one minus the entropy of their distribution, over the logarithm of their number;
-    * stability (criterion 2 only): the mean intersection, sum of minima, of that distribution with those of past epochs;
+    * stability (criterion 2 only): the mean intersection, sum of minima, of that distribution with
+      those of past epochs;
 
-    each scaled from 0 to 1 over the edges of the kind that are undecided. Once a node has k decided inputs its others are
-    dropped. The search goes on after the last decision; its last epoch decides whatever is left.
+    each scaled from 0 to 1 over the edges of the kind that are undecided. Once a node has k decided
+    inputs its others are dropped. The search goes on after the last decision; its last epoch
+    decides whatever is left.
 
-    The released code scales over decided edges as well, which here have left the relaxation. It also adds 8 to the batch
-    size with each decision, which a rule cannot.
+    The released code scales over decided edges as well, which here have left the relaxation. It
+    also adds 8 to the batch size with each decision, which a rule cannot.
 
     Args:
       criterion: 1 or 2.
@@ -40,20 +48,26 @@ def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: 
       k: inputs of a node.
 
     Raises:
-      ValueError: for another criterion, or an interval, a history or k below 1; at the start of a search if a node of the
-        space has fewer than k edges.
+      ValueError: for another criterion, or an interval, a history or k below 1; at the start of a
+        search if a node of the space has fewer than k edges.
     """
     if criterion not in (1, 2):
         raise ValueError(f"criterion is 1 or 2, got {criterion}")
     if min(interval, history, k) < 1:
-        raise ValueError(f"interval, history and k are at least 1, got {interval}, {history} and {k}")
+        raise ValueError(
+            f"interval, history and k are at least 1, got {interval}, {history} and {k}"
+        )
 
     def init(space: SearchSpace, epochs: int) -> GreedyState:
         for kind, spec in space.cells.items():
             if few := [node for node in spec.nodes if len(spec.incoming(node)) < k]:
-                raise ValueError(f"nodes {few} of cell {kind!r} have fewer than k = {k} incoming edges")
+                raise ValueError(
+                    f"nodes {few} of cell {kind!r} have fewer than k = {k} incoming edges"
+                )
         decided = {kind: np.zeros(len(spec.edges), bool) for kind, spec in space.cells.items()}
-        past = {kind: np.repeat(rows[None], history, axis=0) for kind, rows in zero_mix(space).items()}
+        past = {
+            kind: np.repeat(rows[None], history, axis=0) for kind, rows in zero_mix(space).items()
+        }
         return GreedyState(decided, past, np.asarray(0), np.asarray(epochs))
 
     def update(state: GreedyState, observed: Observed) -> tuple[GreedyState, Verdict]:
@@ -70,7 +84,9 @@ def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: 
             if criterion == 2 and len(recent):
                 factors.append(np.minimum(recent, shares).sum(2).mean(0))
             for _ in range(len(spec.edges) if last else int(due)):
-                candidates[kind], decided[kind] = _decide(spec, candidates[kind], decided[kind], weights, factors, k)
+                candidates[kind], decided[kind] = _decide(
+                    spec, candidates[kind], decided[kind], weights, factors, k
+                )
         changed = due or last
         state = GreedyState(decided, past, np.asarray(state.seen + 1), state.epochs)
         count = float(sum(rows.sum() for rows in decided.values()))
@@ -83,8 +99,11 @@ def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: 
     return Rule(init, update)
 
 
-def greedy_epochs(space: SearchSpace, *, warm_up: int = 9, interval: int = 5, after: int = 5, k: int = 2) -> int:
-    """Returns the length of a search in which `greedy` decides every edge in its turn, and `after` more epochs.
+def greedy_epochs(
+    space: SearchSpace, *, warm_up: int = 9, interval: int = 5, after: int = 5, k: int = 2
+) -> int:
+    """Returns the length of a search in which `greedy` decides every edge in its turn, and `after`
+    more epochs.
 
     Example:
       >>> import dnas
@@ -96,9 +115,15 @@ def greedy_epochs(space: SearchSpace, *, warm_up: int = 9, interval: int = 5, af
 
 
 def _decide(
-    spec: CellSpec, candidates: Array, decided: np.ndarray, weights: np.ndarray, factors: list[np.ndarray], k: int
+    spec: CellSpec,
+    candidates: Array,
+    decided: np.ndarray,
+    weights: np.ndarray,
+    factors: list[np.ndarray],
+    k: int,
 ) -> tuple[Array, np.ndarray]:
-    """The candidates [E, O] and the decided edges [E] after the next decision, if there is one left to make."""
+    """The candidates [E, O] and the decided edges [E] after the next decision, if there is one left
+    to make."""
     left = np.asarray(candidates) & [op != "none" for op in spec.ops]
     undecided = np.flatnonzero(left.any(1) & ~decided)
     if not undecided.size:
@@ -121,6 +146,7 @@ def _certainty(shares: np.ndarray, num_ops: int) -> np.ndarray:
 
 
 def _scaled(factor: np.ndarray) -> np.ndarray:
-    """From 0 to 1; ones where all are equal, so that a factor which tells nothing decides nothing."""
+    """From 0 to 1; ones where all are equal, so that a factor which tells nothing decides
+    nothing."""
     spread = factor.max() - factor.min()
     return (factor - factor.min()) / spread if spread > 0 else np.ones_like(factor)

@@ -1,4 +1,5 @@
-"""Selection by perturbation: an op is worth what the supernet loses without it. DARTS-PT, https://arxiv.org/abs/2108.04392."""
+"""Selection by perturbation: an op is worth what the supernet loses without it. DARTS-PT,
+https://arxiv.org/abs/2108.04392."""
 
 from typing import NamedTuple
 
@@ -12,31 +13,39 @@ from dnas.space import CellSpec, SearchSpace
 
 class PerturbationState(NamedTuple):
     edges: dict[str, np.ndarray]  # {kind: [E]}: the order in which edges are decided
-    nodes: dict[str, np.ndarray]  # {kind: [nodes with more than k edges]}: the order in which their edges are dropped
+    nodes: dict[
+        str, np.ndarray
+    ]  # {kind: [nodes with more than k edges]}: the order in which their edges are dropped
     events: np.ndarray  # []: how many there have been
 
 
 def perturbation(*, interval: int = 5, from_epoch: int = 1, k: int = 2, seed: int = 0) -> Rule:
-    """Returns the rule that projects a trained supernet onto a genotype, one edge of each kind after another.
+    """Returns the rule that projects a trained supernet onto a genotype, one edge of each kind
+    after another.
 
-    Every `interval` epochs, in between which the supernet is tuned, each kind of cell has one event. Op phase: the next edge
-    in a random order keeps the op without which the accuracy is lowest (the first of them), measured with its weight at zero
-    and all others as they are; `none` is no candidate. Edge phase, when every edge has its op: the next node in a random
-    order that has more than k edges loses the edge without which the accuracy is highest (the last of them), again and again
-    until k are left. The search ends with the last event, and the mix has one op with weight one on each edge that is left.
+    Every `interval` epochs, in between which the supernet is tuned, each kind of cell has one
+    event. Op phase: the next edge in a random order keeps the op without which the accuracy is
+    lowest (the first of them), measured with its weight at zero and all others as they are; `none`
+    is no candidate. Edge phase, when every edge has its op: the next node in a random order that
+    has more than k edges loses the edge without which the accuracy is highest (the last of them),
+    again and again until k are left. The search ends with the last event, and the mix has one op
+    with weight one on each edge that is left.
 
-    What was decided stays decided while the next is measured. The released code forgets the edges that it has dropped at a
-    node when it measures the node's other edges; that ranks edges by what they add to some that are no longer there.
+    What was decided stays decided while the next is measured. The released code forgets the edges
+    that it has dropped at a node when it measures the node's other edges; that ranks edges by what
+    they add to some that are no longer there.
 
     Args:
       interval: epochs between events; 5 in the published scripts.
-      from_epoch: the first event falls after that many epochs. A supernet that is trained in the same search is given its
-        epochs here; see `perturbation_epochs` for the length of the search.
+      from_epoch: the first event falls after that many epochs. A supernet that is trained in the
+        same search is given its epochs here; see `perturbation_epochs` for the length of the
+        search.
       k: inputs of a node.
       seed: of the random orders.
 
     Raises:
-      ValueError: if interval, from_epoch or k is below 1; at the start of a search that ends before the last event.
+      ValueError: if interval, from_epoch or k is below 1; at the start of a search that ends before
+        the last event.
 
     Example:
       >>> import dnas
@@ -46,12 +55,17 @@ def perturbation(*, interval: int = 5, from_epoch: int = 1, k: int = 2, seed: in
       (14, [3, 4, 5])
     """
     if min(interval, from_epoch, k) < 1:
-        raise ValueError(f"interval, from_epoch and k are at least 1, got {interval}, {from_epoch} and {k}")
+        raise ValueError(
+            f"interval, from_epoch and k are at least 1, got {interval}, {from_epoch} and {k}"
+        )
 
     def init(space: SearchSpace, epochs: int) -> PerturbationState:
         needed = perturbation_epochs(space, interval=interval, from_epoch=from_epoch, k=k)
         if epochs < needed:
-            raise ValueError(f"selection by perturbation needs {needed} epochs in this space, the search has {epochs}")
+            raise ValueError(
+                f"selection by perturbation needs {needed} epochs in this space, the search has"
+                f" {epochs}"
+            )
         random = np.random.default_rng(seed)
         edges = {kind: random.permutation(len(spec.edges)) for kind, spec in space.cells.items()}
         nodes = {kind: random.permutation(_crowded(spec, k)) for kind, spec in space.cells.items()}
@@ -65,18 +79,24 @@ def perturbation(*, interval: int = 5, from_epoch: int = 1, k: int = 2, seed: in
         for kind, spec in observed.space.cells.items():
             mix = decided_mix(observed.mix, candidates)
             if event < len(spec.edges):
-                candidates[kind] = _decide_op(observed, mix, candidates, kind, state.edges[kind][event])
+                candidates[kind] = _decide_op(
+                    observed, mix, candidates, kind, state.edges[kind][event]
+                )
             elif 0 <= event - op_events < len(state.nodes[kind]):
                 incoming = spec.incoming(state.nodes[kind][event - op_events])
                 candidates[kind] = _thin_out(observed, mix, candidates, kind, incoming, k)
         done = event + 1 >= op_events + node_events
-        verdict = Verdict(candidates, done, decided_mix(observed.mix, candidates), {"projected": float(event + 1)})
+        verdict = Verdict(
+            candidates, done, decided_mix(observed.mix, candidates), {"projected": float(event + 1)}
+        )
         return state._replace(events=np.asarray(event + 1)), verdict
 
     return Rule(init, update)
 
 
-def perturbation_epochs(space: SearchSpace, *, interval: int = 5, from_epoch: int = 1, k: int = 2) -> int:
+def perturbation_epochs(
+    space: SearchSpace, *, interval: int = 5, from_epoch: int = 1, k: int = 2
+) -> int:
     """Returns the length of a search that ends with the last event of `perturbation`.
 
     Example:
@@ -112,7 +132,14 @@ def _decide_op(observed: Observed, mix: Mix, candidates: Candidates, kind: str, 
     return keep_op(candidates[kind], edge, left[int(np.argmin(accuracies))])
 
 
-def _thin_out(observed: Observed, mix: Mix, candidates: Candidates, kind: str, incoming: tuple[int, ...], k: int) -> Array:
+def _thin_out(
+    observed: Observed,
+    mix: Mix,
+    candidates: Candidates,
+    kind: str,
+    incoming: tuple[int, ...],
+    k: int,
+) -> Array:
     left, rows = [edge for edge in incoming if candidates[kind][edge].any()], candidates[kind]
     while len(left) > k:
         accuracies = [observed.accuracy(_without(mix, kind, edge)) for edge in left]

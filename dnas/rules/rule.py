@@ -17,8 +17,12 @@ class Observed(NamedTuple):
     epoch: int  # epochs done
     mix: Mix  # {kind: [E, O]}: what a selection would read now, dropped candidates at zero
     candidates: Candidates  # {kind: bool [E, O]}
-    accuracy: Callable[[Mix], float]  # of the supernet under a mix, on the images that train arch, between 0 and 1
-    sharpness: Callable[[], float]  # dominant eigenvalue of the Hessian of the outer loss with respect to arch
+    accuracy: Callable[
+        [Mix], float
+    ]  # of the supernet under a mix, on the images that train arch, between 0 and 1
+    sharpness: Callable[
+        [], float
+    ]  # dominant eigenvalue of the Hessian of the outer loss with respect to arch
 
 
 class Verdict(NamedTuple):
@@ -26,15 +30,17 @@ class Verdict(NamedTuple):
 
     candidates: Candidates | None = None  # those of the epochs to come; None: as they are
     stop: bool = False  # end the search now
-    mix: Mix | None = None  # what the genotype is read from if the search ends here; None: the present one
+    mix: Mix | None = (
+        None  # what the genotype is read from if the search ends here; None: the present one
+    )
     metrics: Mapping[str, float] = MappingProxyType({})  # added to the row of the epoch
 
 
 class Rule(NamedTuple):
     """A pair of functions that runs between epochs, outside of jit.
 
-    `init(space, epochs)` returns a state, numpy arrays whose shapes never change: it is part of the checkpoint.
-    `update(state, observed)` returns (state, Verdict).
+    `init(space, epochs)` returns a state, numpy arrays whose shapes never change: it is part of the
+    checkpoint. `update(state, observed)` returns (state, Verdict).
     """
 
     init: Callable[[SearchSpace, int], PyTree]
@@ -48,4 +54,7 @@ def kept_mix(mix: Mix) -> dict[str, np.ndarray]:
 
 def zero_mix(space: SearchSpace) -> dict[str, np.ndarray]:
     """Returns {kind: zeros [E, O]}: the place in a state for a mix that is to be kept."""
-    return {kind: np.zeros((len(spec.edges), len(spec.ops)), np.float32) for kind, spec in space.cells.items()}
+    return {
+        kind: np.zeros((len(spec.edges), len(spec.ops)), np.float32)
+        for kind, spec in space.cells.items()
+    }

@@ -12,17 +12,20 @@ from dnas.space import SearchSpace, check_genotype
 
 
 def argmax_edges(*, keep_none: bool = True) -> Selection:
-    """Returns the rule that gives every edge its strongest op, `none` included; on a tie the earlier op wins.
+    """Returns the rule that gives every edge its strongest op, `none` included; on a tie the
+    earlier op wins.
 
-    An edge without any weight has been dropped during the search, and counts as `none` where the space has it.
+    An edge without any weight has been dropped during the search, and counts as `none` where the
+    space has it.
 
     Args:
-      keep_none: list an edge of `none` as such, as the strings of NAS-Bench-201 do: every mix has a genotype then. False
-        lets such edges vanish, which SNAS does in the DARTS space; the same network without the zeros.
+      keep_none: list an edge of `none` as such, as the strings of NAS-Bench-201 do: every mix has a
+        genotype then. False lets such edges vanish, which SNAS does in the DARTS space; the same
+        network without the zeros.
 
     Raises:
-      ValueError: on selection if the mix does not fit the space or holds a NaN, or if so many edges vanish that a node
-        which the cell needs is left without any.
+      ValueError: on selection if the mix does not fit the space or holds a NaN, or if so many edges
+        vanish that a node which the cell needs is left without any.
 
     Example:
       >>> import dnas, numpy as np
@@ -37,7 +40,9 @@ def argmax_edges(*, keep_none: bool = True) -> Selection:
         for kind, spec in space.cells.items():
             cells[kind] = []
             for edge, row in zip(spec.edges, checked_rows(space, kind, mix), strict=True):
-                empty = "none" in spec.ops and not any(weight for weight in row if weight > -math.inf)
+                empty = "none" in spec.ops and not any(
+                    weight for weight in row if weight > -math.inf
+                )
                 op = "none" if empty else spec.ops[max(range(len(row)), key=row.__getitem__)]
                 if op != "none" or keep_none:
                     cells[kind].append(Edge(*edge, op))
@@ -46,8 +51,8 @@ def argmax_edges(*, keep_none: bool = True) -> Selection:
             check_genotype(space, genotype)
         except ValueError as error:
             raise ValueError(
-                f"too many edges are `none` and vanish: {error}. Keep them with argmax_edges(keep_none=True), or choose by "
-                "top_edges(), which excludes `none`"
+                f"too many edges are `none` and vanish: {error}. Keep them with"
+                " argmax_edges(keep_none=True), or choose by top_edges(), which excludes `none`"
             ) from None
         return genotype
 

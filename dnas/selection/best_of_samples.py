@@ -1,4 +1,5 @@
-"""Sampled architectures, compared with the weights of the supernet: how SETN and random search with weight sharing end.
+"""Sampled architectures, compared with the weights of the supernet: how SETN and random search with
+weight sharing end.
 
 SETN, https://arxiv.org/abs/1910.05733; RSPS, https://arxiv.org/abs/1902.07638.
 """
@@ -15,14 +16,18 @@ from dnas.selection.selection import Selection, checked_rows
 from dnas.space import SearchSpace, one_hot_mix
 
 
-def sample_genotype(key: Key, space: SearchSpace, mix: Mix, *, selection: Selection = default_selection) -> Genotype:
-    """Returns a genotype drawn with the weights of the mix as probabilities: the selection of mix / (exponential noise).
+def sample_genotype(
+    key: Key, space: SearchSpace, mix: Mix, *, selection: Selection = default_selection
+) -> Genotype:
+    """Returns a genotype drawn with the weights of the mix as probabilities: the selection of mix /
+    (exponential noise).
 
-    The largest of weights divided by independent exponential variables is each with a probability in proportion to its
-    weight. So under `argmax_edges` every edge draws its op from its row, independently of the others. Under `top_edges` it
-    draws among the ops but `none`, and a node draws its k edges without replacement, in proportion to what their rows hold
-    besides `none`; edge and op are independent, and a uniform mix gives the distribution of `random_genotype`. What has no
-    weight is drawn only where a node has nothing else.
+    The largest of weights divided by independent exponential variables is each with a probability
+    in proportion to its weight. So under `argmax_edges` every edge draws its op from its row,
+    independently of the others. Under `top_edges` it draws among the ops but `none`, and a node
+    draws its k edges without replacement, in proportion to what their rows hold besides `none`;
+    edge and op are independent, and a uniform mix gives the distribution of `random_genotype`. What
+    has no weight is drawn only where a node has nothing else.
 
     Args:
       selection: a rule that depends on the order of weights only, that of the space unless given.
@@ -36,8 +41,13 @@ def sample_genotype(key: Key, space: SearchSpace, mix: Mix, *, selection: Select
         rows = np.array(checked_rows(space, kind, mix))
         allowed = space.cells[kind].allowed
         if rows[allowed].min() < 0:
-            raise ValueError(f"weights are read as probabilities, but the mix of cell {kind!r} holds {rows[allowed].min()}")
-        noisy[kind] = np.where(allowed, rows, 0.0) / np.maximum(random.exponential(size=rows.shape), np.finfo(float).tiny)
+            raise ValueError(
+                f"weights are read as probabilities, but the mix of cell {kind!r} holds"
+                f" {rows[allowed].min()}"
+            )
+        noisy[kind] = np.where(allowed, rows, 0.0) / np.maximum(
+            random.exponential(size=rows.shape), np.finfo(float).tiny
+        )
     return selection(space, noisy)
 
 
@@ -50,13 +60,16 @@ def best_of_samples(
     num_samples: int = 100,
     selection: Selection = default_selection,
 ) -> tuple[Genotype, float]:
-    """Returns the best of sampled genotypes under the weights of the supernet, and its accuracy there.
+    """Returns the best of sampled genotypes under the weights of the supernet, and its accuracy
+    there.
 
-    With a uniform mix this is the end of random search with weight sharing (RSPS), with a learnt one that of SETN.
+    With a uniform mix this is the end of random search with weight sharing (RSPS), with a learnt
+    one that of SETN.
 
     Args:
       mix: {kind: [E, O]}, probabilities of the ops, see `sample_genotype`.
-      accuracy: of the supernet under a mix, which is a `one_hot_mix` here. A genotype that is drawn again is not run again.
+      accuracy: of the supernet under a mix, which is a `one_hot_mix` here. A genotype that is drawn
+        again is not run again.
       num_samples: how many are drawn; the first of the best wins.
       selection: that of the space unless given.
 
@@ -77,6 +90,11 @@ def best_of_samples(
     drawn = {}
     for part in jax.random.split(key, num_samples):
         genotype = sample_genotype(part, space, mix, selection=selection)
-        drawn.setdefault(frozenset((kind, edge) for kind, edges in genotype.cells.items() for edge in edges), genotype)
-    scored = [(genotype, float(accuracy(one_hot_mix(space, genotype)))) for genotype in drawn.values()]
+        drawn.setdefault(
+            frozenset((kind, edge) for kind, edges in genotype.cells.items() for edge in edges),
+            genotype,
+        )
+    scored = [
+        (genotype, float(accuracy(one_hot_mix(space, genotype)))) for genotype in drawn.values()
+    ]
     return max(scored, key=lambda pair: pair[1])

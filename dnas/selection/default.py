@@ -8,14 +8,18 @@ from dnas.space import SearchSpace
 
 
 def default_selection(space: SearchSpace, mix: Mix) -> Genotype:
-    """Returns the genotype by the usual rule of the space: `top_edges(k)` where its nodes keep k edges, else `argmax_edges`.
+    """Returns the genotype by the usual rule of the space: `top_edges(k)` where its nodes keep k
+    edges, else `argmax_edges`.
 
     Raises:
       ValueError: if the mix does not fit the space or holds a NaN.
 
     Example:
       >>> import dnas, numpy as np
-      >>> space, mix = dnas.SPACES["darts"], {kind: np.ones((14, 8)) for kind in dnas.SPACES["darts"].cells}
+      >>> space, mix = (
+      ...     dnas.SPACES["darts"],
+      ...     {kind: np.ones((14, 8)) for kind in dnas.SPACES["darts"].cells},
+      ... )
       >>> default_selection(space, mix) == dnas.top_edges(2)(space, mix)
       True
     """

@@ -9,11 +9,13 @@ from dnas.selection.selection import Selection
 from dnas.space import SearchSpace
 
 
-def random_genotype(key: Key, space: SearchSpace, select: Selection = default_selection) -> Genotype:
+def random_genotype(
+    key: Key, space: SearchSpace, select: Selection = default_selection
+) -> Genotype:
     """Returns a genotype drawn at random: what `select` makes of independent random weights.
 
-    With `top_edges` every pair of sources and every op but `none` is equally likely at each node: the random baseline of
-    the space, https://arxiv.org/abs/1902.07638.
+    With `top_edges` every pair of sources and every op but `none` is equally likely at each node:
+    the random baseline of the space, https://arxiv.org/abs/1902.07638.
     """
     mix = {}
     for kind, part in zip(space.cells, jax.random.split(key, len(space.cells)), strict=True):

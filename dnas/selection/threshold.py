@@ -4,24 +4,28 @@ from dnas.selection.selection import Selection, edges_by_node
 
 
 def threshold(value: float = 0.85, *, k: int = 2) -> Selection:
-    """Returns the rule by which a node keeps the edges whose strongest op reaches `value`, and of those the k strongest.
+    """Returns the rule by which a node keeps the edges whose strongest op reaches `value`, and of
+    those the k strongest.
 
-    `none` is excluded and ties go as in `top_edges`. For weights that do not compete, such as sigmoids. A node none of
-    whose edges reaches the value keeps the strongest of them, which the released code does not: without an edge there
-    would be no network. So a cell can have fewer edges than DARTS's; such a genotype is written with `to_json`.
+    `none` is excluded and ties go as in `top_edges`. For weights that do not compete, such as
+    sigmoids. A node none of whose edges reaches the value keeps the strongest of them, which the
+    released code does not: without an edge there would be no network. So a cell can have fewer
+    edges than DARTS's; such a genotype is written with `to_json`.
 
     Args:
       value: weight, between 0 and 1: with 0 the rule is `top_edges(k)`.
       k: the most edges that a node keeps.
 
     Raises:
-      ValueError: if k is below 1 or the value not between 0 and 1; on selection if the mix does not fit the space or holds
-        a NaN.
+      ValueError: if k is below 1 or the value not between 0 and 1; on selection if the mix does not
+        fit the space or holds a NaN.
 
     Example:
       >>> import dnas, numpy as np
       >>> space = dnas.SPACES["darts"]
-      >>> genotype = threshold()(space, {kind: np.linspace(0.1, 0.9, 112).reshape(14, 8) for kind in space.cells})
+      >>> genotype = threshold()(
+      ...     space, {kind: np.linspace(0.1, 0.9, 112).reshape(14, 8) for kind in space.cells}
+      ... )
       >>> [(edge.source, edge.target) for edge in genotype.cells["normal"]]
       [(1, 2), (2, 3), (3, 4), (4, 5)]
     """

@@ -1,21 +1,24 @@
-"""The rule of DARTS: the strongest edges of each node. Section 2.4, https://arxiv.org/abs/1806.09055."""
+"""The rule of DARTS: the strongest edges of each node. Section 2.4,
+https://arxiv.org/abs/1806.09055."""
 
 from dnas.selection.selection import Selection, edges_by_node
 
 
 def top_edges(k: int = 2) -> Selection:
-    """Returns DARTS's rule: each node keeps its k strongest edges, each edge its strongest op, `none` excluded.
+    """Returns DARTS's rule: each node keeps its k strongest edges, each edge its strongest op,
+    `none` excluded.
 
-    The strength of an edge is the largest weight among its ops but `none`; `none` competes in the relaxation and so lowers
-    the others, yet is never chosen. On ties the earlier source and the earlier op win. The edges of a node are listed by
-    falling strength. DARTS, section 2.4, https://arxiv.org/abs/1806.09055.
+    The strength of an edge is the largest weight among its ops but `none`; `none` competes in the
+    relaxation and so lowers the others, yet is never chosen. On ties the earlier source and the
+    earlier op win. The edges of a node are listed by falling strength. DARTS, section 2.4,
+    https://arxiv.org/abs/1806.09055.
 
-    It is PC-DARTS's rule as well, https://arxiv.org/abs/1907.05737: a mix with edge weights already is the product of its
-    alpha and beta, so that ops and edges are ranked by that product.
+    It is PC-DARTS's rule as well, https://arxiv.org/abs/1907.05737: a mix with edge weights already
+    is the product of its alpha and beta, so that ops and edges are ranked by that product.
 
     Raises:
-      ValueError: if k is below 1; on selection if the mix does not fit the space, holds a NaN, or a node has fewer
-        than k incoming edges.
+      ValueError: if k is below 1; on selection if the mix does not fit the space, holds a NaN, or a
+        node has fewer than k incoming edges.
 
     Example:
       >>> import dnas, numpy as np
@@ -30,7 +33,10 @@ def top_edges(k: int = 2) -> Selection:
 
     def keep(kind, node, incoming, best):
         if len(incoming) < k:
-            raise ValueError(f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k = {k}")
+            raise ValueError(
+                f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k"
+                f" = {k}"
+            )
         return incoming[:k]
 
     return lambda space, mix: edges_by_node(space, mix, keep)

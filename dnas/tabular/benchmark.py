@@ -1,4 +1,5 @@
-"""A tabular benchmark: architectures with what was once measured of each, and where one of them stands among all."""
+"""A tabular benchmark: architectures with what was once measured of each, and where one of them
+stands among all."""
 
 import csv
 import dataclasses
@@ -16,7 +17,8 @@ from dnas.genotype import Genotype
 from dnas.tabular.canonical import canonical_form, live_edges
 
 _COST_WORDS = frozenset(
-    "cost costs energy epochs error errors flops latency loss macs memory mj ms params perplexity seconds time times".split()
+    "cost costs energy epochs error errors flops latency loss macs memory mj ms params perplexity"
+    " seconds time times".split()
 )
 
 
@@ -24,23 +26,33 @@ _COST_WORDS = frozenset(
 class Benchmark:
     """Architectures and their metrics. Every method that takes a genotype takes its text, too.
 
-    Higher is better, but for the metrics in `costs`. Architectures of equal value share a rank, the best that one of them
-    could have; `best` is the first of them.
+    Higher is better, but for the metrics in `costs`. Architectures of equal value share a rank, the
+    best that one of them could have; `best` is the first of them.
 
     Args:
       genotypes: all of one space, each once. An edge of op none counts as if it were left out.
       metrics: {name: [number of genotypes] finite numbers}, in the order of the genotypes.
-      costs: names of the metrics of which less is better; unless given, those with a word such as latency, energy, ms,
-        seconds, loss, error, params or flops in their name.
+      costs: names of the metrics of which less is better; unless given, those with a word such as
+        latency, energy, ms, seconds, loss, error, params or flops in their name.
 
     Raises:
-      ValueError: for no architecture or metric, one given twice, values that are no finite numbers, or too few of them. The
-        methods raise it for metrics and architectures that are not there.
+      ValueError: for no architecture or metric, one given twice, values that are no finite numbers,
+        or too few of them. The methods raise it for metrics and architectures that are not there.
 
     Example:
-      >>> texts = [f"|{op}~0|+|none~0|none~1|+|none~0|{op}~1|none~2|" for op in ("none", "nor_conv_1x1", "nor_conv_3x3")]
-      >>> small = Benchmark(tuple(map(Genotype.from_text, texts)), {"accuracy": [10.0, 82.5, 90.0], "latency_ms": [0, 1, 3]})
-      >>> small.query(texts[1]), small.rank(texts[1], "accuracy"), small.regret(texts[1], "latency_ms")
+      >>> texts = [
+      ...     f"|{op}~0|+|none~0|none~1|+|none~0|{op}~1|none~2|"
+      ...     for op in ("none", "nor_conv_1x1", "nor_conv_3x3")
+      ... ]
+      >>> small = Benchmark(
+      ...     tuple(map(Genotype.from_text, texts)),
+      ...     {"accuracy": [10.0, 82.5, 90.0], "latency_ms": [0, 1, 3]},
+      ... )
+      >>> (
+      ...     small.query(texts[1]),
+      ...     small.rank(texts[1], "accuracy"),
+      ...     small.regret(texts[1], "latency_ms"),
+      ... )
       ({'accuracy': 82.5, 'latency_ms': 1.0}, 2, 1.0)
       >>> small.best("latency_ms").to_text() == texts[0]
       True
@@ -53,25 +65,39 @@ class Benchmark:
     def __post_init__(self):
         genotypes, metrics = tuple(self.genotypes), {}
         if not genotypes or not self.metrics:
-            raise ValueError(f"a benchmark needs architectures and metrics, got {len(genotypes)} and {len(self.metrics)}")
+            raise ValueError(
+                f"a benchmark needs architectures and metrics, got {len(genotypes)} and"
+                f" {len(self.metrics)}"
+            )
         for name, values in self.metrics.items():
             metrics[name] = np.array(values, np.float64)
             if metrics[name].shape != (len(genotypes),):
-                raise ValueError(f"metric {name!r} has the shape {metrics[name].shape} for {len(genotypes)} architectures")
+                raise ValueError(
+                    f"metric {name!r} has the shape {metrics[name].shape} for {len(genotypes)}"
+                    " architectures"
+                )
             bad = np.flatnonzero(~np.isfinite(metrics[name]))
             if bad.size:
-                raise ValueError(f"metric {name!r} of architecture {bad[0]} is {metrics[name][bad[0]]}, not a finite number")
+                raise ValueError(
+                    f"metric {name!r} of architecture {bad[0]} is {metrics[name][bad[0]]}, not a"
+                    " finite number"
+                )
             metrics[name].flags.writeable = False
         costs = frozenset(filter(_is_cost, metrics) if self.costs is None else self.costs)
         if not costs <= set(metrics):
-            raise ValueError(f"costs names {sorted(costs - set(metrics))}; the metrics are: {', '.join(metrics)}")
+            raise ValueError(
+                f"costs names {sorted(costs - set(metrics))}; the metrics are: {', '.join(metrics)}"
+            )
         object.__setattr__(self, "genotypes", genotypes)
         object.__setattr__(self, "metrics", metrics)
         object.__setattr__(self, "costs", costs)
         object.__setattr__(self, "_rows", number_rows(genotypes, "architecture {}".format))
 
     def __repr__(self) -> str:
-        return f"Benchmark({len(self):,} architectures of {self.genotypes[0].space!r}, metrics: {', '.join(self.metrics)})"
+        return (
+            f"Benchmark({len(self):,} architectures of {self.genotypes[0].space!r}, metrics:"
+            f" {', '.join(self.metrics)})"
+        )
 
     def __len__(self) -> int:
         return len(self.genotypes)
@@ -81,7 +107,8 @@ class Benchmark:
         return _key(genotype) in self._rows or bool(self.equivalents(genotype))
 
     def index(self, genotype: Genotype | str) -> int:
-        """Returns the row of the architecture, or where it is not listed the first that is equal in canonical form."""
+        """Returns the row of the architecture, or where it is not listed the first that is equal in
+        canonical form."""
         genotype = _read(genotype)
         row = self._rows.get(_key(genotype))
         if row is not None:
@@ -89,15 +116,20 @@ class Benchmark:
         equal = self.equivalents(genotype)
         if not equal:
             raise ValueError(
-                f"none of the {len(self):,} architectures of the space {self.genotypes[0].space!r} is, or computes the same "
-                f"as, {text_of(genotype)} of the space {genotype.space!r}"
+                f"none of the {len(self):,} architectures of the space {self.genotypes[0].space!r}"
+                f" is, or computes the same as, {text_of(genotype)} of the space {genotype.space!r}"
             )
         return equal[0]
 
     def equivalents(self, genotype: Genotype | str) -> tuple[int, ...]:
-        """Returns the rows, in order, of the architectures that have the genotype's `canonical_form`."""
+        """Returns the rows, in order, of the architectures that have the genotype's
+        `canonical_form`."""
         genotype = _read(genotype)
-        return self._rows_by_form.get(canonical_form(genotype), ()) if genotype.space == self.genotypes[0].space else ()
+        return (
+            self._rows_by_form.get(canonical_form(genotype), ())
+            if genotype.space == self.genotypes[0].space
+            else ()
+        )
 
     @functools.cached_property
     def _rows_by_form(self) -> dict[str, tuple[int, ...]]:
@@ -121,20 +153,24 @@ class Benchmark:
         return 1 + int(np.sum(scores > scores[self.index(genotype)]))
 
     def regret(self, genotype: Genotype | str, metric: str) -> float:
-        """Returns how much worse than the best the architecture is, at least 0, in the unit of the metric."""
+        """Returns how much worse than the best the architecture is, at least 0, in the unit of the
+        metric."""
         scores = self._scores(metric)
         return float(scores.max() - scores[self.index(genotype)])
 
     def quantile(self, genotype: Genotype | str, metric: str) -> float:
-        """Returns the part of all architectures, itself included, that are at most as good: 1 for the best."""
+        """Returns the part of all architectures, itself included, that are at most as good: 1 for
+        the best."""
         scores = self._scores(metric)
         return float(np.mean(scores <= scores[self.index(genotype)]))
 
     def expected_best_of(self, num_draws: int, metric: str) -> float:
-        """Returns what the best of so many architectures, drawn uniformly and with replacement, is on average.
+        """Returns what the best of so many architectures, drawn uniformly and with replacement, is
+        on average.
 
-        Exact: the best of n draws is the i-th worst of N values with the probability (i / N)**n - ((i - 1) / N)**n. It is
-        chosen by the metric itself, so a search that only sees some other metric has to be better than chance to reach it.
+        Exact: the best of n draws is the i-th worst of N values with the probability (i / N)**n -
+        ((i - 1) / N)**n. It is chosen by the metric itself, so a search that only sees some other
+        metric has to be better than chance to reach it.
         """
         if num_draws < 1:
             raise ValueError(f"the best of at least 1 draw was asked for, got {num_draws}")
@@ -143,7 +179,8 @@ class Benchmark:
         return float(self._sign(metric) * np.dot(np.diff(below), scores))
 
     def spearman(self, metric: str, other: str) -> float:
-        """Returns Spearman's rank correlation of two metrics, ties with their mean rank; nan where one is constant.
+        """Returns Spearman's rank correlation of two metrics, ties with their mean rank; nan where
+        one is constant.
 
         Of raw values: of an accuracy and a cost it is positive where better costs more.
         """
@@ -157,14 +194,19 @@ class Benchmark:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["arch", *self.metrics])
         columns = [values.tolist() for values in self.metrics.values()]
-        writer.writerows([text_of(genotype), *row] for genotype, *row in zip(self.genotypes, *columns, strict=True))
+        writer.writerows(
+            [text_of(genotype), *row]
+            for genotype, *row in zip(self.genotypes, *columns, strict=True)
+        )
         content = text.getvalue().encode()
         path = pathlib.Path(path)
         path.write_bytes(gzip.compress(content, mtime=0) if path.name.endswith(".gz") else content)
 
     def _values(self, metric: str) -> np.ndarray:
         if metric not in self.metrics:
-            raise ValueError(f"the benchmark has no metric {metric!r}; choose from: {', '.join(self.metrics)}")
+            raise ValueError(
+                f"the benchmark has no metric {metric!r}; choose from: {', '.join(self.metrics)}"
+            )
         return self.metrics[metric]
 
     def _sign(self, metric: str) -> int:
@@ -176,14 +218,21 @@ class Benchmark:
 
 
 def number_rows(genotypes: Sequence[Genotype], name: Callable[[int], str]) -> dict[tuple, int]:
-    """Returns {key of an architecture: its row}; ValueError, which calls row i `name(i)`, if one is there twice."""
+    """Returns {key of an architecture: its row}; ValueError, which calls row i `name(i)`, if one is
+    there twice."""
     rows, space = {}, genotypes[0].space
     for row, genotype in enumerate(genotypes):
         if genotype.space != space:
-            raise ValueError(f"{name(row)} is of the space {genotype.space!r}, and {name(0)} of {space!r}: give one space")
+            raise ValueError(
+                f"{name(row)} is of the space {genotype.space!r}, and {name(0)} of {space!r}: give"
+                " one space"
+            )
         first = rows.setdefault(_key(genotype), row)
         if first != row:
-            raise ValueError(f"{name(row)} is the same as {name(first)}: {text_of(genotype)}; each may be there once")
+            raise ValueError(
+                f"{name(row)} is the same as {name(first)}: {text_of(genotype)}; each may be there"
+                " once"
+            )
     return rows
 
 
@@ -197,7 +246,10 @@ def text_of(genotype: Genotype) -> str:
 
 
 def _key(genotype: Genotype) -> tuple:
-    cells = ((kind, live_edges(genotype, kind), genotype.concat_of(kind)) for kind in sorted(genotype.cells))
+    cells = (
+        (kind, live_edges(genotype, kind), genotype.concat_of(kind))
+        for kind in sorted(genotype.cells)
+    )
     return genotype.space, *cells
 
 

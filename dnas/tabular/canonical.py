@@ -37,35 +37,43 @@ def canonical_form(
     weight_free: Collection[str] = ("avg_pool_3x3", "max_pool_3x3"),
     num_inputs: int | None = None,
 ) -> str:
-    """Returns a text that two genotypes of one space share if and only if these steps make them the same:
+    """Returns a text that two genotypes of one space share if and only if these steps make them the
+    same:
 
-    * an edge whose op is in `zero` goes, and so does an op that reads zero, and what no output reads;
+    * an edge whose op is in `zero` goes, and so does an op that reads zero, and what no output
+      reads;
     * an op in `identity` hands on the sum that it reads, so that a sum may hold a term twice;
     * the order of sums and concatenations, and the numbers of intermediate nodes, do not matter;
-    * ops in `weight_free` are one where they are the same op of the same sum. Other ops have weights of their own, and are
-      one only where they are one edge: 1<-0 read twice differs from 1<-0 and 2<-0 read once each.
+    * ops in `weight_free` are one where they are the same op of the same sum. Other ops have
+      weights of their own, and are one only where they are one edge: 1<-0 read twice differs from
+      1<-0 and 2<-0 read once each.
 
-    Then some renaming of the weights makes the cells equal as functions, with one proviso: an op of zero is zero only as
-    long as its norm adds nothing. A trained norm's shift, the same for every image, is left out; NAS-Bench-201 leaves it
-    out too (https://arxiv.org/abs/2001.00326). Not used: that pooling is linear, and that two 1x1 convolutions of one
-    input add up to one.
+    Then some renaming of the weights makes the cells equal as functions, with one proviso: an op of
+    zero is zero only as long as its norm adds nothing. A trained norm's shift, the same for every
+    image, is left out; NAS-Bench-201 leaves it out too (https://arxiv.org/abs/2001.00326). Not
+    used: that pooling is linear, and that two 1x1 convolutions of one input add up to one.
 
     Args:
-      identity: by default "skip_connect" in the space "nasbench201" and nothing elsewhere, since a skip connection of a
-        reduction cell has weights.
+      identity: by default "skip_connect" in the space "nasbench201" and nothing elsewhere, since a
+        skip connection of a reduction cell has weights.
       zero: ops whose result is zero.
       weight_free: ops whose result depends on their input only.
-      num_inputs: nodes of a cell that are given to it: by default 1 in the space "nasbench201", and elsewhere those before
-        the first that an edge enters.
+      num_inputs: nodes of a cell that are given to it: by default 1 in the space "nasbench201", and
+        elsewhere those before the first that an edge enters.
 
     Raises:
-      ValueError: for a cell with so many parts that look alike that there are over 10,000 orders of them to compare.
+      ValueError: for a cell with so many parts that look alike that there are over 10,000 orders of
+        them to compare.
 
     Example:
-      >>> cell = Genotype.from_text("|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|avg_pool_3x3~1|skip_connect~2|")
+      >>> cell = Genotype.from_text(
+      ...     "|none~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|avg_pool_3x3~1|skip_connect~2|"
+      ... )
       >>> canonical_form(cell)
       't1 = nor_conv_3x3(x); x + t1'
-      >>> other = Genotype.from_text("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|skip_connect~1|none~2|")
+      >>> other = Genotype.from_text(
+      ...     "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|skip_connect~1|none~2|"
+      ... )
       >>> canonical_form(cell) == canonical_form(other)
       True
     """
@@ -75,17 +83,26 @@ def canonical_form(
     for kind in sorted(genotype.cells):
         cell = _read(genotype, kind, identity, zero, weight_free, num_inputs)
         texts[kind] = _text(cell, min(_orders(_live(cell))))
-    return " | ".join(f"{kind}: {text}" for kind, text in texts.items()) if len(texts) > 1 else texts.popitem()[1]
+    return (
+        " | ".join(f"{kind}: {text}" for kind, text in texts.items())
+        if len(texts) > 1
+        else texts.popitem()[1]
+    )
 
 
-def is_connected(genotype: Genotype, *, zero: Collection[str] = ("none",), num_inputs: int | None = None) -> bool:
-    """Returns whether the output of every kind of cell depends on an input of it, over edges whose op is not in `zero`.
+def is_connected(
+    genotype: Genotype, *, zero: Collection[str] = ("none",), num_inputs: int | None = None
+) -> bool:
+    """Returns whether the output of every kind of cell depends on an input of it, over edges whose
+    op is not in `zero`.
 
-    `num_inputs` is as in `canonical_form`. Of the 15,625 cells of NAS-Bench-201, 341 are not connected: their networks
-    stay at chance.
+    `num_inputs` is as in `canonical_form`. Of the 15,625 cells of NAS-Bench-201, 341 are not
+    connected: their networks stay at chance.
 
     Example:
-      >>> is_connected(Genotype.from_text("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"))
+      >>> is_connected(
+      ...     Genotype.from_text("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|")
+      ... )
       False
     """
     cells = (_read(genotype, kind, (), zero, (), num_inputs) for kind in genotype.cells)
@@ -93,7 +110,8 @@ def is_connected(genotype: Genotype, *, zero: Collection[str] = ("none",), num_i
 
 
 def live_edges(genotype: Genotype, kind: str, zero: Collection[str] = ("none",)) -> frozenset[Edge]:
-    """Returns the edges that are not zero: a genotype may name those of op none or leave them out."""
+    """Returns the edges that are not zero: a genotype may name those of op none or leave them
+    out."""
     return frozenset(edge for edge in genotype.cells[kind] if edge.op not in zero)
 
 
@@ -116,7 +134,9 @@ def _read(genotype, kind, identity, zero, weight_free, num_inputs) -> _Cell:
             term = known.setdefault((op, frozenset(reads.items())), term)
         terms.setdefault(term, _Term(op, reads))
         into[term] += 1
-    return _Cell(num_inputs, terms, [values.get(node, Value()) for node in genotype.concat_of(kind)])
+    return _Cell(
+        num_inputs, terms, [values.get(node, Value()) for node in genotype.concat_of(kind)]
+    )
 
 
 def _live(cell: _Cell) -> _Cell:
@@ -125,14 +145,18 @@ def _live(cell: _Cell) -> _Cell:
     for number, term in reversed(cell.terms.items()):
         if number in wanted:
             wanted.update(term.reads)
-    return cell._replace(terms={number: term for number, term in cell.terms.items() if number in wanted})
+    return cell._replace(
+        terms={number: term for number, term in cell.terms.items() if number in wanted}
+    )
 
 
 def _orders(cell: _Cell) -> Iterator[tuple]:
-    """Yields (lines, outputs) of every order of the terms in which the next is always one with the least line.
+    """Yields (lines, outputs) of every order of the terms in which the next is always one with the
+    least line.
 
-    A line is (op, what it reads in terms of earlier lines). Which terms are least depends on the function alone and not
-    on how nodes are numbered, so the least of all orders does too. Only terms with equal lines lead to several orders.
+    A line is (op, what it reads in terms of earlier lines). Which terms are least depends on the
+    function alone and not on how nodes are numbered, so the least of all orders does too. Only
+    terms with equal lines lead to several orders.
     """
     paths, seen = [({n: n for n in range(cell.num_inputs)}, ())], 0
     while paths:
@@ -154,7 +178,8 @@ def _orders(cell: _Cell) -> Iterator[tuple]:
         seen += 1
         if seen > _MAX_ORDERS:
             raise ValueError(
-                f"the cell has more than {_MAX_ORDERS} orders of parts that look alike; it is too large to compare"
+                f"the cell has more than {_MAX_ORDERS} orders of parts that look alike; it is too"
+                " large to compare"
             )
         yield lines, tuple(sorted(_renamed(value, placed) for value in cell.outputs))
 
@@ -166,9 +191,11 @@ def _swappable(cell: _Cell, one: int, other: int) -> bool:
     def items(value, swap):
         return frozenset((swap.get(number, number), count) for number, count in value.items())
 
-    return all(items(term.reads, trade) == items(term.reads, {}) for term in cell.terms.values()) and Counter(
-        items(value, trade) for value in cell.outputs
-    ) == Counter(items(value, {}) for value in cell.outputs)
+    return all(
+        items(term.reads, trade) == items(term.reads, {}) for term in cell.terms.values()
+    ) and Counter(items(value, trade) for value in cell.outputs) == Counter(
+        items(value, {}) for value in cell.outputs
+    )
 
 
 def _renamed(value: Value, placed: dict[int, int]) -> tuple[tuple[int, int], ...]:
@@ -181,7 +208,13 @@ def _text(cell: _Cell, order: tuple) -> str:
     names += [f"t{number}" for number in range(1, len(lines) + 1)]
 
     def written(value):
-        return " + ".join(names[n] if count == 1 else f"{count} {names[n]}" for n, count in value) or "0"
+        return (
+            " + ".join(names[n] if count == 1 else f"{count} {names[n]}" for n, count in value)
+            or "0"
+        )
 
-    parts = [f"{names[cell.num_inputs + number]} = {op}({written(reads)})" for number, (op, reads) in enumerate(lines)]
+    parts = [
+        f"{names[cell.num_inputs + number]} = {op}({written(reads)})"
+        for number, (op, reads) in enumerate(lines)
+    ]
     return "; ".join([*parts, ", ".join(written(value) for value in outputs)])

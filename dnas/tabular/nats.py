@@ -24,27 +24,34 @@ def from_nats(
     metrics: Mapping[str, tuple[str, int, str]] = NATS_METRICS,
     costs: Collection[str] | None = None,
 ) -> Benchmark:
-    """Returns the topology space of NATS-Bench (https://arxiv.org/abs/2009.00437), each metric the mean over its seeds.
+    """Returns the topology space of NATS-Bench (https://arxiv.org/abs/2009.00437), each metric the
+    mean over its seeds.
 
     It takes minutes; `Benchmark.write` keeps the result as a CSV that loads in seconds.
 
     Args:
-      source: what `nats_bench.create(path, "tss")` returned, or the path itself: the file NATS-tss-v1_0-3ffb9.pickle.pbz2
-        or the unpacked folder NATS-tss-v1_0-3ffb9-simple, published at https://github.com/D-X-Y/NATS-Bench. **Both are
-        pickles, which run whatever code is in them as nats_bench reads them**: give a path only to a file you trust. Nothing
-        else in dnas unpickles.
-      metrics: {name of a metric: (data set, epochs, key)}: the key is one of the API's `get_more_info`, or flops (millions),
-        params (millions) or latency (seconds) of `get_cost_info`.
+      source: what `nats_bench.create(path, "tss")` returned, or the path itself: the file
+        NATS-tss-v1_0-3ffb9.pickle.pbz2 or the unpacked folder NATS-tss-v1_0-3ffb9-simple, published
+        at https://github.com/D-X-Y/NATS-Bench. **Both are pickles, which run whatever code is in
+        them as nats_bench reads them**: give a path only to a file you trust. Nothing else in dnas
+        unpickles.
+      metrics: {name of a metric: (data set, epochs, key)}: the key is one of the API's
+        `get_more_info`, or flops (millions), params (millions) or latency (seconds) of
+        `get_cost_info`.
       costs: of which metrics less is better, as `Benchmark` takes it.
 
     Raises:
-      ValueError: if there is no such path, nats_bench is not installed, the API is not that of the topology space or has no
-        such metric.
+      ValueError: if there is no such path, nats_bench is not installed, the API is not that of the
+        topology space or has no such metric.
     """
     api = _open(pathlib.Path(source)) if isinstance(source, (str, os.PathLike)) else source
     if getattr(api, "search_space_name", None) != "topology":
-        raise ValueError(f"the API of the topology space is needed, nats_bench.create(path, 'tss'), not {api!r:.80}")
-    # In fast mode, where each architecture is read when asked for, those evaluated are not known beforehand.
+        raise ValueError(
+            "the API of the topology space is needed, nats_bench.create(path, 'tss'), not"
+            f" {api!r:.80}"
+        )
+    # In fast mode, where each architecture is read when asked for, those evaluated are not known
+    # beforehand.
     rows = range(len(api)) if api.fast_mode else sorted(api.evaluated_indexes)
     values = {name: [_value(api, row, *where) for row in rows] for name, where in metrics.items()}
     return Benchmark([Genotype.from_text(api.arch(row)) for row in rows], values, costs)
@@ -52,11 +59,16 @@ def from_nats(
 
 def _open(path: pathlib.Path) -> Any:
     if not path.exists():
-        raise ValueError(f"there is no {path}; NATS-Bench publishes its files at https://github.com/D-X-Y/NATS-Bench")
+        raise ValueError(
+            f"there is no {path}; NATS-Bench publishes its files at"
+            " https://github.com/D-X-Y/NATS-Bench"
+        )
     try:
         import nats_bench
     except ImportError:
-        raise ValueError(f"{path} is read by the package nats_bench; install it with: pip install 'dnas[nats]'") from None
+        raise ValueError(
+            f"{path} is read by the package nats_bench; install it with: pip install 'dnas[nats]'"
+        ) from None
     return nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
 
 
@@ -67,7 +79,13 @@ def _value(api: Any, row: int, dataset: str, epochs: int, key: str) -> float:
         else:
             found = api.get_more_info(row, dataset, hp=str(epochs), is_random=False)
     except (KeyError, AssertionError) as error:
-        raise ValueError(f"NATS-Bench has no result of architecture {row} on {dataset!r} at {epochs} epochs: {error}") from None
+        raise ValueError(
+            f"NATS-Bench has no result of architecture {row} on {dataset!r} at {epochs} epochs:"
+            f" {error}"
+        ) from None
     if found.get(key) is None:
-        raise ValueError(f"NATS-Bench has no {key!r} of architecture {row} on {dataset!r}; it has: {', '.join(sorted(found))}")
+        raise ValueError(
+            f"NATS-Bench has no {key!r} of architecture {row} on {dataset!r}; it has:"
+            f" {', '.join(sorted(found))}"
+        )
     return found[key]

@@ -22,10 +22,12 @@ def load_benchmark(
     metrics: Collection[str] | None = None,
     costs: Collection[str] | None = None,
 ) -> Benchmark:
-    """Returns the benchmark in a CSV file, plain or compressed by gzip, whose first line names the columns.
+    """Returns the benchmark in a CSV file, plain or compressed by gzip, whose first line names the
+    columns.
 
-    Nothing is downloaded. Tables that are published: NAS-Bench-201, https://github.com/D-X-Y/NAS-Bench-201, and
-    NATS-Bench, https://github.com/D-X-Y/NATS-Bench, in formats that `from_nats` reads and `Benchmark.write` makes a CSV of.
+    Nothing is downloaded. Tables that are published: NAS-Bench-201,
+    https://github.com/D-X-Y/NAS-Bench-201, and NATS-Bench, https://github.com/D-X-Y/NATS-Bench, in
+    formats that `from_nats` reads and `Benchmark.write` makes a CSV of.
 
     Args:
       space: what the architectures belong to; unless given, their ops and edges are not checked.
@@ -34,7 +36,8 @@ def load_benchmark(
       costs: of which metrics less is better, as `Benchmark` takes it.
 
     Raises:
-      ValueError: if there is no such file or column, and for an architecture or a number that is wrong: names the line.
+      ValueError: if there is no such file or column, and for an architecture or a number that is
+        wrong: names the line.
 
     Example:
       >>> import tempfile
@@ -55,9 +58,13 @@ def load_benchmark(
                 continue
             where = f"line {reader.line_num} of {path}"
             if len(row) != len(header):
-                raise ValueError(f"{where} has {len(row)} fields, and the first line names {len(header)} columns")
+                raise ValueError(
+                    f"{where} has {len(row)} fields, and the first line names {len(header)} columns"
+                )
             lines.append(reader.line_num)
-            genotypes.append(_genotype(row[header.index(column)], space, f"{where}, column {column!r}"))
+            genotypes.append(
+                _genotype(row[header.index(column)], space, f"{where}, column {column!r}")
+            )
             for name in wanted:
                 values[name].append(_number(row[header.index(name)], f"{where}, column {name!r}"))
     except csv.Error as error:
@@ -71,9 +78,10 @@ def load_benchmark(
 def _content(path: pathlib.Path) -> str:
     if not path.is_file():
         raise ValueError(
-            f"there is no file {path}. dnas downloads no benchmark: those of NAS-Bench-201 are published at "
-            "https://github.com/D-X-Y/NAS-Bench-201 and https://github.com/D-X-Y/NATS-Bench; write one as a CSV with a column "
-            "of architectures, as dnas.tabular.from_nats(...).write(path) does"
+            f"there is no file {path}. dnas downloads no benchmark: those of NAS-Bench-201 are"
+            " published at https://github.com/D-X-Y/NAS-Bench-201 and"
+            " https://github.com/D-X-Y/NATS-Bench; write one as a CSV with a column of"
+            " architectures, as dnas.tabular.from_nats(...).write(path) does"
         )
     try:
         content = path.read_bytes()
@@ -82,8 +90,8 @@ def _content(path: pathlib.Path) -> str:
         return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not a CSV file, plain or compressed by gzip: {error}. The files of NATS-Bench (.pickle.pbz2) are "
-            "read by dnas.tabular.from_nats"
+            f"{path} is not a CSV file, plain or compressed by gzip: {error}. The files of"
+            " NATS-Bench (.pickle.pbz2) are read by dnas.tabular.from_nats"
         ) from None
 
 
@@ -91,12 +99,21 @@ def _wanted(path, header: list[str], column: str, metrics: Collection[str] | Non
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise ValueError(f"line 1 of {path} names columns twice: {', '.join(map(repr, repeated))}")
-    wanted = [name for name in header if name not in (column, "index")] if metrics is None else list(metrics)
+    wanted = (
+        [name for name in header if name not in (column, "index")]
+        if metrics is None
+        else list(metrics)
+    )
     missing = [name for name in [column, *wanted] if name not in header]
     if missing:
-        raise ValueError(f"line 1 of {path} names no column {missing[0]!r}; it names: {', '.join(header)}")
+        raise ValueError(
+            f"line 1 of {path} names no column {missing[0]!r}; it names: {', '.join(header)}"
+        )
     if not wanted or column in wanted:
-        raise ValueError(f"{path} needs columns of metrics beside {column!r}; its columns are: {', '.join(header)}")
+        raise ValueError(
+            f"{path} needs columns of metrics beside {column!r}; its columns are:"
+            f" {', '.join(header)}"
+        )
     return wanted
 
 
@@ -117,6 +134,7 @@ def _number(text: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
-            f"{where} holds {text!r}, not a finite number; name the columns to read with metrics=, or leave it out"
+            f"{where} holds {text!r}, not a finite number; name the columns to read with metrics=,"
+            " or leave it out"
         )
     return number

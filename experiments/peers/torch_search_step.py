@@ -58,7 +58,12 @@ class Zero(nn.Module):
 
 def separable(c, k, stride, dilation=1):
     pad = dilation * (k // 2)
-    return [nn.ReLU(), nn.Conv2d(c, c, k, stride, pad, dilation, groups=c, bias=False), nn.Conv2d(c, c, 1, bias=False), bn(c)]
+    return [
+        nn.ReLU(),
+        nn.Conv2d(c, c, k, stride, pad, dilation, groups=c, bias=False),
+        nn.Conv2d(c, c, 1, bias=False),
+        bn(c),
+    ]
 
 
 def darts_ops(c, stride):
@@ -100,7 +105,9 @@ class Cell(nn.Module):
         super().__init__()
         self.pre0 = FactorizedReduce(c_pp, c) if reduce_prev else relu_conv_bn(c_pp, c)
         self.pre1 = relu_conv_bn(c_p, c)
-        self.edges = nn.ModuleList(mixed(c, 2 if reduce and j < 2 else 1, k) for i in range(4) for j in range(2 + i))
+        self.edges = nn.ModuleList(
+            mixed(c, 2 if reduce and j < 2 else 1, k) for i in range(4) for j in range(2 + i)
+        )
 
     def forward(self, s0, s1, mix, edge_weight):
         states, e = [self.pre0(s0), self.pre1(s1)], 0
@@ -123,13 +130,17 @@ class DartsSupernet(nn.Module):
     def __init__(self, c, cells, k, sampled=False):
         super().__init__()
         self.k, self.sampled = k, sampled
-        self.stem = nn.Sequential(nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), bn(3 * c, affine=True))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 3 * c, 3, padding=1, bias=False), bn(3 * c, affine=True)
+        )
         c_pp = c_p = 3 * c
         self.cells, self.kinds, reduce_prev = nn.ModuleList(), [], False
         for i in range(cells):
             reduce = i in (cells // 3, 2 * cells // 3)
             c *= 1 + reduce
-            self.cells.append(Cell(c_pp, c_p, c, reduce, reduce_prev, k, SampledOp if sampled else MixedOp))
+            self.cells.append(
+                Cell(c_pp, c_p, c, reduce, reduce_prev, k, SampledOp if sampled else MixedOp)
+            )
             self.kinds.append(int(reduce))
             c_pp, c_p, reduce_prev = c_p, 4 * c, reduce
         self.head = nn.Linear(c_p, 10)
@@ -142,7 +153,10 @@ class DartsSupernet(nn.Module):
     def forward(self, x):
         mixes = [hard_sample(a) if self.sampled else a.softmax(-1) for a in self.alpha]
         if self.k > 1:
-            edges = [torch.cat([b[s:e].softmax(0) for s, e in ((0, 2), (2, 5), (5, 9), (9, 14))]) for b in self.beta]
+            edges = [
+                torch.cat([b[s:e].softmax(0) for s, e in ((0, 2), (2, 5), (5, 9), (9, 14))])
+                for b in self.beta
+            ]
         else:
             edges = [[1.0] * 14] * 2
         s0 = s1 = self.stem(x)
@@ -152,8 +166,26 @@ class DartsSupernet(nn.Module):
 
 
 DARTS_V2 = {
-    "normal": [("sep3", 0), ("sep3", 1), ("sep3", 0), ("sep3", 1), ("sep3", 1), ("skip", 0), ("skip", 0), ("dil3", 2)],
-    "reduce": [("max", 0), ("max", 1), ("skip", 2), ("max", 1), ("max", 0), ("skip", 2), ("skip", 2), ("max", 1)],
+    "normal": [
+        ("sep3", 0),
+        ("sep3", 1),
+        ("sep3", 0),
+        ("sep3", 1),
+        ("sep3", 1),
+        ("skip", 0),
+        ("skip", 0),
+        ("dil3", 2),
+    ],
+    "reduce": [
+        ("max", 0),
+        ("max", 1),
+        ("skip", 2),
+        ("max", 1),
+        ("max", 0),
+        ("skip", 2),
+        ("skip", 2),
+        ("max", 1),
+    ],
 }
 
 
@@ -179,7 +211,10 @@ class EvaluationCell(nn.Module):
     def forward(self, s0, s1):
         states = [self.pre0(s0), self.pre1(s1)]
         for i in range(4):
-            pair = [self.drop(self.ops[k](states[self.edges[k][1]]), self.ops[k]) for k in (2 * i, 2 * i + 1)]
+            pair = [
+                self.drop(self.ops[k](states[self.edges[k][1]]), self.ops[k])
+                for k in (2 * i, 2 * i + 1)
+            ]
             states.append(pair[0] + pair[1])
         return torch.cat(states[2:], 1)
 
@@ -226,9 +261,19 @@ class EvaluationNetwork(nn.Module):
 class Bench201Cell(nn.Module):
     def __init__(self, c):
         super().__init__()
-        conv = lambda k: nn.Sequential(nn.ReLU(), nn.Conv2d(c, c, k, padding=k // 2, bias=False), bn(c))
+        conv = lambda k: nn.Sequential(
+            nn.ReLU(), nn.Conv2d(c, c, k, padding=k // 2, bias=False), bn(c)
+        )
         self.edges = nn.ModuleList(
-            nn.ModuleList([Zero(1), nn.Identity(), conv(1), conv(3), nn.AvgPool2d(3, 1, 1, count_include_pad=False)])
+            nn.ModuleList(
+                [
+                    Zero(1),
+                    nn.Identity(),
+                    conv(1),
+                    conv(3),
+                    nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+                ]
+            )
             for _ in range(6)
         )
 
@@ -306,16 +351,32 @@ def second_order_grads(net, opt, train, valid, lr=0.025):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--method", default="darts", choices=("darts", "pcdarts", "sampled", "gdas", "evaluation"))
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "--method", default="darts", choices=("darts", "pcdarts", "sampled", "gdas", "evaluation")
+    )
     p.add_argument("--order", type=int, default=1, choices=(1, 2))
-    for name, value in (("batch", 16), ("channels", None), ("cells", None), ("size", 32), ("steps", 4)):
+    for name, value in (
+        ("batch", 16),
+        ("channels", None),
+        ("cells", None),
+        ("size", 32),
+        ("steps", 4),
+    ):
         p.add_argument("--" + name, type=int, default=value)
     p.add_argument("--device", default="cpu")
     p.add_argument("--json", action="store_true")
-    p.add_argument("--turns", action="store_true", help="after the first step, one step for each line of the standard input")
+    p.add_argument(
+        "--turns",
+        action="store_true",
+        help="after the first step, one step for each line of the standard input",
+    )
     a = p.parse_args()
-    usual = {"evaluation": (36, 20), "gdas": (16, 15)}.get(a.method, (16, 8))  # as the papers have it
+    usual = {"evaluation": (36, 20), "gdas": (16, 15)}.get(
+        a.method, (16, 8)
+    )  # as the papers have it
     a.channels, a.cells = (own or default for own, default in zip((a.channels, a.cells), usual))
     torch.manual_seed(0)
     make = {
@@ -328,9 +389,15 @@ def main():
     net = make().to(a.device)
     for group in ("alpha", "beta"):
         if hasattr(net, group):
-            setattr(net, group, [t.detach().to(a.device).requires_grad_() for t in getattr(net, group)])
+            setattr(
+                net, group, [t.detach().to(a.device).requires_grad_() for t in getattr(net, group)]
+            )
     weight_opt = torch.optim.SGD(net.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
-    arch_opt = torch.optim.Adam(net.arch(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3) if net.arch() else None
+    arch_opt = (
+        torch.optim.Adam(net.arch(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+        if net.arch()
+        else None
+    )
     loss = getattr(net, "loss", lambda x, y: F.cross_entropy(net(x), y))
     batch = lambda: (
         torch.randn(a.batch, 3, a.size, a.size, device=a.device),

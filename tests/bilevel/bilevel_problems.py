@@ -41,8 +41,14 @@ def step_of(optimizer, inner=train_loss, outer=valid_loss):
 
     def step(carry):
         state, weights, arch = carry
-        weight_updates, arch_updates, state, metrics = optimizer.update(inner, outer, state, weights, arch)
-        carry = state, optax.apply_updates(weights, weight_updates), optax.apply_updates(arch, arch_updates)
+        weight_updates, arch_updates, state, metrics = optimizer.update(
+            inner, outer, state, weights, arch
+        )
+        carry = (
+            state,
+            optax.apply_updates(weights, weight_updates),
+            optax.apply_updates(arch, arch_updates),
+        )
         return carry, metrics
 
     return step
@@ -56,7 +62,9 @@ def start(optimizer, weights=-2.0, arch=2.0):
 def run(optimizer, steps=2000):
     """(state, weights, arch) after so many steps on the toy problem."""
     step = step_of(optimizer)
-    return jax.jit(lambda carry: jax.lax.fori_loop(0, steps, lambda _, carry: step(carry)[0], carry))(start(optimizer))
+    return jax.jit(
+        lambda carry: jax.lax.fori_loop(0, steps, lambda _, carry: step(carry)[0], carry)
+    )(start(optimizer))
 
 
 TREE = {"a": jnp.arange(3.0), "b": jnp.ones((2, 2))}
@@ -66,7 +74,9 @@ def quadratic(scale):
     """(weights, arch) -> a loss in which every entry of both has a gradient."""
 
     def loss(weights, arch):
-        total = sum((leaf**2).sum() for leaf in jax.tree.leaves(weights)) * (arch["cell"] ** 2).sum()
+        total = (
+            sum((leaf**2).sum() for leaf in jax.tree.leaves(weights)) * (arch["cell"] ** 2).sum()
+        )
         return scale * total + arch["cell"].sum(), {"loss": scale * total}
 
     return loss
@@ -74,22 +84,34 @@ def quadratic(scale):
 
 def updates_of(optimizer, inner, outer):
     arch = {"cell": jnp.full((2, 3), 0.5)}
-    weight_updates, arch_updates, _, metrics = optimizer.update(inner, outer, optimizer.init(TREE, arch), TREE, arch)
+    weight_updates, arch_updates, _, metrics = optimizer.update(
+        inner, outer, optimizer.init(TREE, arch), TREE, arch
+    )
     return weight_updates, arch_updates, metrics
 
 
 def smooth_problem():
-    """(inner, outer, weights, arch): a network of two mixed layers, smooth and far from quadratic."""
+    """(inner, outer, weights, arch): a network of two mixed layers, smooth and far from
+    quadratic."""
     random = np.random.default_rng(0)
-    images, targets = jnp.asarray(random.normal(size=(2, 5, 3))), jnp.asarray(random.normal(size=(2, 5, 2)))
-    weights = {"first": jnp.asarray(random.normal(size=(3, 4))), "second": jnp.asarray(random.normal(size=(4, 2)))}
+    images, targets = (
+        jnp.asarray(random.normal(size=(2, 5, 3))),
+        jnp.asarray(random.normal(size=(2, 5, 2))),
+    )
+    weights = {
+        "first": jnp.asarray(random.normal(size=(3, 4))),
+        "second": jnp.asarray(random.normal(size=(4, 2))),
+    }
     arch = {"cell": jnp.asarray(random.normal(size=(2, 3)))}
 
     def objective(number):
         def loss(weights, arch):
             x = images[number]
             for kernel, mix in zip(weights.values(), jax.nn.softmax(arch["cell"]), strict=True):
-                x = sum(part * op(x @ kernel) for part, op in zip(mix, (jnp.tanh, jnp.sin, jnp.square), strict=True))
+                x = sum(
+                    part * op(x @ kernel)
+                    for part, op in zip(mix, (jnp.tanh, jnp.sin, jnp.square), strict=True)
+                )
             loss = ((x - targets[number]) ** 2).mean()
             return loss, {"loss": loss}
 

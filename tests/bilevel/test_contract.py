@@ -1,4 +1,5 @@
-"""Every optimiser of both levels keeps the contract, and the contract fails on one that breaks a law."""
+"""Every optimiser of both levels keeps the contract, and the contract fails on one that breaks a
+law."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,9 @@ DARTS = {
     "implicit, Neumann": implicit(neumann(rate=0.01)),
     "implicit, conjugate gradients": implicit(conjugate_gradient(), damping=1.0),
 }
-OPTIMIZERS = {name: darts_optimizer(2, 2, arch_gradient=gradient) for name, gradient in DARTS.items()} | {
+OPTIMIZERS = {
+    name: darts_optimizer(2, 2, arch_gradient=gradient) for name, gradient in DARTS.items()
+} | {
     "weights first": darts_optimizer(2, 2, arch_gradient=unrolled(), order="weights_first"),
     "warm-up": darts_optimizer(2, 2, arch_gradient=unrolled(), warmup_epochs=1),
     "every second step": darts_optimizer(2, 2, arch_every=2, order="weights_first"),
@@ -52,7 +55,8 @@ GOOD = alternating(first_order(), optax.sgd(0.01), optax.sgd(0.01))
 
 
 def breaking(change):
-    """GOOD with what its update returns changed: change(weight_updates, arch_updates, state, metrics, carry)."""
+    """GOOD with what its update returns changed: change(weight_updates, arch_updates, state,
+    metrics, carry)."""
 
     def update(inner, outer, *carry):
         return change(*GOOD.update(inner, outer, *carry), carry)
@@ -86,10 +90,16 @@ def across_seeds(w, a, state, metrics, carry):
 
 
 BROKEN = {
-    "structures, shapes and dtypes": breaking(lambda w, a, state, metrics, _: (w["layer"], a, state, metrics)),
+    "structures, shapes and dtypes": breaking(
+        lambda w, a, state, metrics, _: (w["layer"], a, state, metrics)
+    ),
     "a state of the structure": breaking(lambda w, a, state, metrics, _: (w, a, (state,), metrics)),
-    "metrics are scalars": breaking(lambda w, a, state, metrics, _: (w, a, state, {"loss": metrics["loss"]})),
-    "is finite": breaking(lambda w, a, state, metrics, _: (w, a, state, metrics | {"valid_loss": jnp.log(-1.0)})),
+    "metrics are scalars": breaking(
+        lambda w, a, state, metrics, _: (w, a, state, {"loss": metrics["loss"]})
+    ),
+    "is finite": breaking(
+        lambda w, a, state, metrics, _: (w, a, state, metrics | {"valid_loss": jnp.log(-1.0)})
+    ),
     "weights move": frozen(0),
     "arch move": frozen(1),
     "the same under jit": breaking(by_tracing),

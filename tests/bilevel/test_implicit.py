@@ -1,4 +1,5 @@
-"""Implicit gradients are those through the best weights, and their series is unrolling from there."""
+"""Implicit gradients are those through the best weights, and their series is unrolling from
+there."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,14 @@ SIZE, RATE = 4, 0.1
 
 
 def convex_problem():
-    """(inner, outer, best weights of an arch, Hessian): L_t = w'Hw / 2 - w'Ba, solved by w = H^-1 B a; L_v is not convex."""
+    """(inner, outer, best weights of an arch, Hessian): L_t = w'Hw / 2 - w'Ba, solved by w = H^-1 B
+    a; L_v is not convex."""
     random = np.random.default_rng(0)
-    root, mixed, target = random.normal(size=(SIZE, SIZE)), random.normal(size=(SIZE, 3)), random.normal(size=SIZE)
+    root, mixed, target = (
+        random.normal(size=(SIZE, SIZE)),
+        random.normal(size=(SIZE, 3)),
+        random.normal(size=SIZE),
+    )
     hessian = root @ root.T / SIZE + 0.5 * np.eye(SIZE)
 
     def inner(weights, arch):
@@ -44,7 +50,9 @@ SOLVERS = {"cg": conjugate_gradient(tolerance=1e-12), "neumann": neumann(terms=5
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_implicit_at_the_best_weights_equals_the_gradient_through_them(solver):
     with enable_x64(True):
-        np.testing.assert_allclose(gradient_at_best_weights(implicit(SOLVERS[solver])), true_gradient(), atol=1e-9)
+        np.testing.assert_allclose(
+            gradient_at_best_weights(implicit(SOLVERS[solver])), true_gradient(), atol=1e-9
+        )
 
 
 def test_implicit_equals_long_unrolling_on_a_convex_problem():
@@ -73,13 +81,16 @@ def test_solvers_solve_trees_with_the_damped_hessian(solver):
             whole = damped @ jnp.concatenate([tree["a"], tree["b"]])
             return {"a": whole[:1], "b": whole[1:]}
 
-        found = SOLVERS[solver](product, {"a": jnp.asarray(vector[:1]), "b": jnp.asarray(vector[1:])})
+        found = SOLVERS[solver](
+            product, {"a": jnp.asarray(vector[:1]), "b": jnp.asarray(vector[1:])}
+        )
         expected = np.linalg.solve(damped, vector)
         np.testing.assert_allclose(np.concatenate([found["a"], found["b"]]), expected, atol=1e-9)
 
 
 def test_damping_is_added_to_the_exact_hessian():
-    """Against dense second derivatives, at weights that are not the best ones, of a problem that is not quadratic."""
+    """Against dense second derivatives, at weights that are not the best ones, of a problem that is
+    not quadratic."""
     with enable_x64(True):
         inner, outer, weights, arch = smooth_problem()
         flat, restore = jax.flatten_util.ravel_pytree(weights)
@@ -95,7 +106,9 @@ def test_damping_is_added_to_the_exact_hessian():
             return direct - jnp.tensordot(jnp.linalg.solve(hessian, of_weights), mixed, 1)
 
         solver = conjugate_gradient(steps=50, tolerance=1e-12)
-        found, metrics = jax.jit(lambda *both: implicit(solver, damping=5.0)(inner, outer, *both, None, None))(weights, arch)
+        found, metrics = jax.jit(
+            lambda *both: implicit(solver, damping=5.0)(inner, outer, *both, None, None)
+        )(weights, arch)
         np.testing.assert_allclose(found["cell"], dense(flat, arch["cell"]), atol=1e-9)
         np.testing.assert_allclose(metrics["loss"], outer(weights, arch)[0])
 

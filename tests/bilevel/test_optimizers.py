@@ -33,14 +33,21 @@ def test_sgd_equals_pytorch(size, settings):
     weights, gradients = random.normal(size=6), size * random.normal(size=(5, 6))
     schedule = cosine_by_epoch(5, 1, learning_rate=0.1)
     optimizer = sgd(schedule, **settings)
-    found = {"x": jnp.asarray(weights[:2]), "y": jnp.asarray(weights[2:])}  # the norm is that of all arrays together
+    found = {
+        "x": jnp.asarray(weights[:2]),
+        "y": jnp.asarray(weights[2:]),
+    }  # the norm is that of all arrays together
     state = optimizer.init(found)
     for gradient in gradients:
         parts = {"x": jnp.asarray(gradient[:2]), "y": jnp.asarray(gradient[2:])}
         updates, state = optimizer.update(parts, state, found)
         found = optax.apply_updates(found, updates)
-    expected = torch_sgd(weights, gradients, [float(schedule(number)) for number in range(5)], **settings)
-    np.testing.assert_allclose(np.concatenate([found["x"], found["y"]]), expected, rtol=1e-5, atol=1e-6)
+    expected = torch_sgd(
+        weights, gradients, [float(schedule(number)) for number in range(5)], **settings
+    )
+    np.testing.assert_allclose(
+        np.concatenate([found["x"], found["y"]]), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def torch_adam(arch, gradients, rate=3e-4, b1=0.5, b2=0.999, weight_decay=1e-3):
@@ -56,7 +63,9 @@ def torch_adam(arch, gradients, rate=3e-4, b1=0.5, b2=0.999, weight_decay=1e-3):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.99, "weight_decay": 0.5}], ids=["darts", "other"]
+    "settings",
+    [{}, {"learning_rate": 0.1, "b1": 0.9, "b2": 0.99, "weight_decay": 0.5}],
+    ids=["darts", "other"],
 )
 def test_arch_adam_equals_pytorch(settings):
     random = np.random.default_rng(1)
@@ -67,12 +76,15 @@ def test_arch_adam_equals_pytorch(settings):
     for gradient in gradients:
         updates, state = optimizer.update(jnp.asarray(gradient), state, found)
         found = optax.apply_updates(found, updates)
-    settings = {"rate" if name == "learning_rate" else name: value for name, value in settings.items()}
+    settings = {
+        "rate" if name == "learning_rate" else name: value for name, value in settings.items()
+    }
     np.testing.assert_allclose(found, torch_adam(arch, gradients, **settings), rtol=1e-5, atol=1e-6)
 
 
 def test_decay_of_arch_alone_is_a_full_adam_step():
-    """Adam normalises a decay that is part of the gradient: decoupled it would be 1000 times smaller."""
+    """Adam normalises a decay that is part of the gradient: decoupled it would be 1000 times
+    smaller."""
     optimizer, arch = arch_adam(), jnp.asarray([2.0, -3.0])
     updates, _ = optimizer.update(jnp.zeros(2), optimizer.init(arch), arch)
     np.testing.assert_allclose(updates, [-3e-4, 3e-4], rtol=1e-3)
@@ -99,7 +111,8 @@ def test_darts_optimizer_counts_the_warm_up_in_epochs():
 
 
 def test_virtual_step_is_not_clipped_and_has_momentum_decay_and_the_scheduled_rate():
-    """The toy far out, where the gradient is clipped: da = w' - 2 + 2 xi a with w' from an unclipped step."""
+    """The toy far out, where the gradient is clipped: da = w' - 2 + 2 xi a with w' from an
+    unclipped step."""
     optimizer = darts_optimizer(4, 1, arch_gradient=unrolled(), arch_learning_rate=0.0)
     carry, schedule = start(optimizer, -40.0, 2.0), cosine_by_epoch(4, 1)
     for number in range(4):

@@ -27,7 +27,9 @@ VECTORS = {
 
 def rates(schedule, epochs, steps_per_epoch):
     """One rate an epoch, after a look at its first and last step."""
-    found = jax.jit(jax.vmap(schedule))(jnp.arange(epochs * steps_per_epoch)).reshape(epochs, steps_per_epoch)
+    found = jax.jit(jax.vmap(schedule))(jnp.arange(epochs * steps_per_epoch)).reshape(
+        epochs, steps_per_epoch
+    )
     np.testing.assert_array_equal(found[:, 0], found[:, -1])
     return found[:, 0]
 
@@ -35,23 +37,33 @@ def rates(schedule, epochs, steps_per_epoch):
 @pytest.mark.parametrize("power", VECTORS)
 @pytest.mark.parametrize("steps_per_epoch", [1, 3])
 def test_cosine_power_annealing_has_the_known_values(power, steps_per_epoch):
-    schedule = cosine_power_annealing(10, steps_per_epoch, learning_rate=1.0, min_learning_rate=0.0, power=power)
+    schedule = cosine_power_annealing(
+        10, steps_per_epoch, learning_rate=1.0, min_learning_rate=0.0, power=power
+    )
     np.testing.assert_allclose(rates(schedule, 10, steps_per_epoch), VECTORS[power], atol=1e-6)
 
 
 def test_cosine_power_annealing_runs_from_the_maximum_to_the_minimum_and_stays():
     schedule = cosine_power_annealing(10, 2, learning_rate=0.2, min_learning_rate=0.1)
-    np.testing.assert_allclose(rates(schedule, 10, 2), 0.1 + 0.1 * np.asarray(VECTORS[2]), atol=1e-6)
+    np.testing.assert_allclose(
+        rates(schedule, 10, 2), 0.1 + 0.1 * np.asarray(VECTORS[2]), atol=1e-6
+    )
     np.testing.assert_allclose(schedule(1000), 0.1, rtol=1e-6)
 
 
 def test_warm_up_is_a_ramp_before_the_curve_of_the_epochs_that_remain():
-    found = rates(cosine_power_annealing(13, 2, learning_rate=1.0, min_learning_rate=0.0, warmup_epochs=3), 13, 2)
+    found = rates(
+        cosine_power_annealing(13, 2, learning_rate=1.0, min_learning_rate=0.0, warmup_epochs=3),
+        13,
+        2,
+    )
     np.testing.assert_allclose(found, [0.25, 0.5, 0.75, *VECTORS[2]], atol=1e-6)
 
 
 def test_a_curve_of_one_epoch_is_the_maximum():
-    np.testing.assert_array_equal(rates(cosine_power_annealing(1, 2, learning_rate=0.5), 1, 2), [0.5])
+    np.testing.assert_array_equal(
+        rates(cosine_power_annealing(1, 2, learning_rate=0.5), 1, 2), [0.5]
+    )
 
 
 @pytest.mark.parametrize("options", [{"power": 0.5}, {"warmup_epochs": 10}, {"warmup_epochs": -1}])

@@ -15,12 +15,18 @@ ARCH = {"cell": jnp.full((2, 3), 0.5)}
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 0.5), (1.0, 0.0), (0.0, 1.0)])
 def test_updates_are_the_gradients_of_the_weighted_sum_at_the_same_point(weights):
     train, valid = quadratic(1.0), quadratic(-2.0)
-    optimizer = single_level(optax.sgd(1.0), optax.sgd(1.0), inner_weight=weights[0], outer_weight=weights[1])
+    optimizer = single_level(
+        optax.sgd(1.0), optax.sgd(1.0), inner_weight=weights[0], outer_weight=weights[1]
+    )
     *found, metrics = updates_of(optimizer, train, valid)
-    gradients = jax.grad(lambda *both: weights[0] * train(*both)[0] + weights[1] * valid(*both)[0], (0, 1))(TREE, ARCH)
+    gradients = jax.grad(
+        lambda *both: weights[0] * train(*both)[0] + weights[1] * valid(*both)[0], (0, 1)
+    )(TREE, ARCH)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, rtol=1e-6), tuple(found), gradients)
     expected = {"loss": train(TREE, ARCH)[1]["loss"], "valid_loss": valid(TREE, ARCH)[1]["loss"]}
-    assert {name: float(value) for name, value in metrics.items()} == {name: float(x) for name, x in expected.items()}
+    assert {name: float(value) for name, value in metrics.items()} == {
+        name: float(x) for name, x in expected.items()
+    }
 
 
 def counting(objective, passes):
@@ -59,4 +65,6 @@ def test_optimizers_keep_their_states():
 @pytest.mark.parametrize("weights", [(0.0, 0.0), (-1.0, 1.0), (1.0, -1.0)])
 def test_weights_that_leave_no_loss_to_descend_are_refused(weights):
     with pytest.raises(ValueError, match="not negative nor both zero"):
-        single_level(optax.sgd(0.1), optax.sgd(0.1), inner_weight=weights[0], outer_weight=weights[1])
+        single_level(
+            optax.sgd(0.1), optax.sgd(0.1), inner_weight=weights[0], outer_weight=weights[1]
+        )

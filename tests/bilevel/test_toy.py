@@ -33,14 +33,19 @@ def test_first_order_ends_at_two(order):
 
 @pytest.mark.parametrize("gradient", [unrolled, finite_differences])
 @pytest.mark.parametrize("order", ["arch_first", "weights_first"])
-@pytest.mark.parametrize(("xi", "end"), [(0.0, 2.0), (0.1, 1.6666667), (0.25, 1.3333333), (0.5, 1.0)])
+@pytest.mark.parametrize(
+    ("xi", "end"), [(0.0, 2.0), (0.1, 1.6666667), (0.25, 1.3333333), (0.5, 1.0)]
+)
 def test_unrolled_ends_at_two_over_one_plus_two_xi(gradient, order, xi, end):
-    lands_on(alternating(gradient(), RATE, RATE, virtual_optimizer=optax.sgd(xi), order=order), end, end)
+    lands_on(
+        alternating(gradient(), RATE, RATE, virtual_optimizer=optax.sgd(xi), order=order), end, end
+    )
 
 
 @pytest.mark.parametrize("steps", [2, 5])
 def test_more_virtual_steps_end_at_two_over_two_less_the_part_that_is_left(steps):
-    """w' = a + r^T (w - a) with r = 1 - 2 xi: da = w' - 2 + a (1 - r^T), which is 0 on a = w = 2 / (2 - r^T)."""
+    """w' = a + r^T (w - a) with r = 1 - 2 xi: da = w' - 2 + a (1 - r^T), which is 0 on a = w = 2 /
+    (2 - r^T)."""
     end = 2 / (2 - 0.8**steps)
     lands_on(alternating(unrolled(steps), RATE, RATE, virtual_optimizer=optax.sgd(0.1)), end, end)
 
@@ -63,7 +68,9 @@ def test_damped_implicit_ends_where_the_damped_curvature_says():
     lands_on(alternating(implicit(conjugate_gradient(), damping=0.5), RATE, RATE), end, end)
 
 
-@pytest.mark.parametrize(("weight", "weights", "arch"), [(1.0, 2 / 3, 4 / 3), (10.0, 0.974358974, 1.025641026)])
+@pytest.mark.parametrize(
+    ("weight", "weights", "arch"), [(1.0, 2 / 3, 4 / 3), (10.0, 0.974358974, 1.025641026)]
+)
 def test_single_level_ends_on_its_stationary_point(weight, weights, arch):
     rate = optax.sgd(0.02)
     lands_on(single_level(rate, rate, inner_weight=weight), weights, arch, steps=5000)
@@ -71,7 +78,10 @@ def test_single_level_ends_on_its_stationary_point(weight, weights, arch):
 
 @pytest.mark.parametrize(
     ("inner_weight", "coupling", "weights", "arch", "copy"),
-    [(10.0, 10.0, 1.027027027, 1.081081081, 0.918918919), (2.0, 5.0, 0.967741935, 1.290322581, 0.709677419)],
+    [
+        (10.0, 10.0, 1.027027027, 1.081081081, 0.918918919),
+        (2.0, 5.0, 0.967741935, 1.290322581, 0.709677419),
+    ],
 )
 def test_rarts_ends_on_its_stationary_point(inner_weight, coupling, weights, arch, copy):
     rate = optax.sgd(0.02)

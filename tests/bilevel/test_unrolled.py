@@ -1,4 +1,5 @@
-"""The gradient through virtual steps is that of the function they compose, on a real supernet and with any optimiser."""
+"""The gradient through virtual steps is that of the function they compose, on a real supernet and
+with any optimiser."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,11 @@ def compiled(function, *arguments):
 def arch_gradient(gradient, problem, optimizer, state):
     """What the arch gradient gives on a problem (inner, outer, weights, arch)."""
     inner, outer, *both = problem
-    return compiled(lambda weights, arch, state: gradient(inner, outer, weights, arch, optimizer, state), *both, state)
+    return compiled(
+        lambda weights, arch, state: gradient(inner, outer, weights, arch, optimizer, state),
+        *both,
+        state,
+    )
 
 
 def with_buffers(state, buffers):
@@ -37,7 +42,8 @@ def draw(tree, scale, seed=0):
 
 
 def darts_steps(inner, outer, weights, buffers, steps):
-    """arch -> the outer loss after w' = w - xi (mu buffer + grad_w + decay w), so many times: DARTS's, written out."""
+    """arch -> the outer loss after w' = w - xi (mu buffer + grad_w + decay w), so many times:
+    DARTS's, written out."""
 
     def loss(arch):
         w, m = weights, buffers
@@ -59,8 +65,12 @@ def test_unrolled_equals_the_gradient_through_darts_steps_written_out(steps):
     with enable_x64(True):
         inner, outer, weights, arch = problem = smooth_problem()
         buffers = draw(weights, 0.5)
-        found = arch_gradient(unrolled(steps), problem, SGD, with_buffers(SGD.init(weights), buffers))
-        expected = compiled(jax.grad(darts_steps(inner, outer, weights, buffers, steps), has_aux=True), arch)
+        found = arch_gradient(
+            unrolled(steps), problem, SGD, with_buffers(SGD.init(weights), buffers)
+        )
+        expected = compiled(
+            jax.grad(darts_steps(inner, outer, weights, buffers, steps), has_aux=True), arch
+        )
         close(found, expected, atol=1e-12)
         none = arch_gradient(first_order(), problem, SGD, None)
         assert abs(found[0]["cell"] - none[0]["cell"]).max() > 1e-3
@@ -92,21 +102,34 @@ def test_unrolled_goes_through_any_optimizer_and_its_state(name, steps):
         expected = compiled(jax.grad(loss, has_aux=True), arch)
         close(arch_gradient(unrolled(steps), problem, optimizer, state), expected, atol=1e-12)
         if steps == 1:
-            close(arch_gradient(finite_differences(1e-5), problem, optimizer, state), expected, atol=1e-7)
+            close(
+                arch_gradient(finite_differences(1e-5), problem, optimizer, state),
+                expected,
+                atol=1e-7,
+            )
 
 
 def test_finite_differences_err_by_the_square_of_their_distance():
-    """An eps that multiplies where it should divide loses the whole term, which is 100 times what is left here."""
+    """An eps that multiplies where it should divide loses the whole term, which is 100 times what
+    is left here."""
     with enable_x64(True):
         problem = smooth_problem()
-        gradients = [unrolled(), first_order(), *(finite_differences(scale) for scale in (0.02, 0.01, 0.005))]
-        exact, none, *found = (arch_gradient(one, problem, SGD, SGD.init(problem[2]))[0]["cell"] for one in gradients)
+        gradients = [
+            unrolled(),
+            first_order(),
+            *(finite_differences(scale) for scale in (0.02, 0.01, 0.005)),
+        ]
+        exact, none, *found = (
+            arch_gradient(one, problem, SGD, SGD.init(problem[2]))[0]["cell"] for one in gradients
+        )
         errors = [abs(one - exact).max() for one in found]
         np.testing.assert_allclose([errors[0] / errors[1], errors[1] / errors[2]], 4.0, rtol=0.01)
         assert 0 < 100 * errors[1] < abs(exact - none).max()
 
 
-@pytest.mark.parametrize("gradient", [unrolled(), unrolled(3), finite_differences()], ids=["one", "three", "differences"])
+@pytest.mark.parametrize(
+    "gradient", [unrolled(), unrolled(3), finite_differences()], ids=["one", "three", "differences"]
+)
 def test_a_virtual_rate_of_zero_gives_first_order_exactly(gradient):
     still = optax.sgd(0.0)
     state, weights, arch = start(alternating(gradient, still, still), -1.3, 0.7)
@@ -118,7 +141,9 @@ def test_metrics_are_those_of_outer_at_the_virtual_weights():
     weights, arch, optimizer = jnp.asarray(-1.3), jnp.asarray(0.7), optax.sgd(0.1)
     virtual = weights - 0.1 * 2 * (weights - arch)
     for gradient in (unrolled(), finite_differences()):
-        _, metrics = gradient(train_loss, valid_loss, weights, arch, optimizer, optimizer.init(weights))
+        _, metrics = gradient(
+            train_loss, valid_loss, weights, arch, optimizer, optimizer.init(weights)
+        )
         np.testing.assert_allclose(metrics["loss"], valid_loss(virtual, arch)[0], rtol=1e-6)
 
 
@@ -132,11 +157,18 @@ def supernet_gradients(space, num_cells, gradients, **how):
     """What arch gradients give on a supernet in float64, and the arguments of `darts_steps`."""
     supernet = space.supernet(channels=2, num_cells=num_cells, num_classes=3, **how)
     random = np.random.default_rng(0)
-    images, labels = jnp.asarray(random.normal(size=(2, 4, 8, 8, 3))), jnp.asarray(random.integers(0, 3, (2, 4)))
+    images, labels = (
+        jnp.asarray(random.normal(size=(2, 4, 8, 8, 3))),
+        jnp.asarray(random.integers(0, 3, (2, 4))),
+    )
     shapes = jax.eval_shape(supernet.init, jax.random.key(0), images[0])
     weights, buffers = draw(shapes, 0.4), draw(shapes, 0.1, seed=1)
     kinds = {layer.kind for layer in space.layers(channels=2, num_cells=num_cells, image_size=8)}
-    arch = {kind: jnp.zeros((len(spec.edges), len(spec.ops))) for kind, spec in space.cells.items() if kind in kinds}
+    arch = {
+        kind: jnp.zeros((len(spec.edges), len(spec.ops)))
+        for kind, spec in space.cells.items()
+        if kind in kinds
+    }
 
     def objective(number):
         def loss(weights, arch):
@@ -152,12 +184,19 @@ def supernet_gradients(space, num_cells, gradients, **how):
         return compiled(function, draw(arch, 1.0, seed=2), weights, buffers, state)
 
     found = [
-        run(lambda arch, weights, buffers, state, one=one: one(inner, outer, weights, arch, SGD, state)[0]) for one in gradients
+        run(
+            lambda arch, weights, buffers, state, one=one: one(
+                inner, outer, weights, arch, SGD, state
+            )[0]
+        )
+        for one in gradients
     ]
 
     def written_out(steps):
         def gradient(arch, weights, buffers, state):
-            return jax.grad(darts_steps(inner, outer, weights, buffers, steps), has_aux=True)(arch)[0]
+            return jax.grad(darts_steps(inner, outer, weights, buffers, steps), has_aux=True)(arch)[
+                0
+            ]
 
         return run(gradient)
 
@@ -173,7 +212,11 @@ def test_unrolled_on_a_supernet_equals_the_gradient_through_the_virtual_step():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [{"schedule": "waves"}, {"remat": False}, {"sampled": True}, {"partial_channels": 2}], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [{"schedule": "waves"}, {"remat": False}, {"sampled": True}, {"partial_channels": 2}],
+    ids=str,
+)
 def test_unrolled_equals_the_gradient_through_two_virtual_steps_however_the_supernet_runs(how):
     space = darts_space(num_nodes=2, ops=("avg_pool_3x3", "skip_connect", "dil_conv_3x3"))
     with enable_x64(True):

@@ -1,4 +1,5 @@
-"""What kernels compute on an accelerator, run on the CPU at hand: the same as there, gradients included."""
+"""What kernels compute on an accelerator, run on the CPU at hand: the same as there, gradients
+included."""
 
 import functools
 import gc
@@ -14,7 +15,14 @@ from jax import lax
 from dnas import SPACES
 from dnas.cells.backend import on_cpu, written
 from dnas.cells.edges import Shared, scan_edges
-from dnas.cells.kernels import avg_pool, channel_sum, depthwise_conv, every_pixel, max_pool, pointwise_product
+from dnas.cells.kernels import (
+    avg_pool,
+    channel_sum,
+    depthwise_conv,
+    every_pixel,
+    max_pool,
+    pointwise_product,
+)
 from dnas.cells.mixed import Candidates, default_schedule, shuffle
 from dnas.cells.norms import mixed_norm_sum, normalize, search_norms
 
@@ -101,11 +109,24 @@ def convs_over_targets(x, kernels):
         (lambda x: shuffle(x, 2), [(2, 3, 3, 6)]),
         (channel_sum, [(3, 5, 4, 2)]),
     ],
-    ids=["conv", "strided", "mapped", "max", "max_2", "max_2x2", "mean_2", "pixels", "shuffle", "sum"],
+    ids=[
+        "conv",
+        "strided",
+        "mapped",
+        "max",
+        "max_2",
+        "max_2x2",
+        "mean_2",
+        "pixels",
+        "shuffle",
+        "sum",
+    ],
 )
 def test_a_kernel_for_an_accelerator_equals_that_for_a_cpu_to_second_order(function, shapes):
     args = [normal(number, *shape) for number, shape in enumerate(shapes)]
-    chex.assert_trees_all_close(on_an_accelerator(all_of, function, *args), all_of(function, *args), rtol=1e-9, atol=1e-9)
+    chex.assert_trees_all_close(
+        on_an_accelerator(all_of, function, *args), all_of(function, *args), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_a_maximum_over_2x2_equals_flax():
@@ -116,7 +137,12 @@ def test_a_maximum_over_2x2_equals_flax():
 
     for ours, theirs in (
         (max_pool(x, 2, 2), by_flax(x)),
-        *[[jax.grad(lambda x, pool=pool: jnp.sin(pool(x)).sum())(x) for pool in (lambda x: max_pool(x, 2, 2), by_flax)]],
+        *[
+            [
+                jax.grad(lambda x, pool=pool: jnp.sin(pool(x)).sum())(x)
+                for pool in (lambda x: max_pool(x, 2, 2), by_flax)
+            ]
+        ],
     ):
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
@@ -130,9 +156,13 @@ def test_norms_for_an_accelerator_equal_those_for_a_cpu_with_their_gradients():
     args = normal(1, 3, 5, 4, 2), normal(2, 2), normal(3, 2), normal(4, 2)
 
     def gradients(*args):
-        return jax.jit(jax.value_and_grad(lambda *args: jnp.sin(norms(*args)).sum(), (0, 1, 2, 3)))(*args)
+        return jax.jit(jax.value_and_grad(lambda *args: jnp.sin(norms(*args)).sum(), (0, 1, 2, 3)))(
+            *args
+        )
 
-    chex.assert_trees_all_close(on_an_accelerator(gradients, *args), gradients(*args), rtol=1e-9, atol=1e-9)
+    chex.assert_trees_all_close(
+        on_an_accelerator(gradients, *args), gradients(*args), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_the_variance_on_an_accelerator_does_not_suffer_from_a_large_mean():
@@ -154,7 +184,8 @@ def run_edge(weights, row, x):
     return row[0] * jnp.tanh(pointwise_product(x, weights["kernel"])) + row[1] * x
 
 
-# All nodes to all later ones; and a graph with holes, whose edges are not one after the other by source.
+# All nodes to all later ones; and a graph with holes, whose edges are not one after the other by
+# source.
 GRAPHS = {
     "dense": [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)],
     "sparse": [(1, 2), (0, 2), (0, 4), (2, 3), (3, 5), (0, 5), (2, 5)],
@@ -168,13 +199,22 @@ def test_waves_compute_what_edges_do_one_by_one(graph, remat, skip):
     links = GRAPHS[graph]
     # All edges of a node at once: waves skip no others.
     skipped = np.asarray([source == 0 for source, _ in links]) if skip else None
-    args = {"kernel": normal(1, len(links), 2, 2)}, normal(2, len(links), 2), normal(3, 6, 2, 3, 3, 2)
+    args = (
+        {"kernel": normal(1, len(links), 2, 2)},
+        normal(2, len(links), 2),
+        normal(3, 6, 2, 3, 3, 2),
+    )
 
     def value(weights, mix, nodes, waves):
-        nodes = scan_edges(run_edge, links, weights, mix, None, nodes, skip=skipped, remat=remat, waves=waves)
+        nodes = scan_edges(
+            run_edge, links, weights, mix, None, nodes, skip=skipped, remat=remat, waves=waves
+        )
         return jnp.sin(nodes).sum()
 
-    results = [jax.jit(jax.value_and_grad(value, (0, 1, 2)), static_argnums=3)(*args, waves) for waves in (False, True)]
+    results = [
+        jax.jit(jax.value_and_grad(value, (0, 1, 2)), static_argnums=3)(*args, waves)
+        for waves in (False, True)
+    ]
     chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-9)
 
 
@@ -202,9 +242,17 @@ SHARED = Shared(prepare, run_prepared, passing, alone)
 @pytest.mark.parametrize("graph", [*GRAPHS, "double"])
 def test_what_edges_share_changes_nothing_second_derivatives_included(graph, skip):
     links = {**GRAPHS, "double": [(0, 2), (0, 2), (0, 3), (1, 3), (2, 3)]}[graph]
-    skipped = {None: None, "nodes": [link[0] == 0 for link in links], "edges": np.arange(len(links)) % 3 == 1}[skip]
+    skipped = {
+        None: None,
+        "nodes": [link[0] == 0 for link in links],
+        "edges": np.arange(len(links)) % 3 == 1,
+    }[skip]
     skipped = None if skip is None else np.asarray(skipped)
-    args = {"kernel": normal(1, len(links), 2, 2)}, normal(2, len(links), 2), normal(3, 6, 2, 3, 3, 2)
+    args = (
+        {"kernel": normal(1, len(links), 2, 2)},
+        normal(2, len(links), 2),
+        normal(3, 6, 2, 3, 3, 2),
+    )
     directions = jax.tree.map(np.cos, args)
 
     def results(run):
@@ -212,7 +260,9 @@ def test_what_edges_share_changes_nothing_second_derivatives_included(graph, ski
             return jnp.sin(scan_edges(run, links, *args[:2], None, args[2], skip=skipped)).sum()
 
         gradient = jax.grad(value, (0, 1, 2))
-        again = jax.grad(lambda args: sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(gradient(*args))))
+        again = jax.grad(
+            lambda args: sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(gradient(*args)))
+        )
         return value(*args), gradient(*args), jax.jvp(gradient, args, directions)[1], again(args)
 
     plain = jax.jit(lambda: results(alone))()
@@ -281,7 +331,12 @@ def test_what_edges_share_of_states_of_another_size_changes_nothing(own):
 
 def test_waves_that_read_states_of_another_size_compute_what_edges_do():
     links = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2)]
-    args = {"kernel": normal(1, 5, 2, 2)}, normal(2, 5, 2), normal(3, 2, 2, 4, 4, 2), normal(4, 3, 2, 2, 2, 2)
+    args = (
+        {"kernel": normal(1, 5, 2, 2)},
+        normal(2, 5, 2),
+        normal(3, 2, 2, 4, 4, 2),
+        normal(4, 3, 2, 2, 2, 2),
+    )
 
     def halving(weights, row, x):
         return run_edge(weights, row, lax.slice(x, (0, 0, 0, 0), x.shape, (1, 2, 2, 1)))
@@ -289,7 +344,10 @@ def test_waves_that_read_states_of_another_size_compute_what_edges_do():
     def value(weights, mix, states, nodes, waves):
         return jnp.sin(scan_edges(halving, links, weights, mix, states, nodes, waves=waves)).sum()
 
-    results = [jax.jit(jax.value_and_grad(value, (0, 1, 2, 3)), static_argnums=4)(*args, waves) for waves in (False, True)]
+    results = [
+        jax.jit(jax.value_and_grad(value, (0, 1, 2, 3)), static_argnums=4)(*args, waves)
+        for waves in (False, True)
+    ]
     chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-9)
 
 
@@ -298,14 +356,18 @@ def soft_mix(spec):
 
 
 def hard_mix(spec):
-    return jax.nn.one_hot(np.arange(len(spec.edges)) % len(spec.ops), len(spec.ops), dtype=jnp.float32)
+    return jax.nn.one_hot(
+        np.arange(len(spec.edges)) % len(spec.ops), len(spec.ops), dtype=jnp.float32
+    )
 
 
 @pytest.mark.parametrize(
     ("space", "mix", "sizes"),
     [
         ("darts", soft_mix, {"num_cells": 2}),
-        pytest.param("darts", soft_mix, {"num_cells": 2, "partial_channels": 2}, marks=pytest.mark.slow),
+        pytest.param(
+            "darts", soft_mix, {"num_cells": 2, "partial_channels": 2}, marks=pytest.mark.slow
+        ),
         pytest.param("s1", soft_mix, {"num_cells": 2}, marks=pytest.mark.slow),
         ("darts", hard_mix, {"num_cells": 2, "sampled": True}),
         ("nasbench201", hard_mix, {"num_cells": 3, "sampled": True}),

@@ -72,7 +72,9 @@ def test_cell_sums_edges_and_concatenates_nodes(seed):
     gain = {edge: 0.5 + 0.1 * number for number, edge in enumerate(edges)}
 
     def run_wave(wave, xs):
-        return [sum(gain[s, t] * x for s, x in zip(wave.sources, xs, strict=True)) for t in wave.targets]
+        return [
+            sum(gain[s, t] * x for s, x in zip(wave.sources, xs, strict=True)) for t in wave.targets
+        ]
 
     concat = tuple(range(num_inputs, num_inputs + num_nodes))
     y = run_cell(waves(edges, num_inputs), concat, run_wave, inputs)

@@ -10,7 +10,9 @@ from dnas import hw_loss
 from dnas.cells import search_norms
 from dnas.contracts import check_selection, check_space
 
-SPEC = dnas.CellSpec(1, 2, ((0, 1), (0, 2), (1, 2)), ("none", "skip_connect", "sep_conv_3x3", "avg_pool_3x3"), (2,))
+SPEC = dnas.CellSpec(
+    1, 2, ((0, 1), (0, 2), (1, 2)), ("none", "skip_connect", "sep_conv_3x3", "avg_pool_3x3"), (2,)
+)
 
 
 def layers(*, channels, num_cells, image_size, stem="cifar"):
@@ -47,12 +49,16 @@ def test_its_supernet_at_a_one_hot_mix_is_its_network(seed):
     variables = jax.eval_shape(network.init, jax.random.key(3), images)
     variables = dnas.inherit_weights(SPACE, genotype, weights, variables)
     expected = jax.jit(supernet.apply)(weights, dnas.one_hot_mix(SPACE, genotype), images)
-    logits = jax.jit(lambda variables: network.apply(variables, images, True, jax.random.key(0))[0])(variables)
+    logits = jax.jit(
+        lambda variables: network.apply(variables, images, True, jax.random.key(0))[0]
+    )(variables)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 # Two inputs, two nodes side by side: what is around the cells reads one cell twice.
-PAIR = dnas.CellSpec(2, 2, ((0, 2), (1, 2), (0, 3), (2, 3)), ("none", "skip_connect", "sep_conv_3x3"), (2, 3))
+PAIR = dnas.CellSpec(
+    2, 2, ((0, 2), (1, 2), (0, 3), (2, 3)), ("none", "skip_connect", "sep_conv_3x3"), (2, 3)
+)
 
 
 def paired_macro(images, layers, num_classes, norms, cell):
@@ -73,7 +79,9 @@ def test_its_parts_count_what_its_networks_count(spec, own, edges):
         for metric in ("macs", "params"):
             cost = hw_loss.genotype_cost(table, space, genotype, metric=metric, **sizes)
             assert cost == getattr(counts, metric)
-            assert cost == hw_loss.expected_cost(table, parts, metric=metric)(dnas.one_hot_mix(space, genotype))
+            assert cost == hw_loss.expected_cost(table, parts, metric=metric)(
+                dnas.one_hot_mix(space, genotype)
+            )
 
 
 def test_its_parts_are_measured_and_kept_in_a_table(tmp_path):

@@ -1,4 +1,5 @@
-"""FBNet's and ProxylessNAS's spaces: sizes as published, exact counts, and a supernet that equals each of its networks."""
+"""FBNet's and ProxylessNAS's spaces: sizes as published, exact counts, and a supernet that equals
+each of its networks."""
 
 import itertools
 from functools import partial
@@ -9,7 +10,15 @@ import numpy as np
 import pytest
 
 import dnas
-from dnas.cells import BLOCKS, Chain, Stage, fbnet_space, layerwise_space, proxylessnas_space, search_norms
+from dnas.cells import (
+    BLOCKS,
+    Chain,
+    Stage,
+    fbnet_space,
+    layerwise_space,
+    proxylessnas_space,
+    search_norms,
+)
 from dnas.contracts import check_relaxation, check_selection, check_space
 from dnas.hw_loss import count_network, count_supernet
 from dnas.relax import RELAXATIONS
@@ -20,7 +29,9 @@ TINY = {
     "fbnet": fbnet_space(name="tiny_fbnet", stages=((16, 1, 1), (24, 3, 2)), head=16),
     "proxylessnas": proxylessnas_space(name="tiny_proxylessnas", stages=((24, 3, 2),), head=16),
 }
-SIZES = {name: dict(channels=8, num_cells=space.num_cells, num_classes=3) for name, space in TINY.items()}
+SIZES = {
+    name: dict(channels=8, num_cells=space.num_cells, num_classes=3) for name, space in TINY.items()
+}
 KEY = jax.random.key(0)
 IMAGES = jax.random.normal(KEY, (4, 7, 5, 1))
 IMAGENET = dict(num_classes=1000, image_size=224, stem="imagenet")
@@ -42,7 +53,9 @@ def test_supernet_at_a_one_hot_mix_equals_the_network(built):
     space, weights, apply, sizes = built
     genotype = random_genotype(KEY, space)
     network = space.network(genotype, **sizes, norms=search_norms)
-    variables = dnas.inherit_weights(space, genotype, weights, jax.jit(network.init)(jax.random.key(9), IMAGES))
+    variables = dnas.inherit_weights(
+        space, genotype, weights, jax.jit(network.init)(jax.random.key(9), IMAGES)
+    )
     expected = jax.jit(lambda variables: network.apply(variables, IMAGES, True, KEY)[0])(variables)
     assert jnp.allclose(apply(weights, mix_of(space, genotype), IMAGES), expected, atol=1e-4)
 
@@ -57,19 +70,29 @@ def test_every_block_of_every_layer_counts_in_the_mix(built):
     for (one, logits), (other, others) in itertools.combinations(one_hots.items(), 2):
         assert one == other or not np.allclose(logits, others, atol=1e-3)
     mix = jnp.asarray(spec.allowed / spec.allowed.sum(1, keepdims=True), jnp.float32)
-    absent = mix + 5.0 * ~spec.allowed  # weights of blocks that a layer does not have change nothing
-    assert (apply(weights, {"layers": mix}, IMAGES) == apply(weights, {"layers": absent}, IMAGES)).all()
+    absent = (
+        mix + 5.0 * ~spec.allowed
+    )  # weights of blocks that a layer does not have change nothing
+    assert (
+        apply(weights, {"layers": mix}, IMAGES) == apply(weights, {"layers": absent}, IMAGES)
+    ).all()
 
 
 def test_per_sample_mixes_that_agree_equal_one_mix(built):
     space, weights, apply, _ = built
     rows = mix_of(space, random_genotype(KEY, space))["layers"]
     each = jnp.repeat(rows[..., None], len(IMAGES), -1)
-    assert jnp.allclose(apply(weights, {"layers": each}, IMAGES), apply(weights, {"layers": rows}, IMAGES), atol=1e-4)
+    assert jnp.allclose(
+        apply(weights, {"layers": each}, IMAGES),
+        apply(weights, {"layers": rows}, IMAGES),
+        atol=1e-4,
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [{"sampled": True}, {"remat": False}], ids=["sampled", "no remat"])
+@pytest.mark.parametrize(
+    "option", [{"sampled": True}, {"remat": False}], ids=["sampled", "no remat"]
+)
 def test_option_changes_neither_logits_nor_the_gradients_of_what_runs(built, option):
     space, weights, _, sizes = built
     mix = mix_of(space, random_genotype(KEY, space))
@@ -84,21 +107,40 @@ def test_option_changes_neither_logits_nor_the_gradients_of_what_runs(built, opt
     (_, logits), (of_weights, of_mix) = gradients(space.supernet(**sizes))
     (_, others), (other_weights, other_mix) = gradients(space.supernet(**sizes, **option))
     assert jnp.allclose(logits, others, atol=1e-4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), of_weights, other_weights)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), of_weights, other_weights
+    )
     chosen = mix["layers"] > 0 if "sampled" in option else jnp.ones_like(mix["layers"], bool)
-    np.testing.assert_allclose(jnp.where(chosen, of_mix["layers"], 0), other_mix["layers"], atol=2e-3)
+    np.testing.assert_allclose(
+        jnp.where(chosen, of_mix["layers"], 0), other_mix["layers"], atol=2e-3
+    )
 
 
 def test_layers_of_fbnet_have_the_published_sizes():
     layers = FULL["fbnet"].layers(channels=16, num_cells=22, image_size=224, stem="imagenet")
-    assert [layer.channels for layer in layers] == [16, *[24] * 4, *[32] * 4, *[64] * 4, *[112] * 4, *[184] * 4, 352]
+    assert [layer.channels for layer in layers] == [
+        16,
+        *[24] * 4,
+        *[32] * 4,
+        *[64] * 4,
+        *[112] * 4,
+        *[184] * 4,
+        352,
+    ]
     assert [n for n, layer in enumerate(layers) if layer.stride == 2] == [1, 5, 9, 17]
     assert layers[0].size == (112, 112) and layers[-1].size == (7, 7)
 
 
 def test_layers_of_proxylessnas_have_the_published_sizes():
     layers = FULL["proxylessnas"].layers(channels=32, num_cells=21, image_size=224, stem="imagenet")
-    assert [layer.channels for layer in layers] == [*[24] * 4, *[40] * 4, *[80] * 4, *[96] * 4, *[192] * 4, 320]
+    assert [layer.channels for layer in layers] == [
+        *[24] * 4,
+        *[40] * 4,
+        *[80] * 4,
+        *[96] * 4,
+        *[192] * 4,
+        320,
+    ]
     assert [n for n, layer in enumerate(layers) if layer.stride == 2] == [0, 4, 8, 16]
     assert layers[0].size == (112, 112) and layers[-1].size == (7, 7)
 
@@ -107,9 +149,14 @@ def test_layers_of_proxylessnas_have_the_published_sizes():
 def test_the_stem_for_small_images_strides_two_times_less(name):
     space = FULL[name]
     sizes = dict(channels=space.channels, num_cells=space.num_cells)
-    small, large = (space.layers(**sizes, image_size=size, stem=stem) for size, stem in ((32, "cifar"), (128, "imagenet")))
+    small, large = (
+        space.layers(**sizes, image_size=size, stem=stem)
+        for size, stem in ((32, "cifar"), (128, "imagenet"))
+    )
     assert small[-1].size == large[-1].size == (4, 4)
-    assert sum(layer.stride == 2 for layer in small) == sum(layer.stride == 2 for layer in large) - 1
+    assert (
+        sum(layer.stride == 2 for layer in small) == sum(layer.stride == 2 for layer in large) - 1
+    )
 
 
 @pytest.mark.parametrize("name", FULL)
@@ -128,7 +175,14 @@ def block_counts(inputs, outputs, kernel, expansion, groups, stride, size, expan
     """(params, macs) of a block from the paper's description, scale and shift of norms included."""
     inner, out = inputs * expansion, -(-size // stride)
     first = inputs * inner // groups if expands else 0
-    params = first + 2 * inner * expands + kernel**2 * inner + 2 * inner + inner * outputs // groups + 2 * outputs
+    params = (
+        first
+        + 2 * inner * expands
+        + kernel**2 * inner
+        + 2 * inner
+        + inner * outputs // groups
+        + 2 * outputs
+    )
     return params, first * size**2 + (kernel**2 * inner + inner * outputs // groups) * out**2
 
 
@@ -139,13 +193,24 @@ def fbnet_by_formula(genotype, head=1984, expand_ones=True):
         if edge.op == "skip_connect":
             own = (0, 0)
             if layer.stride > 1 or inputs != layer.channels:
-                own = (inputs * layer.channels + 2 * layer.channels, inputs * layer.channels * (size // layer.stride) ** 2)
+                own = (
+                    inputs * layer.channels + 2 * layer.channels,
+                    inputs * layer.channels * (size // layer.stride) ** 2,
+                )
         else:
             kernel, expansion, *groups = (int(word[1:]) for word in edge.op.split("_"))
             sizes = (kernel, expansion, *(groups or [1]), layer.stride, size)
             own = block_counts(inputs, layer.channels, *sizes, expands=expansion > 1 or expand_ones)
-        params, macs, inputs, size = params + own[0], macs + own[1], layer.channels, size // layer.stride
-    return params + inputs * head + 2 * head + 1000 * head + 1000, macs + inputs * head * size**2 + head * 1000
+        params, macs, inputs, size = (
+            params + own[0],
+            macs + own[1],
+            layer.channels,
+            size // layer.stride,
+        )
+    return (
+        params + inputs * head + 2 * head + 1000 * head + 1000,
+        macs + inputs * head * size**2 + head * 1000,
+    )
 
 
 FBNETS = {"FBNET_A": dict(head=1504), "FBNET_B": {}, "FBNET_C": {}}
@@ -155,27 +220,40 @@ FBNETS = {"FBNET_A": dict(head=1504), "FBNET_B": {}, "FBNET_C": {}}
 def test_counts_of_fbnets_equal_the_formula(name):
     genotype = dnas.PUBLISHED[name]
     for options in (FBNETS[name], {**FBNETS[name], "expand_ones": False}):
-        assert count_network(fbnet_space(**options), genotype, **IMAGENET) == fbnet_by_formula(genotype, **options)
+        assert count_network(fbnet_space(**options), genotype, **IMAGENET) == fbnet_by_formula(
+            genotype, **options
+        )
 
 
 def other_block(genotype, layer, op):
-    edges = [edge._replace(op=op) if edge.source == layer else edge for edge in genotype.cells["layers"]]
+    edges = [
+        edge._replace(op=op) if edge.source == layer else edge for edge in genotype.cells["layers"]
+    ]
     return dnas.Genotype(genotype.space, {"layers": edges}, genotype.concat)
 
 
 def test_published_totals_decide_between_two_listings_of_fbnets():
-    """Released with the models in 2019: multiply-adds, and params without those of norms and the bias of the classifier."""
-    macs = {name: fbnet_by_formula(dnas.PUBLISHED[name], **options)[1] for name, options in FBNETS.items()}
-    # A block that was released as two 3x3 depthwise convolutions is one of 5x5 in the listings: 25 - 18 = 7 taps a channel.
+    """Released with the models in 2019: multiply-adds, and params without those of norms and the
+    bias of the classifier."""
+    macs = {
+        name: fbnet_by_formula(dnas.PUBLISHED[name], **options)[1]
+        for name, options in FBNETS.items()
+    }
+    # A block that was released as two 3x3 depthwise convolutions is one of 5x5 in the listings: 25
+    #   - 18 = 7 taps a channel.
     cascade = 7 * 6 * 32 * 28**2, 7 * 6 * 112 * 14**2
     assert macs["FBNET_A"] == 249_921_848
     assert macs["FBNET_B"] - cascade[0] == 295_561_032
     assert macs["FBNET_C"] - sum(cascade) == 382_984_480
     # The other entries of the listings are off by millions.
-    assert fbnet_by_formula(other_block(dnas.PUBLISHED["FBNET_A"], 15, "k5_e1"), 1504)[1] == 238_989_752
+    assert (
+        fbnet_by_formula(other_block(dnas.PUBLISHED["FBNET_A"], 15, "k5_e1"), 1504)[1]
+        == 238_989_752
+    )
     other = other_block(dnas.PUBLISHED["FBNET_B"], 10, "k5_e6")
     assert fbnet_by_formula(other)[1] == 306_210_888
-    # They are those of the present mobile-vision, which counts the average pool of 7x7 too and leaves out what expands by one.
+    # They are those of the present mobile-vision, which counts the average pool of 7x7 too and
+    # leaves out what expands by one.
     today = {
         "FBNET_A": fbnet_by_formula(dnas.PUBLISHED["FBNET_A"], 1504, False)[1] + 49 * 1504,
         "FBNET_B": fbnet_by_formula(other, expand_ones=False)[1] + 49 * 1984,
@@ -189,20 +267,34 @@ def test_published_totals_decide_between_two_listings_of_fbnets():
 
 
 def stages_of_widths(*widths):
-    return [(width, *rest) for width, rest in zip(widths, [(4, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1)], strict=True)]
+    return [
+        (width, *rest)
+        for width, rest in zip(
+            widths, [(4, 2), (4, 2), (4, 2), (4, 1), (4, 2), (1, 1)], strict=True
+        )
+    ]
 
 
 RELEASED = {
     "PROXYLESS_MOBILE": (dict(stages=stages_of_widths(32, 40, 80, 96, 192, 320)), 4_080_512),
-    "PROXYLESS_CPU": (dict(stem=40, first=24, stages=stages_of_widths(32, 48, 88, 104, 216, 360), head=1432), 4_361_648),
-    "PROXYLESS_GPU": (dict(stem=40, first=24, stages=stages_of_widths(32, 56, 112, 128, 256, 432), head=1728), 7_119_848),
+    "PROXYLESS_CPU": (
+        dict(stem=40, first=24, stages=stages_of_widths(32, 48, 88, 104, 216, 360), head=1432),
+        4_361_648,
+    ),
+    "PROXYLESS_GPU": (
+        dict(stem=40, first=24, stages=stages_of_widths(32, 56, 112, 128, 256, 432), head=1728),
+        7_119_848,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_params_of_proxylessnas_at_the_released_widths_are_the_published_ones(name):
     options, params = RELEASED[name]
-    assert count_network(proxylessnas_space(**options), dnas.PUBLISHED[name], **IMAGENET).params == params
+    assert (
+        count_network(proxylessnas_space(**options), dnas.PUBLISHED[name], **IMAGENET).params
+        == params
+    )
 
 
 def test_params_of_fbnet_c_are_those_of_its_reproductions():
@@ -242,8 +334,12 @@ def test_drop_path_and_bfloat16_reach_the_network(built):
     network = space.network(genotype, **sizes)
     variables = jax.eval_shape(network.init, KEY, IMAGES)
     half = space.network(genotype, **sizes, dtype="bfloat16", remat=True)
-    logits, updated = jax.eval_shape(lambda *args: half.apply(*args, True, KEY, 0.5), variables, IMAGES)
-    assert logits.shape == (len(IMAGES), 3) and jax.tree.structure(updated) == jax.tree.structure(variables)
+    logits, updated = jax.eval_shape(
+        lambda *args: half.apply(*args, True, KEY, 0.5), variables, IMAGES
+    )
+    assert logits.shape == (len(IMAGES), 3) and jax.tree.structure(updated) == jax.tree.structure(
+        variables
+    )
     variables = jax.jit(network.init)(KEY, IMAGES)
     train = jax.jit(lambda key, rate: network.apply(variables, IMAGES, True, key, rate)[0])
     assert not jnp.allclose(train(KEY, 0.5), train(jax.random.key(1), 0.5))
@@ -259,8 +355,12 @@ def test_a_supernet_costs_what_its_blocks_cost_together():
     blocks = {op: BLOCKS[op] for op in ("k3_e3", "k5_e1_g2")}
     space = layerwise_space("two", Chain(8, (Stage(8, 1), Stage(16, 1, 2)), 16), blocks)
     sizes = dict(num_classes=3, image_size=8)
-    each = [count_network(space, dnas.Genotype.from_text(f"two: {op}, {op}"), **sizes) for op in blocks]
-    around = 27 * 8 * 64 + 16 * 16 * 64 + 16 * 3  # stem, head and classifier, which each network has; nothing strides twice
+    each = [
+        count_network(space, dnas.Genotype.from_text(f"two: {op}, {op}"), **sizes) for op in blocks
+    ]
+    around = (
+        27 * 8 * 64 + 16 * 16 * 64 + 16 * 3
+    )  # stem, head and classifier, which each network has; nothing strides twice
     assert count_supernet(space, **sizes).macs == sum(count.macs for count in each) - around
 
 
@@ -291,19 +391,37 @@ def test_selection_keeps_its_contract_on_layers(select, name):
 def test_proxylessnas_skips_no_layer_that_changes_size():
     space = FULL["proxylessnas"]
     (spec,) = space.cells.values()
-    mix = {"layers": np.where([op == "skip_connect" for op in spec.ops], 0.9, 0.1) * np.ones((21, 1))}
-    skipped = {edge.source for edge in dnas.default_selection(space, mix).cells["layers"] if edge.op == "skip_connect"}
+    mix = {
+        "layers": np.where([op == "skip_connect" for op in spec.ops], 0.9, 0.1) * np.ones((21, 1))
+    }
+    skipped = {
+        edge.source
+        for edge in dnas.default_selection(space, mix).cells["layers"]
+        if edge.op == "skip_connect"
+    }
     assert skipped == set(range(21)) - {0, 4, 8, 12, 16, 20}
     assert skip_budget(2, kind="layers")(space, mix).count("skip_connect") == {"layers": 2}
 
 
 BAD = {
-    "num_cells": (lambda: FULL["fbnet"].supernet(num_cells=8), "has 22 layers, and num_cells is their number; got 8"),
+    "num_cells": (
+        lambda: FULL["fbnet"].supernet(num_cells=8),
+        "has 22 layers, and num_cells is their number; got 8",
+    ),
     "layers": (lambda: FULL["fbnet"].layers(channels=16, num_cells=20, image_size=32), "got 20"),
-    "auxiliary": (lambda: FULL["fbnet"].network(dnas.PUBLISHED["FBNET_C"], auxiliary=True), "no auxiliary head"),
-    "stem": (lambda: FULL["fbnet"].supernet(stem="mnist"), "'mnist' does not exist; choose from: cifar, imagenet"),
+    "auxiliary": (
+        lambda: FULL["fbnet"].network(dnas.PUBLISHED["FBNET_C"], auxiliary=True),
+        "no auxiliary head",
+    ),
+    "stem": (
+        lambda: FULL["fbnet"].supernet(stem="mnist"),
+        "'mnist' does not exist; choose from: cifar, imagenet",
+    ),
     "channels": (lambda: FULL["fbnet"].supernet(channels=0), "at least one channel"),
-    "image": (lambda: FULL["fbnet"].layers(channels=16, num_cells=22, image_size=0), "at least one pixel"),
+    "image": (
+        lambda: FULL["fbnet"].layers(channels=16, num_cells=22, image_size=0),
+        "at least one pixel",
+    ),
     "dtype": (lambda: FULL["fbnet"].supernet(dtype="int8"), "floating-point"),
     "width": (lambda: fbnet_space(width=0.0), "multiplier is positive"),
     "stages": (lambda: fbnet_space(stages=()), "all from 1 on"),
@@ -312,15 +430,21 @@ BAD = {
         "one block for each of 22 layers",
     ),
     "a skip that cannot be": (
-        lambda: FULL["proxylessnas"].network(other_block(dnas.PUBLISHED["PROXYLESS_CPU"], 4, "skip_connect")),
+        lambda: FULL["proxylessnas"].network(
+            other_block(dnas.PUBLISHED["PROXYLESS_CPU"], 4, "skip_connect")
+        ),
         "'skip_connect' is not among those of edge 4 -> 5",
     ),
     "inside": (
-        lambda: layerwise_space("x", Chain(8, (Stage(8, 1),), 8), {"a": BLOCKS["k3_e1"]}, inside=("b",)),
+        lambda: layerwise_space(
+            "x", Chain(8, (Stage(8, 1),), 8), {"a": BLOCKS["k3_e1"]}, inside=("b",)
+        ),
         "'b'.*not among the blocks a",
     ),
     "nothing outside": (
-        lambda: layerwise_space("x", Chain(8, (Stage(8, 1),), 8), {"a": BLOCKS["k3_e1"]}, inside=("a",)),
+        lambda: layerwise_space(
+            "x", Chain(8, (Stage(8, 1),), 8), {"a": BLOCKS["k3_e1"]}, inside=("a",)
+        ),
         "needs a block",
     ),
 }

@@ -1,4 +1,5 @@
-"""The macro network: where reductions are, what the stems and the auxiliary head look like, and what is refused."""
+"""The macro network: where reductions are, what the stems and the auxiliary head look like, and
+what is refused."""
 
 import functools
 
@@ -20,11 +21,14 @@ def images(*size, channels=3):
 
 
 def shapes(module, *args):
-    return jax.eval_shape(lambda *args: nn.meta.unbox(module.init_with_output(jax.random.key(0), *args)), *args)
+    return jax.eval_shape(
+        lambda *args: nn.meta.unbox(module.init_with_output(jax.random.key(0), *args)), *args
+    )
 
 
 class PlainCell(nn.Module):
-    """A cell without weights: four copies of the mean of its inputs, subsampled where the layer strides."""
+    """A cell without weights: four copies of the mean of its inputs, subsampled where the layer
+    strides."""
 
     layer: LayerSpec
 
@@ -52,9 +56,20 @@ def plain_cell(layer):
     return PlainCell(layer, parent=None)
 
 
-def stack(channels=4, num_cells=3, stem="cifar", norms=None, auxiliary=False, num_classes=5, make_cell=plain_cell, **more):
+def stack(
+    channels=4,
+    num_cells=3,
+    stem="cifar",
+    norms=None,
+    auxiliary=False,
+    num_classes=5,
+    make_cell=plain_cell,
+    **more,
+):
     norms = norms or search_norms()
-    return CellStack(channels, num_cells, num_classes, stem, norms, make_cell, auxiliary=auxiliary, **more)
+    return CellStack(
+        channels, num_cells, num_classes, stem, norms, make_cell, auxiliary=auxiliary, **more
+    )
 
 
 @pytest.mark.parametrize("num_cells", range(1, 22))
@@ -63,7 +78,9 @@ def test_reductions_are_at_one_third_and_two_thirds(num_cells):
     assert len(layers) == num_cells
     reductions = [number for number, layer in enumerate(layers) if layer.kind == "reduce"]
     assert reductions == sorted({num_cells // 3, 2 * num_cells // 3})
-    assert [layer.stride for layer in layers] == [2 if layer.kind == "reduce" else 1 for layer in layers]
+    assert [layer.stride for layer in layers] == [
+        2 if layer.kind == "reduce" else 1 for layer in layers
+    ]
 
 
 def test_published_stacks_reduce_where_the_papers_do():
@@ -97,10 +114,19 @@ def test_one_number_is_a_square():
         (dict(stem="mnist"), "stem 'mnist' does not exist; choose from: cifar, imagenet"),
         (dict(num_cells=0), "at least one cell and one channel, got 0 cells and 4 channels"),
         (dict(channels=0), "at least one cell and one channel, got 6 cells and 0 channels"),
-        (dict(channels=5, stem="imagenet", image_size=64), "half of 5 channels; choose an even number"),
-        (dict(image_size=30), "30x30 cannot be halved 2 times.*resize or pad them to multiples of 4 pixels"),
+        (
+            dict(channels=5, stem="imagenet", image_size=64),
+            "half of 5 channels; choose an even number",
+        ),
+        (
+            dict(image_size=30),
+            "30x30 cannot be halved 2 times.*resize or pad them to multiples of 4 pixels",
+        ),
         (dict(image_size=(32, 33)), "32x33 cannot be halved 2 times.*multiples of 4"),
-        (dict(image_size=48, stem="imagenet"), "48x48 cannot be halved 5 times.*imagenet.*multiples of 32"),
+        (
+            dict(image_size=48, stem="imagenet"),
+            "48x48 cannot be halved 5 times.*imagenet.*multiples of 32",
+        ),
         (dict(image_size=0), "0x0 cannot be halved"),
     ],
 )
@@ -123,7 +149,9 @@ def test_the_stack_refuses_odd_channels_with_the_imagenet_stem():
 @pytest.mark.parametrize("num_cells", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize(("stem", "size"), [("cifar", (8, 12)), ("imagenet", (64, 32))])
 def test_each_cell_gets_two_inputs_of_its_size_and_channels(stem, size, num_cells):
-    (logits, auxiliary), _ = shapes(stack(num_cells=num_cells, stem=stem), images(*size))  # plain_cell asserts
+    (logits, auxiliary), _ = shapes(
+        stack(num_cells=num_cells, stem=stem), images(*size)
+    )  # plain_cell asserts
     assert logits.shape == (2, 5)
     assert auxiliary is None
 
@@ -131,7 +159,9 @@ def test_each_cell_gets_two_inputs_of_its_size_and_channels(stem, size, num_cell
 def test_cifar_stem_is_one_convolution_to_three_times_the_channels():
     _, variables = shapes(stack(), images(8, 8))
     convolutions = {
-        name: child["kernel"].shape for name, child in variables["params"].items() if "Conv_" in name and "ReLU" not in name
+        name: child["kernel"].shape
+        for name, child in variables["params"].items()
+        if "Conv_" in name and "ReLU" not in name
     }
     assert convolutions == {"Conv_0": (3, 3, 3, 12)}
 
@@ -145,13 +175,19 @@ def test_imagenet_stem_is_three_strided_convolutions():
 def test_stems_are_affine_in_search_and_cells_are_not():
     for stem, norms in [("cifar", 1), ("imagenet", 3)]:
         _, variables = shapes(stack(stem=stem), images(32, 32))
-        scales = [path for path, _ in jax.tree.leaves_with_path(variables["params"]) if path[-1].key == "scale"]
+        scales = [
+            path
+            for path, _ in jax.tree.leaves_with_path(variables["params"])
+            if path[-1].key == "scale"
+        ]
         assert len(scales) == norms
         assert all(path[0].key.startswith("BatchNorm") for path in scales)
 
 
 def test_imagenet_input_is_halved_three_times_before_the_second_input_of_the_first_cell():
-    _, variables = shapes(stack(stem="imagenet"), images(64, 64))  # PlainCell asserts the size of both inputs
+    _, variables = shapes(
+        stack(stem="imagenet"), images(64, 64)
+    )  # PlainCell asserts the size of both inputs
     layer = variables["params"]["cell_0"]
     assert stack_layers(channels=4, num_cells=3, image_size=64, stem="imagenet")[0].size == (8, 8)
     assert layer["preprocess_0"]["Dense_0"]["kernel"].shape == (4, 2)  # FactorizedReduce
@@ -160,9 +196,15 @@ def test_imagenet_input_is_halved_three_times_before_the_second_input_of_the_fir
 
 def test_a_cell_after_a_reduction_halves_its_older_input():
     _, variables = shapes(stack(num_cells=6), images(8, 8))  # reductions at 2 and 4
-    halved = {number for number in range(6) if "Dense_1" in variables["params"][f"cell_{number}"]["preprocess_0"]}
+    halved = {
+        number
+        for number in range(6)
+        if "Dense_1" in variables["params"][f"cell_{number}"]["preprocess_0"]
+    }
     assert halved == {3, 5}
-    assert not any("Dense_1" in variables["params"][f"cell_{number}"]["preprocess_1"] for number in range(6))
+    assert not any(
+        "Dense_1" in variables["params"][f"cell_{number}"]["preprocess_1"] for number in range(6)
+    )
 
 
 def test_classifier_reads_the_mean_over_positions():
@@ -172,7 +214,9 @@ def test_classifier_reads_the_mean_over_positions():
     logits, _ = module.apply(variables, x)
     last = np.arange(2 * 2 * 2 * 32).reshape(2, 2, 2, 32) / (2 * 2 * 2 * 32)
     dense = variables["params"]["classifier"]["dense"]
-    np.testing.assert_allclose(logits, last.mean((1, 2)) @ dense["kernel"] + dense["bias"], atol=1e-5)
+    np.testing.assert_allclose(
+        logits, last.mean((1, 2)) @ dense["kernel"] + dense["bias"], atol=1e-5
+    )
 
 
 @functools.cache
@@ -194,7 +238,9 @@ def value_and_gradient_of(**more):
 
 def value_and_gradient(module, variables, x):
     def value(params):
-        (logits, _), averages = module.apply({**variables, "params": params}, x, mutable=["batch_stats"])
+        (logits, _), averages = module.apply(
+            {**variables, "params": params}, x, mutable=["batch_stats"]
+        )
         return (logits**2).sum(), averages
 
     return jax.value_and_grad(value, has_aux=True)(variables["params"])
@@ -203,8 +249,13 @@ def value_and_gradient(module, variables, x):
 def test_neighbours_in_one_loop_equal_one_by_one_with_averages_and_gradients():
     module, variables, x = long_stack()
     loop, _, _ = long_stack(scan=True)
-    chex.assert_trees_all_close(value_and_gradient_of(scan=True), value_and_gradient_of(), rtol=1e-4, atol=1e-5)
-    texts = [str(jax.make_jaxpr(lambda v, m=m: m.apply(v, x, mutable=["batch_stats"])[0])(variables)) for m in (loop, module)]
+    chex.assert_trees_all_close(
+        value_and_gradient_of(scan=True), value_and_gradient_of(), rtol=1e-4, atol=1e-5
+    )
+    texts = [
+        str(jax.make_jaxpr(lambda v, m=m: m.apply(v, x, mutable=["batch_stats"])[0])(variables))
+        for m in (loop, module)
+    ]
     assert ["scan[" in text for text in texts] == [True, False]
 
 
@@ -212,13 +263,19 @@ def test_remat_changes_no_gradient():
     _, variables, x = long_stack()
     for more in ({"remat": True}, {"remat": True, "scan": True}):
         again, _, _ = long_stack(**more)
-        chex.assert_trees_all_close(value_and_gradient_of(**more), value_and_gradient_of(), rtol=1e-4, atol=1e-5)
-        assert "remat" in str(jax.make_jaxpr(lambda v, m=again: value_and_gradient(m, v, x)[0][0])(variables))
+        chex.assert_trees_all_close(
+            value_and_gradient_of(**more), value_and_gradient_of(), rtol=1e-4, atol=1e-5
+        )
+        assert "remat" in str(
+            jax.make_jaxpr(lambda v, m=again: value_and_gradient(m, v, x)[0][0])(variables)
+        )
 
 
 @pytest.mark.parametrize(("num_cells", "width"), [(3, 16 * 4), (6, 16 * 4)])
 def test_auxiliary_head_sits_after_the_second_reduction(num_cells, width):
-    (logits, auxiliary), variables = shapes(stack(num_cells=num_cells, auxiliary=True), images(32, 32))
+    (logits, auxiliary), variables = shapes(
+        stack(num_cells=num_cells, auxiliary=True), images(32, 32)
+    )
     assert logits.shape == auxiliary.shape == (2, 5)
     assert variables["params"]["auxiliary"]["Conv_0"]["kernel"].shape == (1, 1, width, 128)
 
@@ -239,7 +296,10 @@ def test_auxiliary_head_has_one_position_at_its_original_size(stem, size):
 @pytest.mark.parametrize(("stem", "smallest"), [("cifar", 8), ("imagenet", 7)])
 def test_auxiliary_head_says_how_large_its_input_must_be(stem, smallest):
     head = AuxiliaryHead(10, stem, final_norms(True))
-    with pytest.raises(ValueError, match=f"at least {smallest}x{smallest}.*got 9x{smallest - 1}; use larger images, or no"):
+    with pytest.raises(
+        ValueError,
+        match=f"at least {smallest}x{smallest}.*got 9x{smallest - 1}; use larger images, or no",
+    ):
         shapes(head, images(9, smallest - 1))
     shapes(head, images(smallest, smallest))
 
@@ -254,9 +314,13 @@ def test_auxiliary_head_equals_numpy():
         return (y - y.mean((0, 1, 2))) / np.sqrt(y.var((0, 1, 2)) + 1e-5)
 
     y = np.maximum(np.asarray(x, np.float64), 0)
-    y = np.stack([np.stack([y[:, i : i + 5, j : j + 5].mean((1, 2)) for j in (0, 3)], 1) for i in (0, 3)], 1)
+    y = np.stack(
+        [np.stack([y[:, i : i + 5, j : j + 5].mean((1, 2)) for j in (0, 3)], 1) for i in (0, 3)], 1
+    )
     y = np.maximum(norm(y @ params["Conv_0"]["kernel"][0, 0]), 0)
-    y = np.maximum(norm(np.einsum("bijc,ijcd->bd", y, params["Conv_1"]["kernel"])[:, None, None]), 0)[:, 0, 0]
+    y = np.maximum(
+        norm(np.einsum("bijc,ijcd->bd", y, params["Conv_1"]["kernel"])[:, None, None]), 0
+    )[:, 0, 0]
     expected = y @ params["classifier"]["dense"]["kernel"] + params["classifier"]["dense"]["bias"]
     np.testing.assert_allclose(head.apply(variables, x), expected, atol=1e-4)
 
@@ -265,4 +329,6 @@ def test_classifier_is_linear_with_a_bias():
     x = jax.random.normal(jax.random.key(0), (2, 6))
     variables = init_variables(Classifier(3), jax.random.key(1), x)
     dense = variables["params"]["dense"]
-    np.testing.assert_allclose(Classifier(3).apply(variables, x), x @ dense["kernel"] + dense["bias"], atol=1e-6)
+    np.testing.assert_allclose(
+        Classifier(3).apply(variables, x), x @ dense["kernel"] + dense["bias"], atol=1e-6
+    )

@@ -1,4 +1,5 @@
-"""The blocks of layer-wise spaces are what the papers say, run together or alone, and keep the contract of ops."""
+"""The blocks of layer-wise spaces are what the papers say, run together or alone, and keep the
+contract of ops."""
 
 from functools import partial
 
@@ -26,7 +27,12 @@ def convolution(x, kernel, *, stride=1, groups=1):
     side = kernel.shape[0] // 2
     numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(side, side)] * 2, dimension_numbers=numbers, feature_group_count=groups
+        x,
+        kernel,
+        (stride, stride),
+        [(side, side)] * 2,
+        dimension_numbers=numbers,
+        feature_group_count=groups,
     )
 
 
@@ -36,11 +42,16 @@ def normalized(x):
 
 
 def block_by_formula(weights, x, *, kernel, expansion, groups=1, stride=1, activation=nn.relu):
-    """The block out of XLA's own convolutions; channel (g, c) of the expansion goes to place (c, g)."""
+    """The block out of XLA's own convolutions; channel (g, c) of the expansion goes to place (c,
+    g)."""
     y = normalized(convolution(x, weights["expand"]["kernel"][None, None], groups=groups))
     order = np.arange(y.shape[-1]).reshape(groups, -1).T.ravel()
     y = activation(y[..., order])
-    y = activation(normalized(convolution(y, weights["depthwise"]["kernel"], stride=stride, groups=y.shape[-1])))
+    y = activation(
+        normalized(
+            convolution(y, weights["depthwise"]["kernel"], stride=stride, groups=y.shape[-1])
+        )
+    )
     y = normalized(convolution(y, weights["project"]["kernel"][None, None], groups=groups))
     return x + y if y.shape == x.shape and stride == 1 else y
 
@@ -65,13 +76,18 @@ def test_block_equals_xlas_convolutions(name, channels, stride):
 @pytest.mark.parametrize(("activation", "stride"), [(nn.relu, 1), (nn.relu6, 2)])
 def test_blocks_run_together_make_what_each_makes_alone(activation, stride):
     names = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6")
-    blocks = [BLOCKS[name](channels=16, stride=stride, norms=search_norms(), activation=activation) for name in names]
+    blocks = [
+        BLOCKS[name](channels=16, stride=stride, norms=search_norms(), activation=activation)
+        for name in names
+    ]
     images = 3 * IMAGES
     weights = [made(block, jax.random.key(n), images)["params"] for n, block in enumerate(blocks)]
 
     @jax.jit
     def both(weights, images):
-        alone = [block.apply({"params": own}, images) for block, own in zip(blocks, weights, strict=True)]
+        alone = [
+            block.apply({"params": own}, images) for block, own in zip(blocks, weights, strict=True)
+        ]
         return run_together(normalized, blocks, weights, images), alone
 
     for one, other in zip(*both(weights, images), strict=True):
@@ -108,7 +124,9 @@ def test_skip_is_the_identity_where_it_can_be_and_a_convolution_elsewhere():
 def test_drop_path_drops_all_but_the_input():
     block = BLOCKS["k3_e1"](channels=8, stride=1, norms=final_norms(True))
     variables = made(block, KEY, IMAGES)
-    apply = partial(block.apply, variables, IMAGES, mutable=["batch_stats"], rngs={"drop_path": KEY})
+    apply = partial(
+        block.apply, variables, IMAGES, mutable=["batch_stats"], rngs={"drop_path": KEY}
+    )
     assert jnp.allclose(apply(1 - 1e-6)[0], IMAGES)
     assert jnp.allclose(apply(0.0)[0], apply(None)[0], atol=1e-6)
 

@@ -40,11 +40,14 @@ def images(seed=1, *lead):
 
 
 def filled(module, *args, seed=0):
-    """Variables with every array drawn: the marks of `init` are filled by hand for modules of several arguments."""
+    """Variables with every array drawn: the marks of `init` are filled by hand for modules of
+    several arguments."""
     variables = jax.tree.map(jnp.asarray, module.init(jax.random.key(seed), *args))
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
-    return tree.unflatten([jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=False)])
+    return tree.unflatten(
+        [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=False)]
+    )
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -75,7 +78,9 @@ def test_one_hot_mix_picks_its_candidate(edge):
 def test_mixed_op_is_linear_in_the_mix(edge):
     mixed, variables, x, candidates = edge
     mix = jnp.array([0.3, -1.0, 2.0, 0.5])
-    np.testing.assert_allclose(mixed.apply(variables, x, mix), jnp.einsum("o,obhwc->bhwc", mix, candidates), atol=1e-5)
+    np.testing.assert_allclose(
+        mixed.apply(variables, x, mix), jnp.einsum("o,obhwc->bhwc", mix, candidates), atol=1e-5
+    )
 
 
 def test_a_constant_added_to_the_logits_changes_nothing(edge):
@@ -89,7 +94,9 @@ def test_arch_gradient_is_p_times_the_advantage_of_the_op_and_sums_to_zero(edge)
     mixed, variables, x, candidates = edge
     logits = jnp.array([0.1, -0.4, 0.3, 1.0])
     upstream = jax.random.normal(jax.random.key(3), candidates.shape[1:])
-    gradient = jax.grad(lambda a: jnp.vdot(mixed.apply(variables, x, jax.nn.softmax(a)), upstream))(logits)
+    gradient = jax.grad(lambda a: jnp.vdot(mixed.apply(variables, x, jax.nn.softmax(a)), upstream))(
+        logits
+    )
     p, gain = jax.nn.softmax(logits), jnp.einsum("bhwc,obhwc->o", upstream, candidates)
     np.testing.assert_allclose(gradient, p * (gain - (p * gain).sum()), atol=1e-3, rtol=1e-4)
     np.testing.assert_allclose(gradient.sum(), 0.0, atol=1e-3)
@@ -123,18 +130,23 @@ MIX = jax.random.uniform(jax.random.key(2), (len(SPEC.edges), len(NAMES)))
 
 
 def by_hand(weights, inputs, mix, stride):
-    """The cell as the paper writes it: a mixed op on every edge, with automatic gradients of the sum."""
+    """The cell as the paper writes it: a mixed op on every edge, with automatic gradients of the
+    sum."""
     states = dict(enumerate(inputs))
     for node in SPEC.nodes:
         total = 0.0
         for group, edges in stacked_edges(SPEC, stride).items():
             for place, (source, target) in enumerate(edges):
                 if target == node:
-                    own = jax.tree.map(lambda array, place=place: array[place], weights[f"edges_stride_{group}"])
+                    own = jax.tree.map(
+                        lambda array, place=place: array[place], weights[f"edges_stride_{group}"]
+                    )
                     row = mix[SPEC.edges.index((source, target))]
                     for number, name in enumerate(NAMES):
                         op = OPS[name](channels=CHANNELS, stride=group, norms=search_norms())
-                        total += row[number] * op.apply({"params": own.get(name, {})}, states[source])
+                        total += row[number] * op.apply(
+                            {"params": own.get(name, {})}, states[source]
+                        )
         states[node] = total
     return jnp.concatenate([states[node] for node in SPEC.concat], axis=-1)
 
@@ -167,7 +179,9 @@ def value_and_gradients(function, *args):
 def test_cell_equals_a_mixed_op_on_every_edge_gradients_included(stride, how):
     module = cell(stride, schedule=how[0], remat=how[1])
     weights = filled(module, inputs(), MIX)["params"]
-    ours = value_and_gradients(lambda w, xs, m: module.apply({"params": w}, xs, m), weights, inputs(), MIX)
+    ours = value_and_gradients(
+        lambda w, xs, m: module.apply({"params": w}, xs, m), weights, inputs(), MIX
+    )
     theirs = value_and_gradients(lambda w, xs, m: by_hand(w, xs, m, stride), weights, inputs(), MIX)
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
@@ -177,7 +191,8 @@ def test_float64_gradients_of_a_cell_equal_those_by_hand_to_1e_8_and_so_do_secon
     with enable_x64(True):
         module = cell(2)
         wide = jax.tree.map(
-            lambda array: jnp.asarray(array, jnp.float64), (filled(module, inputs(), MIX)["params"], inputs(), MIX)
+            lambda array: jnp.asarray(array, jnp.float64),
+            (filled(module, inputs(), MIX)["params"], inputs(), MIX),
         )
 
         def second(function):
@@ -187,7 +202,9 @@ def test_float64_gradients_of_a_cell_equal_those_by_hand_to_1e_8_and_so_do_secon
             def along(weights, xs, mix):
                 return sum(
                     jnp.vdot(g, jnp.cos(3.0 * w))
-                    for g, w in zip(*map(jax.tree.leaves, (first(weights, xs, mix), weights)), strict=True)
+                    for g, w in zip(
+                        *map(jax.tree.leaves, (first(weights, xs, mix), weights)), strict=True
+                    )
                 )
 
             return jax.jit(lambda *args: (first(*args), jax.grad(along, 2)(*args)))(*wide)
@@ -204,35 +221,49 @@ def test_edges_of_a_cell_start_with_different_weights():
         def __call__(self, xs):
             return super().__call__((xs, xs), MIX)
 
-    for kernel in jax.tree.leaves(init_variables(Fixed(SPEC, CHANNELS, 1, search_norms()), jax.random.key(0), images())):
+    for kernel in jax.tree.leaves(
+        init_variables(Fixed(SPEC, CHANNELS, 1, search_norms()), jax.random.key(0), images())
+    ):
         rows = kernel.reshape(len(SPEC.edges), -1)
         assert len({row.tobytes() for row in np.asarray(rows)}) == len(SPEC.edges)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("number", range(len(NAMES)))
-def test_sampled_op_equals_the_weighted_sum_at_one_hot_and_its_gradients_reach_that_op_alone(stride, number):
+def test_sampled_op_equals_the_weighted_sum_at_one_hot_and_its_gradients_reach_that_op_alone(
+    stride, number
+):
     row = jnp.eye(len(NAMES))[number]
-    sampled, mixed = (MixedOp(NAMES, CHANNELS, stride, search_norms(), sampled=s) for s in (True, False))
+    sampled, mixed = (
+        MixedOp(NAMES, CHANNELS, stride, search_norms(), sampled=s) for s in (True, False)
+    )
     weights = filled(mixed, images(), row)["params"]
     ours, theirs = (
-        value_and_gradients(lambda w, x, m, op=op: op.apply({"params": w}, x, m), weights, images(), row)
+        value_and_gradients(
+            lambda w, x, m, op=op: op.apply({"params": w}, x, m), weights, images(), row
+        )
         for op in (sampled, mixed)
     )
     (value, y), (of_weights, of_x, of_mix) = ours
     (expected, expected_y), (their_weights, their_x, their_mix) = theirs
-    chex.assert_trees_all_close((value, y, of_weights, of_x), (expected, expected_y, their_weights, their_x), atol=1e-4)
+    chex.assert_trees_all_close(
+        (value, y, of_weights, of_x), (expected, expected_y, their_weights, their_x), atol=1e-4
+    )
     np.testing.assert_allclose(of_mix, their_mix * row, atol=1e-3)
 
 
 def test_sampled_op_runs_one_op():
     sampled = MixedOp(NAMES, CHANNELS, 1, search_norms(), sampled=True)
     weights = filled(MixedOp(NAMES, CHANNELS, 1, search_norms()), images(), jnp.ones(4))["params"]
-    poisoned = jax.tree.map(lambda array: array * jnp.nan, weights)  # those of sep_conv_3x3, the only ones
+    poisoned = jax.tree.map(
+        lambda array: array * jnp.nan, weights
+    )  # those of sep_conv_3x3, the only ones
     pool = jnp.eye(4)[1]
     y = jax.jit(lambda w, m: sampled.apply({"params": w}, images(), m))(poisoned, pool)
     assert jnp.isfinite(y).all()
-    text = str(jax.make_jaxpr(lambda w, m: sampled.apply({"params": w}, images(), m))(weights, pool))
+    text = str(
+        jax.make_jaxpr(lambda w, m: sampled.apply({"params": w}, images(), m))(weights, pool)
+    )
     assert "cond[" in text
 
 
@@ -251,14 +282,21 @@ def test_partial_channels_send_a_part_through_the_candidates_and_the_rest_past_t
         # Shuffled in K groups, the channels of the two parts alternate.
         expected = expected[..., [0, 4, 1, 5, 2, 6, 3, 7]]
         np.testing.assert_allclose(whole.apply(variables, x, mix), expected, atol=1e-5)
-        assert jax.tree.map(jnp.shape, whole.init(jax.random.key(0), x, mix)) == jax.tree.map(jnp.shape, variables)
+        assert jax.tree.map(jnp.shape, whole.init(jax.random.key(0), x, mix)) == jax.tree.map(
+            jnp.shape, variables
+        )
 
 
 def test_one_part_of_the_channels_is_the_plain_mixed_op():
     mix = jnp.array([0.1, 0.2, 0.3, 0.4])
-    plain, parted = MixedOp(NAMES, CHANNELS, 1, search_norms()), MixedOp(NAMES, CHANNELS, 1, search_norms(), 1)
+    plain, parted = (
+        MixedOp(NAMES, CHANNELS, 1, search_norms()),
+        MixedOp(NAMES, CHANNELS, 1, search_norms(), 1),
+    )
     variables = filled(plain, images(), mix)
-    np.testing.assert_array_equal(plain.apply(variables, images(), mix), parted.apply(variables, images(), mix))
+    np.testing.assert_array_equal(
+        plain.apply(variables, images(), mix), parted.apply(variables, images(), mix)
+    )
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 4, 6])
@@ -305,7 +343,9 @@ def test_drop_samples_at_rate_zero_is_the_identity():
 def test_drop_samples_works_under_jit_and_vmap_with_a_traced_rate():
     keys = jax.random.split(jax.random.key(0), 3)
     mapped = jax.jit(jax.vmap(drop_samples, (0, None, None)))(keys, images(), 0.5)
-    np.testing.assert_allclose(mapped, jnp.stack([drop_samples(key, images(), 0.5) for key in keys]), rtol=1e-6)
+    np.testing.assert_allclose(
+        mapped, jnp.stack([drop_samples(key, images(), 0.5) for key in keys]), rtol=1e-6
+    )
 
 
 def test_chosen_ops_never_drop_an_identity():
@@ -317,7 +357,8 @@ def test_chosen_ops_never_drop_an_identity():
 
 @pytest.mark.parametrize(
     ("name", "stride"),
-    [(name, 1) for name in DARTS_OPS if name not in ("none", "skip_connect")] + [("skip_connect", 2)],
+    [(name, 1) for name in DARTS_OPS if name not in ("none", "skip_connect")]
+    + [("skip_connect", 2)],
 )
 def test_chosen_ops_drop_all_other_ops(name, stride):
     chosen = ChosenOps((name,), CHANNELS, stride, search_norms())
@@ -340,7 +381,10 @@ def test_chosen_ops_draw_no_key_without_a_rate():
 
 def test_chosen_ops_sum_over_several_ops():
     chosen = ChosenOps(("max_pool_3x3", "skip_connect"), CHANNELS, 1, final_norms(True))
-    alone = [ChosenOps((name,), CHANNELS, 1, final_norms(True)).apply({}, images()) for name in chosen.ops]
+    alone = [
+        ChosenOps((name,), CHANNELS, 1, final_norms(True)).apply({}, images())
+        for name in chosen.ops
+    ]
     np.testing.assert_allclose(chosen.apply({}, images()), sum(alone), atol=1e-6)
 
 
@@ -369,11 +413,15 @@ def test_equal_mixes_of_all_samples_are_one_mix_gradients_included(edge):
 
 @pytest.mark.parametrize("schedule", ["edges", "waves"])
 def test_cell_with_a_mix_of_each_sample_equals_one_mix_where_all_are_equal(schedule):
-    spec = CellSpec(2, 2, ((0, 2), (1, 2), (0, 3), (2, 3)), ("none", "skip_connect", "max_pool_3x3"), (2, 3))
+    spec = CellSpec(
+        2, 2, ((0, 2), (1, 2), (0, 3), (2, 3)), ("none", "skip_connect", "max_pool_3x3"), (2, 3)
+    )
     cell = MixedCell(spec, CHANNELS, 1, search_norms(), schedule=schedule)
     mix, inputs = jax.random.uniform(jax.random.key(2), (4, 3)), [images(1), images(2)]
     expected = cell.apply({}, inputs, mix)
-    np.testing.assert_allclose(cell.apply({}, inputs, jnp.tile(mix[..., None], BATCH)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        cell.apply({}, inputs, jnp.tile(mix[..., None], BATCH)), expected, atol=1e-5
+    )
 
 
 def test_what_passes_by_a_partial_op_has_the_weight_of_its_edge():
@@ -397,26 +445,40 @@ def one_hot(numbers):
     return jnp.eye(len(NAMES))[jnp.asarray(numbers)]
 
 
-SAMPLED = list(itertools.product([(0, 1, 2, 3, 3, 1, 2), (3, 3, 1, 0, 3, 3, 3)], [1, 2], [True, False], [1, 2]))
+SAMPLED = list(
+    itertools.product([(0, 1, 2, 3, 3, 1, 2), (3, 3, 1, 0, 3, 3, 3)], [1, 2], [True, False], [1, 2])
+)
 
 
 @pytest.mark.parametrize(
     ("numbers", "stride", "remat", "parts"),
     # Each setting of two of them is in every run.
-    [own if (own[1] + own[2] + own[3]) % 2 else pytest.param(*own, marks=pytest.mark.slow) for own in SAMPLED],
+    [
+        own if (own[1] + own[2] + own[3]) % 2 else pytest.param(*own, marks=pytest.mark.slow)
+        for own in SAMPLED
+    ],
     ids=str,
 )
-def test_sampled_cell_equals_the_weighted_one_at_one_hot_gradients_included(numbers, stride, remat, parts):
+def test_sampled_cell_equals_the_weighted_one_at_one_hot_gradients_included(
+    numbers, stride, remat, parts
+):
     row = one_hot(numbers)
-    sampled, weighted = (cell(stride, sampled=s, remat=remat, schedule="edges", partial_channels=parts) for s in (True, False))
+    sampled, weighted = (
+        cell(stride, sampled=s, remat=remat, schedule="edges", partial_channels=parts)
+        for s in (True, False)
+    )
     weights = filled(weighted, inputs(), row)["params"]
     ours, theirs = (
-        value_and_gradients(lambda w, xs, m, own=own: own.apply({"params": w}, xs, m), weights, inputs(), row)
+        value_and_gradients(
+            lambda w, xs, m, own=own: own.apply({"params": w}, xs, m), weights, inputs(), row
+        )
         for own in (sampled, weighted)
     )
     (value, y), (of_weights, of_xs, of_mix) = ours
     (expected, expected_y), (their_weights, their_xs, their_mix) = theirs
-    chex.assert_trees_all_close((value, y, of_xs), (expected, expected_y, their_xs), rtol=1e-4, atol=1e-3)
+    chex.assert_trees_all_close(
+        (value, y, of_xs), (expected, expected_y, their_xs), rtol=1e-4, atol=1e-3
+    )
     chex.assert_trees_all_close(of_weights, their_weights, rtol=1e-4, atol=1e-3)
     if parts == 1:  # otherwise what passes by has a gradient of all entries, drawn or not
         their_mix = their_mix * row
@@ -427,7 +489,9 @@ def test_sampled_cell_runs_the_drawn_ops_only():
     row = one_hot([1] * len(SPEC.edges))
     sampled = cell(1, sampled=True, schedule="edges")
     weights = jax.tree.map(lambda array: array * jnp.nan, filled(cell(1), inputs(), row)["params"])
-    y, gradient = jax.jit(jax.value_and_grad(lambda xs: sampled.apply({"params": weights}, xs, row).sum()))(inputs())
+    y, gradient = jax.jit(
+        jax.value_and_grad(lambda xs: sampled.apply({"params": weights}, xs, row).sum())
+    )(inputs())
     chex.assert_tree_all_finite((y, gradient))
 
 
@@ -439,9 +503,17 @@ def test_sampled_cell_refuses_a_mix_of_each_sample():
 
 
 @pytest.mark.parametrize(
-    ("sampled", "remat"), [(False, True), pytest.param(False, False, marks=pytest.mark.slow), (True, True), (True, False)]
+    ("sampled", "remat"),
+    [
+        (False, True),
+        pytest.param(False, False, marks=pytest.mark.slow),
+        (True, True),
+        (True, False),
+    ],
 )
-def test_a_chain_of_cells_in_one_loop_equals_the_cells_one_by_one_gradients_included(sampled, remat):
+def test_a_chain_of_cells_in_one_loop_equals_the_cells_one_by_one_gradients_included(
+    sampled, remat
+):
     spec = CellSpec(1, 2, ((0, 1), (0, 2), (1, 2)), NAMES, (2,))
     module = MixedCell(spec, CHANNELS, 1, search_norms(), sampled=sampled, remat=remat, parent=None)
     mix = one_hot([3, 1, 3]) if sampled else MIX[:3]
@@ -453,7 +525,9 @@ def test_a_chain_of_cells_in_one_loop_equals_the_cells_one_by_one_gradients_incl
         return x
 
     ours = value_and_gradients(lambda w, x, m: run_chain(module, w, x, m), weights, images(), mix)
-    chex.assert_trees_all_close(ours, value_and_gradients(one_by_one, weights, images(), mix), rtol=1e-4, atol=1e-3)
+    chex.assert_trees_all_close(
+        ours, value_and_gradients(one_by_one, weights, images(), mix), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_second_gradients_of_a_sampled_cell_equal_those_of_the_weighted_one():
@@ -462,7 +536,9 @@ def test_second_gradients_of_a_sampled_cell_equal_those_of_the_weighted_one():
 
     def second(module):
         def gradient(weights):
-            return jax.grad(lambda w: jnp.sin(module.apply({"params": w}, inputs(), row)).sum())(weights)
+            return jax.grad(lambda w: jnp.sin(module.apply({"params": w}, inputs(), row)).sum())(
+                weights
+            )
 
         return jax.jit(lambda w: jax.jvp(gradient, (w,), (jax.tree.map(jnp.cos, w),)))(weights)
 

@@ -1,4 +1,5 @@
-"""Batch norm against PyTorch's definition, written in numpy, and its gradient against the automatic one."""
+"""Batch norm against PyTorch's definition, written in numpy, and its gradient against the automatic
+one."""
 
 import chex
 import jax
@@ -6,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.cells.norms import BatchNorm, Unnormed, final_norms, mixed_norm_sum, no_norm, normalize, search_norms
+from dnas.cells.norms import (
+    BatchNorm,
+    Unnormed,
+    final_norms,
+    mixed_norm_sum,
+    no_norm,
+    normalize,
+    search_norms,
+)
 
 try:
     from jax import enable_x64
@@ -95,11 +104,18 @@ def test_search_norms_keep_no_averages_and_only_the_stem_is_affine(train):
 
 @pytest.mark.parametrize("eps", [(1e-5, 1e-5, 1e-3), (None, 1e-5, None), (None, None, None)])
 def test_a_weighted_sum_of_norms_equals_the_norms_one_by_one_to_second_order(eps):
-    arrays, weights, direction = [images(n) for n in range(3)], jnp.array([0.5, -1.0, 2.0]), images(7)
+    arrays, weights, direction = (
+        [images(n) for n in range(3)],
+        jnp.array([0.5, -1.0, 2.0]),
+        images(7),
+    )
     arrays[1] = 5.0 + 0.1 * arrays[1]  # a mean that is large beside the spread
 
     def one_by_one(weights, arrays):
-        normed = [x if own is None else normalize(x, None, None, own)[0] for x, own in zip(arrays, eps, strict=True)]
+        normed = [
+            x if own is None else normalize(x, None, None, own)[0]
+            for x, own in zip(arrays, eps, strict=True)
+        ]
         return sum(weight * x for weight, x in zip(weights, normed, strict=True))
 
     def together(weights, arrays):
@@ -110,14 +126,22 @@ def test_a_weighted_sum_of_norms_equals_the_norms_one_by_one_to_second_order(eps
             return jnp.vdot(jnp.tanh(function(weights, arrays)), direction)
 
         def squared(weights, arrays):
-            return sum(jnp.vdot(part, part) for part in jax.tree.leaves(jax.grad(value, (0, 1))(weights, arrays)))
+            return sum(
+                jnp.vdot(part, part)
+                for part in jax.tree.leaves(jax.grad(value, (0, 1))(weights, arrays))
+            )
 
         found = jax.value_and_grad(value, (0, 1))(weights, arrays)
         return found, jax.grad(squared, (0, 1))(weights, arrays)
 
     with enable_x64(True):
-        weights, direction, *arrays = (jnp.asarray(x, jnp.float64) for x in (weights, direction, *arrays))
-        found, expected = jax.jit(lambda: first_and_second(together))(), jax.jit(lambda: first_and_second(one_by_one))()
+        weights, direction, *arrays = (
+            jnp.asarray(x, jnp.float64) for x in (weights, direction, *arrays)
+        )
+        found, expected = (
+            jax.jit(lambda: first_and_second(together))(),
+            jax.jit(lambda: first_and_second(one_by_one))(),
+        )
     chex.assert_trees_all_close(found, expected, rtol=1e-8, atol=1e-8)
 
 
@@ -143,7 +167,9 @@ def test_final_norms_keep_averages_and_leave_pooling_alone():
 def test_final_norms_evaluate_with_the_averages():
     norm = final_norms(False).conv()
     variables = norm.init(jax.random.key(0), images(0))
-    np.testing.assert_allclose(norm.apply(variables, images(1)), images(1) / np.sqrt(1 + EPS), rtol=1e-5)
+    np.testing.assert_allclose(
+        norm.apply(variables, images(1)), images(1) / np.sqrt(1 + EPS), rtol=1e-5
+    )
 
 
 def test_normalize_returns_mean_and_biased_variance():
@@ -152,7 +178,9 @@ def test_normalize_returns_mean_and_biased_variance():
         y, mean, var = normalize(jnp.asarray(x), None, None, EPS)
         np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-12)
         np.testing.assert_allclose(var, x.var((0, 1, 2)), atol=1e-12)
-        np.testing.assert_allclose(y, (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + EPS), atol=1e-12)
+        np.testing.assert_allclose(
+            y, (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + EPS), atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -168,14 +196,18 @@ def test_gradients_of_normalize_equal_the_automatic_ones_to_second_order(mapped)
                 return jnp.vdot(jax.grad(value)(x, cotangent), direction)
 
             def gradients(x, cotangent, direction):
-                return jax.grad(value)(x, cotangent), jax.grad(inner, (0, 1))(x, cotangent, direction)
+                return jax.grad(value)(x, cotangent), jax.grad(inner, (0, 1))(
+                    x, cotangent, direction
+                )
 
             if mapped:
                 return jax.jit(jax.vmap(gradients))(x, cotangent, direction)
             return jax.jit(gradients)(x[0], cotangent[0], direction[0])
 
         pairs = zip(
-            jax.tree.leaves(both(lambda x: normalize(x, None, None, EPS)[0])), jax.tree.leaves(both(naive)), strict=True
+            jax.tree.leaves(both(lambda x: normalize(x, None, None, EPS)[0])),
+            jax.tree.leaves(both(naive)),
+            strict=True,
         )
         for ours, theirs in pairs:
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
@@ -200,7 +232,9 @@ def test_gradient_of_normalize_is_blind_to_shifts_and_sums_to_zero():
 def test_channels_that_do_not_vary_give_zero_and_a_finite_gradient():
     x = jnp.ones((2, 3, 2, 4))
     np.testing.assert_array_equal(normalize(x, None, None, EPS)[0], jnp.zeros_like(x))
-    assert jnp.isfinite(jax.grad(lambda x: jnp.vdot(normalize(x, None, None, EPS)[0], images(1)))(x)).all()
+    assert jnp.isfinite(
+        jax.grad(lambda x: jnp.vdot(normalize(x, None, None, EPS)[0], images(1)))(x)
+    ).all()
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -229,7 +263,11 @@ def test_scale_and_shift_in_the_norm_equal_those_after_it_to_second_order(mapped
                 return first, jax.grad(inner, (0, 1))(args, cotangent, directions)
 
             args = (x, scale, shift), cotangent, (direction, of_scale, of_shift)
-            return jax.vmap(gradients)(*args) if mapped else gradients(*jax.tree.map(lambda array: array[0], args))
+            return (
+                jax.vmap(gradients)(*args)
+                if mapped
+                else gradients(*jax.tree.map(lambda array: array[0], args))
+            )
 
         pairs = zip(jax.tree.leaves(both(inside)), jax.tree.leaves(both(after)), strict=True)
         for ours, theirs in pairs:

@@ -34,12 +34,17 @@ def windows(x, side, stride, padding, dilation=1, fill=0.0):
     reach = dilation * (side - 1) + 1
     rows = range(0, padded.shape[1] - reach + 1, stride)
     columns = range(0, padded.shape[2] - reach + 1, stride)
-    found = [[padded[:, i : i + reach : dilation, j : j + reach : dilation] for j in columns] for i in rows]
+    found = [
+        [padded[:, i : i + reach : dilation, j : j + reach : dilation] for j in columns]
+        for i in rows
+    ]
     return np.stack([np.stack(row, 1) for row in found], 1)
 
 
 def depthwise(x, kernel, stride, padding, dilation=1):
-    return np.einsum("bhwijc,ijc->bhwc", windows(x, kernel.shape[0], stride, padding, dilation), kernel[:, :, 0])
+    return np.einsum(
+        "bhwijc,ijc->bhwc", windows(x, kernel.shape[0], stride, padding, dilation), kernel[:, :, 0]
+    )
 
 
 def none(x, params, stride):
@@ -79,7 +84,9 @@ def dil_conv(x, params, stride):
 
 def sharp_sep_conv(dilation):
     def apply(x, params, stride):
-        x = depthwise(relu(x), params["DepthwiseConv_0"]["kernel"], stride, dilation, dilation=dilation)
+        x = depthwise(
+            relu(x), params["DepthwiseConv_0"]["kernel"], stride, dilation, dilation=dilation
+        )
         x = norm(x @ params["Dense_0"]["kernel"])
         x = depthwise(relu(x), params["DepthwiseConv_1"]["kernel"], 1, 1)
         return norm(x @ params["Dense_1"]["kernel"])
@@ -125,7 +132,11 @@ EXPECTED = {
     "dil_choke_conv_3x3": sharp_sep_conv(2),
 }
 # Channels in the middle of sharpDARTS's blocks.
-MIDDLE = {name: 32 if "choke" in name else 4 * CHANNELS for name in OPS if "flood" in name or "choke" in name}
+MIDDLE = {
+    name: 32 if "choke" in name else 4 * CHANNELS
+    for name in OPS
+    if "flood" in name or "choke" in name
+}
 
 
 def build(name, stride, size=(8, 8), norms=None):
@@ -160,7 +171,9 @@ def test_pooling_has_no_norm_in_the_final_network(name, stride):
     x = in_float64(images)
     expected = windows(x, 3, stride, 1, fill=-np.inf).max((3, 4))
     if name == "avg_pool_3x3":
-        expected = windows(x, 3, stride, 1).sum((3, 4)) / windows(np.ones_like(x), 3, stride, 1).sum((3, 4))
+        expected = windows(x, 3, stride, 1).sum((3, 4)) / windows(
+            np.ones_like(x), 3, stride, 1
+        ).sum((3, 4))
     assert not jax.tree.leaves(variables)
     np.testing.assert_allclose(op.apply(variables, images), expected, atol=1e-5)
 
@@ -175,7 +188,12 @@ def test_odd_sizes_round_up_or_are_refused_by_factorized_reduce(name, stride):
             init_variables(op, jax.random.key(0), images)
         return
     variables = jax.eval_shape(lambda: init_variables(op, jax.random.key(0), images))
-    assert jax.eval_shape(op.apply, variables, images).shape == (2, -(-7 // stride), -(-5 // stride), CHANNELS)
+    assert jax.eval_shape(op.apply, variables, images).shape == (
+        2,
+        -(-7 // stride),
+        -(-5 // stride),
+        CHANNELS,
+    )
 
 
 def test_factorized_reduce_refuses_odd_channels():
@@ -187,7 +205,15 @@ def test_factorized_reduce_refuses_odd_channels():
 def test_factorized_reduce_reads_every_other_pixel_twice_one_pixel_apart():
     image = jnp.arange(16.0).reshape(1, 4, 4, 1)
     op = FactorizedReduce(2, search_norms()._replace(conv=lambda: lambda x: x))
-    y = op.apply({"params": {"Dense_0": {"kernel": jnp.ones((1, 1))}, "Dense_1": {"kernel": jnp.ones((1, 1))}}}, image)
+    y = op.apply(
+        {
+            "params": {
+                "Dense_0": {"kernel": jnp.ones((1, 1))},
+                "Dense_1": {"kernel": jnp.ones((1, 1))},
+            }
+        },
+        image,
+    )
     assert y[0, :, :, 0].tolist() == [[0, 2], [8, 10]]
     assert y[0, :, :, 1].tolist() == [[5, 7], [13, 15]]
 
@@ -218,7 +244,10 @@ def test_op_has_these_parameters(name, stride):
     if name == "skip_connect" and stride == 2:
         expected = [(CHANNELS, CHANNELS // 2)] * 2
     if name.startswith("nor_conv"):
-        expected = [(CHANNELS,), pointwise if name == "nor_conv_1x1" else (3, 3, CHANNELS, CHANNELS)]
+        expected = [
+            (CHANNELS,),
+            pointwise if name == "nor_conv_1x1" else (3, 3, CHANNELS, CHANNELS),
+        ]
     if name in MIDDLE:
         wide = MIDDLE[name]
         expected = [depthwise, (CHANNELS, wide), (3, 3, 1, wide), (wide, CHANNELS)]
@@ -236,13 +265,16 @@ def test_final_norms_add_a_scale_and_a_shift_a_norm_and_no_bias(name):
 
 @pytest.mark.parametrize("kernel", ["1x1", "3x3"])
 def test_a_bias_shifts_what_a_norm_without_scale_and_running_averages_sees(kernel):
-    """With the statistics of the batch it has no effect; with kept ones it has, until they have followed."""
+    """With the statistics of the batch it has no effect; with kept ones it has, until they have
+    followed."""
     norms = search_norms()._replace(conv=lambda: BatchNorm(affine=False, train=False))
     op, variables, images = build(f"nor_conv_{kernel}", 1, norms=norms)
     bias = variables["params"]["bias"]
     without = {**variables, "params": {**variables["params"], "bias": jnp.zeros_like(bias)}}
     np.testing.assert_allclose(
-        op.apply(variables, images) - op.apply(without, images), jnp.broadcast_to(bias, images.shape), atol=1e-5
+        op.apply(variables, images) - op.apply(without, images),
+        jnp.broadcast_to(bias, images.shape),
+        atol=1e-5,
     )
 
 
@@ -265,7 +297,8 @@ def test_noise_of_an_image_does_not_depend_on_the_others_of_its_batch():
 
 
 @pytest.mark.parametrize(
-    ("shape", "fan_in"), [((3, 3, 1, 2000), 9), ((5, 5, 1, 2000), 25), ((3, 3, 8, 300), 72), ((16, 500), 16)]
+    ("shape", "fan_in"),
+    [((3, 3, 1, 2000), 9), ((5, 5, 1, 2000), 25), ((3, 3, 8, 300), 72), ((16, 500), 16)],
 )
 def test_kernels_are_uniform_within_one_over_root_fan_in(shape, fan_in):
     class OneKernel(nn.Module):
@@ -288,7 +321,9 @@ def test_kernel_bound_is_one_over_root_fan_in():
 
 
 def test_kernels_and_biases_of_a_module_are_different_numbers():
-    variables = init_variables(Classifier(6), jax.random.key(0), jnp.ones((2, 9)))["params"]["dense"]
+    variables = init_variables(Classifier(6), jax.random.key(0), jnp.ones((2, 9)))["params"][
+        "dense"
+    ]
     numbers = np.concatenate([variables["kernel"].ravel(), variables["bias"]])
     assert len(np.unique(numbers)) == 9 * 6 + 6
     assert abs(numbers).max() <= 1 / 3
@@ -296,7 +331,9 @@ def test_kernels_and_biases_of_a_module_are_different_numbers():
 
 def test_weights_depend_on_the_key_alone():
     op, _, images = build("sep_conv_3x3", 1)
-    first, same, other = (init_variables(op, jax.random.key(seed), images * seed) for seed in (3, 3, 4))
+    first, same, other = (
+        init_variables(op, jax.random.key(seed), images * seed) for seed in (3, 3, 4)
+    )
     jax.tree.map(np.testing.assert_array_equal, first, same)
     assert not np.array_equal(jax.tree.leaves(first)[0], jax.tree.leaves(other)[0])
 
@@ -307,4 +344,8 @@ def test_init_variables_works_under_jit_and_vmap():
     both = jax.jit(jax.vmap(lambda key: init_variables(op, key, images)))(keys)
     for number, key in enumerate(keys):
         one = init_variables(op, key, images)
-        jax.tree.map(lambda many, own, n=number: np.testing.assert_allclose(many[n], own, atol=1e-7), both, one)
+        jax.tree.map(
+            lambda many, own, n=number: np.testing.assert_allclose(many[n], own, atol=1e-7),
+            both,
+            one,
+        )

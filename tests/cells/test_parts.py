@@ -23,12 +23,18 @@ IMAGES = [name for name, space in dnas.SPACES.items() if space.inputs == "images
 
 
 def sizes_of(space, own):
-    """The sizes that fit the space: some have another number of cells, and some no imagenet stem."""
+    """The sizes that fit the space: some have another number of cells, and some no imagenet
+    stem."""
     for num_cells in (SIZES[own]["num_cells"], 3, space.num_cells):
         sizes = {**SIZES[own], "num_cells": num_cells}
         for stem in (sizes.get("stem", "cifar"), "cifar"):
             with contextlib.suppress(ValueError):
-                space.layers(channels=sizes["channels"], num_cells=num_cells, image_size=sizes["image_size"], stem=stem)
+                space.layers(
+                    channels=sizes["channels"],
+                    num_cells=num_cells,
+                    image_size=sizes["image_size"],
+                    stem=stem,
+                )
                 return {**sizes, "stem": stem}
     raise ValueError(space.name)
 
@@ -39,7 +45,10 @@ OFTEN = {("small", name) for name in IMAGES} | {("imagenet", name) for name in (
 
 @pytest.mark.parametrize(
     ("own", "name"),
-    [pair if pair in OFTEN else pytest.param(*pair, marks=pytest.mark.slow) for pair in itertools.product(SIZES, IMAGES)],
+    [
+        pair if pair in OFTEN else pytest.param(*pair, marks=pytest.mark.slow)
+        for pair in itertools.product(SIZES, IMAGES)
+    ],
 )
 def test_the_parts_of_a_genotype_count_what_its_network_counts(name, own):
     space = dnas.SPACES[name]
@@ -74,7 +83,8 @@ def test_bytes_are_input_output_and_weights_once():
     rows = count_table(dnas.SPACES["darts"], **sizes).rows
     layers = dnas.SPACES["darts"].parts(**sizes)
     stem, *_, classifier = layers.fixed
-    # 3x3 kernel, four numbers a channel of a norm; the only cell is a reduction, of 4 nodes of 8 channels, 4x4.
+    # 3x3 kernel, four numbers a channel of a norm; the only cell is a reduction, of 4 nodes of 8
+    # channels, 4x4.
     assert rows["bytes", stem].mean == 4 * (64 * 3 + 64 * 12 + 9 * 3 * 12 + 4 * 12)
     assert rows["bytes", classifier].mean == 4 * (32 * 16 + 10 + 32 * 10 + 10)
 
@@ -82,10 +92,16 @@ def test_bytes_are_input_output_and_weights_once():
 def test_an_identity_moves_no_bytes_and_counts_nothing():
     table = count_table(dnas.SPACES["darts"], channels=4, num_cells=4)
     skips = [
-        (metric, cost.mean) for (metric, part), cost in table.rows.items() if (part.op, part.stride) == ("skip_connect", 1)
+        (metric, cost.mean)
+        for (metric, part), cost in table.rows.items()
+        if (part.op, part.stride) == ("skip_connect", 1)
     ]
     assert skips and all(mean == 0 for _, mean in skips)
-    assert all(cost.mean > 0 for (metric, part), cost in table.rows.items() if metric == "bytes" and part.op == "sep_conv_3x3")
+    assert all(
+        cost.mean > 0
+        for (metric, part), cost in table.rows.items()
+        if metric == "bytes" and part.op == "sep_conv_3x3"
+    )
 
 
 def test_choices_are_where_the_space_has_ops_but_none():
@@ -97,7 +113,10 @@ def test_choices_are_where_the_space_has_ops_but_none():
             spec = space.cells[layer.kind]
             for row, allowed in zip(layer.choices, spec.allowed, strict=True):
                 named = [part.op if part else None for part in row]
-                assert named == [op if may and op != "none" else None for op, may in zip(spec.ops, allowed, strict=True)]
+                assert named == [
+                    op if may and op != "none" else None
+                    for op, may in zip(spec.ops, allowed, strict=True)
+                ]
 
 
 def test_the_parts_of_a_recurrent_genotype_count_what_its_network_does_for_one_token():
@@ -108,7 +127,9 @@ def test_the_parts_of_a_recurrent_genotype_count_what_its_network_does_for_one_t
     params = sum(array.size for array in jax.tree.leaves(weights))
     assert genotype_cost(table, space, genotype, metric="params", **sizes) == params
     # [x, h] W_0, eight nodes' products, and the words
-    assert genotype_cost(table, space, genotype, metric="macs", **sizes) == 8 * 8 + 8 * 4 * 8 + 4 * 11
+    assert (
+        genotype_cost(table, space, genotype, metric="macs", **sizes) == 8 * 8 + 8 * 4 * 8 + 4 * 11
+    )
 
 
 @pytest.mark.parametrize("op", ["tanh", "relu", "identity"])

@@ -17,7 +17,15 @@ except ImportError:  # jax before 0.8
 
 SIZE = 6, 4
 CASES = {
-    "darts": ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+    "darts": (
+        "none",
+        "max_pool_3x3",
+        "skip_connect",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "dil_conv_3x3",
+        "dil_conv_5x5",
+    ),
     "interleaved": ("dil_conv_3x3", "sep_conv_3x3", "dil_conv_5x5", "nor_conv_1x1", "sep_conv_5x5"),
     "twice": ("sep_conv_5x5", "sep_conv_3x3"),
     "once": ("dil_conv_3x3", "dil_conv_5x5"),
@@ -33,11 +41,19 @@ def filled(op, x):
     """Variables with every array drawn, in float32 or, where that is enabled, float64."""
     variables = jax.tree.map(jnp.asarray, op.init(jax.random.key(0), x, jnp.zeros(len(op.ops))))
     leaves, tree = jax.tree.flatten(variables)
-    return tree.unflatten([jax.random.normal(jax.random.key(n), leaf.shape, x.dtype) for n, leaf in enumerate(leaves, 10)])
+    return tree.unflatten(
+        [
+            jax.random.normal(jax.random.key(n), leaf.shape, x.dtype)
+            for n, leaf in enumerate(leaves, 10)
+        ]
+    )
 
 
 def pair(ops, stride, norms=None, **kwargs):
-    return [MixedOp(ops, 4, stride, norms or search_norms(), together=one, **kwargs) for one in (False, True)]
+    return [
+        MixedOp(ops, 4, stride, norms or search_norms(), together=one, **kwargs)
+        for one in (False, True)
+    ]
 
 
 def gradients(op, weights, mix, x):
@@ -73,11 +89,20 @@ def test_together_is_one_by_one_gradients_included(case, stride, all_of):
 
 
 def products(function, *args):
-    """How many products with 1x1 kernels there are: those whose results are images, or stacks of them."""
+    """How many products with 1x1 kernels there are: those whose results are images, or stacks of
+    them."""
 
     def count(jaxpr):
-        inner = [getattr(value, "jaxpr", value) for equation in jaxpr.eqns for value in equation.params.values()]
-        own = [e for e in jaxpr.eqns if e.primitive.name == "dot_general" and e.outvars[0].aval.shape[-3:-1] == SIZE]
+        inner = [
+            getattr(value, "jaxpr", value)
+            for equation in jaxpr.eqns
+            for value in equation.params.values()
+        ]
+        own = [
+            e
+            for e in jaxpr.eqns
+            if e.primitive.name == "dot_general" and e.outvars[0].aval.shape[-3:-1] == SIZE
+        ]
         return len(own) + sum(count(one) for one in inner if hasattr(one, "eqns"))
 
     return count(jax.make_jaxpr(function)(*args).jaxpr)
@@ -101,7 +126,9 @@ def test_their_products_are_one_for_each_half_and_under_a_map_over_edges_as_well
         chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kwargs", [{"partial_channels": 2}, {"norms": final_norms(True)}], ids=["partial", "norms"])
+@pytest.mark.parametrize(
+    "kwargs", [{"partial_channels": 2}, {"norms": final_norms(True)}], ids=["partial", "norms"]
+)
 def test_partial_channels_and_norms_with_state_are_as_one_by_one(kwargs):
     x, mix = jax.random.normal(jax.random.key(1), (3, 4, 4, 4)), jnp.arange(7.0)
     apart, together = pair(CASES["darts"], 1, **kwargs)
@@ -111,6 +138,11 @@ def test_partial_channels_and_norms_with_state_are_as_one_by_one(kwargs):
 
 
 def test_a_mix_for_each_sample_is_as_one_by_one():
-    x, mix = jax.random.normal(jax.random.key(1), (3, 4, 4, 4)), jax.random.normal(jax.random.key(3), (7, 3))
+    x, mix = (
+        jax.random.normal(jax.random.key(1), (3, 4, 4, 4)),
+        jax.random.normal(jax.random.key(3), (7, 3)),
+    )
     apart, together = pair(CASES["darts"], 1)
-    chex.assert_trees_all_close(*(op.apply(filled(apart, x), x, mix) for op in (apart, together)), rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(
+        *(op.apply(filled(apart, x), x, mix) for op in (apart, together)), rtol=1e-5, atol=1e-5
+    )

@@ -1,4 +1,5 @@
-"""Wider candidates out of narrower ones: the function is kept where the input has its channels repeated."""
+"""Wider candidates out of narrower ones: the function is kept where the input has its channels
+repeated."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,10 @@ def test_a_widened_op_computes_the_same_repeated(name, stride):
     x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
     twice = jnp.concatenate([x, x], -1)
     narrow, wide = (OPS[name](channels=c, stride=stride, norms=search_norms()) for c in (4, 8))
-    weights, like = init_variables(narrow, jax.random.key(1), x), init_variables(wide, jax.random.key(2), twice)
+    weights, like = (
+        init_variables(narrow, jax.random.key(1), x),
+        init_variables(wide, jax.random.key(2), twice),
+    )
     y = wide.apply(dnas.widen_weights(weights, like), twice)
     expected = narrow.apply(weights, x)
     np.testing.assert_allclose(y, jnp.concatenate([expected, expected], -1), atol=1e-5)

@@ -28,8 +28,9 @@ from experiments.search import random_cells
 set_up_process()
 found = []
 jax.monitoring.register_event_listener(lambda event, **rest: found.append(event))
-sizes = "--images=80 --test-images=70 --retrain-channels=2 --retrain-cells=1 --retrain-epochs=1 --retrain-batch-size=32"
-config = parse(SearchConfig, [f"--runs={sys.argv[1]}", "--random-cells=1", "--batch-size=16", *sizes.split()])
+sizes = "--images=80 --test-images=70 --retrain-channels=2 --retrain-cells=1 --retrain-epochs=1"
+sizes += f" --retrain-batch-size=32 --runs={sys.argv[1]} --random-cells=1 --batch-size=16"
+config = parse(SearchConfig, sizes.split())
 job = phases.make_job(config, lambda: Run(config.runs / "a"))
 (cell,) = random_cells(job)
 ahead = phases.Ahead(job, {"random_0": cell})
@@ -42,7 +43,9 @@ print("hits", found[before:].count("/jax/compilation_cache/cache_hits"))
 """
 
 
-@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs a second core")
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: [0])(0)) < 2, reason="needs a second core"
+)
 @pytest.mark.slow
 def test_a_retraining_finds_its_program_in_the_cache(tmp_path):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla")}
@@ -56,7 +59,11 @@ def job_of(tmp_path, **settings):
     return SimpleNamespace(config=SearchConfig(**settings), run=Run(tmp_path))
 
 
-CELLS = {"random_0": dnas.PUBLISHED["DARTS_V1"], "random_1": dnas.PUBLISHED["DARTS_V2"], "random_2": dnas.PUBLISHED["PDARTS"]}
+CELLS = {
+    "random_0": dnas.PUBLISHED["DARTS_V1"],
+    "random_1": dnas.PUBLISHED["DARTS_V2"],
+    "random_2": dnas.PUBLISHED["PDARTS"],
+}
 
 
 def trained_by(job, monkeypatch, cores=2):
@@ -85,7 +92,11 @@ def test_every_network_that_is_not_trained_yet_is_compiled_once(tmp_path, monkey
     assert trained_by(job, monkeypatch) == [CELLS["random_1"], CELLS["random_2"]]
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator has nothing compiled ahead")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="an accelerator has nothing compiled ahead"
+)
 @pytest.mark.parametrize(("settings", "cores"), [({"compile_ahead": False}, 2), ({}, 1)])
-def test_nothing_is_compiled_ahead_where_it_is_not_wanted_or_one_core_is_all(settings, cores, tmp_path, monkeypatch):
+def test_nothing_is_compiled_ahead_where_it_is_not_wanted_or_one_core_is_all(
+    settings, cores, tmp_path, monkeypatch
+):
     assert trained_by(job_of(tmp_path, **settings), monkeypatch, cores) == []

@@ -13,8 +13,22 @@ from experiments.checkpoints import Checkpoints
 from experiments.runs import Run
 
 TINY = [
-    *("--channels=2", "--cells=1", "--epochs=2", "--steps=3", "--batch-size=16", "--images=80", "--test-images=70"),
-    *("--retrain-channels=2", "--retrain-cells=1", "--retrain-epochs=2", "--retrain-batch-size=32", "--random-cells=2"),
+    *(
+        "--channels=2",
+        "--cells=1",
+        "--epochs=2",
+        "--steps=3",
+        "--batch-size=16",
+        "--images=80",
+        "--test-images=70",
+    ),
+    *(
+        "--retrain-channels=2",
+        "--retrain-cells=1",
+        "--retrain-epochs=2",
+        "--retrain-batch-size=32",
+        "--random-cells=2",
+    ),
 ]
 
 
@@ -39,26 +53,43 @@ def test_summary_holds_what_a_reader_needs(finished):
     assert len(summary["random_accuracies"]) == 2
     assert summary["random_mean"] == pytest.approx(np.mean(summary["random_accuracies"]))
     assert summary["random_std"] == pytest.approx(np.std(summary["random_accuracies"], ddof=1))
-    assert set(summary["seconds"]) == {"search", "retrain", "random"} and min(summary["seconds"].values()) > 0
+    assert (
+        set(summary["seconds"]) == {"search", "retrain", "random"}
+        and min(summary["seconds"].values()) > 0
+    )
     assert summary["test_images"] == 70 and summary["seed"] == 0
     genotype = dnas.Genotype.from_text(summary["genotype"])
-    counts = dnas.count_network(dnas.SPACES["darts"], genotype, channels=2, num_cells=1, image_size=8, image_channels=1)
+    counts = dnas.count_network(
+        dnas.SPACES["darts"], genotype, channels=2, num_cells=1, image_size=8, image_channels=1
+    )
     assert (summary["params"], summary["macs"]) == counts
 
 
 def test_the_genotype_is_written_in_both_notations(finished):
     texts = [(finished / "a" / name).read_text() for name in ("genotype.json", "genotype.txt")]
     genotypes = {dnas.Genotype.from_text(text) for text in texts}
-    assert genotypes == {dnas.Genotype.from_text(Run(finished / "a").read("summary.json")["genotype"])}
+    assert genotypes == {
+        dnas.Genotype.from_text(Run(finished / "a").read("summary.json")["genotype"])
+    }
 
 
 def test_metrics_have_a_row_for_every_epoch_of_every_phase(finished):
     rows = Run(finished / "a").rows()
     epochs = [(row["phase"], row["epoch"]) for row in rows]
-    assert epochs == [(phase, epoch) for phase in ("search", "searched", "random_0", "random_1") for epoch in (1, 2)]
+    assert epochs == [
+        (phase, epoch)
+        for phase in ("search", "searched", "random_0", "random_1")
+        for epoch in (1, 2)
+    ]
     assert all(np.isfinite(row["loss"]) for row in rows)
-    assert all({"arch", "mix", "genotype", "skips", "valid_accuracy"} <= set(row) for row in rows if row["phase"] == "search")
-    assert all(row["step"] == 3 for row in rows if (row["phase"], row["epoch"]) == ("search", 2)), "--steps ends the search"
+    assert all(
+        {"arch", "mix", "genotype", "skips", "valid_accuracy"} <= set(row)
+        for row in rows
+        if row["phase"] == "search"
+    )
+    assert all(row["step"] == 3 for row in rows if (row["phase"], row["epoch"]) == ("search", 2)), (
+        "--steps ends the search"
+    )
 
 
 def test_the_report_is_one_file_that_shows_cells_curves_and_settings(finished):
@@ -70,7 +101,9 @@ def test_the_report_is_one_file_that_shows_cells_curves_and_settings(finished):
 
 
 def test_random_cells_differ_from_each_other_and_are_the_same_for_a_seed(finished):
-    phases = [Run(finished / "a").read(f"phases/random_{number}.json")["genotype"] for number in range(2)]
+    phases = [
+        Run(finished / "a").read(f"phases/random_{number}.json")["genotype"] for number in range(2)
+    ]
     assert phases[0] != phases[1]
 
 
@@ -96,10 +129,14 @@ def test_resuming_a_finished_run_repeats_its_result_and_no_work(finished, capsys
 
 
 def test_the_searched_cell_is_looked_up_in_the_benchmark(finished, tmp_path, capsys):
-    """A finished run is reported again with a benchmark, and then again, without naming it, when its table has changed."""
+    """A finished run is reported again with a benchmark, and then again, without naming it, when
+    its table has changed."""
     shutil.copytree(finished / "a", tmp_path / "a")
     searched = dnas.Genotype.from_text(Run(finished / "a").read("summary.json")["genotype"])
-    genotypes, top1 = [dnas.PUBLISHED["DARTS_V1"], dnas.PUBLISHED["DARTS_V2"], searched], [97.0, 97.24, 97.1]
+    genotypes, top1 = (
+        [dnas.PUBLISHED["DARTS_V1"], dnas.PUBLISHED["DARTS_V2"], searched],
+        [97.0, 97.24, 97.1],
+    )
     path = tmp_path / "table.csv.gz"
 
     def reported(table, *flags):
@@ -109,13 +146,23 @@ def test_the_searched_cell_is_looked_up_in_the_benchmark(finished, tmp_path, cap
 
     found = reported(dnas.tabular.Benchmark(genotypes, {"top1": top1}), f"--benchmark={path}")
     (standing,) = found["standings"]
-    assert (found["file"], standing["value"], standing["rank"], standing["num_archs"]) == ("table.csv.gz", 97.1, 2, 3)
-    assert standing["regret"] == pytest.approx(0.14) and standing["expected_best"]["1"] == pytest.approx(np.mean(top1))
+    assert (found["file"], standing["value"], standing["rank"], standing["num_archs"]) == (
+        "table.csv.gz",
+        97.1,
+        2,
+        3,
+    )
+    assert standing["regret"] == pytest.approx(0.14) and standing["expected_best"][
+        "1"
+    ] == pytest.approx(np.mean(top1))
     line = "top1: 97.1, rank 2 of 3"
     assert line in (tmp_path / "a" / "report.html").read_text() and line in capsys.readouterr().out
 
     found = reported(dnas.tabular.Benchmark(genotypes[:2], {"top1": top1[:2]}))
-    assert found["standings"] == [] and "no architecture in it computes the same" in capsys.readouterr().out
+    assert (
+        found["standings"] == []
+        and "no architecture in it computes the same" in capsys.readouterr().out
+    )
 
 
 def test_a_finished_run_is_not_overwritten(finished):
@@ -125,7 +172,9 @@ def test_a_finished_run_is_not_overwritten(finished):
 
 def test_retrain_takes_the_genotype_file_of_a_run(finished):
     sizes = [flag for flag in TINY if flag.startswith(("--retrain", "--images", "--test-images"))]
-    retrain.main([f"--genotype={finished / 'a' / 'genotype.txt'}", f"--runs={finished}", "--name=b", *sizes])
+    retrain.main(
+        [f"--genotype={finished / 'a' / 'genotype.txt'}", f"--runs={finished}", "--name=b", *sizes]
+    )
     a, b = Run(finished / "a").read("summary.json"), Run(finished / "b").read("summary.json")
     assert (b["genotype"], b["test_accuracy"]) == (a["genotype"], a["test_accuracy"])
 
@@ -163,7 +212,10 @@ def test_checkpoints_keep_the_newest_two_and_the_state_bit_for_bit(tmp_path):
     import jax
 
     checkpoints = Checkpoints(tmp_path / "phase")
-    states = [{"key": jax.random.key(step), "x": jax.random.normal(jax.random.key(step), (3,))} for step in range(4)]
+    states = [
+        {"key": jax.random.key(step), "x": jax.random.normal(jax.random.key(step), (3,))}
+        for step in range(4)
+    ]
     assert checkpoints.restore(states[0]) is states[0]
     for step, state in enumerate(states):
         checkpoints.save(step, state)

@@ -21,11 +21,33 @@ def test_every_data_set_has_settings_and_every_setting_exists():
 
 def test_the_defaults_for_cifar10_are_those_of_the_paper():
     published = preset(SearchConfig, "cifar10")
-    assert (published.channels, published.cells, published.epochs, published.batch_size) == (16, 8, 50, 64)
-    assert (published.learning_rate, published.min_learning_rate, published.weight_decay) == (0.025, 0.001, 3e-4)
-    assert (published.arch_learning_rate, published.arch_weight_decay, published.clip) == (3e-4, 1e-3, 5.0)
-    assert (published.retrain_channels, published.retrain_cells, published.retrain_epochs) == (36, 20, 600)
-    assert (published.retrain_batch_size, published.auxiliary, published.drop_path, published.cutout) == (
+    assert (published.channels, published.cells, published.epochs, published.batch_size) == (
+        16,
+        8,
+        50,
+        64,
+    )
+    assert (published.learning_rate, published.min_learning_rate, published.weight_decay) == (
+        0.025,
+        0.001,
+        3e-4,
+    )
+    assert (published.arch_learning_rate, published.arch_weight_decay, published.clip) == (
+        3e-4,
+        1e-3,
+        5.0,
+    )
+    assert (published.retrain_channels, published.retrain_cells, published.retrain_epochs) == (
+        36,
+        20,
+        600,
+    )
+    assert (
+        published.retrain_batch_size,
+        published.auxiliary,
+        published.drop_path,
+        published.cutout,
+    ) == (
         96,
         0.4,
         0.2,
@@ -39,7 +61,9 @@ def test_flags_change_the_defaults_of_the_data_set():
     assert parse(SearchConfig, []) == preset(SearchConfig, "digits")
 
 
-@pytest.mark.parametrize("given", [["--resume"], ["--resume=1"], ["--resume", "True"], ["--resume", "yes", "--seed=0"]])
+@pytest.mark.parametrize(
+    "given", [["--resume"], ["--resume=1"], ["--resume", "True"], ["--resume", "yes", "--seed=0"]]
+)
 def test_yes_or_no_settings_may_be_bare_flags_or_have_a_value(given):
     assert parse(SearchConfig, given).resume
     assert not parse(SearchConfig, ["--resume=0"]).resume
@@ -61,7 +85,14 @@ def test_help_explains_every_setting(capsys):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 0}, {"batch_size": -1}, {"random_cells": -1}, {"weight_decay": -0.1}, {"steps": 0}, {"seed": -1}],
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"random_cells": -1},
+        {"weight_decay": -0.1},
+        {"steps": 0},
+        {"seed": -1},
+    ],
 )
 def test_numbers_that_no_run_can_have_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -90,14 +121,33 @@ def test_whole_number_settings_are_checked():
 
 def run_make(*words: str) -> str:
     """What make prints, whatever make or settings this test itself was started with."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
-    return subprocess.run(["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MAKE") and name != "MFLAGS"
+    }
+    return subprocess.run(
+        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_turns_variables_into_flags():
-    printed = run_make("-n", "BIN=", "search", "DATASET=cifar10", "DATA_DIR=/some where", "RETRAIN_EPOCHS=3", "RESUME=1")
-    for flag in ("--dataset='cifar10'", "--data-dir='/some where'", "--retrain-epochs='3'", "--resume='1'"):
+    printed = run_make(
+        "-n",
+        "BIN=",
+        "search",
+        "DATASET=cifar10",
+        "DATA_DIR=/some where",
+        "RETRAIN_EPOCHS=3",
+        "RESUME=1",
+    )
+    for flag in (
+        "--dataset='cifar10'",
+        "--data-dir='/some where'",
+        "--retrain-epochs='3'",
+        "--resume='1'",
+    ):
         assert flag in printed
     assert "--bin" not in printed and "pip" not in printed
 

@@ -1,4 +1,5 @@
-"""Data sets: real pixels come back unchanged, and no file on disk can do more than raise a ValueError."""
+"""Data sets: real pixels come back unchanged, and no file on disk can do more than raise a
+ValueError."""
 
 import copyreg
 import io
@@ -25,13 +26,18 @@ SHARED_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes bytes as Python 2 strings and numpy under its old module name, as the archives were written."""
+    """Writes bytes as Python 2 strings and numpy under its old module name, as the archives were
+    written."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, data):
         short = len(data) < 256
-        self.write(b"U" + bytes([len(data)]) + data if short else b"T" + struct.pack("<i", len(data)) + data)
+        self.write(
+            b"U" + bytes([len(data)]) + data
+            if short
+            else b"T" + struct.pack("<i", len(data)) + data
+        )
         self.memoize(data)
 
     def save_global(self, obj, name=None):
@@ -40,7 +46,9 @@ class Python2Pickler(pickle._Pickler):
         self.memoize(obj)
 
     dispatch[bytes] = save_bytes
-    dispatch[types.FunctionType] = dispatch[types.BuiltinFunctionType] = dispatch[type] = save_global
+    dispatch[types.FunctionType] = dispatch[types.BuiltinFunctionType] = dispatch[type] = (
+        save_global
+    )
 
 
 def python2_dumps(record):
@@ -72,7 +80,9 @@ def write_archive(root, archive, dumps=python2_dumps):
     """Writes a tiny archive under root; returns the batches by file name."""
     folder = root / archive.folder
     folder.mkdir(parents=True)
-    batches = {name: make_batch(archive, seed) for seed, name in enumerate((*archive.train, archive.test))}
+    batches = {
+        name: make_batch(archive, seed) for seed, name in enumerate((*archive.train, archive.test))
+    }
     for name, batch in batches.items():
         (folder / name).write_bytes(dumps(batch))
     names = [b"class_%d" % number for number in range(archive.num_classes)]
@@ -130,7 +140,9 @@ def test_digits_scale_16_to_255_and_nothing_else_to_more():
 def test_digits_split_is_stratified_and_fixed():
     first, second = datasets.load("digits"), datasets.load("digits", data_dir="/nowhere/at/all")
     assert_same(first, second)
-    share = np.bincount(first.test_labels) / np.bincount(np.r_[first.train_labels, first.test_labels])
+    share = np.bincount(first.test_labels) / np.bincount(
+        np.r_[first.train_labels, first.test_labels]
+    )
     np.testing.assert_allclose(share, 360 / 1797, atol=0.005)
 
 
@@ -176,16 +188,23 @@ def test_pixels_and_labels_round_trip(name, writer, tmp_path):
 @pytest.mark.parametrize("writer", WRITERS)
 def test_fortran_order_makes_no_difference(writer, tiny):
     batch = make_batch(datasets._CIFAR100, seed=0)
-    (tiny / "test").write_bytes(WRITERS[writer](batch | {b"data": np.asfortranarray(batch[b"data"])}))
+    (tiny / "test").write_bytes(
+        WRITERS[writer](batch | {b"data": np.asfortranarray(batch[b"data"])})
+    )
     dataset = datasets.load("cifar100", tiny)
-    np.testing.assert_array_equal(dataset.test_images.transpose(0, 3, 1, 2).reshape(-1, 3072), batch[b"data"])
+    np.testing.assert_array_equal(
+        dataset.test_images.transpose(0, 3, 1, 2).reshape(-1, 3072), batch[b"data"]
+    )
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_data_dir_may_be_parent_folder_itself_or_a_renamed_copy(name, tmp_path):
     archive = ARCHIVES[name]
     write_archive(tmp_path, archive)
-    parent, itself = datasets.load(name, tmp_path), datasets.load(name, str(tmp_path / archive.folder))
+    parent, itself = (
+        datasets.load(name, tmp_path),
+        datasets.load(name, str(tmp_path / archive.folder)),
+    )
     (tmp_path / archive.folder).rename(tmp_path / "renamed")
     assert_same(parent, itself)
     assert_same(parent, datasets.load(name, tmp_path / "renamed"))
@@ -257,7 +276,12 @@ def test_tar_writes_nothing_outside_and_follows_no_link(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(pickle.dumps({b"fine_label_names": [b"secret"] * 100}, protocol=2))
     with tarfile.open(tar_path, "w:gz") as tar:
-        for name in ("../escaped", f"{tmp_path}/escaped", "cifar-100-python/../../escaped", "cifar-100-python/test"):
+        for name in (
+            "../escaped",
+            f"{tmp_path}/escaped",
+            "cifar-100-python/../../escaped",
+            "cifar-100-python/test",
+        ):
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
         link = tarfile.TarInfo("cifar-100-python/meta")
         link.type, link.linkname = tarfile.SYMTYPE, str(secret)
@@ -312,7 +336,13 @@ def test_failed_download_says_which_url_and_what_to_do(fault, tmp_path, monkeypa
     with pytest.raises(ConnectionError) as caught:
         datasets.load("cifar10", tmp_path)
     message = str(caught.value)
-    for part in (datasets._CIFAR10.url, str(fault), "DATA_DIR", "by hand", "cifar-10-python.tar.gz"):
+    for part in (
+        datasets._CIFAR10.url,
+        str(fault),
+        "DATA_DIR",
+        "by hand",
+        "cifar-10-python.tar.gz",
+    ):
         assert part in message
     assert os.listdir(tmp_path) == []
 
@@ -320,7 +350,9 @@ def test_failed_download_says_which_url_and_what_to_do(fault, tmp_path, monkeypa
 def test_partly_filled_folder_is_never_downloaded_over(tmp_path):
     write_archive(tmp_path, datasets._CIFAR10)
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
-    with pytest.raises(ValueError, match="cifar-10-batches-py lacks data_batch_3; delete the folder"):
+    with pytest.raises(
+        ValueError, match="cifar-10-batches-py lacks data_batch_3; delete the folder"
+    ):
         datasets.load("cifar10", tmp_path)
 
 
@@ -382,8 +414,14 @@ WRONG_BATCHES = {
     "structured dtype": ({b"data": np.zeros((2, 3072), [("x", "u1")])}, "dtype .*V1"),
     "four axes": ({b"data": np.zeros((2, 32, 32, 3), np.uint8)}, "rank 2"),
     "one axis": ({b"data": np.zeros(6144, np.uint8)}, "rank 2"),
-    "grey images": ({b"data": np.zeros((2, 1024), np.uint8)}, r"shape \(2, 1024\) instead of \(2, 3072\)"),
-    "more images than labels": ({b"data": np.zeros((3, 3072), np.uint8)}, r"shape \(3, 3072\) .* 2 labels"),
+    "grey images": (
+        {b"data": np.zeros((2, 1024), np.uint8)},
+        r"shape \(2, 1024\) instead of \(2, 3072\)",
+    ),
+    "more images than labels": (
+        {b"data": np.zeros((3, 3072), np.uint8)},
+        r"shape \(3, 3072\) .* 2 labels",
+    ),
     "data as a list": ({b"data": [[0] * 3072] * 2}, "not a numpy array"),
     "data as a dtype": ({b"data": np.dtype("u1")}, "not a numpy array"),
     "data as bytes": ({b"data": bytes(6144)}, "not a numpy array"),
@@ -418,7 +456,8 @@ def test_pickle_of_no_dict_is_refused(record, tiny):
 
 
 @pytest.mark.parametrize(
-    "names", [None, b"text", [b"a"] * 99, [b"a"] * 101, ["a"] * 100, [b"\xff"] * 100, NESTED, np.zeros(100)]
+    "names",
+    [None, b"text", [b"a"] * 99, [b"a"] * 101, ["a"] * 100, [b"\xff"] * 100, NESTED, np.zeros(100)],
 )
 def test_wrong_class_names_are_refused(names, tiny):
     (tiny / "meta").write_bytes(pickle.dumps({b"fine_label_names": names}, protocol=4))
@@ -444,7 +483,8 @@ def record_execution(*args):
 
 
 def hostile_calls(marker):
-    """Returns objects whose unpickling by pickle.loads would run code or build unchecked numpy objects."""
+    """Returns objects whose unpickling by pickle.loads would run code or build unchecked numpy
+    objects."""
     python = f"open({str(marker)!r}, 'w')"
     return {
         "os.system": Call(os.system, f"touch {marker}"),
@@ -460,7 +500,9 @@ def hostile_calls(marker):
         "numpy.memmap": Call(np.memmap, str(marker), "u1", "w+", 0, (4,)),
         "numpy scalar": np.int64(3),
         "numpy generic function": Call(np.save, str(marker), 0),
-        "numpy array of objects": np.array([Call(os.system, f"touch {marker}"), None], dtype=object),
+        "numpy array of objects": np.array(
+            [Call(os.system, f"touch {marker}"), None], dtype=object
+        ),
         "state with a call": Call(np.ndarray, (1,), state=Call(os.system, f"touch {marker}")),
     }
 
@@ -473,7 +515,9 @@ def hostile_bytes(marker):
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
     return {
         "STACK_GLOBAL": b"\x80\x04" + name(b"posix") + name(b"system") + b"\x93(" + text + b"tR.",
-        "STACK_GLOBAL with a dot": b"\x80\x04" + name(b"numpy") + name(b"ndarray.tofile") + b"\x93.",
+        "STACK_GLOBAL with a dot": (
+            b"\x80\x04" + name(b"numpy") + name(b"ndarray.tofile") + b"\x93."
+        ),
         "GLOBAL by its old name": b"\x80\x02c__builtin__\neval\n(" + text + b"tR.",
         "INST": b"(" + text + b"iposix\nsystem\n.",
         "OBJ": b"(cposix\nsystem\n" + text + b"o.",
@@ -485,14 +529,20 @@ def hostile_bytes(marker):
         "BINPERSID": b"\x80\x02K\x01Q.",
         "EXT1": b"\x80\x02\x82\xf0.",
         "NEXT_BUFFER": b"\x80\x05\x97.",
-        "BUILD on the class": b"\x80\x02cnumpy\nndarray\n}X\x05\x00\x00\x00statecposix\nsystem\nsb.",
-        "BUILD of slots on the class": b"\x80\x02cnumpy\nndarray\nN}X\x05\x00\x00\x00stateK\x07s\x86b.",
+        "BUILD on the class": (
+            b"\x80\x02cnumpy\nndarray\n}X\x05\x00\x00\x00statecposix\nsystem\nsb."
+        ),
+        "BUILD of slots on the class": (
+            b"\x80\x02cnumpy\nndarray\nN}X\x05\x00\x00\x00stateK\x07s\x86b."
+        ),
         "BUILD on encode": b"\x80\x02c_codecs\nencode\n}X\x01\x00\x00\x00aK\x07sb.",
         "BUILD of slots on encode": b"\x80\x02c_codecs\nencode\nN}X\x01\x00\x00\x00aK\x07s\x86b.",
         "BUILD on a dict": b"\x80\x02}}X\x01\x00\x00\x00aK\x07sb.",
         "BUILD on an array twice": b"\x80\x02" + array + b"K\x01bNb.",
         "APPEND to an array": b"\x80\x02" + array + b"K\x01a.",
-        "encode to a codec that is none": b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00hextR.",
+        "encode to a codec that is none": (
+            b"\x80\x02c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00hextR."
+        ),
         "call of a dict": b"\x80\x02})R.",
         "endless name": b"\x80\x02c" + b"a" * 100_000 + b"\nb\n.",
         "unknown opcode": b"\x80\x02\xff.",
@@ -560,7 +610,9 @@ def test_cached_extension_code_is_refused(tiny):
 
 
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(%stU\x01btR"
-UINT8 = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+UINT8 = (
+    b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+)
 BATCH = b"\x80\x02}(U\x0bfine_labels](K\x00K\x01eU\x04data%su."
 BOMBS = {
     "memo index": b"\x80\x02}r\xff\xff\xff\x7f.",
@@ -572,11 +624,32 @@ BOMBS = {
     "frame": b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"}.",
     "integer": b"\x80\x02\x8b\xff\xff\xff\x7f.",
     "reconstructed shape": BATCH % (ARRAY % b"J\x00\x00\x00\x7f"),
-    "shape of the state": BATCH
-    % (ARRAY % b"K\x00" + b"(K\x01\x8a\x08" + struct.pack("<q", 2**50) + b"M\x00\x0c\x86" + UINT8 + b"\x89U\x01atb"),
-    "shape of gigantic digits": BATCH
-    % (ARRAY % b"K\x00" + b"(K\x01\x8b\x88\x13\x00\x00" + b"\x7f" * 5000 + b"M\x00\x0c\x86" + UINT8 + b"\x89U\x01atb"),
-    "negative shape": BATCH % (ARRAY % b"K\x00" + b"(K\x01J\xfe\xff\xff\xffM\x00\x0c\x86" + UINT8 + b"\x89U\x01atb"),
+    "shape of the state": (
+        BATCH
+        % (
+            ARRAY % b"K\x00"
+            + b"(K\x01\x8a\x08"
+            + struct.pack("<q", 2**50)
+            + b"M\x00\x0c\x86"
+            + UINT8
+            + b"\x89U\x01atb"
+        )
+    ),
+    "shape of gigantic digits": (
+        BATCH
+        % (
+            ARRAY % b"K\x00"
+            + b"(K\x01\x8b\x88\x13\x00\x00"
+            + b"\x7f" * 5000
+            + b"M\x00\x0c\x86"
+            + UINT8
+            + b"\x89U\x01atb"
+        )
+    ),
+    "negative shape": (
+        BATCH
+        % (ARRAY % b"K\x00" + b"(K\x01J\xfe\xff\xff\xffM\x00\x0c\x86" + UINT8 + b"\x89U\x01atb")
+    ),
     "ndarray called": BATCH % b"cnumpy\nndarray\n(J\x00\x00\x00\x7ftR",
     "deep tuple": b"\x80\x02)" + b"\x85" * 100_000 + b".",
     "deep key": b"\x80\x02})" + b"\x85" * 100_000 + b"Ns.",
@@ -595,9 +668,12 @@ def test_claimed_sizes_allocate_nothing(case, tiny):
 
 
 def test_dtype_that_calls_its_bytes_objects_stays_inert(tiny):
-    # Real numpy would take the bytes for object pointers here: V8 with a field of objects and no flags.
+    # Real numpy would take the bytes for object pointers here: V8 with a field of objects and no
+    #   flags.
     field = b"}U\x01xcnumpy\ndtype\n(U\x02O8K\x00K\x01tRK\x00\x86s"
-    dtype = b"cnumpy\ndtype\n(U\x02V8K\x00K\x01tR(K\x03U\x01|N(U\x01xt" + field + b"K\x08K\x01K\x00tb"
+    dtype = (
+        b"cnumpy\ndtype\n(U\x02V8K\x00K\x01tR(K\x03U\x01|N(U\x01xt" + field + b"K\x08K\x01K\x00tb"
+    )
     state = b"(K\x01K\x02M\x00\x0c\x86" + dtype + b"\x89U\x08ABCDEFGHtb"
     (tiny / "train").write_bytes(BATCH % (ARRAY % b"K\x00" + state))
     assert_refused(tiny, match="dtype b'V8' instead of 'u1'")
@@ -621,10 +697,19 @@ def real_cifar10(tmp_path_factory):
 
 @pytest.mark.slow
 def test_real_cifar10_is_complete_balanced_and_bit_exact(real_cifar10):
-    image_module = pytest.importorskip("PIL.Image", reason="the real images are JPEGs, which Pillow decodes")
+    image_module = pytest.importorskip(
+        "PIL.Image", reason="the real images are JPEGs, which Pillow decodes"
+    )
     dataset = datasets.load("cifar10", real_cifar10)
-    assert dataset.train_images.shape == (50_000, 32, 32, 3) and dataset.test_images.shape == (10_000, 32, 32, 3)
-    assert dataset.class_names == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    assert dataset.train_images.shape == (50_000, 32, 32, 3) and dataset.test_images.shape == (
+        10_000,
+        32,
+        32,
+        3,
+    )
+    assert dataset.class_names == tuple(
+        "airplane automobile bird cat deer dog frog horse ship truck".split()
+    )
     assert np.bincount(dataset.train_labels).tolist() == [5000] * 10
     assert np.bincount(dataset.test_labels).tolist() == [1000] * 10
     source = np.load(SHARED_DATA / "cifar10_jpeg.npz")
@@ -633,4 +718,6 @@ def test_real_cifar10_is_complete_balanced_and_bit_exact(real_cifar10):
         np.testing.assert_array_equal(labels, source[f"{part}_label"])
         for row in (0, 1, len(images) // 3, len(images) - 1):
             jpeg = io.BytesIO(blob[offset[row] : offset[row + 1]].tobytes())
-            np.testing.assert_array_equal(images[row], np.asarray(image_module.open(jpeg).convert("RGB")))
+            np.testing.assert_array_equal(
+                images[row], np.asarray(image_module.open(jpeg).convert("RGB"))
+            )

@@ -8,7 +8,9 @@ ONE, OTHER = dnas.PUBLISHED["DARTS_V1"], dnas.PUBLISHED["DARTS_V2"]
 
 
 def progress_at(step, row=None):
-    return Progress(step, 4, 2, 0.5, {"loss": np.array([1.25]), "accuracy": np.array([0.5])}, None, row)
+    return Progress(
+        step, 4, 2, 0.5, {"loss": np.array([1.25]), "accuracy": np.array([0.5])}, None, row
+    )
 
 
 def shown_by(genotypes, capsys):
@@ -24,10 +26,17 @@ def test_the_line_shows_loss_accuracy_step_time_and_progress(capsys):
         assert words in shown
 
 
-def test_a_genotype_is_shown_when_it_changes_and_not_when_its_edges_are_listed_in_another_order(capsys):
-    turned = dnas.Genotype("darts", {kind: tuple(reversed(edges)) for kind, edges in ONE.cells.items()})
+def test_a_genotype_is_shown_when_it_changes_and_not_when_its_edges_are_listed_in_another_order(
+    capsys,
+):
+    turned = dnas.Genotype(
+        "darts", {kind: tuple(reversed(edges)) for kind, edges in ONE.cells.items()}
+    )
     shown = shown_by([ONE, ONE, turned, OTHER], capsys).out
-    assert [line.split(":")[0] for line in shown.splitlines() if "Genotype" in line] == ["epoch 1", "epoch 4"]
+    assert [line.split(":")[0] for line in shown.splitlines() if "Genotype" in line] == [
+        "epoch 1",
+        "epoch 4",
+    ]
     assert skips(ONE) in shown and skips(OTHER) in shown
 
 

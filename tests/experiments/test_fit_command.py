@@ -28,20 +28,36 @@ def text_of(choices):
 def table(costs=None, *, rows=60, arch=None):
     random = np.random.default_rng(0)
     cells = [random.choice(fit.SPEC.ops, 6) for _ in range(rows)]
-    costs = costs or [str(1 + 2.0 * sum(cell[3:4] == "nor_conv_3x3") + sum(cell == "avg_pool_3x3")) for cell in cells]
+    costs = costs or [
+        str(1 + 2.0 * sum(cell[3:4] == "nor_conv_3x3") + sum(cell == "avg_pool_3x3"))
+        for cell in cells
+    ]
     archs = [arch or text_of(cell) for cell in cells]
-    return "\n".join(["arch,ms", *(f"{cell},{cost}" for cell, cost in zip(archs, costs, strict=True))]) + "\n"
+    return (
+        "\n".join(["arch,ms", *(f"{cell},{cost}" for cell, cost in zip(archs, costs, strict=True))])
+        + "\n"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 def test_prints_one_line_of_json_and_saves_the_model(tmp_path, capsys, suffix):
     path = tmp_path / f"measured{suffix}"
     path.write_bytes(gzip.compress(table().encode()) if suffix == ".csv.gz" else table().encode())
-    fit.main([f"--csv={path}", "--column=ms", "--samples=40", "--seed=3", f"--save={tmp_path / 'model.json'}"])
+    fit.main(
+        [
+            f"--csv={path}",
+            "--column=ms",
+            "--samples=40",
+            "--seed=3",
+            f"--save={tmp_path / 'model.json'}",
+        ]
+    )
     (line,) = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert set(found) == {"kendall", "mape", "r2", "seconds", "samples", "seed", "column"}
-    assert (found["samples"], found["seed"], found["column"]) == (40, 3, "ms") and found["seconds"] > 0
+    assert (found["samples"], found["seed"], found["column"]) == (40, 3, "ms") and found[
+        "seconds"
+    ] > 0
     model = CostModel.from_json((tmp_path / "model.json").read_text())
     mixes, costs = fit.read_measurements(path, "ms")
     rest = np.random.default_rng(3).permutation(60)[40:]
@@ -84,7 +100,11 @@ def test_a_file_that_is_not_there_or_not_a_table_is_named(tmp_path):
 
 def test_scores_are_those_of_the_definitions():
     costs, predicted = np.array([1.0, 2.0, 4.0]), np.array([1.0, 4.0, 3.0])
-    assert fit.score(predicted, costs) == {"kendall": 0.33333, "mape": 0.41667, "r2": round(1 - 5 / (14 / 3), 5)}
+    assert fit.score(predicted, costs) == {
+        "kendall": 0.33333,
+        "mape": 0.41667,
+        "r2": round(1 - 5 / (14 / 3), 5),
+    }
     assert fit.score(predicted, np.ones(3))["kendall"] is None
 
 

@@ -1,4 +1,5 @@
-"""Every published method is a set of settings that exist, fit each other, and run from the command line to a report."""
+"""Every published method is a set of settings that exist, fit each other, and run from the command
+line to a report."""
 
 import dataclasses
 import json
@@ -29,7 +30,11 @@ def test_settings_of_a_method_fit_each_other_and_the_space(method, dataset):
         optimizer = parts["optimizer"](stage.config.epochs, 11)
         assert isinstance(optimizer, dnas.BilevelOptimizer)
         space = dnas.SPACES[stage.config.space]
-        space.supernet(channels=stage.config.channels, num_cells=stage.config.cells, **supernet_options(stage.config))
+        space.supernet(
+            channels=stage.config.channels,
+            num_cells=stage.config.cells,
+            **supernet_options(stage.config),
+        )
         if parts["rule"] is not None:
             parts["rule"].init(space, stage.config.epochs)
 
@@ -38,14 +43,22 @@ def test_settings_of_a_method_fit_each_other_and_the_space(method, dataset):
 def test_a_method_names_the_file_that_holds_its_idea_and_stands_in_the_table_of_the_readme(method):
     found = METHODS[method]
     assert (ROOT / found.file).is_file()
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if f"METHOD={method}`" in line]
+    rows = [
+        line
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if f"METHOD={method}`" in line
+    ]
     assert len(rows) == 1 and found.file in rows[0] and found.url in rows[0]
 
 
 def test_flags_go_before_the_data_set_and_the_data_set_before_the_method():
     config = parse(SearchConfig, ["--method=pc_darts", "--edge-weights=0", "--dataset=digits"])
     assert (config.partial_channels, config.edge_weights) == (4, False)
-    assert config.batch_size == PRESETS["digits"]["batch_size"] != METHODS["pc_darts"].settings["batch_size"]
+    assert (
+        config.batch_size
+        == PRESETS["digits"]["batch_size"]
+        != METHODS["pc_darts"].settings["batch_size"]
+    )
     assert parse(SearchConfig, ["--method=pc_darts", "--dataset=cifar10"]).batch_size == 256
 
 
@@ -59,8 +72,14 @@ REFUSED = {
     "one level": (["--optimizer=single_level", "--warmup=0.5"], "no arch step of its own"),
     "warmup": (["--warmup=2"], "part of the epochs"),
     "partial channels": (["--partial-channels=3"], "multiple of partial_channels"),
-    "partial channels of layers": (["--space=fbnet", "--partial-channels=4"], "'fbnet' have no option partial_channels"),
-    "depth of layers": (["--space=fbnet", "--cells=8"], "has 22 layers, and num_cells is their number"),
+    "partial channels of layers": (
+        ["--space=fbnet", "--partial-channels=4"],
+        "'fbnet' have no option partial_channels",
+    ),
+    "depth of layers": (
+        ["--space=fbnet", "--cells=8"],
+        "has 22 layers, and num_cells is their number",
+    ),
     "auxiliary head of layers": (["--space=proxylessnas", "--auxiliary=0.4"], "no auxiliary head"),
     "cold for ever": (["--method=fbnet", "--temperature-end=0"], "falls exponentially is positive"),
 }
@@ -75,8 +94,9 @@ def test_what_does_not_fit_is_refused_before_there_is_a_folder(name, tmp_path):
 
 
 SMALL = (
-    "--channels=8 --cells=1 --epochs=2 --batch-size=16 --images=96 --test-images=48 --retrain-channels=4 --retrain-cells=1 "
-    "--retrain-epochs=1 --retrain-steps=1 --random-cells=1 --samples=4"
+    "--channels=8 --cells=1 --epochs=2 --batch-size=16 --images=96 --test-images=48"
+    " --retrain-channels=4 --retrain-cells=1 --retrain-epochs=1 --retrain-steps=1 --random-cells=1"
+    " --samples=4"
 ).split()
 OTHER = {
     "drnas_progressive": ["--channels=24"],
@@ -87,7 +107,9 @@ OTHER = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_runs_from_digits_to_an_accuracy_beside_the_random_baseline(method, tmp_path, capsys):
+def test_a_method_runs_from_digits_to_an_accuracy_beside_the_random_baseline(
+    method, tmp_path, capsys
+):
     main([f"--method={method}", f"--runs={tmp_path}", "--name=run", *SMALL, *OTHER.get(method, [])])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     genotype = dnas.Genotype.from_json((tmp_path / "run" / "genotype.json").read_text())
@@ -98,7 +120,11 @@ def test_a_method_runs_from_digits_to_an_accuracy_beside_the_random_baseline(met
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [["--space=fbnet"], ["--method=proxyless", "--space=proxylessnas", "--sampled=1"]], ids=str)
+@pytest.mark.parametrize(
+    "flags",
+    [["--space=fbnet"], ["--method=proxyless", "--space=proxylessnas", "--sampled=1"]],
+    ids=str,
+)
 def test_a_layer_wise_space_runs_from_digits_to_a_report(flags, tmp_path):
     name = flags[-2 if "--sampled=1" in flags else -1].split("=")[1]
     space, run = dnas.SPACES[name], tmp_path / "run"
@@ -107,18 +133,31 @@ def test_a_layer_wise_space_runs_from_digits_to_a_report(flags, tmp_path):
     genotype = dnas.Genotype.from_text((run / "genotype.txt").read_text())
     dnas.check_genotype(space, genotype)
     assert genotype == dnas.Genotype.from_json((run / "genotype.json").read_text())
-    assert (run / "report.html").is_file() and genotype.to_text() in (run / "summary.json").read_text()
+    assert (run / "report.html").is_file() and genotype.to_text() in (
+        run / "summary.json"
+    ).read_text()
 
 
 def test_the_temperature_of_fbnet_falls_by_its_factor_an_epoch():
     config = preset(SearchConfig, "cifar10", "fbnet")
     schedule = build._temperature(config, build.Length(config.epochs, 10))
-    assert [round(float(schedule(10 * epoch)), 3) for epoch in (0, 10, 45, 89)] == [5.0, 3.188, 0.66, 0.091]
+    assert [round(float(schedule(10 * epoch)), 3) for epoch in (0, 10, 45, 89)] == [
+        5.0,
+        3.188,
+        0.66,
+        0.091,
+    ]
 
 
 def test_layer_wise_spaces_have_their_published_sizes_and_no_auxiliary_head():
     config = preset(SearchConfig, "cifar10", space="proxylessnas")
-    assert (config.channels, config.cells, config.retrain_channels, config.retrain_cells, config.auxiliary) == (
+    assert (
+        config.channels,
+        config.cells,
+        config.retrain_channels,
+        config.retrain_cells,
+        config.auxiliary,
+    ) == (
         32,
         21,
         32,

@@ -17,13 +17,33 @@ from experiments.runs import Run
 
 ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 5
-SETTINGS = [f"--epochs={EPOCHS}", "--retrain-epochs=3", "--random-cells=1", "--checkpoint-seconds=0"]
+SETTINGS = [
+    f"--epochs={EPOCHS}",
+    "--retrain-epochs=3",
+    "--random-cells=1",
+    "--checkpoint-seconds=0",
+]
 
 
 def start(folder: pathlib.Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "experiments.search", f"--runs={folder}", "--name=run", *SETTINGS, *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.search",
+        f"--runs={folder}",
+        "--name=run",
+        *SETTINGS,
+        *flags,
+    ]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder.parent / "xla")}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process: subprocess.Popen) -> None:
@@ -38,7 +58,11 @@ def final_states(folder: pathlib.Path) -> dict[str, np.ndarray]:
         manager = ocp.CheckpointManager(phase)
         tree = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
         for path, leaf in jax.tree.leaves_with_path(tree):
-            leaf = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+            leaf = (
+                jax.random.key_data(leaf)
+                if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+                else leaf
+            )
             found[phase.name + jax.tree_util.keystr(path)] = np.asarray(leaf)
     return found
 
@@ -53,7 +77,8 @@ def results(folder: pathlib.Path):
 
 
 def kill_after_rows(process: subprocess.Popen, folder: pathlib.Path, rows: int) -> None:
-    """Kills the process a random moment after it has written so many rows, each of which a checkpoint follows."""
+    """Kills the process a random moment after it has written so many rows, each of which a
+    checkpoint follows."""
     while len(Run(folder / "run").rows()) < rows:
         assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.01)

@@ -15,9 +15,23 @@ def test_config_json_holds_every_setting_versions_device_and_git_state(tmp_path)
     run = open_run(config_in(tmp_path), "search")
     config = run.read("config.json")
     assert config["settings"] == settings(config_in(tmp_path))
-    left_out = {"resume", "overwrite", "runs", "checkpoint_seconds", "name", "data_dir", "benchmark"}
-    assert set(config["settings"]) | left_out == {field.name for field in dataclasses.fields(SearchConfig)}
-    assert {"jax", "flax", "optax", "numpy"} <= set(config["versions"]) and config["device"] and "git" in config
+    left_out = {
+        "resume",
+        "overwrite",
+        "runs",
+        "checkpoint_seconds",
+        "name",
+        "data_dir",
+        "benchmark",
+    }
+    assert set(config["settings"]) | left_out == {
+        field.name for field in dataclasses.fields(SearchConfig)
+    }
+    assert (
+        {"jax", "flax", "optax", "numpy"} <= set(config["versions"])
+        and config["device"]
+        and "git" in config
+    )
 
 
 def test_an_interrupted_run_is_continued_only_when_asked(tmp_path):
@@ -57,20 +71,30 @@ def test_a_name_cannot_leave_the_folder_of_runs(tmp_path, name):
 
 
 def test_settings_that_make_the_result_make_the_name(tmp_path):
-    names = {run_name(config_in(tmp_path, seed=seed), command) for seed in (0, 1) for command in ("search", "retrain")}
+    names = {
+        run_name(config_in(tmp_path, seed=seed), command)
+        for seed in (0, 1)
+        for command in ("search", "retrain")
+    }
     assert len(names) == 4
 
 
 def test_rewind_removes_later_rows_of_the_phase_and_a_line_cut_short(tmp_path):
     run = Run(tmp_path)
-    rows = [{"phase": phase, "step": step} for phase in ("search", "searched") for step in (1, 2, 3)]
+    rows = [
+        {"phase": phase, "step": step} for phase in ("search", "searched") for step in (1, 2, 3)
+    ]
     for row in rows:
         run.append(row)
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"phase": "sea')
     run.rewind("searched", 1)
     expected = [row for row in rows if row["phase"] == "search" or row["step"] <= 1]
-    assert run.rows() == expected == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert (
+        run.rows()
+        == expected
+        == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    )
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):

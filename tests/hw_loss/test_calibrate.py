@@ -1,4 +1,5 @@
-"""Calibration: what was planted in measured networks is found, and the calibrated cost is a cost like any other."""
+"""Calibration: what was planted in measured networks is found, and the calibrated cost is a cost
+like any other."""
 
 import dataclasses
 
@@ -8,7 +9,15 @@ import pytest
 from test_expected import SPACES, random_table
 
 import dnas
-from dnas.hw_loss import Calibration, calibrate, expected_cost, feasible_range, genotype_cost, read_table, write_table
+from dnas.hw_loss import (
+    Calibration,
+    calibrate,
+    expected_cost,
+    feasible_range,
+    genotype_cost,
+    read_table,
+    write_table,
+)
 from dnas.space import one_hot_mix
 
 SPACE = SPACES["cells"]
@@ -18,11 +27,17 @@ TABLE = random_table(LAYERS)
 
 def networks(count=40):
     found = [dnas.random_genotype(jax.random.key(seed), SPACE) for seed in range(4 * count)]
-    return [genotype for genotype in found if genotype_cost(TABLE, SPACE, genotype, metric="latency") > 0][:count]
+    return [
+        genotype
+        for genotype in found
+        if genotype_cost(TABLE, SPACE, genotype, metric="latency") > 0
+    ][:count]
 
 
 def costs(table, genotypes):
-    return np.array([genotype_cost(table, SPACE, genotype, metric="latency") for genotype in genotypes])
+    return np.array(
+        [genotype_cost(table, SPACE, genotype, metric="latency") for genotype in genotypes]
+    )
 
 
 def planted(offset, factors):
@@ -59,8 +74,13 @@ def test_the_calibrated_cost_of_a_one_hot_mix_is_that_of_the_genotype():
     table = planted(0.25, {"conv": 0.6, "": 1.1})
     cost = expected_cost(table, LAYERS, metric="latency")
     for genotype in networks(10):
-        assert float(cost(one_hot_mix(SPACE, genotype))) == genotype_cost(table, SPACE, genotype, metric="latency")
-    ends, plain = feasible_range(cost), feasible_range(expected_cost(TABLE, LAYERS, metric="latency"))
+        assert float(cost(one_hot_mix(SPACE, genotype))) == genotype_cost(
+            table, SPACE, genotype, metric="latency"
+        )
+    ends, plain = (
+        feasible_range(cost),
+        feasible_range(expected_cost(TABLE, LAYERS, metric="latency")),
+    )
     assert ends.least != plain.least
 
 
@@ -75,7 +95,10 @@ def test_a_calibrated_table_is_written_and_read():
     table = planted(-0.25, {"conv": 1e-7, "skip": 2.0, "": 1.1})
     text = write_table(table)
     assert read_table(text) == table
-    assert "# calibration: latency = -0.25 + 1e-07 conv + 2.0 skip + 1.1 others, from 20 networks" in text
+    assert (
+        "# calibration: latency = -0.25 + 1e-07 conv + 2.0 skip + 1.1 others, from 20 networks"
+        in text
+    )
     with pytest.raises(ValueError, match="a calibration is written as"):
         read_table(text.replace("+ 2.0 skip", "* 2.0 skip"))
     with pytest.raises(ValueError, match="of a metric of the table"):

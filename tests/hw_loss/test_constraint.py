@@ -1,4 +1,5 @@
-"""Targets inside a search: what a controller watches is the genotype, and it waits while arch stands still."""
+"""Targets inside a search: what a controller watches is the genotype, and it waits while arch
+stands still."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,10 @@ def test_the_discrete_mix_is_that_of_the_genotype(name):
 def test_ties_and_dropped_edges_are_read_as_the_selection_reads_them(name):
     space = SPACES[name]
     layers = space.parts(**sizes_of(name))
-    for rows_of in (lambda spec: spec.allowed * 1.0, lambda spec: spec.allowed * (np.arange(len(spec.edges)) % 2)[:, None]):
+    for rows_of in (
+        lambda spec: spec.allowed * 1.0,
+        lambda spec: spec.allowed * (np.arange(len(spec.edges)) % 2)[:, None],
+    ):
         mix = {kind: rows_of(spec) for kind, spec in space.cells.items()}
         expected = one_hot_mix(space, default_selection(space, mix))
         for kind, rows in discrete_mix(layers, jax.tree.map(jnp.float32, mix)).items():
@@ -39,13 +43,19 @@ def test_ties_and_dropped_edges_are_read_as_the_selection_reads_them(name):
 
 def test_no_gradient_passes_through_the_discrete_mix():
     layers = SPACES["cells"].parts()
-    gradient = jax.grad(lambda mix: sum(rows.sum() for rows in discrete_mix(layers, mix).values()))(random_mix(SPACES["cells"]))
+    gradient = jax.grad(lambda mix: sum(rows.sum() for rows in discrete_mix(layers, mix).values()))(
+        random_mix(SPACES["cells"])
+    )
     assert not any(rows.any() for rows in jax.tree.leaves(gradient))
 
 
 def linear_search(space, limits, *, rate=0.2, arch_rate=0.1, warmup=0, wanted=1.0):
-    """A search whose cross entropy falls with the weight of dear ops: only the constraint speaks for cheap ones."""
-    costs = [expected_cost(random_table(space.parts()), space.parts(), metric=metric) for metric, _ in limits]
+    """A search whose cross entropy falls with the weight of dear ops: only the constraint speaks
+    for cheap ones."""
+    costs = [
+        expected_cost(random_table(space.parts()), space.parts(), metric=metric)
+        for metric, _ in limits
+    ]
     constraint = Constraint(tuple(costs), lagrangian([bound for _, bound in limits], rate=rate))
 
     def apply(weights, mix, images):
@@ -55,9 +65,14 @@ def linear_search(space, limits, *, rate=0.2, arch_rate=0.1, warmup=0, wanted=1.
 
     supernet = Supernet(lambda key, images: jnp.zeros(()), apply)
     optimizer = bilevel.alternating(
-        bilevel.first_order(), bilevel.sgd(lambda step: 0.1), optax.sgd(arch_rate), warmup_steps=warmup
+        bilevel.first_order(),
+        bilevel.sgd(lambda step: 0.1),
+        optax.sgd(arch_rate),
+        warmup_steps=warmup,
     )
-    search = dnas.make_search(space, supernet, optimizer, image_shape=(8, 8, 3), constraint=constraint)
+    search = dnas.make_search(
+        space, supernet, optimizer, image_shape=(8, 8, 3), constraint=constraint
+    )
     return search, costs
 
 
@@ -75,13 +90,16 @@ def test_genotypes_come_within_their_targets_though_accuracy_speaks_for_dear_ops
     space = SPACES["chain"]
     free, costs = linear_search(space, [(metric, 1e6) for metric in metrics])
     unbounded, _ = run(free, 200)
-    dear = one_hot_mix(space, default_selection(space, jax.tree.map(np.asarray, free.mix(unbounded))))
+    dear = one_hot_mix(
+        space, default_selection(space, jax.tree.map(np.asarray, free.mix(unbounded)))
+    )
     bounds = [(metric, 0.8 * cost(dear)) for metric, cost in zip(metrics, costs, strict=True)]
     search, costs = linear_search(space, bounds)
     _, found = run(search, 600)
     for metric, bound in bounds:
         late = np.array([float(metrics[metric]) for metrics in found[300:]])
-        # A multiplier swings about its value: on average over the time the genotype is within, though not at each moment.
+        # A multiplier swings about its value: on average over the time the genotype is within,
+        #   though not at each moment.
         assert late.mean() <= 1.02 * bound and late.min() <= bound
 
 
@@ -90,20 +108,32 @@ def test_a_step_reports_the_cost_of_the_genotype_it_would_read():
     search, (cost,) = linear_search(space, [("latency", 3.0)])
     state, found = run(search, 5)
     genotype = default_selection(space, jax.tree.map(np.asarray, search.mix(state)))
-    assert float(found[-1]["latency"]) == pytest.approx(cost(one_hot_mix(space, genotype)), rel=1e-6)
-    assert float(found[-1]["latency_expected"]) == pytest.approx(float(cost(search.mix(state))), rel=1e-5)
+    assert float(found[-1]["latency"]) == pytest.approx(
+        cost(one_hot_mix(space, genotype)), rel=1e-6
+    )
+    assert float(found[-1]["latency_expected"]) == pytest.approx(
+        float(cost(search.mix(state))), rel=1e-5
+    )
     assert float(found[-1]["latency_weight"]) == float(state.multipliers[0])
 
 
 def test_multipliers_wait_while_arch_stands_still():
     search, _ = linear_search(SPACES["chain"], [("latency", 1.0)], warmup=3)
     state, found = run(search, 4)
-    assert [float(metrics["latency_weight"]) > 0 for metrics in found] == [False, False, False, True]
+    assert [float(metrics["latency_weight"]) > 0 for metrics in found] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     assert float(state.multipliers[0]) > 0
 
 
 def test_without_a_constraint_a_state_has_no_multipliers():
     space = SPACES["chain"]
-    supernet = Supernet(lambda key, images: jnp.zeros(()), lambda weights, mix, images: jnp.zeros((len(images), 2)) + weights)
+    supernet = Supernet(
+        lambda key, images: jnp.zeros(()),
+        lambda weights, mix, images: jnp.zeros((len(images), 2)) + weights,
+    )
     search = dnas.make_search(space, supernet, bilevel.darts_optimizer(1, 1), image_shape=(8, 8, 3))
     assert search.init(jax.random.key(0)).multipliers == ()

@@ -1,4 +1,5 @@
-"""The expected cost: at a discrete mix that of the genotype, in between the expectation, with the gradient of both."""
+"""The expected cost: at a discrete mix that of the genotype, in between the expectation, with the
+gradient of both."""
 
 import contextlib
 import itertools
@@ -34,7 +35,11 @@ MADE_UP = ("chain", "cells")
 def random_table(layers, seed=0):
     random = np.random.default_rng(seed)
     metrics = ("latency", "energy", "peak_memory")
-    rows = {(metric, part): Cost(float(random.gamma(2))) for metric in metrics for part in layers.distinct()}
+    rows = {
+        (metric, part): Cost(float(random.gamma(2)))
+        for metric in metrics
+        for part in layers.distinct()
+    }
     return CostTable("dice", "numpy", 1, "today", "random numbers", rows)
 
 
@@ -42,7 +47,10 @@ def chain_space(ops=("a", "b", "c"), length=4):
     """A layer-wise space: every layer runs one of its blocks, and the second has no c."""
     edge_ops = tuple(ops[:-1] if number == 1 else ops for number in range(length))
     spec = CellSpec(1, length, tuple((n, n + 1) for n in range(length)), ops, (length,), edge_ops)
-    choices = tuple(tuple(Part(op, n + 1, n + 2, 8, 8) if op in edge_ops[n] else None for op in ops) for n in range(length))
+    choices = tuple(
+        tuple(Part(op, n + 1, n + 2, 8, 8) if op in edge_ops[n] else None for op in ops)
+        for n in range(length)
+    )
     return made_up("chain", "layers", spec, [choices])
 
 
@@ -50,14 +58,21 @@ def cell_space(ops=("none", "skip", "conv"), nodes=3):
     """A graph in which `none` may cut off nodes, as in NAS-Bench-201: one cell at two sizes."""
     edges = tuple((source, target) for target in range(1, nodes + 1) for source in range(target))
     spec = CellSpec(1, nodes, edges, ops, (nodes,))
-    layers = [[[None if op == "none" else Part(op, 8, 8, size, size) for op in ops]] * len(edges) for size in (8, 4)]
+    layers = [
+        [[None if op == "none" else Part(op, 8, 8, size, size) for op in ops]] * len(edges)
+        for size in (8, 4)
+    ]
     return made_up("cells", "cell", spec, layers)
 
 
 def made_up(name, kind, spec, layers, edges_per_node=None):
     fixed = (Part("stem", 3, 8, 8, 8), Part("head", 8, 10, 4, 4))
-    parts = NetworkParts({kind: spec}, fixed, tuple(LayerParts(kind, choices) for choices in layers), edges_per_node)
-    return SearchSpace(name, {kind: spec}, None, None, None, edges_per_node=edges_per_node, parts=lambda: parts)
+    parts = NetworkParts(
+        {kind: spec}, fixed, tuple(LayerParts(kind, choices) for choices in layers), edges_per_node
+    )
+    return SearchSpace(
+        name, {kind: spec}, None, None, None, edges_per_node=edges_per_node, parts=lambda: parts
+    )
 
 
 IMAGES = [name for name, space in dnas.SPACES.items() if space.inputs == "images"]
@@ -97,7 +112,9 @@ def test_at_a_one_hot_mix_it_is_the_cost_of_the_genotype_exactly(name, metric):
         for seed in range(4):
             genotype = random_genotype(jax.random.key(seed), space)
             mix = one_hot_mix(space, genotype)
-            assert cost(mix) == genotype_cost(table, space, genotype, metric=metric, live=live, **sizes)
+            assert cost(mix) == genotype_cost(
+                table, space, genotype, metric=metric, live=live, **sizes
+            )
     assert float(jax.jit(cost)(mix)) == pytest.approx(cost(mix), rel=1e-6)
 
 
@@ -108,7 +125,9 @@ def test_the_counts_table_at_a_one_hot_mix_is_count_network(name):
     genotype = random_genotype(jax.random.key(5), space)
     counts = count_network(space, genotype, **sizes)
     for metric in ("macs", "params"):
-        assert expected_cost(table, layers, metric=metric)(one_hot_mix(space, genotype)) == getattr(counts, metric)
+        assert expected_cost(table, layers, metric=metric)(one_hot_mix(space, genotype)) == getattr(
+            counts, metric
+        )
 
 
 @pytest.mark.parametrize("live", ["path", "output", "all"])
@@ -122,7 +141,9 @@ def test_where_edges_are_independent_it_is_the_expectation_over_all_genotypes(li
         probability = math.prod(mix["cell"][edge, op] for edge, op in enumerate(ops))
         genotype = Genotype("cells", {"cell": chosen}, {"cell": (3,)})
         total += probability * genotype_cost(table, space, genotype, metric="latency", live=live)
-    assert expected_cost(table, layers, metric="latency", live=live)(mix) == pytest.approx(total, rel=1e-12)
+    assert expected_cost(table, layers, metric="latency", live=live)(mix) == pytest.approx(
+        total, rel=1e-12
+    )
 
 
 def orders(strengths, k):
@@ -139,11 +160,15 @@ def orders(strengths, k):
 def test_where_nodes_keep_k_edges_it_is_the_expectation_over_their_draws(k):
     ops, nodes = ("none", "skip", "conv"), (2, 3, 4)
     spec = CellSpec(2, 3, tuple((s, t) for t in nodes for s in range(t)), ops, nodes)
-    choices = [[None if op == "none" else Part(op, 8 + s, 8, t, t) for op in ops] for s, t in spec.edges]
+    choices = [
+        [None if op == "none" else Part(op, 8 + s, 8, t, t) for op in ops] for s, t in spec.edges
+    ]
     space = made_up("kept", "cell", spec, [choices], edges_per_node=k)
     mix, layers = random_mix(space), space.parts()
     table, rows = random_table(layers), mix["cell"]
-    costs = np.array([[table.rows["latency", part].mean if part else 0.0 for part in row] for row in choices])
+    costs = np.array(
+        [[table.rows["latency", part].mean if part else 0.0 for part in row] for row in choices]
+    )
     strengths = rows[:, 1:].sum(axis=-1)
     of_edge = (rows * costs).sum(axis=-1) / strengths
     total = sum(table.rows["latency", part].mean for part in layers.fixed)
@@ -172,7 +197,9 @@ def test_where_all_edges_are_there_it_is_linear_in_the_mix():
     random = np.random.default_rng(3)
     for scale in (0.1, 1.0, 3.0):  # rows need not sum to one
         rows = scale * random.random((4, 3))
-        assert cost({"layers": rows}) == pytest.approx(cost.fixed + (rows * cost.per_op["layers"]).sum(), rel=1e-12)
+        assert cost({"layers": rows}) == pytest.approx(
+            cost.fixed + (rows * cost.per_op["layers"]).sum(), rel=1e-12
+        )
     gradient = jax.jit(jax.grad(cost))({"layers": jnp.asarray(rows)})["layers"]
     np.testing.assert_allclose(gradient, cost.per_op["layers"], rtol=1e-6)
 
@@ -185,7 +212,9 @@ def test_without_kept_only_it_is_the_sum_over_all_edges():
     assert cost(mix) == pytest.approx(total, rel=1e-12)
     genotype = random_genotype(jax.random.key(0), space)
     table = random_table(layers)
-    assert cost(one_hot_mix(space, genotype)) == genotype_cost(table, space, genotype, metric="latency", **SIZES)
+    assert cost(one_hot_mix(space, genotype)) == genotype_cost(
+        table, space, genotype, metric="latency", **SIZES
+    )
 
 
 @pytest.mark.parametrize("metric", ["latency", "peak_memory"])
@@ -198,13 +227,18 @@ def test_the_gradient_is_that_of_finite_differences(name, kept_only, metric):
     gradient = jax.jit(jax.grad(cost))(jax.tree.map(jnp.asarray, mix))
     random = np.random.default_rng(2)
     for _ in range(3):
-        direction = {kind: random.normal(size=rows.shape) * space.cells[kind].allowed for kind, rows in mix.items()}
+        direction = {
+            kind: random.normal(size=rows.shape) * space.cells[kind].allowed
+            for kind, rows in mix.items()
+        }
 
         def along(step, direction=direction):
             return cost({kind: mix[kind] + step * direction[kind] for kind in mix})
 
         slope = (along(1e-6) - along(-1e-6)) / 2e-6
-        found = sum(float((np.asarray(gradient[kind], float) * direction[kind]).sum()) for kind in mix)
+        found = sum(
+            float((np.asarray(gradient[kind], float) * direction[kind]).sum()) for kind in mix
+        )
         assert found == pytest.approx(slope, rel=2e-4, abs=1e-4)
 
 
@@ -216,7 +250,10 @@ def test_the_gradient_is_finite_at_the_corners(name, rows):
     cost = expected_cost(random_table(layers), layers, metric="latency")
     mix = one_hot_mix(space, random_genotype(jax.random.key(0), space))
     if rows != "one-hot":
-        mix = {kind: jnp.zeros_like(own).at[:, 0].set(float(rows != "zeros")) for kind, own in mix.items()}
+        mix = {
+            kind: jnp.zeros_like(own).at[:, 0].set(float(rows != "zeros"))
+            for kind, own in mix.items()
+        }
     value, gradient = jax.jit(jax.value_and_grad(cost))(mix)
     assert jnp.isfinite(value) and all(jnp.isfinite(own).all() for own in gradient.values())
 
@@ -232,11 +269,17 @@ def test_what_no_input_reaches_or_nothing_reads_costs_nothing():
         ops = [(*edge, "conv" if edge in edges else "none") for edge in space.cells["cell"].edges]
         genotype = Genotype("cells", {"cell": ops}, {"cell": (3,)})
         own = genotype_cost(table, space, genotype, metric="latency", live=live)
-        assert own == expected_cost(table, layers, metric="latency", live=live)(one_hot_mix(space, genotype))
+        assert own == expected_cost(table, layers, metric="latency", live=live)(
+            one_hot_mix(space, genotype)
+        )
         return round((own - fixed) / conv, 9)
 
     assert cost("path", (0, 1), (1, 3)) == 2
-    assert cost("path", (0, 1), (2, 3)) == 0 and cost("output", (0, 1), (2, 3)) == 1 and cost("all", (0, 1), (2, 3)) == 2
+    assert (
+        cost("path", (0, 1), (2, 3)) == 0
+        and cost("output", (0, 1), (2, 3)) == 1
+        and cost("all", (0, 1), (2, 3)) == 2
+    )
     assert cost("path", (0, 3), (0, 1)) == 1 and cost("output", (0, 3), (1, 2)) == 1
 
 
@@ -245,12 +288,16 @@ def test_rows_that_sum_to_more_than_one_count_as_far_as_ops_are_on():
     layers = space.parts()
     cost = expected_cost(random_table(layers), layers, metric="latency")
     on = cost({"cell": np.array([[0.9, 0.8, 0.7]])})
-    assert on == pytest.approx(cost.fixed + 0.8 * cost.per_op["cell"][0, 1] + 0.7 * cost.per_op["cell"][0, 2])
+    assert on == pytest.approx(
+        cost.fixed + 0.8 * cost.per_op["cell"][0, 1] + 0.7 * cost.per_op["cell"][0, 2]
+    )
     # Of kept edges an op counts in proportion, whatever the row sums to.
     darts = dnas.SPACES["darts"]
     layers, mix = darts.parts(**SIZES), random_mix(darts)
     cost = expected_cost(random_table(layers), layers, metric="latency")
-    assert cost({kind: 5 * rows for kind, rows in mix.items()}) == pytest.approx(cost(mix), rel=1e-12)
+    assert cost({kind: 5 * rows for kind, rows in mix.items()}) == pytest.approx(
+        cost(mix), rel=1e-12
+    )
 
 
 def test_the_order_of_candidates_does_not_matter():
@@ -269,7 +316,9 @@ def test_it_works_under_vmap_and_from_logits(name):
     cost = expected_cost(random_table(layers), layers, metric="latency")
     mixes = [random_mix(space, seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *rows: jnp.stack([jnp.asarray(own) for own in rows]), *mixes)
-    np.testing.assert_allclose(jax.jit(jax.vmap(cost))(stacked), [cost(mix) for mix in mixes], rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(cost))(stacked), [cost(mix) for mix in mixes], rtol=1e-5
+    )
 
 
 def test_it_is_an_arch_loss_that_draws_arch_to_the_cheapest_op():
@@ -282,7 +331,9 @@ def test_it_is_an_arch_loss_that_draws_arch_to_the_cheapest_op():
     def loss(arch):
         return cost({"layers": relaxation.sample(jax.random.key(0), arch["layers"], spec, 0)})
 
-    step = jax.jit(lambda arch: jax.tree.map(lambda own, slope: own - slope, arch, jax.grad(loss)(arch)))
+    step = jax.jit(
+        lambda arch: jax.tree.map(lambda own, slope: own - slope, arch, jax.grad(loss)(arch))
+    )
     for _ in range(200):
         arch = step(arch)
     cheapest = np.where(spec.allowed, cost.per_op["layers"], np.inf).argmin(axis=-1)
@@ -294,7 +345,9 @@ def test_every_row_that_the_space_needs_and_the_table_lacks_is_named():
     small, large = space.parts(**SIZES), space.parts(channels=4, num_cells=4, image_size=32)
     table = random_table(small)
     lacking = [part for part in large.distinct() if part not in small.distinct()]
-    with pytest.raises(ValueError, match=f"lacks {len(lacking)} of {len(large.distinct())} parts") as caught:
+    with pytest.raises(
+        ValueError, match=f"lacks {len(lacking)} of {len(large.distinct())} parts"
+    ) as caught:
         expected_cost(table, large, metric="latency")
     assert all(str(part) in str(caught.value) for part in lacking)
 
@@ -305,7 +358,11 @@ def test_interpolated_parts_are_named_in_the_result():
     rows = {**random_table(sides[16]).rows, **random_table(sides[32]).rows}
     table = CostTable("dice", "numpy", 1, "today", "random", rows)
     cost = expected_cost(table, sides[24], metric="latency", interpolate=True)
-    assert set(cost.interpolated) == {part for part in sides[24].distinct() if ("latency", part) not in rows} != set()
+    assert (
+        set(cost.interpolated)
+        == {part for part in sides[24].distinct() if ("latency", part) not in rows}
+        != set()
+    )
     assert expected_cost(table, sides[16], metric="latency", interpolate=True).interpolated == ()
 
 
@@ -354,7 +411,9 @@ def test_the_probability_to_run_is_the_share_of_all_sets_of_edges_in_which_one_d
     total = np.zeros(len(edges))
     for pattern, chosen in every_set(edges):
         alive = live_edges(chosen, 2, spec.concat, live)
-        total += np.prod(np.where(pattern, there, 1 - there)) * np.array([edge in alive for edge in edges])
+        total += np.prod(np.where(pattern, there, 1 - there)) * np.array(
+            [edge in alive for edge in edges]
+        )
     found = make_liveness(spec, np.zeros(len(edges), bool), live=live, kept=False)(there)
     np.testing.assert_allclose(there * found, total, rtol=1e-12)
 
@@ -363,7 +422,10 @@ def test_the_probability_to_run_is_the_share_of_all_sets_of_edges_in_which_one_d
 @pytest.mark.parametrize("nodes", [4, 14])
 def test_at_the_corners_the_probability_to_run_is_whether_an_edge_does(nodes, kept):
     edges = [
-        (source, target) for target in range(1, nodes + 1) for source in (target - 1, target - 2, target - 4) if source >= 0
+        (source, target)
+        for target in range(1, nodes + 1)
+        for source in (target - 1, target - 2, target - 4)
+        if source >= 0
     ]
     spec = CellSpec(1, nodes, tuple(edges), ("none", "conv"), (nodes - 1, nodes))
     random = np.random.default_rng(0)
@@ -371,7 +433,9 @@ def test_at_the_corners_the_probability_to_run_is_whether_an_edge_does(nodes, ke
         liveness = make_liveness(spec, np.zeros(len(edges), bool), live=live, kept=kept)
         for _ in range(20):
             there = (random.random(len(edges)) < 0.6).astype(float)
-            alive = live_edges([edge for edge, has in zip(edges, there, strict=True) if has], 1, spec.concat, live)
+            alive = live_edges(
+                [edge for edge, has in zip(edges, there, strict=True) if has], 1, spec.concat, live
+            )
             assert np.array_equal(there * liveness(there), [float(edge in alive) for edge in edges])
         found = liveness(random.random(len(edges)))
         assert np.all((found >= 0) & (found <= 1 + 1e-12))
@@ -385,7 +449,13 @@ def test_a_shipped_table_has_a_cost_for_every_network_of_its_space(name):
     table = load_table(name)
     space = dnas.SPACES[name.split("-")[1]]
     sizes = next((own for word, own in SHIPPED_SIZES.items() if f"-{word}-" in name), {})
-    assert ("latency", REFERENCE) in table.rows and table.source.startswith(f"make table SPACE={space.name}")
+    assert ("latency", REFERENCE) in table.rows and table.source.startswith(
+        f"make table SPACE={space.name}"
+    )
     cost = expected_cost(table, space.parts(**sizes))
     genotype = random_genotype(jax.random.key(0), space)
-    assert float(cost(one_hot_mix(space, genotype))) == genotype_cost(table, space, genotype, **sizes) > 0
+    assert (
+        float(cost(one_hot_mix(space, genotype)))
+        == genotype_cost(table, space, genotype, **sizes)
+        > 0
+    )

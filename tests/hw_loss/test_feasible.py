@@ -25,7 +25,11 @@ def all_cells(space, kind):
     spec = space.cells[kind]
     own = [[op for op, may in zip(spec.ops, row, strict=True) if may] for row in spec.allowed]
     for ops in itertools.product(*own):
-        yield Genotype(space.name, {kind: [(*edge, op) for edge, op in zip(spec.edges, ops, strict=True)]}, {kind: spec.concat})
+        yield Genotype(
+            space.name,
+            {kind: [(*edge, op) for edge, op in zip(spec.edges, ops, strict=True)]},
+            {kind: spec.concat},
+        )
 
 
 def is_connected(space, kind, genotype):
@@ -40,7 +44,11 @@ def test_the_range_is_that_of_all_genotypes(name, metric, live):
     space = SPACES[name]
     cost = cost_of(space, metric=metric, live=live)
     (kind,) = space.cells
-    costs = [cost(one_hot_mix(space, genotype)) for genotype in all_cells(space, kind) if is_connected(space, kind, genotype)]
+    costs = [
+        cost(one_hot_mix(space, genotype))
+        for genotype in all_cells(space, kind)
+        if is_connected(space, kind, genotype)
+    ]
     found = feasible_range(cost)
     assert found.exact
     assert (found.least, found.largest) == pytest.approx((min(costs), max(costs)), rel=1e-12)
@@ -48,7 +56,9 @@ def test_the_range_is_that_of_all_genotypes(name, metric, live):
 
 
 def test_the_range_of_darts_is_that_of_all_its_genotypes():
-    space = dnas.darts_space(name="small", ops=("none", "skip_connect", "sep_conv_3x3"), num_nodes=2)
+    space = dnas.darts_space(
+        name="small", ops=("none", "skip_connect", "sep_conv_3x3"), num_nodes=2
+    )
     cost = cost_of(space, SIZES)
     spec = space.cells["normal"]
     ends = []
@@ -85,7 +95,9 @@ def test_no_genotype_is_outside_of_the_range(name):
 def test_where_it_is_not_exact_no_genotype_is_outside():
     ops, nodes = ("none", "skip", "conv"), (2, 3, 4)
     spec = CellSpec(2, 3, tuple((s, t) for t in nodes for s in range(t)), ops, (3, 4))
-    choices = [[None if op == "none" else Part(op, 8 + s, 8, t, t) for op in ops] for s, t in spec.edges]
+    choices = [
+        [None if op == "none" else Part(op, 8 + s, 8, t, t) for op in ops] for s, t in spec.edges
+    ]
     for space in (made_up("kept", "cell", spec, [choices], edges_per_node=1), cell_space(nodes=6)):
         cost = cost_of(space)
         found = feasible_range(cost)

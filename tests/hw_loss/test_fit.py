@@ -1,4 +1,5 @@
-"""Fitted cost models: exact at discrete cells, exact expectations, and calibrated to what a runtime does."""
+"""Fitted cost models: exact at discrete cells, exact expectations, and calibrated to what a runtime
+does."""
 
 import json
 
@@ -30,14 +31,20 @@ def runtimes(found):
     """What the cells cost in three runtimes, without noise."""
     live = np.array([cell.live.sum(0) @ OPS for cell in found])
     unfed = np.array([cell.unfed.sum(0) @ OPS for cell in found])
-    finish = np.full((len(MIXES), 4), -np.inf)  # of the longest path, where branches run at the same time
+    finish = np.full(
+        (len(MIXES), 4), -np.inf
+    )  # of the longest path, where branches run at the same time
     finish[:, 0] = 0
     for number, (source, target) in enumerate(CELL.edges):
         took = np.where(MIXES[:, number].any(-1), MIXES[:, number] @ OPS, -np.inf)
         finish[:, target] = np.maximum(finish[:, target], finish[:, source] + took)
     parallel = 0.3 * live + np.where(np.isfinite(finish[:, 3]), finish[:, 3], 0)
     sums = np.array([0.05 * cell.sums for cell in found])
-    return {"runs zeros": 1 + live + unfed + sums, "folds zeros": 1 + live + sums, "parallel branches": 1 + parallel}
+    return {
+        "runs zeros": 1 + live + unfed + sums,
+        "folds zeros": 1 + live + sums,
+        "parallel branches": 1 + parallel,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +75,15 @@ def test_planted_weights_are_recovered(runtimes):
 
 
 def test_gross_errors_of_some_measurements_do_not_spoil_the_rest(runtimes):
-    costs, wrong = runtimes["folds zeros"][FITTED].copy(), np.random.default_rng(2).random(len(FITTED)) < 0.1
+    costs, wrong = (
+        runtimes["folds zeros"][FITTED].copy(),
+        np.random.default_rng(2).random(len(FITTED)) < 0.1,
+    )
     costs[wrong] += 4
-    error = predictions(fit_cost(CELL, MIXES[FITTED], costs), MIXES[REST]) - runtimes["folds zeros"][REST]
+    error = (
+        predictions(fit_cost(CELL, MIXES[FITTED], costs), MIXES[REST])
+        - runtimes["folds zeros"][REST]
+    )
     assert np.median(np.abs(error)) < 0.05
 
 
@@ -81,10 +94,13 @@ def test_cost_is_the_average_over_all_discrete_cells(model):
 
 
 def test_cells_that_are_one_network_cost_the_same(runtimes):
-    # Beside what the structure explains, a cost that depends on nothing but which network a cell is.
+    # Beside what the structure explains, a cost that depends on nothing but which network a cell
+    # is.
     texts = [graph_text(CELL, cell) for cell in all_cells(CELL)]
     _, graph = np.unique(texts, return_inverse=True)
-    costs = runtimes["folds zeros"] * np.random.default_rng(4).uniform(0.7, 1.3, graph.max() + 1)[graph]
+    costs = (
+        runtimes["folds zeros"] * np.random.default_rng(4).uniform(0.7, 1.3, graph.max() + 1)[graph]
+    )
     fitted = predictions(fit_cost(CELL, MIXES[FITTED], costs[FITTED]), MIXES)
     seen = np.isin(graph, graph[FITTED])
     seen[FITTED] = False
@@ -105,13 +121,17 @@ def test_the_order_of_measurements_does_not_matter(runtimes):
     shuffled = np.random.default_rng(6).permutation(len(FITTED))
     first = fit_cost(CELL, MIXES[FITTED], costs)
     second = fit_cost(CELL, MIXES[FITTED][shuffled], costs[shuffled])
-    assert np.array_equal(first.weights, second.weights) and np.array_equal(first.table, second.table)
+    assert np.array_equal(first.weights, second.weights) and np.array_equal(
+        first.table, second.table
+    )
 
 
 def test_the_unit_does_not_matter(runtimes):
     costs = runtimes["runs zeros"][FITTED]
     first, second = (fit_cost(CELL, MIXES[FITTED], scale * costs) for scale in (1, 1e6))
-    np.testing.assert_allclose(1e6 * predictions(first, MIXES[REST]), predictions(second, MIXES[REST]), rtol=1e-4)
+    np.testing.assert_allclose(
+        1e6 * predictions(first, MIXES[REST]), predictions(second, MIXES[REST]), rtol=1e-4
+    )
 
 
 def test_a_model_is_read_back_from_json(model):

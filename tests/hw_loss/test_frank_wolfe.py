@@ -18,7 +18,9 @@ def by_scipy(gradient, slopes, limit, allowed):
     rows, ops = gradient.shape
     simplexes = np.kron(np.eye(rows), np.ones(ops))
     bounds = [(0, 1 if may else 0) for may in allowed.ravel()]
-    found = scipy.linprog(gradient.ravel(), slopes.ravel()[None], [limit], simplexes, np.ones(rows), bounds)
+    found = scipy.linprog(
+        gradient.ravel(), slopes.ravel()[None], [limit], simplexes, np.ones(rows), bounds
+    )
     return found.fun if found.success else None
 
 
@@ -40,7 +42,9 @@ def test_the_linear_program_is_solved_as_well_as_by_scipy_with_one_row_divided_a
         np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-6)
         assert (found > 1e-5).sum() <= rows + 1
         if best is None:
-            np.testing.assert_array_equal(found.argmax(axis=-1), np.where(allowed, slopes, np.inf).argmin(axis=-1))
+            np.testing.assert_array_equal(
+                found.argmax(axis=-1), np.where(allowed, slopes, np.inf).argmin(axis=-1)
+            )
             continue
         solved += 1
         assert (slopes * found).sum() <= limit * (1 + 1e-6)
@@ -76,7 +80,10 @@ def test_the_start_is_on_simplexes_and_within_the_bound(name, share):
         assert not np.any(np.asarray(start[kind])[~spec.allowed])
 
 
-@pytest.mark.parametrize(("name", "share"), [("chain", 0.05), ("chain", 0.4), ("cells", 0.1), ("darts_without_none", 0.2)])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("chain", 0.05), ("chain", 0.4), ("cells", 0.1), ("darts_without_none", 0.2)],
+)
 def test_every_iterate_meets_the_bound(name, share):
     space, cost, bound = bounded(name, share)
     optimizer, arch = frank_wolfe(jax.random.key(0), cost, bound), feasible_start(cost, bound)
@@ -84,7 +91,9 @@ def test_every_iterate_meets_the_bound(name, share):
 
     @jax.jit
     def step(arch, state):
-        gradient = jax.grad(lambda arch: sum(((arch[kind] - wanted[kind]) ** 2).sum() for kind in arch))(arch)
+        gradient = jax.grad(
+            lambda arch: sum(((arch[kind] - wanted[kind]) ** 2).sum() for kind in arch)
+        )(arch)
         updates, state = optimizer.update(gradient, state, arch)
         return optax.apply_updates(arch, updates), state
 
@@ -94,10 +103,15 @@ def test_every_iterate_meets_the_bound(name, share):
         arch, state = step(arch, state)
         costs.append(float(cost(arch)))
         for kind, rows in arch.items():
-            assert np.all(np.asarray(rows) >= -1e-6) and not np.any(np.asarray(rows)[~space.cells[kind].allowed])
+            assert np.all(np.asarray(rows) >= -1e-6) and not np.any(
+                np.asarray(rows)[~space.cells[kind].allowed]
+            )
             assert np.all(np.asarray(rows.sum(axis=-1)) <= 1 + 1e-5)
     assert max(costs) <= bound * (1 + 1e-6)
-    distance = [sum(float(((own[kind] - wanted[kind]) ** 2).sum()) for kind in wanted) for own in (first, arch)]
+    distance = [
+        sum(float(((own[kind] - wanted[kind]) ** 2).sum()) for kind in wanted)
+        for own in (first, arch)
+    ]
     assert distance[1] < distance[0]
 
 
@@ -110,7 +124,12 @@ def test_it_reaches_the_solution_of_a_linear_loss():
         updates, state = update(gradient, state, arch)
         arch = optax.apply_updates(arch, updates)
     spec = space.cells["layers"]
-    best = by_scipy(np.asarray(gradient["layers"], float), cost.per_op["layers"], bound - cost.fixed, spec.allowed)
+    best = by_scipy(
+        np.asarray(gradient["layers"], float),
+        cost.per_op["layers"],
+        bound - cost.fixed,
+        spec.allowed,
+    )
     assert float((gradient["layers"] * arch["layers"]).sum()) == pytest.approx(best, rel=1e-2)
 
 
@@ -118,7 +137,10 @@ def test_it_reaches_the_solution_of_a_linear_loss():
 def test_the_first_step_goes_the_share_of_the_paper_towards_the_corner(start, share):
     _, cost, bound = bounded("chain", 1.0)  # a bound that does not bind
     optimizer = frank_wolfe(jax.random.key(0), cost, bound, start=start)
-    arch, gradient = feasible_start(cost, bound), {"layers": jnp.asarray(np.arange(12.0).reshape(4, 3))}
+    arch, gradient = (
+        feasible_start(cost, bound),
+        {"layers": jnp.asarray(np.arange(12.0).reshape(4, 3))},
+    )
     updates, _ = jax.jit(optimizer.update)(gradient, optimizer.init(arch), arch)
     corner = jax.nn.one_hot(jnp.zeros(4, int), 3)
     np.testing.assert_allclose(updates["layers"], share * (corner - arch["layers"]), atol=1e-6)
@@ -129,7 +151,10 @@ def test_a_bound_below_the_cheapest_network_is_refused_before_any_work():
     layers = space.parts()
     cost = expected_cost(random_table(layers), layers, metric="latency")
     least = feasible_range(cost).least
-    for make in (lambda: frank_wolfe(jax.random.key(0), cost, 0.99 * least), lambda: feasible_start(cost, 0.99 * least)):
+    for make in (
+        lambda: frank_wolfe(jax.random.key(0), cost, 0.99 * least),
+        lambda: feasible_start(cost, 0.99 * least),
+    ):
         with pytest.raises(ValueError, match=f"it ranges from {least:g} to"):
             make()
     with pytest.raises(ValueError, match=r"call update\(gradients, state, params\)"):

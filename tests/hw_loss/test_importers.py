@@ -1,4 +1,5 @@
-"""Published tables: every key becomes the part that it names, and what is not understood is refused."""
+"""Published tables: every key becomes the part that it names, and what is not understood is
+refused."""
 
 import json
 
@@ -7,7 +8,14 @@ import pytest
 from test_expected import chain_space
 
 import dnas
-from dnas.hw_loss import expected_cost, import_fbnet, import_hw_nas_bench, import_proxylessnas, read_table, write_table
+from dnas.hw_loss import (
+    expected_cost,
+    import_fbnet,
+    import_hw_nas_bench,
+    import_proxylessnas,
+    read_table,
+    write_table,
+)
 from dnas.hw_loss.importers import proxylessnas_part
 from dnas.space import Part
 
@@ -22,15 +30,25 @@ KEYS = {
     "expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:3-stride:2-idskip:0": Part(
         "k3_e3", 16, 24, 112, 112, 2, RELU6
     ),
-    "expanded_conv-input:56x56x24-output:56x56x24-expand:6-kernel:7-stride:1-idskip:1": Part("k7_e6", 24, 24, 56, 56, 1, RELU6),
+    "expanded_conv-input:56x56x24-output:56x56x24-expand:6-kernel:7-stride:1-idskip:1": Part(
+        "k7_e6", 24, 24, 56, 56, 1, RELU6
+    ),
     "expanded_conv-input:112x112x32-output:112x112x16-expand:1-kernel:3-stride:1-idskip:0": Part(
         "k3_e1", 32, 16, 112, 112, 1, (*RELU6, ("expand_ones", 0))
     ),
     "expanded_conv-input:56x56x24-output:56x56x24-expand:3-kernel:3-stride:1-idskip:0": Part(
         "k3_e3", 24, 24, 56, 56, 1, (*RELU6, ("residual", 0))
     ),
-    "expanded_conv-input:40x40x32-output:40x40x32-expand:96-kernel:5-stride:1-idskip:1-se:0-hs:1": Part(
-        "mbconv", 32, 32, 40, 40, 1, (("expand", 96), ("hs", 1), ("kernel", 5), ("residual", 1), ("se", 0))
+    "expanded_conv-input:40x40x32-output:40x40x32-expand:96-kernel:5-stride:1-idskip:1-se:0-hs:1": (
+        Part(
+            "mbconv",
+            32,
+            32,
+            40,
+            40,
+            1,
+            (("expand", 96), ("hs", 1), ("kernel", 5), ("residual", 1), ("se", 0)),
+        )
     ),
     "AvgPool2D-input:7x7x1152-output:1x1x1152": Part("global_pool", 1152, 1152, 7, 7),
     "Conv_2-input:1x1x1152-output:1x1x1536": Part("conv_1x1", 1152, 1536, 1, 1),
@@ -60,10 +78,19 @@ def test_another_key_is_refused(key):
 
 
 YAML = {
-    "block": lambda: "".join(f"{key}:\n  count: 50\n  mean: {mean}\n  std: 0.5\n" for key, mean in COSTS.items()),
-    "flow": lambda: "---\n" + "".join(f"{key}: {{mean: {mean}, std: 0.5, count: 50}}\n" for key, mean in COSTS.items()),
+    "block": lambda: "".join(
+        f"{key}:\n  count: 50\n  mean: {mean}\n  std: 0.5\n" for key, mean in COSTS.items()
+    ),
+    "flow": lambda: (
+        "---\n"
+        + "".join(f"{key}: {{mean: {mean}, std: 0.5, count: 50}}\n" for key, mean in COSTS.items())
+    ),
     "quoted": lambda: (
-        "# made up\n" + "".join(f"'{key}':\n    mean: {mean}\n    std: 0.5\n    count: 50\n" for key, mean in COSTS.items())
+        "# made up\n"
+        + "".join(
+            f"'{key}':\n    mean: {mean}\n    std: 0.5\n    count: 50\n"
+            for key, mean in COSTS.items()
+        )
     ),
 }
 
@@ -79,7 +106,9 @@ def test_a_file_of_proxylessnas_becomes_a_table(form, tmp_path):
     assert table.rows == measured | left_out
     assert read_table(write_table(table)) == table
     in_us = import_proxylessnas(path, unit="us", **FROM)
-    assert [cost.mean for cost in in_us.rows.values()] == pytest.approx([*(mean / 1000 for mean in COSTS.values()), 0])
+    assert [cost.mean for cost in in_us.rows.values()] == pytest.approx(
+        [*(mean / 1000 for mean in COSTS.values()), 0]
+    )
 
 
 WRONG = {
@@ -103,13 +132,29 @@ def test_a_file_that_is_not_understood_is_refused(name, tmp_path):
 
 # The keys that the benchmark's own fbnet_get_metrics looks up.
 FBNET = {
-    "ConvNorm_H224_W224_Cin3_Cout16_kernel3_stride2_group1": (Part("stem_3x3", 3, 16, 224, 224, 2), 1.0),
-    "ConvBlock_H112_W112_Cin16_Cout24_exp3_kernel5_stride2_group1": (Part("k5_e3", 16, 24, 112, 112, 2), 2.0),
-    "ConvBlock_H112_W112_Cin16_Cout16_exp1_kernel3_stride1_group2": (Part("k3_e1_g2", 16, 16, 112, 112), 3.0),
+    "ConvNorm_H224_W224_Cin3_Cout16_kernel3_stride2_group1": (
+        Part("stem_3x3", 3, 16, 224, 224, 2),
+        1.0,
+    ),
+    "ConvBlock_H112_W112_Cin16_Cout24_exp3_kernel5_stride2_group1": (
+        Part("k5_e3", 16, 24, 112, 112, 2),
+        2.0,
+    ),
+    "ConvBlock_H112_W112_Cin16_Cout16_exp1_kernel3_stride1_group2": (
+        Part("k3_e1_g2", 16, 16, 112, 112),
+        3.0,
+    ),
     "Skip_H56_W56_Cin24_Cout24_stride1": (Part("skip_connect", 24, 24, 56, 56), 0.5),
-    "ConvNorm_H7_W7_Cin352_Cout1984_kernel1_stride1_group1": (Part("head_1x1", 352, 1984, 7, 7), 4.0),
+    "ConvNorm_H7_W7_Cin352_Cout1984_kernel1_stride1_group1": (
+        Part("head_1x1", 352, 1984, 7, 7),
+        4.0,
+    ),
 }
-POOLED = {"AvgP_H7_W7_Cin1984_Cout1984_kernel7_stride1": 0.25, "FC_Cin1984_Cout1000": 1.5, "FC_Cin1504_Cout100": 9.0}
+POOLED = {
+    "AvgP_H7_W7_Cin1984_Cout1984_kernel7_stride1": 0.25,
+    "FC_Cin1984_Cout1000": 1.5,
+    "FC_Cin1504_Cout100": 9.0,
+}
 
 
 @pytest.mark.parametrize("form", ["all tables", "one table", "csv"])
@@ -119,7 +164,11 @@ def test_a_table_of_hw_nas_bench_is_read_with_pooling_and_linear_layer_as_one(fo
     if form == "csv":
         path.write_text("key,cost\n" + "".join(f"{key},{cost}\n" for key, cost in entries.items()))
     else:
-        path.write_text(json.dumps({"pixel3_latency": entries, "fpga_energy": {}} if form == "all tables" else entries))
+        path.write_text(
+            json.dumps(
+                {"pixel3_latency": entries, "fpga_energy": {}} if form == "all tables" else entries
+            )
+        )
     table = import_hw_nas_bench(path, "pixel3_latency")
     expected = {("latency", part): cost for part, cost in FBNET.values()}
     expected["latency", Part("classifier", 1984, 1000, 7, 7)] = 1.75
@@ -152,11 +201,20 @@ def test_what_hw_nas_bench_does_not_have_is_refused(tmp_path):
 @pytest.mark.parametrize("form", ["lists", "names"])
 def test_fbnets_list_of_layers_goes_to_the_parts_of_the_space(form, tmp_path):
     layers = chain_space(length=3).parts()
-    costs = [[1000.0, 2000.0, 3000.0], [4000.0, 5000.0], [6000.0, 7000.0, 8000.0]]  # the second layer lacks an op
+    costs = [
+        [1000.0, 2000.0, 3000.0],
+        [4000.0, 5000.0],
+        [6000.0, 7000.0, 8000.0],
+    ]  # the second layer lacks an op
     named = [dict(zip("abc", own, strict=False)) for own in costs]
-    (tmp_path / "pi.json").write_text(json.dumps([None, *(costs if form == "lists" else named), None]))
+    (tmp_path / "pi.json").write_text(
+        json.dumps([None, *(costs if form == "lists" else named), None])
+    )
     table = import_fbnet(tmp_path / "pi.json", layers, **FROM)
-    found = [[table.rows["latency", part].mean for part in row if part] for row in layers.layers[0].choices]
+    found = [
+        [table.rows["latency", part].mean for part in row if part]
+        for row in layers.layers[0].choices
+    ]
     assert [pytest.approx(own) for own in found] == [list(np.array(own) / 1000) for own in costs]
 
 
@@ -165,7 +223,10 @@ def test_fbnets_list_of_layers_goes_to_the_parts_of_the_space(form, tmp_path):
     [
         ([[1.0, 2.0, 3.0]], "has 1 layers, but the space has 3"),
         ([[1.0, 2.0, 3.0], [1.0], [1.0, 2.0, 3.0]], "layer 1 of .* needs a cost for each of a, b"),
-        ([[1.0, 2.0, 3.0], {"a": 1.0, "c": 2.0}, [1.0, 2.0, 3.0]], "layer 1 of .* needs a cost for each of a, b"),
+        (
+            [[1.0, 2.0, 3.0], {"a": 1.0, "c": 2.0}, [1.0, 2.0, 3.0]],
+            "layer 1 of .* needs a cost for each of a, b",
+        ),
         ([[1.0, 2.0, "x"], [1.0, 1.0], [1.0, 2.0, 3.0]], "'layer 0, c' needs a number"),
         ({"layers": []}, "holds dict, not a list"),
     ],
@@ -180,8 +241,13 @@ IMAGENET = dict(image_size=224, num_classes=1000, stem="imagenet")
 
 
 def fbnet_keys():
-    """Every key that HW-NAS-Bench looks up for FBNet's networks on ImageNet, made as its own code does."""
-    channels, layers, strides = (16, 24, 32, 64, 112, 184, 352), (1, 4, 4, 4, 4, 4, 1), (1, 2, 2, 2, 1, 2, 1)
+    """Every key that HW-NAS-Bench looks up for FBNet's networks on ImageNet, made as its own code
+    does."""
+    channels, layers, strides = (
+        (16, 24, 32, 64, 112, 184, 352),
+        (1, 4, 4, 4, 4, 4, 1),
+        (1, 2, 2, 2, 1, 2, 1),
+    )
     blocks = [(e, k, g) for k in (3, 5) for e, g in ((1, 1), (1, 2), (3, 1), (6, 1))]
     yield "ConvNorm_H224_W224_Cin3_Cout16_kernel3_stride2_group1"
     side, inputs = 112, 16
@@ -201,14 +267,20 @@ def fbnet_keys():
 def test_the_tables_of_hw_nas_bench_are_those_of_our_fbnet_space(tmp_path):
     path = tmp_path / "fbnet.json"
     path.write_text(json.dumps({key: 1.0 for key in fbnet_keys()}))
-    table, layers = import_hw_nas_bench(path, "raspi4_latency"), dnas.SPACES["fbnet"].parts(**IMAGENET)
+    table, layers = (
+        import_hw_nas_bench(path, "raspi4_latency"),
+        dnas.SPACES["fbnet"].parts(**IMAGENET),
+    )
     assert {part for _, part in table.rows} == set(layers.distinct())
     # Stem, 22 layers, head, and pooling with its linear layer.
-    assert expected_cost(table, layers)({"layers": np.full((22, 9), 1 / 9)}) == pytest.approx(1 + 22 + 1 + 2)
+    assert expected_cost(table, layers)({"layers": np.full((22, 9), 1 / 9)}) == pytest.approx(
+        1 + 22 + 1 + 2
+    )
 
 
 def proxyless_keys():
-    """Every key that ProxylessNAS looks up for the networks of its space, made as its own code does."""
+    """Every key that ProxylessNAS looks up for the networks of its space, made as its own code
+    does."""
     stages = [(24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1)]
     yield "Conv-input:224x224x3-output:112x112x32"
     yield "expanded_conv-input:112x112x32-output:112x112x16-expand:1-kernel:3-stride:1-idskip:0"
@@ -219,7 +291,10 @@ def proxyless_keys():
             shape = f"input:{side}x{side}x{inputs}-output:{after}x{after}x{outputs}"
             for kernel in (3, 5, 7):
                 for expand in (3, 6):
-                    yield f"expanded_conv-{shape}-expand:{expand}-kernel:{kernel}-stride:{stride}-idskip:{int(layer > 0)}"
+                    yield (
+                        f"expanded_conv-{shape}-expand:{expand}"
+                        f"-kernel:{kernel}-stride:{stride}-idskip:{int(layer > 0)}"
+                    )
             side, inputs = after, outputs
     yield "Conv_1-input:7x7x320-output:7x7x1280"
     yield "Logits-input:7x7x1280-output:1000"

@@ -10,7 +10,9 @@ from dnas.hw_loss import expected_liveness
 
 
 def draw_mix(spec, *, absent=0.1):
-    rows = np.random.default_rng(0).dirichlet(np.ones(len(spec.ops)), len(spec.edges)) * (1 - absent)
+    rows = np.random.default_rng(0).dirichlet(np.ones(len(spec.ops)), len(spec.edges)) * (
+        1 - absent
+    )
     return rows.astype(np.float32)
 
 
@@ -25,8 +27,12 @@ def test_expectation_is_the_average_over_all_discrete_cells(name):
         average = np.tensordot(weights, np.array([getattr(cell, field) for cell in found]), axes=1)
         np.testing.assert_allclose(getattr(expected, field), average, atol=2e-6, err_msg=field)
     for node in range(spec.num_inputs + spec.num_nodes):
-        assert expected.reached[node] == pytest.approx(sum(weights[[node in cell.reached for cell in found]]), abs=2e-6)
-        assert expected.used[node] == pytest.approx(sum(weights[[node in cell.used for cell in found]]), abs=2e-6)
+        assert expected.reached[node] == pytest.approx(
+            sum(weights[[node in cell.reached for cell in found]]), abs=2e-6
+        )
+        assert expected.used[node] == pytest.approx(
+            sum(weights[[node in cell.used for cell in found]]), abs=2e-6
+        )
     arrives = [bool(cell.reached & set(spec.concat)) for cell in found]
     assert expected.connected == pytest.approx(weights[arrives].sum(), abs=2e-6)
 
@@ -38,7 +44,9 @@ def test_liveness_of_a_discrete_cell_is_exact(name):
     expected = jax.jit(jax.vmap(lambda mix: expected_liveness(spec, mix)))(mixes)
     found = [connected(spec, cell) for cell in mixes]
     for field in ("live", "unfed", "sums"):
-        assert np.array_equal(getattr(expected, field), np.array([getattr(cell, field) for cell in found])), field
+        assert np.array_equal(
+            getattr(expected, field), np.array([getattr(cell, field) for cell in found])
+        ), field
 
 
 def test_gradient_is_the_finite_difference():

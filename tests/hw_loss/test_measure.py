@@ -8,7 +8,8 @@ from dnas.hw_loss.measure import Meter, measure, summarise
 
 
 class Machine:
-    """A counter that calls advance by their cost, times a drift that grows with what has been run."""
+    """A counter that calls advance by their cost, times a drift that grows with what has been
+    run."""
 
     def __init__(self, drift=0.0, hiccups=()):
         self.now, self.runs, self.drift, self.hiccups, self.order = 0.0, 0, drift, set(hiccups), []
@@ -17,7 +18,9 @@ class Machine:
         def run():
             self.runs += 1
             self.order.append(name)
-            self.now += cost * (1 + self.drift * self.runs) + (100 * cost if self.runs in self.hiccups else 0.0)
+            self.now += cost * (1 + self.drift * self.runs) + (
+                100 * cost if self.runs in self.hiccups else 0.0
+            )
 
         return run
 
@@ -27,7 +30,9 @@ class Machine:
 
 def test_a_call_costs_what_it_advances_the_counter_by():
     machine = Machine()
-    found = measure({name: machine.call(name, name) for name in (1.0, 2.5)}, meter=machine.meter(), repeats=4)
+    found = measure(
+        {name: machine.call(name, name) for name in (1.0, 2.5)}, meter=machine.meter(), repeats=4
+    )
     assert {name: (own.median, own.spread, own.count) for name, own in found.items()} == {
         1.0: (1.0, 0.0, 4),
         2.5: (2.5, 0.0, 4),
@@ -36,7 +41,9 @@ def test_a_call_costs_what_it_advances_the_counter_by():
 
 def test_a_machine_that_grows_slower_favours_nobody():
     machine = Machine(drift=0.01)
-    found = measure({name: machine.call(name, 1.0) for name in range(20)}, meter=machine.meter(), repeats=200)
+    found = measure(
+        {name: machine.call(name, 1.0) for name in range(20)}, meter=machine.meter(), repeats=200
+    )
     medians = [own.median for own in found.values()]
     assert max(medians) / min(medians) < 1.05  # one after the other they would differ fivefold
     assert max(medians) > 5
@@ -44,7 +51,12 @@ def test_a_machine_that_grows_slower_favours_nobody():
 
 def test_calls_run_in_another_order_each_time():
     machine = Machine()
-    measure({name: machine.call(name, 1.0) for name in range(8)}, meter=machine.meter(), repeats=10, warm_up=1)
+    measure(
+        {name: machine.call(name, 1.0) for name in range(8)},
+        meter=machine.meter(),
+        repeats=10,
+        warm_up=1,
+    )
     # Each block comes after a run that does not count.
     rounds = np.reshape(machine.order[-160:], (10, 8, 2))
     assert (rounds[..., 0] == rounds[..., 1]).all()
@@ -54,11 +66,14 @@ def test_calls_run_in_another_order_each_time():
 
 
 def test_beside_a_reference_a_machine_whose_speed_changes_measures_as_a_steady_one():
-    """Speed changes by a factor of up to three, slowly beside a block and fast beside the whole measurement."""
+    """Speed changes by a factor of up to three, slowly beside a block and fast beside the whole
+    measurement."""
 
     def found(reference):
         machine = Machine()
-        speeds = 2 + np.sin(np.arange(20_000) / 60) + np.random.default_rng(0).uniform(0, 0.02, 20_000)
+        speeds = (
+            2 + np.sin(np.arange(20_000) / 60) + np.random.default_rng(0).uniform(0, 0.02, 20_000)
+        )
 
         def call(name, cost):
             plain = machine.call(name, cost)
@@ -70,7 +85,9 @@ def test_beside_a_reference_a_machine_whose_speed_changes_measures_as_a_steady_o
 
             return run
 
-        calls = {name: call(name, 1.0 + name) for name in range(4)} | {"reference": call("reference", 0.5)}
+        calls = {name: call(name, 1.0 + name) for name in range(4)} | {
+            "reference": call("reference", 0.5)
+        }
         return measure(calls, meter=machine.meter(), repeats=100, reference=reference)
 
     beside = found("reference")

@@ -1,4 +1,5 @@
-"""ReLUs that ops share: counted once where something else reads the node as well, in expectation and in calibrations."""
+"""ReLUs that ops share: counted once where something else reads the node as well, in expectation
+and in calibrations."""
 
 import dataclasses
 import itertools
@@ -10,7 +11,15 @@ import pytest
 from test_expected import SPACES, cell_space, random_mix, random_table, sizes_of
 
 import dnas
-from dnas.hw_loss import Calibration, calibrate, expected_cost, feasible_range, genotype_cost, read_table, write_table
+from dnas.hw_loss import (
+    Calibration,
+    calibrate,
+    expected_cost,
+    feasible_range,
+    genotype_cost,
+    read_table,
+    write_table,
+)
 from dnas.selection import random_genotype
 from dnas.space import one_hot_mix
 
@@ -35,7 +44,8 @@ def cells_with_relus():
 
 
 def counted_by_hand(genotype, *, channels, num_cells, image_size):
-    """From the description of DARTS's network: which nodes are read by a convolution, and by something else as well."""
+    """From the description of DARTS's network: which nodes are read by a convolution, and by
+    something else as well."""
     total, side, width = 0, image_size, channels
     for number in range(num_cells):
         kind = "reduce" if number in (num_cells // 3, 2 * num_cells // 3) else "normal"
@@ -53,13 +63,21 @@ def counted_by_hand(genotype, *, channels, num_cells, image_size):
     return total
 
 
-@pytest.mark.parametrize("name", ["DARTS_V1", "DARTS_V2", "PDARTS", "random 0", "random 1", "random 2"])
+@pytest.mark.parametrize(
+    "name", ["DARTS_V1", "DARTS_V2", "PDARTS", "random 0", "random 1", "random 2"]
+)
 def test_relus_are_those_of_nodes_that_a_convolution_and_something_else_reads(name):
     seed = name.removeprefix("random ")
-    genotype = random_genotype(jax.random.key(int(seed)), DARTS) if seed.isdigit() else dnas.PUBLISHED[name]
+    genotype = (
+        random_genotype(jax.random.key(int(seed)), DARTS)
+        if seed.isdigit()
+        else dnas.PUBLISHED[name]
+    )
     layers = DARTS.parts(**SIZES)
     mix = one_hot_mix(DARTS, genotype)
-    assert float(expected_cost(random_table(layers), layers, metric="latency").relus(mix)) == counted_by_hand(genotype, **SIZES)
+    assert float(
+        expected_cost(random_table(layers), layers, metric="latency").relus(mix)
+    ) == counted_by_hand(genotype, **SIZES)
 
 
 @pytest.mark.parametrize("name", ["darts", "nasbench201", "s3", "fbnet", "recurrent"])
@@ -84,7 +102,8 @@ def test_the_cost_of_a_one_hot_mix_is_that_of_the_genotype_exactly(name):
 
 
 def test_in_between_it_is_the_expectation_over_independent_edges():
-    """On a graph all of whose nodes are live, so that nothing but the draws of the edges decides."""
+    """On a graph all of whose nodes are live, so that nothing but the draws of the edges
+    decides."""
     space = cells_with_relus()
     spec, layers, mix = space.cells["cell"], space.parts(), random_mix(space)
     table = with_relus(random_table(layers))
@@ -95,10 +114,17 @@ def test_in_between_it_is_the_expectation_over_independent_edges():
     assert float(cost.relus(mix)) == pytest.approx(total, rel=1e-9) and total > 0
 
 
-@pytest.mark.parametrize("space", [pytest.param(DARTS, marks=pytest.mark.slow), cells_with_relus()], ids=["darts", "cells"])
+@pytest.mark.parametrize(
+    "space",
+    [pytest.param(DARTS, marks=pytest.mark.slow), cells_with_relus()],
+    ids=["darts", "cells"],
+)
 def test_the_gradient_is_that_of_finite_differences(space):
     layers = space.parts(**(SIZES if space is DARTS else {}))
-    cost, mix = expected_cost(with_relus(random_table(layers)), layers, metric="latency"), random_mix(space)
+    cost, mix = (
+        expected_cost(with_relus(random_table(layers)), layers, metric="latency"),
+        random_mix(space),
+    )
     with enable_x64(True):
         rows = jax.tree.map(jnp.asarray, mix)
         found = jax.grad(cost.relus)(rows)
@@ -109,14 +135,19 @@ def test_the_gradient_is_that_of_finite_differences(space):
                 moved = {**mix, kind: rows.copy()}
                 moved[kind][place] += step
                 ends.append(float(cost.relus(moved)))
-            assert float(found[kind][place]) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-4)
+            assert float(found[kind][place]) == pytest.approx(
+                (ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-4
+            )
 
 
 def test_no_network_is_outside_of_the_feasible_range():
     layers = DARTS.parts(**SIZES)
     cost = expected_cost(with_relus(random_table(layers), relu=1.0), layers, metric="latency")
     ends = feasible_range(cost)
-    costs = [float(cost(one_hot_mix(DARTS, random_genotype(jax.random.key(seed), DARTS)))) for seed in range(30)]
+    costs = [
+        float(cost(one_hot_mix(DARTS, random_genotype(jax.random.key(seed), DARTS))))
+        for seed in range(30)
+    ]
     assert ends.least <= min(costs) and max(costs) <= ends.largest
     plain = feasible_range(dataclasses.replace(cost, relu=0.0))
     assert plain.exact and ends.largest > plain.largest
@@ -125,8 +156,12 @@ def test_no_network_is_outside_of_the_feasible_range():
 def test_a_calibration_finds_what_relus_cost():
     space = cells_with_relus()
     table = random_table(space.parts())
-    genotypes = list(dict.fromkeys(random_genotype(jax.random.key(seed), space) for seed in range(80)))
-    measured = np.array([genotype_cost(with_relus(table), space, own, metric="latency") for own in genotypes])
+    genotypes = list(
+        dict.fromkeys(random_genotype(jax.random.key(seed), space) for seed in range(80))
+    )
+    measured = np.array(
+        [genotype_cost(with_relus(table), space, own, metric="latency") for own in genotypes]
+    )
     assert len(genotypes) > 50
     made = calibrate(table, space, genotypes[:40], measured[:40], metric="latency")
     assert made.calibrations["latency"].relu == pytest.approx(0.3, rel=0.02)
@@ -140,8 +175,15 @@ def test_relus_that_would_cost_less_than_nothing_are_left_out():
     genotypes = [random_genotype(jax.random.key(seed), space) for seed in range(40)]
     cost = expected_cost(table, space.parts(), metric="latency")
     numbers = np.array([float(cost.relus(one_hot_mix(space, own))) for own in genotypes])
-    measured = 20 + np.array([genotype_cost(table, space, own, metric="latency") for own in genotypes]) - 0.01 * numbers
-    assert calibrate(table, space, genotypes, measured, metric="latency").calibrations["latency"].relu == 0
+    measured = (
+        20
+        + np.array([genotype_cost(table, space, own, metric="latency") for own in genotypes])
+        - 0.01 * numbers
+    )
+    assert (
+        calibrate(table, space, genotypes, measured, metric="latency").calibrations["latency"].relu
+        == 0
+    )
     with pytest.raises(ValueError, match="ReLUs cost at least nothing"):
         with_relus(table, -0.1)
 

@@ -8,7 +8,16 @@ import pytest
 from test_expected import SIZES, SPACES, cell_space, chain_space, random_mix, random_table
 
 import dnas
-from dnas.hw_loss import Cost, CostTable, approach, expected_cost, feasible_range, genotype_cost, load_table, repair
+from dnas.hw_loss import (
+    Cost,
+    CostTable,
+    approach,
+    expected_cost,
+    feasible_range,
+    genotype_cost,
+    load_table,
+    repair,
+)
 from dnas.hw_loss.live_edges import live_edges
 from dnas.selection import default_selection, random_genotype
 from dnas.space import one_hot_mix
@@ -30,7 +39,9 @@ def test_a_repaired_genotype_meets_the_bound(name, share):
         mix = random_mix(space, seed)
         genotype = default_selection(space, mix)
         repaired = repair(space, genotype, mix, [(cost, bound)])
-        assert genotype_cost(random_table(space.parts()), space, repaired, metric="latency") <= bound
+        assert (
+            genotype_cost(random_table(space.parts()), space, repaired, metric="latency") <= bound
+        )
         (kind,) = space.cells
         there = [edge[:2] for edge in repaired.cells[kind] if edge.op != "none"]
         was = [edge[:2] for edge in genotype.cells[kind] if edge.op != "none"]
@@ -58,7 +69,9 @@ def test_one_switch_is_the_one_that_loses_least():
     cost = expected_cost(random_table(layers), layers, metric="latency")
     dear = cost.per_op["layers"].argmax(axis=-1)
     dear[1] = 0  # its only op
-    saved = np.array([abs(row[0] - row[1]) if n != 1 else 0.0 for n, row in enumerate(cost.per_op["layers"])])
+    saved = np.array(
+        [abs(row[0] - row[1]) if n != 1 else 0.0 for n, row in enumerate(cost.per_op["layers"])]
+    )
     mix = {"layers": np.zeros((3, 2))}
     for layer, weight in enumerate((0.9, 1.0, 0.6)):
         mix["layers"][layer, dear[layer]] = weight
@@ -66,7 +79,11 @@ def test_one_switch_is_the_one_that_loses_least():
     genotype = default_selection(space, mix)
     bound = cost(one_hot_mix(space, genotype)) - 0.5 * saved[[0, 2]].min()
     repaired = repair(space, genotype, mix, [(cost, bound)])
-    changed = [old.source for old, new in zip(genotype.cells["layers"], repaired.cells["layers"], strict=True) if old != new]
+    changed = [
+        old.source
+        for old, new in zip(genotype.cells["layers"], repaired.cells["layers"], strict=True)
+        if old != new
+    ]
     assert changed == [2]
 
 
@@ -75,7 +92,10 @@ def test_a_bound_that_no_genotype_meets_is_refused_with_the_range():
     cost = cost_of(space)
     ends = feasible_range(cost)
     mix = random_mix(space)
-    with pytest.raises(ValueError, match=rf"latency of at most .* ranges from {ends.least:g} to {ends.largest:g} ms"):
+    with pytest.raises(
+        ValueError,
+        match=rf"latency of at most .* ranges from {ends.least:g} to {ends.largest:g} ms",
+    ):
         repair(space, default_selection(space, mix), mix, [(cost, 0.9 * ends.least)])
 
 
@@ -94,10 +114,17 @@ def test_a_bound_that_needs_other_edges_gets_them(above):
 def test_bounds_that_contradict_each_other_are_refused():
     space = chain_space(ops=("a", "b"), length=3)
     layers = space.parts()
-    latency = {part: row.mean for (metric, part), row in random_table(layers).rows.items() if metric == "latency"}
+    latency = {
+        part: row.mean
+        for (metric, part), row in random_table(layers).rows.items()
+        if metric == "latency"
+    }
     rows = {("latency", part): Cost(mean) for part, mean in latency.items()}
     rows |= {("energy", part): Cost(max(latency.values()) - mean) for part, mean in latency.items()}
-    costs = [expected_cost(CostTable("d", "r", 1, "d", "s", rows), layers, metric=metric) for metric in ("latency", "energy")]
+    costs = [
+        expected_cost(CostTable("d", "r", 1, "d", "s", rows), layers, metric=metric)
+        for metric in ("latency", "energy")
+    ]
     limits = [(cost, 1.001 * feasible_range(cost).least) for cost in costs]
     mix = random_mix(space)
     with pytest.raises(ValueError, match="may contradict each other"):
@@ -109,7 +136,10 @@ def test_several_bounds_are_met_at_once(name):
     space = SPACES[name]
     costs = [cost_of(space, metric=metric) for metric in ("latency", "energy", "peak_memory")]
     ends = [feasible_range(cost) for cost in costs]
-    limits = [(cost, end.least + 0.6 * (end.largest - end.least)) for cost, end in zip(costs, ends, strict=True)]
+    limits = [
+        (cost, end.least + 0.6 * (end.largest - end.least))
+        for cost, end in zip(costs, ends, strict=True)
+    ]
     for seed in range(5):
         mix = random_mix(space, seed)
         repaired = one_hot_mix(space, repair(space, default_selection(space, mix), mix, limits))
@@ -129,7 +159,9 @@ def test_a_target_is_approached_from_both_sides(name, share):
         mix = random_mix(space, seed)
         genotype = default_selection(space, mix)
         found = approach(space, genotype, mix, [(cost, target)])
-        before, after = (abs(float(cost(one_hot_mix(space, own))) / target - 1) for own in (genotype, found))
+        before, after = (
+            abs(float(cost(one_hot_mix(space, own))) / target - 1) for own in (genotype, found)
+        )
         assert after <= before and (after <= smallest_step or found == genotype)
         assert (found == genotype) == (before <= 0.01) or after == before
 
@@ -138,20 +170,30 @@ def test_a_target_below_all_genotypes_is_refused():
     space = cell_space()
     cost, mix = cost_of(space), random_mix(space)
     with pytest.raises(ValueError, match="ranges from"):
-        approach(space, default_selection(space, mix), mix, [(cost, 0.5 * feasible_range(cost).least)])
+        approach(
+            space, default_selection(space, mix), mix, [(cost, 0.5 * feasible_range(cost).least)]
+        )
 
 
 def test_a_target_is_approached_nearly_as_well_as_any_cell_could():
-    """Of NAS-Bench-201 all cells can be compared. Among their 210 costs are gaps of a tenth, for a 3x3 convolution is dear."""
+    """Of NAS-Bench-201 all cells can be compared. Among their 210 costs are gaps of a tenth, for a
+    3x3 convolution is dear."""
     space = dnas.SPACES["nasbench201"]
-    spec, cost = space.cells["cell"], expected_cost(load_table("xeon-nasbench201-onnxruntime"), space.parts(), metric="latency")
+    spec, cost = (
+        space.cells["cell"],
+        expected_cost(load_table("xeon-nasbench201-onnxruntime"), space.parts(), metric="latency"),
+    )
     rows = np.eye(len(spec.ops))
-    costs = np.array([float(cost({"cell": rows[list(ops)]})) for ops in itertools.product(range(5), repeat=6)])
+    costs = np.array(
+        [float(cost({"cell": rows[list(ops)]})) for ops in itertools.product(range(5), repeat=6)]
+    )
     mix, ends, behind = random_mix(space, 3), feasible_range(cost), []
     genotypes = [random_genotype(jax.random.key(seed), space) for seed in range(4)]
     for share in np.linspace(0.05, 0.8, 9):
         target = ends.least + share * (ends.largest - ends.least)
         for genotype in genotypes:
-            found = float(cost(one_hot_mix(space, approach(space, genotype, mix, [(cost, target)]))))
+            found = float(
+                cost(one_hot_mix(space, approach(space, genotype, mix, [(cost, target)])))
+            )
             behind.append(abs(found / target - 1) - np.abs(costs / target - 1).min())
     assert np.mean(behind) < 0.02 and max(behind) < 0.1

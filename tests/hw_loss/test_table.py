@@ -1,15 +1,28 @@
-"""Tables: what is written is read back, what is wrong is refused with its line, and nothing is guessed unless asked."""
+"""Tables: what is written is read back, what is wrong is refused with its line, and nothing is
+guessed unless asked."""
 
 import dataclasses
 import math
 
 import pytest
 
-from dnas.hw_loss import METRICS, Cost, CostTable, load_table, merge_tables, read_table, table_names, write_table
+from dnas.hw_loss import (
+    METRICS,
+    Cost,
+    CostTable,
+    load_table,
+    merge_tables,
+    read_table,
+    table_names,
+    write_table,
+)
 from dnas.hw_loss.table import unit_factor
 from dnas.space import Part
 
-CONV, SKIP = Part("sep_conv_3x3", 16, 16, 32, 32), Part("skip_connect", 16, 32, 8, 4, 2, (("act", "relu6"), ("kernel", 3)))
+CONV, SKIP = (
+    Part("sep_conv_3x3", 16, 16, 32, 32),
+    Part("skip_connect", 16, 32, 8, 4, 2, (("act", "relu6"), ("kernel", 3))),
+)
 ROWS = {
     ("latency", CONV): Cost(0.1 + 0.2, 1e-17, 50),
     ("latency", SKIP): Cost(0.0),
@@ -34,7 +47,12 @@ skip,16,16,32,32,1,,2.5,,
 
 def test_what_is_written_is_read_back_to_the_last_digit(tmp_path):
     text = write_table(TABLE, tmp_path / "pi4.csv")
-    assert read_table(text) == load_table(tmp_path / "pi4.csv") == load_table(str(tmp_path / "pi4.csv")) == TABLE
+    assert (
+        read_table(text)
+        == load_table(tmp_path / "pi4.csv")
+        == load_table(str(tmp_path / "pi4.csv"))
+        == TABLE
+    )
     assert write_table(read_table(text)) == text
 
 
@@ -44,7 +62,9 @@ def test_units_are_converted_to_one_per_metric():
         ("latency", Part("conv", 3, 16, 32, 32, 1, (("kernel", 3),))): Cost(1.5, 0.02, 100),
         ("latency", Part("skip", 16, 16, 32, 32)): Cost(0.0025),
     }
-    in_seconds = TEXT.replace("unit: us", "unit: latency s").replace(",1500,20,100", ",0.0015,2e-5,100")
+    in_seconds = TEXT.replace("unit: us", "unit: latency s").replace(
+        ",1500,20,100", ",0.0015,2e-5,100"
+    )
     in_seconds = in_seconds.replace("2.5,,", "2.5e-6,,")
     for key, cost in read_table(in_seconds).rows.items():
         assert cost.mean == pytest.approx(rows[key].mean, rel=1e-12)
@@ -65,7 +85,12 @@ WRONG = {
     "a unit of nothing": ("unit: us", "unit: parsecs", None, "'parsecs'"),
     "bytes may be three metrics": ("unit: us", "unit: MiB", None, "does not say of which metric"),
     "a unit of another metric": ("unit: us", "unit: latency mJ", None, "'mJ' does not fit latency"),
-    "a header line that does not exist": ("# source", "# author: me\n# source", 6, "'author' is not in a header"),
+    "a header line that does not exist": (
+        "# source",
+        "# author: me\n# source",
+        6,
+        "'author' is not in a header",
+    ),
     "a header line twice": ("# source", "# batch: 2\n# source", 6, "batch is given twice"),
     "batch": ("batch: 1", "batch: one", 1, "batch is a whole number"),
     "no stride": ("width,stride,", "width,", 7, "stride are missing"),
@@ -85,7 +110,12 @@ WRONG = {
     "a row twice": ("\n\n", "\nconv,3,16,32,32,1,3,7,,\n", 9, "is given twice"),
     "another metric in a cell": ("op,", "metric,op,", 8, "9 cells|10 cells"),
     "no rows": (TEXT[TEXT.index("conv,3") :], "", 7, "no rows"),
-    "several units, no column": ("unit: us", "unit: latency us, energy mJ", 7, "column metric is needed"),
+    "several units, no column": (
+        "unit: us",
+        "unit: latency us, energy mJ",
+        7,
+        "column metric is needed",
+    ),
 }
 
 
@@ -100,7 +130,9 @@ def test_wrong_text_is_refused_with_file_and_line(name):
 
 def test_a_metric_without_a_unit_is_refused():
     text = write_table(TABLE).replace("energy,sep", "peak_memory,sep")
-    with pytest.raises(ValueError, match=r"line 10: metric 'peak_memory' has no unit in the header"):
+    with pytest.raises(
+        ValueError, match=r"line 10: metric 'peak_memory' has no unit in the header"
+    ):
         read_table(text)
 
 
@@ -108,7 +140,9 @@ def test_every_missing_part_is_named_in_one_error():
     lacking = [Part("dil_conv_3x3", 8, 8, 4, 4), Part("sep_conv_5x5", 8, 8, 4, 4)]
     with pytest.raises(ValueError, match="lacks 2 of 3 parts") as caught:
         TABLE.costs([CONV, *lacking], "latency")
-    assert all(str(part) in str(caught.value) for part in lacking) and str(CONV) not in str(caught.value)
+    assert all(str(part) in str(caught.value) for part in lacking) and str(CONV) not in str(
+        caught.value
+    )
     with pytest.raises(ValueError, match="energy table of Pi 4 lacks 1 of 1"):
         TABLE.costs([SKIP], "energy")
 
@@ -127,18 +161,27 @@ def size(height, width, op="conv", channels=8):
 
 def test_interpolation_is_linear_in_positions_only_where_asked_and_marked():
     rows = {("latency", size(4, 4)): Cost(1.0, 0.1, 5), ("latency", size(8, 8)): Cost(4.0, 0.1, 5)}
-    rows |= {("latency", size(16, 16)): Cost(100.0), ("latency", size(4, 4, channels=9)): Cost(50.0)}
+    rows |= {
+        ("latency", size(16, 16)): Cost(100.0),
+        ("latency", size(4, 4, channels=9)): Cost(50.0),
+    }
     table = dataclasses.replace(TABLE, rows=rows)
     with pytest.raises(ValueError, match="ask for interpolate=True"):
         table.costs([size(4, 8)])
     measured, between = table.costs([size(4, 4), size(4, 8)], interpolate=True)
     assert measured == Cost(1.0, 0.1, 5) and not measured.interpolated
-    assert between.interpolated and between.mean == pytest.approx(1 + 3 * (32 - 16) / (64 - 16)) and between.spread is None
+    assert (
+        between.interpolated
+        and between.mean == pytest.approx(1 + 3 * (32 - 16) / (64 - 16))
+        and between.spread is None
+    )
     # A size that was measured as another rectangle of as many positions costs as much.
     assert table.costs([size(2, 8)], interpolate=True)[0].mean == 1.0
 
 
-@pytest.mark.parametrize("part", [size(2, 2), size(32, 32), size(6, 6, op="pool"), size(6, 6, channels=10)])
+@pytest.mark.parametrize(
+    "part", [size(2, 2), size(32, 32), size(6, 6, op="pool"), size(6, 6, channels=10)]
+)
 def test_nothing_is_extrapolated_or_taken_from_another_op(part):
     rows = {("latency", size(4, 4)): Cost(1.0), ("latency", size(8, 8)): Cost(4.0)}
     with pytest.raises(ValueError, match="lacks 1 of 1"):
@@ -155,7 +198,11 @@ def test_merging_joins_metrics_and_parts_and_is_undone_by_none():
     first = dataclasses.replace(TABLE, rows=dict(list(ROWS.items())[:2]), date="2025-01-30")
     second = dataclasses.replace(TABLE, rows=dict(list(ROWS.items())[1:]))
     merged = merge_tables(first, second)
-    assert merged.rows == ROWS and merged.date == "2025-01-30; 2025-01-31" and merged.source == TABLE.source
+    assert (
+        merged.rows == ROWS
+        and merged.date == "2025-01-30; 2025-01-31"
+        and merged.source == TABLE.source
+    )
     assert merge_tables(TABLE) == merge_tables(TABLE, TABLE) == TABLE
 
 
@@ -170,10 +217,26 @@ def test_merging_refuses_another_device_and_another_cost():
 BAD_ROWS = {
     "metric": (("speed", CONV), Cost(1.0), "metric 'speed'"),
     "nan": (("latency", CONV), Cost(math.nan), "finite"),
-    "key named as a column": (("latency", CONV._replace(keys=(("mean", 3),))), Cost(1.0), "names of their own"),
-    "keys out of order": (("latency", CONV._replace(keys=(("b", 3), ("a", 3)))), Cost(1.0), "sorted"),
-    "a key that is read as a number": (("latency", CONV._replace(keys=(("a", "3"),))), Cost(1.0), "whole numbers or words"),
-    "a fraction of a channel": (("latency", CONV._replace(channels_in=2.0)), Cost(1.0), "channels_in"),
+    "key named as a column": (
+        ("latency", CONV._replace(keys=(("mean", 3),))),
+        Cost(1.0),
+        "names of their own",
+    ),
+    "keys out of order": (
+        ("latency", CONV._replace(keys=(("b", 3), ("a", 3)))),
+        Cost(1.0),
+        "sorted",
+    ),
+    "a key that is read as a number": (
+        ("latency", CONV._replace(keys=(("a", "3"),))),
+        Cost(1.0),
+        "whole numbers or words",
+    ),
+    "a fraction of a channel": (
+        ("latency", CONV._replace(channels_in=2.0)),
+        Cost(1.0),
+        "channels_in",
+    ),
 }
 
 
@@ -184,7 +247,9 @@ def test_a_table_that_could_not_be_read_back_is_not_made(name):
         CostTable("a", "b", 1, "c", "d", {key: cost})
 
 
-@pytest.mark.parametrize("change", [{"device": "two\nlines"}, {"source": ""}, {"batch": 0}, {"rows": {}}])
+@pytest.mark.parametrize(
+    "change", [{"device": "two\nlines"}, {"source": ""}, {"batch": 0}, {"rows": {}}]
+)
 def test_a_header_that_could_not_be_read_back_is_not_made(change):
     with pytest.raises(ValueError, match=r"text on one line|number of images|without rows"):
         dataclasses.replace(TABLE, **change)

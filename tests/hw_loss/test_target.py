@@ -1,4 +1,5 @@
-"""Penalties, factors and multipliers: their published values, their gradients, and what they bring a cost to."""
+"""Penalties, factors and multipliers: their published values, their gradients, and what they bring
+a cost to."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,12 @@ VALUES = [
     (forms.mnasnet(T), 10.0, 0.07 * np.log(0.5), 0.07 / 10),
     (forms.mnasnet(T, below=0.0, above=-1.0), 10.0, 0.0, 0.0),
     (forms.mnasnet(T, below=0.0, above=-1.0), 40.0, np.log(2), 1 / 40),
-    (forms.log_power(least=2.0), 20.0, 0.2 * np.log(20) ** 0.6, 0.2 * 0.6 * np.log(20) ** -0.4 / 20),
+    (
+        forms.log_power(least=2.0),
+        20.0,
+        0.2 * np.log(20) ** 0.6,
+        0.2 * 0.6 * np.log(20) ** -0.4 / 20,
+    ),
     (forms.log_power(least=2.0, target=T), T, 0.2, 0.2 * 0.6 / np.log(T) / T),
     (forms.excess_power(T, power=2), 25.0, 1.5625, 2 * 1.25 / T),
     (forms.excess_power(T, power=2), 15.0, 1.0, 0.0),
@@ -39,14 +45,21 @@ def test_a_form_has_its_published_value_and_derivative(form, cost, value, slope)
     np.testing.assert_allclose(found, (value, slope), rtol=2e-5, atol=1e-7)
 
 
-RELATIVE = {"relative": forms.relative, "hinge": forms.hinge, "absolute": forms.absolute, "excess": forms.excess_power}
+RELATIVE = {
+    "relative": forms.relative,
+    "hinge": forms.hinge,
+    "absolute": forms.absolute,
+    "excess": forms.excess_power,
+}
 
 
 @pytest.mark.parametrize("name", RELATIVE)
 def test_what_is_relative_to_a_target_does_not_depend_on_the_unit(name):
     make = RELATIVE[name]
     for cost in (15.0, 25.0):
-        np.testing.assert_allclose(make(T)(jnp.float32(cost)), make(1e3 * T)(jnp.float32(1e3 * cost)), rtol=1e-5)
+        np.testing.assert_allclose(
+            make(T)(jnp.float32(cost)), make(1e3 * T)(jnp.float32(1e3 * cost)), rtol=1e-5
+        )
 
 
 def test_fbnets_loss_has_the_gradient_of_the_product_rule():
@@ -128,10 +141,14 @@ def test_several_constraints_are_their_sum_and_a_constraint_twice_counts_twice(m
     both, one, other = make([10.0, 3.0]), make(10.0), make(3.0)
     cost = jnp.array([12.0, 4.0])
     state = both.update(both.init(), cost, cost)
-    parts = [own.update(own.init(), cost[n : n + 1], cost[n : n + 1]) for n, own in enumerate((one, other))]
+    parts = [
+        own.update(own.init(), cost[n : n + 1], cost[n : n + 1])
+        for n, own in enumerate((one, other))
+    ]
     np.testing.assert_allclose(state, jnp.concatenate(parts), rtol=1e-6)
     total = sum(
-        float(own.penalty(part, cost[n : n + 1])) for n, (own, part) in enumerate(zip((one, other), parts, strict=True))
+        float(own.penalty(part, cost[n : n + 1]))
+        for n, (own, part) in enumerate(zip((one, other), parts, strict=True))
     )
     assert float(both.penalty(state, cost)) == pytest.approx(float(total), rel=1e-5)
     twice = make([10.0, 10.0])
@@ -142,7 +159,8 @@ def test_several_constraints_are_their_sum_and_a_constraint_twice_counts_twice(m
 
 @pytest.mark.parametrize("name", ["lagrangian", "augmented", "lightnas"])
 def test_a_multiplier_brings_the_cost_to_its_target(name):
-    """min (x - 5)^2 with the cost e^x at most, or equal to, e^2: a convex stand-in for a search whose loss wants more cost."""
+    """min (x - 5)^2 with the cost e^x at most, or equal to, e^2: a convex stand-in for a search
+    whose loss wants more cost."""
     bound = float(np.exp(2.0))
     make = {
         "lagrangian": lambda: forms.lagrangian(bound, rate=0.3, watch="expected"),
@@ -158,7 +176,9 @@ def test_a_multiplier_brings_the_cost_to_its_target(name):
         cost = jnp.exp(x)[None]
         return (x, own.update(multipliers, cost, cost)), None
 
-    (x, multipliers), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, None, length=3000))((jnp.float32(1.0), own.init()))
+    (x, multipliers), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, None, length=3000))(
+        (jnp.float32(1.0), own.init())
+    )
     assert float(x) == pytest.approx(2.0, abs=0.02)
     # 2 (x - 5) + m e^x / T = 0 at the solution.
     assert float(multipliers[0]) == pytest.approx(6.0, rel=0.05)

@@ -6,7 +6,13 @@ import pytest
 
 from dnas.space import CellSpec
 
-SPEC = CellSpec(num_inputs=2, num_nodes=2, edges=((0, 2), (1, 2), (0, 3), (2, 3)), ops=("none", "a", "b"), concat=(2, 3))
+SPEC = CellSpec(
+    num_inputs=2,
+    num_nodes=2,
+    edges=((0, 2), (1, 2), (0, 3), (2, 3)),
+    ops=("none", "a", "b"),
+    concat=(2, 3),
+)
 
 
 @pytest.fixture

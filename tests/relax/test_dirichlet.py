@@ -10,7 +10,9 @@ from dnas.relax.dirichlet import concentration
 from dnas.space import CellSpec
 
 DRAWS = 4000
-MANY = CellSpec(1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ("a", "b", "c"), (1,))  # an edge a draw
+MANY = CellSpec(
+    1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ("a", "b", "c"), (1,)
+)  # an edge a draw
 ROW = jnp.asarray([0.5, -1.0, 0.0])
 
 
@@ -26,7 +28,9 @@ def test_concentration_is_elu_plus_one():
     logits = jnp.asarray([0.0, 1.0, -1.0, 3.5])
     np.testing.assert_allclose(concentration(logits), [1, 2, 0.3678794, 4.5], rtol=1e-6)
     np.testing.assert_allclose(concentration(logits), jax.nn.elu(logits) + 1, rtol=1e-6)
-    np.testing.assert_allclose(jax.vmap(jax.grad(concentration))(logits), [1, 1, 0.3678794, 1], rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(concentration))(logits), [1, 1, 0.3678794, 1], rtol=1e-6
+    )
 
 
 def test_rows_are_positive_and_sum_to_one():
@@ -60,7 +64,9 @@ def test_pathwise_gradient_agrees_with_the_derivative_of_the_mean():
 def test_pathwise_gradient_of_a_draw_is_finite_for_small_and_large_concentrations():
     for scale in (-200.0, -30.0, -8.0, -3.0, 100.0):
         arch = scale + jax.random.normal(jax.random.key(1), (DRAWS, 3))
-        mix, gradient = jax.value_and_grad(lambda arch: (dirichlet().sample(jax.random.key(0), arch, MANY, 0) ** 2).sum())(arch)
+        mix, gradient = jax.value_and_grad(
+            lambda arch: (dirichlet().sample(jax.random.key(0), arch, MANY, 0) ** 2).sum()
+        )(arch)
         assert jnp.isfinite(mix) and jnp.isfinite(gradient).all()
 
 
@@ -75,8 +81,10 @@ def test_ops_that_are_absent_leave_the_distribution_of_the_others_alone(spec):
     assert (mix[:, 1] == 0).all()
     assert stats.kstest(mix[:, 0], stats.beta(own[0], own[2]).cdf).pvalue > 1e-3
     read = dirichlet().read(jnp.tile(row, (4, 1)), spec)[0]
-    np.testing.assert_allclose(read, [own[0] / (own[0] + own[2]), 0, own[2] / (own[0] + own[2])], rtol=1e-5)
-    gradient = jax.grad(lambda arch: (dirichlet().sample(jax.random.key(0), arch, MANY, 0)[:, 0]).sum())(
-        jnp.tile(row, (DRAWS, 1))
+    np.testing.assert_allclose(
+        read, [own[0] / (own[0] + own[2]), 0, own[2] / (own[0] + own[2])], rtol=1e-5
     )
+    gradient = jax.grad(
+        lambda arch: (dirichlet().sample(jax.random.key(0), arch, MANY, 0)[:, 0]).sum()
+    )(jnp.tile(row, (DRAWS, 1)))
     assert (gradient[:, 1] == 0).all() and gradient[:, 0].any()

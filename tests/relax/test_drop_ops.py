@@ -12,21 +12,29 @@ from dnas.space import CellSpec
 
 DRAWS = 3000
 OPS = ("none", "skip_connect", "b")
-MANY = CellSpec(1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), OPS, (1,))  # an edge a draw
+MANY = CellSpec(
+    1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), OPS, (1,)
+)  # an edge a draw
 ARCH = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 
 
 def factors(rate, ops=None, relaxation=None, step=0):
     """What multiplies the uniform mix of 1/3 everywhere, [DRAWS, O]."""
     relaxation = softmax() if relaxation is None else relaxation
-    mix = drop_ops(relaxation, rate, ops=ops).sample(jax.random.key(0), jnp.zeros((DRAWS, 3)), MANY, jnp.asarray(step))
+    mix = drop_ops(relaxation, rate, ops=ops).sample(
+        jax.random.key(0), jnp.zeros((DRAWS, 3)), MANY, jnp.asarray(step)
+    )
     return 3 * np.asarray(mix, float)
 
 
 @pytest.mark.parametrize("rate", [0.0, lambda step: 0.0 * step])
-@pytest.mark.parametrize("relaxation", [softmax(), gumbel_softmax(), per_sample(gumbel_softmax(), 5)])
+@pytest.mark.parametrize(
+    "relaxation", [softmax(), gumbel_softmax(), per_sample(gumbel_softmax(), 5)]
+)
 def test_rate_zero_changes_nothing_to_the_last_bit(rate, relaxation, mix_of):
-    np.testing.assert_array_equal(mix_of(drop_ops(relaxation, rate), ARCH), mix_of(relaxation, ARCH))
+    np.testing.assert_array_equal(
+        mix_of(drop_ops(relaxation, rate), ARCH), mix_of(relaxation, ARCH)
+    )
 
 
 def test_entries_are_dropped_at_the_rate_and_the_rest_scaled_to_keep_the_mean():
@@ -54,19 +62,26 @@ def test_the_rate_may_be_a_schedule():
 
 def test_images_drop_independently_of_each_other(mix_of):
     """Of a mix that has an image axis, and of the wrapped whole."""
-    for relaxation in (drop_ops(per_sample(softmax(), 2000), 0.3), per_sample(drop_ops(softmax(), 0.3), 2000)):
+    for relaxation in (
+        drop_ops(per_sample(softmax(), 2000), 0.3),
+        per_sample(drop_ops(softmax(), 0.3), 2000),
+    ):
         mix = np.asarray(mix_of(relaxation, ARCH))
         assert mix.shape == (4, 3, 2000)
         assert stats.binomtest(int((mix[2, 1] == 0).sum()), 2000, 0.3).pvalue > 1e-3
 
 
 def test_genotypes_are_read_without_it(spec):
-    np.testing.assert_array_equal(drop_ops(gumbel_softmax(), 0.5).read(ARCH, spec), jax.nn.softmax(ARCH))
+    np.testing.assert_array_equal(
+        drop_ops(gumbel_softmax(), 0.5).read(ARCH, spec), jax.nn.softmax(ARCH)
+    )
 
 
 def test_rates_and_ops_that_do_not_fit_are_refused(mix_of):
     for rate in (-0.1, 1.0):
         with pytest.raises(ValueError, match=rf"lies in \[0, 1\), got {rate}"):
             drop_ops(softmax(), rate)
-    with pytest.raises(ValueError, match=r"ops \['skip'\] are not in the cell; choose from: none, a, b"):
+    with pytest.raises(
+        ValueError, match=r"ops \['skip'\] are not in the cell; choose from: none, a, b"
+    ):
         mix_of(drop_ops(softmax(), 0.5, ops=("skip",)), ARCH)

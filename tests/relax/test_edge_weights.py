@@ -29,12 +29,16 @@ def test_equal_beta_makes_the_mean_over_edges_of_what_darts_sums(mix_of):
 def test_weights_do_not_sum_to_one_in_a_relaxation_whose_rows_do_not(mix_of):
     rows = mix_of(sigmoid(), OPS)
     np.testing.assert_allclose(
-        mix_of(edge_weights(sigmoid()), ARCH).sum(1) / rows.sum(1), [0.8175745, 0.1824255, 0.8455347, 0.1544653], rtol=1e-5
+        mix_of(edge_weights(sigmoid()), ARCH).sum(1) / rows.sum(1),
+        [0.8175745, 0.1824255, 0.8455347, 0.1544653],
+        rtol=1e-5,
     )
 
 
 def test_draws_are_those_of_the_relaxation_at_the_same_key(mix_of):
-    ratio = mix_of(edge_weights(gumbel_softmax()), ARCH, seed=5) / mix_of(gumbel_softmax(), OPS, seed=5)
+    ratio = mix_of(edge_weights(gumbel_softmax()), ARCH, seed=5) / mix_of(
+        gumbel_softmax(), OPS, seed=5
+    )
     np.testing.assert_allclose(ratio, ratio[:, :1] + jnp.zeros((1, 3)), rtol=1e-5)
 
 
@@ -48,12 +52,18 @@ def test_an_edge_without_ops_takes_no_part(mix_of, spec):
 
 def test_a_mix_for_each_image_is_weighted_as_well(mix_of):
     mix = mix_of(edge_weights(per_sample(dirichlet(), 5)), ARCH)
-    np.testing.assert_allclose(mix.sum(1), mix_of(edge_weights(), ARCH).sum(1)[:, None] + jnp.zeros((1, 5)), rtol=1e-5)
+    np.testing.assert_allclose(
+        mix.sum(1), mix_of(edge_weights(), ARCH).sum(1)[:, None] + jnp.zeros((1, 5)), rtol=1e-5
+    )
 
 
 def test_init_draws_beta_at_its_scale_beside_the_arch_of_the_relaxation(spec):
     arch = edge_weights(softmax(init_scale=2.0), init_scale=0.0).init(jax.random.key(0), spec)
-    assert set(arch) == {"ops", "edges"} and arch["ops"].shape == (4, 3) and arch["edges"].shape == (4,)
+    assert (
+        set(arch) == {"ops", "edges"}
+        and arch["ops"].shape == (4, 3)
+        and arch["edges"].shape == (4,)
+    )
     assert jnp.abs(arch["ops"]).max() > 0.5 and (arch["edges"] == 0).all()
     assert 0 < jnp.abs(edge_weights().init(jax.random.key(0), spec)["edges"]).max() < 1e-2
 

@@ -11,13 +11,17 @@ from dnas.relax import gumbel_hard, gumbel_softmax
 from dnas.space import CellSpec
 
 DRAWS = 4000
-MANY = CellSpec(1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ("a", "b", "c"), (1,))  # an edge a draw
+MANY = CellSpec(
+    1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ("a", "b", "c"), (1,)
+)  # an edge a draw
 ROW = jnp.asarray([0.0, 1.0, -0.5])
 BOTH = pytest.mark.parametrize("factory", [gumbel_softmax, gumbel_hard])
 
 
 def draws(relaxation, row=ROW, step=0):
-    return np.asarray(relaxation.sample(jax.random.key(0), jnp.tile(row, (DRAWS, 1)), MANY, jnp.asarray(step)))
+    return np.asarray(
+        relaxation.sample(jax.random.key(0), jnp.tile(row, (DRAWS, 1)), MANY, jnp.asarray(step))
+    )
 
 
 @BOTH
@@ -27,7 +31,8 @@ def test_largest_entries_are_distributed_as_softmax_of_arch(factory):
 
 
 def test_soft_sample_of_two_ops_has_the_logistic_law_of_the_concrete_distribution():
-    """temperature * logit(y_0) - (arch_0 - arch_1) is logistic: https://arxiv.org/abs/1611.00712, section 3.2."""
+    """temperature * logit(y_0) - (arch_0 - arch_1) is logistic: https://arxiv.org/abs/1611.00712,
+    section 3.2."""
     y = draws(gumbel_softmax(temperature=0.7), jnp.asarray([0.3, -0.4, -1e9])).astype(float)
     logits = 0.7 * np.log(y[:, 0] / y[:, 1]) - 0.7
     assert stats.kstest(logits, stats.logistic.cdf).pvalue > 1e-3
@@ -45,7 +50,9 @@ def test_soft_sample_is_uniform_when_hot_and_one_hot_when_cold():
 def test_values_and_gradients_are_finite_at_any_temperature(factory, temperature, mix_of):
     arch = jnp.asarray([[0.0, 1e4, -1e4], [0.0, 0.0, 0.0], [-1e9, 0.0, 1.0], [-1e9] * 3])
     mix, gradient = jax.value_and_grad(
-        lambda arch: (mix_of(factory(temperature=temperature), arch) * jnp.arange(12.0).reshape(4, 3)).sum()
+        lambda arch: (
+            mix_of(factory(temperature=temperature), arch) * jnp.arange(12.0).reshape(4, 3)
+        ).sum()
     )(arch)
     assert jnp.isfinite(mix) and jnp.isfinite(gradient).all()
 
@@ -58,7 +65,9 @@ def test_hard_sample_is_exactly_one_hot_at_the_largest_entry_of_the_soft_one():
 def test_hard_sample_has_the_gradient_of_the_soft_one(mix_of):
     arch, upstream = jax.random.normal(jax.random.key(1), (2, 4, 3))
     hard, soft = (
-        jax.grad(lambda arch, factory=factory: (upstream * mix_of(factory(temperature=0.5), arch)).sum())(arch)
+        jax.grad(
+            lambda arch, factory=factory: (upstream * mix_of(factory(temperature=0.5), arch)).sum()
+        )(arch)
         for factory in (gumbel_hard, gumbel_softmax)
     )
     np.testing.assert_array_equal(hard, soft)

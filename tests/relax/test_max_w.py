@@ -30,7 +30,9 @@ def test_gradient_with_the_maximum_detached_is_the_one_of_the_mix(mix_of):
 def test_gradient_of_the_strongest_op_is_minus_the_sum_over_the_others(mix_of):
     gradient, p = gradient_of_p(False, mix_of)
     strongest = jax.nn.one_hot(p.argmax(1), 3)
-    np.testing.assert_allclose(gradient, UPSTREAM - strongest * UPSTREAM.sum(1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        gradient, UPSTREAM - strongest * UPSTREAM.sum(1, keepdims=True), atol=1e-6
+    )
 
 
 def test_dropped_ops_stay_without_weight(mix_of):
@@ -44,4 +46,7 @@ def test_dropped_ops_stay_without_weight(mix_of):
 def test_genotypes_are_read_from_what_it_is_made_of(mix_of, spec):
     np.testing.assert_array_equal(max_w().read(ARCH, spec), mix_of(softmax(), ARCH))
     arch = edge_weights(max_w(dirichlet())).init(jax.random.key(0), spec)
-    np.testing.assert_array_equal(edge_weights(max_w(dirichlet())).read(arch, spec), edge_weights(dirichlet()).read(arch, spec))
+    np.testing.assert_array_equal(
+        edge_weights(max_w(dirichlet())).read(arch, spec),
+        edge_weights(dirichlet()).read(arch, spec),
+    )

@@ -19,7 +19,12 @@ def test_images_draw_independently_what_the_relaxation_draws(mix_of):
         assert stats.chisquare(mix[edge].sum(1), 3000 * probabilities(row)).pvalue > 1e-3
     # Neighbours agree as often as two independent draws do.
     agree = (mix[0, :, 1:] * mix[0, :, :-1]).sum()
-    assert stats.binomtest(int(agree), 2999, float((probabilities(np.asarray(ARCH[0], float)) ** 2).sum())).pvalue > 1e-3
+    assert (
+        stats.binomtest(
+            int(agree), 2999, float((probabilities(np.asarray(ARCH[0], float)) ** 2).sum())
+        ).pvalue
+        > 1e-3
+    )
 
 
 def test_where_nothing_is_drawn_every_image_has_the_same_mix(mix_of):
@@ -30,11 +35,15 @@ def test_where_nothing_is_drawn_every_image_has_the_same_mix(mix_of):
 def test_each_image_has_the_draw_of_its_part_of_the_key(mix_of, spec):
     mix = mix_of(per_sample(gumbel_softmax(), 3), ARCH, seed=4)
     for number, key in enumerate(jax.random.split(jax.random.key(4), 3)):
-        np.testing.assert_allclose(mix[..., number], gumbel_softmax().sample(key, ARCH, spec, 0), rtol=1e-5)
+        np.testing.assert_allclose(
+            mix[..., number], gumbel_softmax().sample(key, ARCH, spec, 0), rtol=1e-5
+        )
 
 
 def test_genotypes_are_read_from_one_mix_for_all(spec):
-    np.testing.assert_array_equal(per_sample(gumbel_softmax(), 5).read(ARCH, spec), jax.nn.softmax(ARCH))
+    np.testing.assert_array_equal(
+        per_sample(gumbel_softmax(), 5).read(ARCH, spec), jax.nn.softmax(ARCH)
+    )
     np.testing.assert_array_equal(per_sample(softmax(), 5).read(ARCH, spec), jax.nn.softmax(ARCH))
 
 

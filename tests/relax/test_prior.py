@@ -26,7 +26,9 @@ def test_a_prior_of_zeros_changes_nothing(name, spec):
     relaxation, key = RELAXATIONS[name](), jax.random.key(0)
     arch = relaxation.init(key, spec)
     plain = relaxation.sample(key, arch, spec, 0)
-    np.testing.assert_array_equal(with_prior(relaxation, np.zeros(3)).sample(key, arch, spec, 0), plain)
+    np.testing.assert_array_equal(
+        with_prior(relaxation, np.zeros(3)).sample(key, arch, spec, 0), plain
+    )
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
@@ -45,7 +47,9 @@ def test_masks_in_masks_stay_finite(mix_of):
     relaxation = softmax()
     for _ in range(40):
         relaxation = with_prior(relaxation, [0.0, 0.0, ABSENT])
-    np.testing.assert_allclose(mix_of(relaxation, ARCH)[:, :2], jax.nn.softmax(ARCH[:, :2]), rtol=1e-5)
+    np.testing.assert_allclose(
+        mix_of(relaxation, ARCH)[:, :2], jax.nn.softmax(ARCH[:, :2]), rtol=1e-5
+    )
     assert jnp.isfinite(mix_of(relaxation, jnp.full((4, 3), ABSENT))).all()
 
 
@@ -53,11 +57,15 @@ def test_masks_fit_relaxations_with_more_than_logits_and_with_none(mix_of, spec)
     mask = [0.0, ABSENT, 0.0]
     arch = edge_weights().init(jax.random.key(0), spec)
     np.testing.assert_array_equal(mix_of(with_prior(edge_weights(), mask), arch)[:, 1], 0)
-    np.testing.assert_allclose(mix_of(with_prior(simplex(), mask), np.full((4, 3), 1 / 3)), [[0.5, 0, 0.5]] * 4, rtol=1e-6)
+    np.testing.assert_allclose(
+        mix_of(with_prior(simplex(), mask), np.full((4, 3), 1 / 3)), [[0.5, 0, 0.5]] * 4, rtol=1e-6
+    )
 
 
 def test_priors_that_do_not_fit_are_refused(mix_of):
-    with pytest.raises(ValueError, match=r"has shape \(2,\); for this cell it is \(3,\) or \(4, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"has shape \(2,\); for this cell it is \(3,\) or \(4, 3\)"
+    ):
         mix_of(with_prior(softmax(), [0.0, 0.0]), ARCH)
     with pytest.raises(ValueError, match="a prior is finite"):
         with_prior(softmax(), [0.0, 0.0, -np.inf])

@@ -20,7 +20,9 @@ COST = jnp.asarray([1.0, -2.0, 0.5])
 
 def wide(num_ops):
     ops = tuple(f"op{number}" for number in range(num_ops))
-    return CellSpec(1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ops, (1,))  # an edge a draw
+    return CellSpec(
+        1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ops, (1,)
+    )  # an edge a draw
 
 
 def gates_and_gradients(paths, row, cost):
@@ -49,7 +51,10 @@ def test_full_gates_are_drawn_from_softmax():
 
 def pair_probabilities(p):
     """Probability that two draws without replacement from p give i and j, in either order."""
-    return {(i, j): p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j])) for i, j in itertools.combinations(range(len(p)), 2)}
+    return {
+        (i, j): p[i] * p[j] * (1 / (1 - p[i]) + 1 / (1 - p[j]))
+        for i, j in itertools.combinations(range(len(p)), 2)
+    }
 
 
 def test_two_paths_are_drawn_without_replacement_and_one_of_them_by_renormalised_probabilities():
@@ -59,12 +64,16 @@ def test_two_paths_are_drawn_without_replacement_and_one_of_them_by_renormalised
     for (i, j), probability in pair_probabilities(p).items():
         of_pair = (gradients[:, i] != 0) & (gradients[:, j] != 0)
         observed += [mix[of_pair, i].sum(), mix[of_pair, j].sum()]
-        expected += [DRAWS * probability * p[i] / (p[i] + p[j]), DRAWS * probability * p[j] / (p[i] + p[j])]
+        expected += [
+            DRAWS * probability * p[i] / (p[i] + p[j]),
+            DRAWS * probability * p[j] / (p[i] + p[j]),
+        ]
     assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
 def test_full_gradient_is_the_exact_one_at_every_gate_where_the_loss_is_linear():
-    """Each possible gate gives dE[L]/darch, and so does their expectation: all of them occur among the draws."""
+    """Each possible gate gives dE[L]/darch, and so does their expectation: all of them occur among
+    the draws."""
     mix, gradients = gates_and_gradients("full", ROW, COST)
     assert set(mix.argmax(1)) == {0, 1, 2}
     np.testing.assert_allclose(gradients, np.tile(exact_gradient(ROW, COST), (DRAWS, 1)), atol=1e-6)
@@ -73,7 +82,9 @@ def test_full_gradient_is_the_exact_one_at_every_gate_where_the_loss_is_linear()
 def test_gradient_of_the_worked_example():
     """p = (.7, .3) and dL/dg = (1, 0) give dL/darch = (.21, -.21), by either rule."""
     for paths in ("full", "two"):
-        _, gradients = gates_and_gradients(paths, jnp.log(jnp.asarray([0.7, 0.3])), jnp.asarray([1.0, 0.0]))
+        _, gradients = gates_and_gradients(
+            paths, jnp.log(jnp.asarray([0.7, 0.3])), jnp.asarray([1.0, 0.0])
+        )
         np.testing.assert_allclose(gradients, np.tile([0.21, -0.21], (DRAWS, 1)), atol=1e-6)
 
 
@@ -81,14 +92,19 @@ def test_full_gradient_of_any_loss_is_taken_at_the_drawn_gate():
     """dL/darch_i = p_i (dL/dg_i - sum_j p_j dL/dg_j), dL/dg at the gate: here L = cost . g^3."""
     arch, key = jnp.tile(ROW, (4, 1)), jax.random.key(3)
     cell = CellSpec(1, 4, tuple((0, node) for node in range(1, 5)), ("a", "b", "c"), (1,))
-    gradient = jax.grad(lambda arch: (COST * binary_gates().sample(key, arch, cell, 0) ** 3).sum())(arch)
+    gradient = jax.grad(lambda arch: (COST * binary_gates().sample(key, arch, cell, 0) ** 3).sum())(
+        arch
+    )
     of_gates = 3 * COST * binary_gates().sample(key, arch, cell, 0) ** 2
     p = jax.nn.softmax(ROW)
-    np.testing.assert_allclose(gradient, p * (of_gates - (p * of_gates).sum(1, keepdims=True)), atol=1e-6)
+    np.testing.assert_allclose(
+        gradient, p * (of_gates - (p * of_gates).sum(1, keepdims=True)), atol=1e-6
+    )
 
 
 def expected_two_path_gradient(row, cost):
-    """By enumeration of pairs: each gives q_i q_j (c_i - c_j) to i, and the opposite to j, at either gate."""
+    """By enumeration of pairs: each gives q_i q_j (c_i - c_j) to i, and the opposite to j, at
+    either gate."""
     p, total = softmax(np.asarray(row, float)), np.zeros(len(row))
     for (i, j), probability in pair_probabilities(p).items():
         push = probability * p[i] * p[j] / (p[i] + p[j]) ** 2 * (cost[i] - cost[j])
@@ -109,7 +125,9 @@ def test_two_path_gradient_at_uniform_p_is_a_multiple_of_the_exact_one(num_ops):
     cost = np.random.default_rng(0).normal(size=num_ops)
     row = jnp.zeros(num_ops)
     factor = num_ops / (2 * (num_ops - 1))
-    np.testing.assert_allclose(expected_two_path_gradient(row, cost), factor * exact_gradient(row, cost), atol=1e-6)
+    np.testing.assert_allclose(
+        expected_two_path_gradient(row, cost), factor * exact_gradient(row, cost), atol=1e-6
+    )
 
 
 def test_two_paths_give_a_gradient_to_two_logits_only():
@@ -146,7 +164,9 @@ def test_pair_keeps_its_mass_and_the_others_do_not_move():
         before, after, arch = jax.nn.softmax(arch), jax.nn.softmax(arch + updates), arch + updates
         drawn = np.asarray(gradient != 0)
         np.testing.assert_allclose(before[~drawn], after[~drawn], rtol=1e-5)
-        np.testing.assert_allclose(jnp.where(drawn, before, 0).sum(1), jnp.where(drawn, after, 0).sum(1), rtol=1e-5)
+        np.testing.assert_allclose(
+            jnp.where(drawn, before, 0).sum(1), jnp.where(drawn, after, 0).sum(1), rtol=1e-5
+        )
         assert (updates[~drawn] == 0).all() and (np.abs(before - after)[drawn] > 1e-4).all()
 
 
@@ -156,7 +176,9 @@ def test_the_difference_of_a_pair_is_what_the_inner_optimizer_makes_it():
         optimizer.update(gradient, optimizer.init(arch), arch)[0]
         for optimizer in (optax.sgd(0.5), keep_pair_mass(optax.sgd(0.5)))
     )
-    for one, other, drawn in zip(np.asarray(inner), np.asarray(outer), np.asarray(gradient != 0), strict=True):
+    for one, other, drawn in zip(
+        np.asarray(inner), np.asarray(outer), np.asarray(gradient != 0), strict=True
+    ):
         np.testing.assert_allclose(np.diff(one[drawn]), np.diff(other[drawn]), rtol=1e-5)
 
 

@@ -19,9 +19,15 @@ def relaxation(request):
 def test_arch_and_mix_are_functions_of_the_key(relaxation, spec):
     one, again, other = (relaxation.init(jax.random.key(seed), spec) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
-    random = any(leaf.max() > leaf.min() for leaf in jax.tree.leaves(one))  # some start from constants
-    assert random == any((a != b).any() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
-    np.testing.assert_array_equal(*(relaxation.sample(KEY, one, spec, jnp.asarray(0)) for _ in range(2)))
+    random = any(
+        leaf.max() > leaf.min() for leaf in jax.tree.leaves(one)
+    )  # some start from constants
+    assert random == any(
+        (a != b).any() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+    np.testing.assert_array_equal(
+        *(relaxation.sample(KEY, one, spec, jnp.asarray(0)) for _ in range(2))
+    )
 
 
 def test_sample_under_jit_and_vmap_over_seeds_equals_one_after_another(relaxation, spec):
@@ -37,7 +43,9 @@ def test_sample_under_jit_and_vmap_over_seeds_equals_one_after_another(relaxatio
 
 def test_the_op_of_the_largest_logit_is_the_one_that_is_read(relaxation, spec):
     arch = relaxation.init(KEY, spec)
-    logits = jax.nn.softmax(4 * jax.random.normal(KEY, (4, 3)))  # on the simplex, where one relaxation has its arch
+    logits = jax.nn.softmax(
+        4 * jax.random.normal(KEY, (4, 3))
+    )  # on the simplex, where one relaxation has its arch
     mix = read_mix(relaxation, replace_op_logits(arch, logits), spec)
     np.testing.assert_array_equal(mix.argmax(1), logits.argmax(1))
 
@@ -45,7 +53,9 @@ def test_the_op_of_the_largest_logit_is_the_one_that_is_read(relaxation, spec):
 def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other():
     values, surrogates = jax.random.normal(KEY, (2, 1000))
     np.testing.assert_array_equal(straight_through(values, surrogates), values)
-    gradient = jax.grad(lambda v, s: straight_through(v**2, s**3).sum(), argnums=(0, 1))(values, surrogates)
+    gradient = jax.grad(lambda v, s: straight_through(v**2, s**3).sum(), argnums=(0, 1))(
+        values, surrogates
+    )
     np.testing.assert_allclose(gradient, (np.zeros(1000), 3 * surrogates**2), rtol=1e-5)
 
 

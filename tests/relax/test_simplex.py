@@ -25,7 +25,9 @@ def test_mix_is_arch_and_its_gradient_that_of_the_identity(mix_of):
 
 def test_ops_that_are_left_share_the_weight_of_those_dropped(mix_of):
     mix = mix_of(simplex(), ROWS.at[:2, 1].set(-1e9).at[3].set(-1e9))
-    np.testing.assert_allclose(mix[:2], ROWS[:2] * jnp.asarray([1, 0, 1]) / (1 - ROWS[:2, 1:2]), rtol=1e-5)
+    np.testing.assert_allclose(
+        mix[:2], ROWS[:2] * jnp.asarray([1, 0, 1]) / (1 - ROWS[:2, 1:2]), rtol=1e-5
+    )
     np.testing.assert_array_equal(mix[2], ROWS[2])
     np.testing.assert_array_equal(mix[3], 0)
 
@@ -64,7 +66,9 @@ def test_rows_stay_on_the_simplex_and_above_the_floor():
 
 
 def test_a_uniform_gradient_changes_nothing():
-    np.testing.assert_allclose(stepped(exponentiated_gradient(0.5), ROWS, jnp.full((4, 3), 7.0)), ROWS, rtol=1e-5)
+    np.testing.assert_allclose(
+        stepped(exponentiated_gradient(0.5), ROWS, jnp.full((4, 3), 7.0)), ROWS, rtol=1e-5
+    )
 
 
 def test_an_op_at_the_floor_can_come_back():
@@ -82,12 +86,16 @@ def test_the_rate_may_be_a_schedule():
     first, state = scheduled.update(GRADIENT, scheduled.init(ROWS), ROWS)
     second, _ = scheduled.update(GRADIENT, state, ROWS)
     np.testing.assert_allclose(first, 0, atol=1e-6)
-    np.testing.assert_allclose(ROWS + second, stepped(exponentiated_gradient(0.3), ROWS, GRADIENT), rtol=1e-6)
+    np.testing.assert_allclose(
+        ROWS + second, stepped(exponentiated_gradient(0.3), ROWS, GRADIENT), rtol=1e-6
+    )
 
 
 def test_arch_without_rows_and_updates_without_arch_are_refused():
     optimizer = exponentiated_gradient()
-    with pytest.raises(ValueError, match=r"got an array of shape \(4,\); give it another optimiser"):
+    with pytest.raises(
+        ValueError, match=r"got an array of shape \(4,\); give it another optimiser"
+    ):
         optimizer.update(jnp.zeros(4), optimizer.init(jnp.zeros(4)), jnp.zeros(4))
     with pytest.raises(ValueError, match="needs it"):
         optimizer.update(GRADIENT, optimizer.init(ROWS))

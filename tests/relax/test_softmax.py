@@ -30,7 +30,9 @@ def test_softmax_of_equal_logits_is_uniform(mix_of):
 
 def test_softmax_does_not_see_a_constant_added_to_a_row(mix_of):
     np.testing.assert_allclose(
-        mix_of(softmax(), ARCH + np.asarray([[1.0], [-2.0], [50.0], [0.0]])), mix_of(softmax(), ARCH), rtol=1e-4
+        mix_of(softmax(), ARCH + np.asarray([[1.0], [-2.0], [50.0], [0.0]])),
+        mix_of(softmax(), ARCH),
+        rtol=1e-4,
     )
 
 
@@ -42,15 +44,21 @@ def test_softmax_ends_at_one_hot(mix_of):
 def test_softmax_gradient_is_the_one_of_the_paper(mix_of):
     """dL/da_i = p_i (dL/dp_i - sum_j p_j dL/dp_j), whose rows sum to zero."""
     upstream = np.random.default_rng(1).normal(size=(4, 3))
-    gradient = jax.grad(lambda arch: (upstream * mix_of(softmax(), arch)).sum())(jnp.asarray(ARCH, jnp.float32))
+    gradient = jax.grad(lambda arch: (upstream * mix_of(softmax(), arch)).sum())(
+        jnp.asarray(ARCH, jnp.float32)
+    )
     mix = np.asarray(mix_of(softmax(), ARCH))
-    np.testing.assert_allclose(gradient, mix * (upstream - (mix * upstream).sum(1, keepdims=True)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        gradient, mix * (upstream - (mix * upstream).sum(1, keepdims=True)), rtol=1e-4, atol=1e-6
+    )
     np.testing.assert_allclose(gradient.sum(1), 0.0, atol=1e-6)
 
 
 def test_softmax_over_identity_and_zero_halves_the_input(mix_of):
     """With x = 1 on {identity, zero} and arch = 0: y = 1/2, dy/darch = (1/4, -1/4)."""
-    y, gradient = jax.value_and_grad(lambda arch: (jax.nn.softmax(arch) * jnp.asarray([1.0, 0.0])).sum())(jnp.zeros(2))
+    y, gradient = jax.value_and_grad(
+        lambda arch: (jax.nn.softmax(arch) * jnp.asarray([1.0, 0.0])).sum()
+    )(jnp.zeros(2))
     by_mix, by_arch = jax.value_and_grad(
         lambda row: mix_of(softmax(), jnp.tile(row, (4, 1)))[0] @ jnp.asarray([1.0, 0.0, 0.0])
     )(jnp.asarray([0.0, 0.0, -1e9]))
@@ -66,4 +74,6 @@ def test_softmax_starts_from_normal_logits_of_the_given_scale(scale):
 
 
 def test_softmax_starts_at_the_scale_of_the_paper(spec):
-    np.testing.assert_array_equal(softmax().init(KEY, spec), softmax(init_scale=1e-3).init(KEY, spec))
+    np.testing.assert_array_equal(
+        softmax().init(KEY, spec), softmax(init_scale=1e-3).init(KEY, spec)
+    )

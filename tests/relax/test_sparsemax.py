@@ -42,12 +42,16 @@ def test_jacobian_is_that_of_the_support(mix_of):
     jacobian = jax.jacobian(lambda arch: mix_of(sparsemax(), arch))(arch)
     for row, mix in enumerate(mix_of(sparsemax(), arch)):
         s = (np.asarray(mix) > 0).astype(float)
-        np.testing.assert_allclose(jacobian[row, :, row], np.diag(s) - np.outer(s, s) / s.sum(), atol=1e-6)
+        np.testing.assert_allclose(
+            jacobian[row, :, row], np.diag(s) - np.outer(s, s) / s.sum(), atol=1e-6
+        )
 
 
 def test_gradient_agrees_with_finite_differences():
     with enable_x64(True):
-        arch, weights = (jnp.asarray(np.random.default_rng(seed).normal(size=(4, 3))) for seed in (0, 1))
+        arch, weights = (
+            jnp.asarray(np.random.default_rng(seed).normal(size=(4, 3))) for seed in (0, 1)
+        )
 
         def product(arch):
             return (weights * sparsemax().sample(None, arch, None, 0)).sum()
@@ -59,4 +63,6 @@ def test_gradient_agrees_with_finite_differences():
 
 
 def test_a_constant_added_to_a_row_changes_nothing(mix_of):
-    np.testing.assert_allclose(mix_of(sparsemax(), ARCH + 100), mix_of(sparsemax(), ARCH), atol=1e-5)
+    np.testing.assert_allclose(
+        mix_of(sparsemax(), ARCH + 100), mix_of(sparsemax(), ARCH), atol=1e-5
+    )

@@ -15,11 +15,16 @@ EPOCHS = greedy_epochs(DARTS)
 
 def changing(seed=0):
     """epoch -> logits that wander."""
-    return lambda epoch: {kind: rows + random_logits(DARTS, epoch)[kind] for kind, rows in random_logits(DARTS, seed).items()}
+    return lambda epoch: {
+        kind: rows + random_logits(DARTS, epoch)[kind]
+        for kind, rows in random_logits(DARTS, seed).items()
+    }
 
 
 def decided_at(run):
-    return [epoch for epoch, verdict in enumerate(run.verdicts, 1) if verdict.candidates is not None]
+    return [
+        epoch for epoch, verdict in enumerate(run.verdicts, 1) if verdict.candidates is not None
+    ]
 
 
 @pytest.mark.parametrize("criterion", [1, 2])
@@ -54,7 +59,15 @@ def test_decisions_are_those_of_the_last_verdict_and_of_the_mix():
 
 
 ONE_CELL = SearchSpace(
-    "one", {"cell": CellSpec(2, 2, ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)), ("none", "a", "b", "c"), (2, 3))}, None, None, None
+    "one",
+    {
+        "cell": CellSpec(
+            2, 2, ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)), ("none", "a", "b", "c"), (2, 3)
+        )
+    },
+    None,
+    None,
+    None,
 )
 
 
@@ -69,7 +82,8 @@ def first_decision(rows):
 
 
 def test_the_first_edge_has_the_highest_product_of_importance_and_certainty():
-    """The score written out with loops: sum without none, entropy of the rest over log 3, both from 0 to 1 over the edges."""
+    """The score written out with loops: sum without none, entropy of the rest over log 3, both from
+    0 to 1 over the edges."""
     random = np.random.default_rng(0)
     for _ in range(20):
         rows = random.dirichlet(np.ones(4), 5)
@@ -102,12 +116,15 @@ def test_a_factor_that_is_equal_everywhere_decides_nothing():
         [0.1, 0.3, 0.3, 0.3],
     ]
     assert first_decision(same_importance) == (2, "b")
-    same_certainty = [[1 - share, share / 2, share / 4, share / 4] for share in (0.25, 0.5, 0.75, 0.375, 0.625)]
+    same_certainty = [
+        [1 - share, share / 2, share / 4, share / 4] for share in (0.25, 0.5, 0.75, 0.375, 0.625)
+    ]
     assert first_decision(same_certainty) == (2, "a")
 
 
 def test_second_criterion_prefers_an_edge_that_has_not_changed():
-    """Two edges that look the same now: one has been so all along, the other has swapped its ops every epoch."""
+    """Two edges that look the same now: one has been so all along, the other has swapped its ops
+    every epoch."""
 
     def logits(epoch):
         rows = np.full((5, 4), 0.25)
@@ -127,11 +144,19 @@ def test_history_is_the_last_epochs_only():
     run = Run(greedy(criterion=2, history=3, warm_up=50), ONE_CELL, rows.__getitem__, 9)
     for place, epoch in enumerate((7, 8, 9)):
         shares = mix_of(rows[epoch], everything(ONE_CELL))["cell"][:, 1:]
-        np.testing.assert_allclose(run.state.history["cell"][place, :, 1:], shares / shares.sum(1, keepdims=True), rtol=1e-5)
+        np.testing.assert_allclose(
+            run.state.history["cell"][place, :, 1:],
+            shares / shares.sum(1, keepdims=True),
+            rtol=1e-5,
+        )
 
 
 def test_a_node_with_two_decided_edges_drops_its_others():
-    rows = [[0.4, 0.2, 0.2, 0.2]] * 2 + [[0.01, 0.97, 0.01, 0.01], [0.4, 0.2, 0.2, 0.2], [0.01, 0.01, 0.96, 0.02]]
+    rows = [[0.4, 0.2, 0.2, 0.2]] * 2 + [
+        [0.01, 0.97, 0.01, 0.01],
+        [0.4, 0.2, 0.2, 0.2],
+        [0.01, 0.01, 0.96, 0.02],
+    ]
     run = Run(greedy(warm_up=0, interval=1), ONE_CELL, lambda epoch: {"cell": np.log(rows)}, 20)
     left = run.verdicts[1].candidates["cell"]
     np.testing.assert_array_equal(left.sum(1), [4, 4, 1, 0, 1])

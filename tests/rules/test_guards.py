@@ -35,7 +35,9 @@ def test_the_problem_collapses():
 
 def test_guard_stops_a_collapse_before_the_end_and_returns_an_earlier_epoch(guarded):
     assert guarded.verdict.stop and guarded.epoch < EPOCHS
-    places = [number for number, mix in enumerate(guarded.mixes) if same_mix(guarded.verdict.mix, mix)]
+    places = [
+        number for number, mix in enumerate(guarded.mixes) if same_mix(guarded.verdict.mix, mix)
+    ]
     assert len(places) == 1 and places[0] < guarded.epoch - 1
     assert guarded.verdict.candidates is None
 
@@ -43,7 +45,13 @@ def test_guard_stops_a_collapse_before_the_end_and_returns_an_earlier_epoch(guar
 def test_guard_lets_a_steady_search_run_to_its_end():
     noise = {epoch: random_logits(DARTS, epoch) for epoch in range(1, 31)}
     for name, kwargs in (("ranking", {}), ("eigenvalue", {}), ("skip_count", {"max_skips": 8})):
-        run = Run(RULES[name](**kwargs), DARTS, noise.__getitem__, 30, sharpness=lambda epoch: 1 + 0.1 * (epoch % 3))
+        run = Run(
+            RULES[name](**kwargs),
+            DARTS,
+            noise.__getitem__,
+            30,
+            sharpness=lambda epoch: 1 + 0.1 * (epoch % 3),
+        )
         assert run.epoch == 30 and not run.verdict.stop and run.verdict.mix is None
 
 
@@ -55,12 +63,24 @@ def test_state_keeps_its_shapes_and_types_and_is_never_changed_in_place():
         for epoch in range(1, 31):
             mix = mix_of(logits(epoch), everything(DARTS))
             before = jax.tree.map(np.array, state)
-            seen = Observed(DARTS, epoch, mix, everything(DARTS), lambda mix: 0.5, lambda epoch=epoch: growing(epoch))
+            seen = Observed(
+                DARTS,
+                epoch,
+                mix,
+                everything(DARTS),
+                lambda mix: 0.5,
+                lambda epoch=epoch: growing(epoch),
+            )
             following, _ = rule.update(state, seen)
             again, _ = rule.update(state, seen)
             assert jax.tree.structure(before) == jax.tree.structure(following), name
-            for old, kept, new, twice in zip(*map(jax.tree.leaves, (before, state, following, again)), strict=True):
-                assert isinstance(new, np.ndarray) and (new.shape, new.dtype) == (old.shape, old.dtype), name
+            for old, kept, new, twice in zip(
+                *map(jax.tree.leaves, (before, state, following, again)), strict=True
+            ):
+                assert isinstance(new, np.ndarray) and (new.shape, new.dtype) == (
+                    old.shape,
+                    old.dtype,
+                ), name
                 np.testing.assert_array_equal(old, kept)
                 np.testing.assert_array_equal(new, twice)
             state = following
@@ -112,7 +132,8 @@ def test_skip_count_looks_at_its_kind_only():
 
 
 def turning(epochs_of_change, seed=0):
-    """epoch -> logits in which one edge changes its strongest op at these epochs, while all weights go on growing."""
+    """epoch -> logits in which one edge changes its strongest op at these epochs, while all weights
+    go on growing."""
 
     def logits(epoch):
         found = {kind: rows * (1 + epoch / 10) for kind, rows in random_logits(DARTS, seed).items()}
@@ -123,7 +144,10 @@ def turning(epochs_of_change, seed=0):
     return logits
 
 
-@pytest.mark.parametrize(("changes", "patience", "settled"), [((), 10, 1), ((5, 14), 10, 14), ((5, 17), 10, 5), ((3,), 4, 3)])
+@pytest.mark.parametrize(
+    ("changes", "patience", "settled"),
+    [((), 10, 1), ((5, 14), 10, 14), ((5, 17), 10, 5), ((3,), 4, 3)],
+)
 def test_ranking_stops_when_nothing_changed_for_so_many_epochs(changes, patience, settled):
     run = Run(ranking(patience=patience), DARTS, turning(changes), 40)
     assert run.epoch == settled + patience
@@ -153,7 +177,8 @@ def test_ranking_does_not_count_a_warm_up():
 
 
 def test_eigenvalue_stops_by_the_rule_of_the_released_code():
-    """Centred averages of 5, written out with lists; the ratio over 4 measurements; the epoch at the older centre."""
+    """Centred averages of 5, written out with lists; the ratio over 4 measurements; the epoch at
+    the older centre."""
     random = np.random.default_rng(0)
     values = {epoch: (1 + epoch / 25) * random.uniform(0.8, 1.2) for epoch in range(2, 100, 2)}
     measured, stop = [], None
@@ -178,7 +203,10 @@ def test_eigenvalue_asks_for_the_curvature_every_second_epoch_only():
     assert asked == [2, 4, 6, 8, 10]
 
 
-@pytest.mark.parametrize(("every", "window", "back", "from_epoch"), [(1, 1, 1, 1), (1, 1, 3, 5), (3, 3, 2, 6), (2, 5, 4, 10)])
+@pytest.mark.parametrize(
+    ("every", "window", "back", "from_epoch"),
+    [(1, 1, 1, 1), (1, 1, 3, 5), (3, 3, 2, 6), (2, 5, 4, 10)],
+)
 def test_eigenvalue_cannot_return_what_lies_before_its_first_epoch(every, window, back, from_epoch):
     rule = eigenvalue(every=every, window=window, back=back, from_epoch=from_epoch)
     run = Run(rule, DARTS, COLLAPSE, 60, sharpness=lambda epoch: 10.0**epoch)
@@ -194,7 +222,9 @@ def test_eigenvalue_compares_with_its_threshold(ratio):
     assert run.verdict.stop == (ratio > 1.3)
 
 
-@pytest.mark.parametrize("value", [lambda epoch: -(2.0**epoch), lambda epoch: epoch - 30.0, lambda epoch: 0.0])
+@pytest.mark.parametrize(
+    "value", [lambda epoch: -(2.0**epoch), lambda epoch: epoch - 30.0, lambda epoch: 0.0]
+)
 def test_eigenvalue_that_is_not_positive_triggers_nothing(value):
     assert not Run(eigenvalue(), DARTS, COLLAPSE, 26, sharpness=value).verdict.stop
 
@@ -231,7 +261,9 @@ def test_chain_intersects_candidates():
     expected = np.ones((14, 8), bool)
     expected[:, [3, 5]] = False
     np.testing.assert_array_equal(run.candidates["normal"], expected)
-    assert run.epoch == EPOCHS and set(run.metric("skips").values()) == {0.0}  # rules see what those before them dropped
+    assert run.epoch == EPOCHS and set(run.metric("skips").values()) == {
+        0.0
+    }  # rules see what those before them dropped
 
 
 BAD = {

@@ -1,4 +1,5 @@
-"""DARTS-PT: what is measured, what is kept, and on a real supernet the op that matters instead of the one that weighs most."""
+"""DARTS-PT: what is measured, what is kept, and on a real supernet the op that matters instead of
+the one that weighs most."""
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,13 @@ WITHOUT_NONE = dnas.darts_space(name="without_none", ops=dnas.cells.DARTS_OPS[1:
 
 
 def worth(space, seed=0):
-    """(accuracy, gains): an accuracy that adds up what each present op gains, whatever its weight; and those gains."""
+    """(accuracy, gains): an accuracy that adds up what each present op gains, whatever its weight;
+    and those gains."""
     random = np.random.default_rng(seed)
-    gains = {kind: random.uniform(0.001, 0.01, (len(spec.edges), len(spec.ops))) for kind, spec in space.cells.items()}
+    gains = {
+        kind: random.uniform(0.001, 0.01, (len(spec.edges), len(spec.ops)))
+        for kind, spec in space.cells.items()
+    }
 
     def accuracy(mix):
         accuracy.calls += 1
@@ -29,8 +34,13 @@ def worth(space, seed=0):
 
 
 def run_with(accuracy, space=DARTS, logits=None, *, interval=5, seed=0):
-    logits, epochs = random_logits(space) if logits is None else logits, perturbation_epochs(space, interval=interval)
-    return Run(perturbation(interval=interval, seed=seed), space, lambda epoch: logits, epochs, accuracy)
+    logits, epochs = (
+        random_logits(space) if logits is None else logits,
+        perturbation_epochs(space, interval=interval),
+    )
+    return Run(
+        perturbation(interval=interval, seed=seed), space, lambda epoch: logits, epochs, accuracy
+    )
 
 
 def test_ops_and_edges_are_kept_by_what_their_removal_costs_and_not_by_their_logits():
@@ -39,7 +49,10 @@ def test_ops_and_edges_are_kept_by_what_their_removal_costs_and_not_by_their_log
     for kind, spec in DARTS.cells.items():
         best = 1 + gains[kind][:, 1:].argmax(1)
         for node in spec.nodes:
-            kept = sorted(spec.incoming(node), key=lambda edge, kind=kind, best=best: -gains[kind][edge, best[edge]])[:2]
+            kept = sorted(
+                spec.incoming(node),
+                key=lambda edge, kind=kind, best=best: -gains[kind][edge, best[edge]],
+            )[:2]
             for edge in spec.incoming(node):
                 expected = np.arange(8) == best[edge] if edge in kept else np.zeros(8, bool)
                 np.testing.assert_array_equal(run.candidates[kind][edge], expected)
@@ -54,11 +67,15 @@ def test_planted_genotype_is_recovered_against_the_logits(seed):
     against = {kind: -5.0 * rows for kind, rows in target.items()}
 
     def accuracy(mix):
-        return sum(float((target[kind] * (np.asarray(mix[kind]) > 0)).sum()) for kind in target) / 16
+        return (
+            sum(float((target[kind] * (np.asarray(mix[kind]) > 0)).sum()) for kind in target) / 16
+        )
 
     run = run_with(accuracy, logits=against, seed=seed)
     found = top_edges()(DARTS, run.verdict.mix)
-    assert {kind: set(edges) for kind, edges in found.cells.items()} == {k: set(e) for k, e in planted.cells.items()}
+    assert {kind: set(edges) for kind, edges in found.cells.items()} == {
+        k: set(e) for k, e in planted.cells.items()
+    }
     by_logits = top_edges()(DARTS, mix_of(against, everything(DARTS)))
     assert not any(set(by_logits.cells[kind]) & set(planted.cells[kind]) for kind in planted.cells)
 
@@ -78,7 +95,11 @@ def test_events_fall_every_interval_and_the_search_ends_with_the_last(interval, 
     length = perturbation_epochs(DARTS, interval=interval, from_epoch=from_epoch)
     assert length == interval * (14 + 3 - 1) + from_epoch
     run = Run(
-        perturbation(interval=interval, from_epoch=from_epoch), DARTS, lambda _: random_logits(DARTS), length + 9, accuracy
+        perturbation(interval=interval, from_epoch=from_epoch),
+        DARTS,
+        lambda _: random_logits(DARTS),
+        length + 9,
+        accuracy,
     )
     assert run.epoch == length and run.verdict.stop
     assert list(run.metric("projected")) == list(range(from_epoch, length + 1, interval))
@@ -88,7 +109,10 @@ def test_each_event_decides_one_edge_of_each_kind():
     accuracy, _ = worth(DARTS)
     run = run_with(accuracy, interval=1)
     for number, verdict in enumerate(run.verdicts[:14], 1):
-        assert [(rows.sum(1) == 1).sum() for rows in verdict.candidates.values()] == [number, number]
+        assert [(rows.sum(1) == 1).sum() for rows in verdict.candidates.values()] == [
+            number,
+            number,
+        ]
     for number, verdict in enumerate(run.verdicts[14:], 1):
         assert all((rows.sum(1) == 0).sum() >= number for rows in verdict.candidates.values())
 
@@ -114,7 +138,9 @@ def test_one_weight_is_zeroed_and_the_others_are_left_as_they_are():
         expected[edge, op] = 0
         np.testing.assert_array_equal(perturbed["normal"], expected)
         np.testing.assert_array_equal(perturbed["reduce"], mix["reduce"])
-    assert all(perturbed["normal"][edge].tolist() == [0, 1, 0, 0, 0, 0, 0, 0] for perturbed in seen[7:])  # a tie: the first
+    assert all(
+        perturbed["normal"][edge].tolist() == [0, 1, 0, 0, 0, 0, 0, 0] for perturbed in seen[7:]
+    )  # a tie: the first
 
 
 def test_edges_dropped_at_a_node_stay_dropped_while_the_next_is_measured():
@@ -135,7 +161,9 @@ def test_a_copy_of_zero_is_never_kept_unless_all_are():
     accuracy, gains = worth(WITHOUT_NONE)
     gains["normal"][:, 2] = 0.0  # the skip connection adds nothing
     gains["reduce"][:] = 0.0
-    run = run_with(accuracy, WITHOUT_NONE, logits={kind: np.eye(14, 7)[[2] * 14] * 9 for kind in gains})
+    run = run_with(
+        accuracy, WITHOUT_NONE, logits={kind: np.eye(14, 7)[[2] * 14] * 9 for kind in gains}
+    )
     assert not run.candidates["normal"][:, 2].any()
     assert run.candidates["reduce"].argmax(1).max() == 0  # all tie: the first
 
@@ -143,8 +171,14 @@ def test_a_copy_of_zero_is_never_kept_unless_all_are():
 def test_order_is_random_and_a_function_of_the_seed():
     one, again, other = (perturbation(seed=seed).init(DARTS, 100) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.edges["normal"], again.edges["normal"])
-    assert (one.edges["normal"] != other.edges["normal"]).any() and (one.edges["normal"] != one.edges["reduce"]).any()
-    assert sorted(one.edges["reduce"]) == list(range(14)) and sorted(one.nodes["reduce"]) == [3, 4, 5]
+    assert (one.edges["normal"] != other.edges["normal"]).any() and (
+        one.edges["normal"] != one.edges["reduce"]
+    ).any()
+    assert sorted(one.edges["reduce"]) == list(range(14)) and sorted(one.nodes["reduce"]) == [
+        3,
+        4,
+        5,
+    ]
 
 
 def test_a_search_that_would_end_too_early_is_refused():
@@ -159,8 +193,11 @@ def test_bad_options_are_refused(options):
 
 
 def test_useful_op_of_a_real_supernet_is_kept_where_the_largest_logit_is_another():
-    """Labels are what the supernet says with a separable convolution on one edge alone; the logits prefer the pooling there."""
-    space = dnas.darts_space(name="two_ops", ops=("none", "avg_pool_3x3", "sep_conv_3x3"), num_nodes=1)
+    """Labels are what the supernet says with a separable convolution on one edge alone; the logits
+    prefer the pooling there."""
+    space = dnas.darts_space(
+        name="two_ops", ops=("none", "avg_pool_3x3", "sep_conv_3x3"), num_nodes=1
+    )
     supernet = space.supernet(channels=4, num_cells=1, num_classes=4)
     images = jax.random.normal(jax.random.key(1), (64, 8, 8, 1))
     weights = supernet.init(jax.random.key(0), images)
@@ -168,9 +205,13 @@ def test_useful_op_of_a_real_supernet_is_kept_where_the_largest_logit_is_another
     labels = predict({kind: jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]) for kind in space.cells})
 
     used = space.layers(channels=4, num_cells=1, image_size=8)[0].kind
-    seed = next(seed for seed in range(99) if perturbation(seed=seed).init(space, 99).edges[used][0] == 0)  # that edge first
+    seed = next(
+        seed for seed in range(99) if perturbation(seed=seed).init(space, 99).edges[used][0] == 0
+    )  # that edge first
     logits = {kind: np.array([[0.0, 1.0, 0.0], [9.0, 0.0, 0.0]]) for kind in space.cells}
     run = run_with(lambda mix: float((predict(mix) == labels).mean()), space, logits, seed=seed)
-    chosen, by_logits = (top_edges()(space, mix).cells[used] for mix in (run.verdict.mix, run.mixes[0]))
+    chosen, by_logits = (
+        top_edges()(space, mix).cells[used] for mix in (run.verdict.mix, run.mixes[0])
+    )
     assert dnas.Edge(0, 2, "sep_conv_3x3") in chosen
     assert dnas.Edge(0, 2, "avg_pool_3x3") in by_logits

@@ -43,7 +43,10 @@ KEY = jax.random.key(0)
 
 def random_mix(seed, space=DARTS, highest=1.0):
     random = np.random.default_rng(seed)
-    return {kind: random.uniform(0, highest, (len(cell.edges), len(cell.ops))) for kind, cell in space.cells.items()}
+    return {
+        kind: random.uniform(0, highest, (len(cell.edges), len(cell.ops)))
+        for kind, cell in space.cells.items()
+    }
 
 
 def edges_of(genotype):
@@ -73,7 +76,8 @@ def test_selection_keeps_its_contract_on_the_recurrent_cell(selection):
 
 
 @pytest.mark.parametrize(
-    "selection", [argmax_edges(), threshold(), top_edges(1), skip_budget(selection=top_edges(1), kind="cell")]
+    "selection",
+    [argmax_edges(), threshold(), top_edges(1), skip_budget(selection=top_edges(1), kind="cell")],
 )
 @pytest.mark.contract
 def test_selection_keeps_its_contract_on_nasbench201(selection):
@@ -91,9 +95,15 @@ BROKEN = {
     "makes a genotype": lambda space, mix: dnas.Genotype("another", top_edges()(space, mix).cells),
     "left as it was": sorts_in_place,
     "same genotype": lambda space, mix: random_genotype(jax.random.key(next(_COUNT)), space),
-    "reads a genotype": lambda space, mix: top_edges()(space, {kind: -np.asarray(rows) for kind, rows in mix.items()}),
-    "NaN is refused": lambda space, mix: top_edges()(space, {kind: np.nan_to_num(rows) for kind, rows in mix.items()}),
-    "stays chosen": lambda space, mix: top_edges()(space, {k: np.where(rows > 1, 0, rows) for k, rows in mix.items()}),
+    "reads a genotype": lambda space, mix: top_edges()(
+        space, {kind: -np.asarray(rows) for kind, rows in mix.items()}
+    ),
+    "NaN is refused": lambda space, mix: top_edges()(
+        space, {kind: np.nan_to_num(rows) for kind, rows in mix.items()}
+    ),
+    "stays chosen": lambda space, mix: top_edges()(
+        space, {k: np.where(rows > 1, 0, rows) for k, rows in mix.items()}
+    ),
 }
 
 
@@ -140,7 +150,10 @@ def test_vanishing_edges_leave_what_the_supernet_computes():
     for rows in mix.values():
         rows[:, 0] = [0, 1, 0, 1, 1]
     logits = [
-        supernet.apply(weights, one_hot_mix(space, argmax_edges(keep_none=keep)(space, mix)), images) for keep in (True, False)
+        supernet.apply(
+            weights, one_hot_mix(space, argmax_edges(keep_none=keep)(space, mix)), images
+        )
+        for keep in (True, False)
     ]
     np.testing.assert_array_equal(*logits)
 
@@ -186,7 +199,10 @@ def test_threshold_keeps_at_most_k_edges_and_only_those_that_reach_it():
         mix = random_mix(seed, highest=0.9)
         genotype, two = threshold()(DARTS, mix), top_edges()(DARTS, mix)
         for kind, spec in DARTS.cells.items():
-            strength = {edge: mix[kind][spec.edges.index(edge[:2]), spec.ops.index(edge.op)] for edge in two.cells[kind]}
+            strength = {
+                edge: mix[kind][spec.edges.index(edge[:2]), spec.ops.index(edge.op)]
+                for edge in two.cells[kind]
+            }
             for node in spec.nodes:
                 first, second = (edge for edge in two.cells[kind] if edge.target == node)
                 expected = [first, second] if strength[second] >= 0.85 else [first]
@@ -226,7 +242,11 @@ def test_budget_strikes_out_the_weakest_skip_first_and_derives_again():
         mix["normal"][:, 3] += 0.5
         zeroed = {kind: rows.copy() for kind, rows in mix.items()}
         while top_edges()(DARTS, zeroed).count("skip_connect")["normal"] > 2:
-            chosen = [edge for edge in top_edges()(DARTS, zeroed).cells["normal"] if edge.op == "skip_connect"]
+            chosen = [
+                edge
+                for edge in top_edges()(DARTS, zeroed).cells["normal"]
+                if edge.op == "skip_connect"
+            ]
             rows = [DARTS.cells["normal"].edges.index(edge[:2]) for edge in chosen]
             zeroed["normal"][min(rows, key=lambda row: zeroed["normal"][row, 3]), 3] = 0
         assert skip_budget()(DARTS, mix) == top_edges()(DARTS, zeroed)
@@ -255,17 +275,27 @@ def test_samples_of_argmax_follow_the_rows_independently():
     rows = np.array([[0.1, 0.6, 0.3], [0.5, 0.25, 0.25]])
     cell = CellSpec(1, 2, ((0, 1), (0, 2)), ("none", "a", "b"), concat=(1, 2))
     space = SearchSpace("space", {"cell": cell}, None, None, None)
-    drawn = [sample_genotype(key, space, {"cell": rows}, selection=argmax_edges()) for key in jax.random.split(KEY, 2000)]
-    pairs = [tuple(cell.ops.index(edge.op) for edge in genotype.cells["cell"]) for genotype in drawn]
+    drawn = [
+        sample_genotype(key, space, {"cell": rows}, selection=argmax_edges())
+        for key in jax.random.split(KEY, 2000)
+    ]
+    pairs = [
+        tuple(cell.ops.index(edge.op) for edge in genotype.cells["cell"]) for genotype in drawn
+    ]
     counts = [pairs.count((first, second)) for first in range(3) for second in range(3)]
-    assert chi_square(counts, 2000 * np.outer(*rows).ravel()) < 32  # p < 1e-4 with 8 degrees of freedom
+    assert (
+        chi_square(counts, 2000 * np.outer(*rows).ravel()) < 32
+    )  # p < 1e-4 with 8 degrees of freedom
 
 
 def test_samples_of_top_edges_draw_edges_by_their_mass_and_ops_by_their_share():
     rows = np.array([[0.8, 0.15, 0.05], [0.5, 0.1, 0.4], [0.2, 0.4, 0.4]])
     cell = CellSpec(3, 1, ((0, 3), (1, 3), (2, 3)), ("none", "a", "b"), concat=(3,))
     space = SearchSpace("space", {"cell": cell}, None, None, None)
-    drawn = [sample_genotype(key, space, {"cell": rows}, selection=top_edges(1)) for key in jax.random.split(KEY, 2000)]
+    drawn = [
+        sample_genotype(key, space, {"cell": rows}, selection=top_edges(1))
+        for key in jax.random.split(KEY, 2000)
+    ]
     pairs = [(edge.source, edge.op) for genotype in drawn for edge in genotype.cells["cell"]]
     counts = [pairs.count((source, op)) for source in range(3) for op in "ab"]
     expected = 2000 * (rows[:, 1:] / rows[:, 1:].sum()).ravel()
@@ -274,17 +304,23 @@ def test_samples_of_top_edges_draw_edges_by_their_mass_and_ops_by_their_share():
 
 def test_samples_of_a_uniform_mix_are_uniform_random_genotypes():
     uniform = {kind: np.full((5, 3), 1 / 3) for kind in TINY.cells}
-    drawn = [sample_genotype(key, TINY, uniform).cells["normal"] for key in jax.random.split(KEY, 1200)]
+    drawn = [
+        sample_genotype(key, TINY, uniform).cells["normal"] for key in jax.random.split(KEY, 1200)
+    ]
     pairs = [frozenset(edge.source for edge in edges if edge.target == 3) for edges in drawn]
     assert chi_square([pairs.count(pair) for pair in set(pairs)], 400) < 18  # 2 degrees of freedom
     ops = [tuple(edge.op for edge in edges) for edges in drawn]
-    assert len(set(ops)) == 16 and chi_square([ops.count(four) for four in set(ops)], 75) < 45  # 15 degrees of freedom
+    assert (
+        len(set(ops)) == 16 and chi_square([ops.count(four) for four in set(ops)], 75) < 45
+    )  # 15 degrees of freedom
 
 
 def test_what_has_no_weight_is_never_drawn():
     genotype = random_genotype(KEY, DARTS)
     for key in jax.random.split(KEY, 20):
-        assert edges_of(sample_genotype(key, DARTS, one_hot_mix(DARTS, genotype))) == edges_of(genotype)
+        assert edges_of(sample_genotype(key, DARTS, one_hot_mix(DARTS, genotype))) == edges_of(
+            genotype
+        )
     nothing = {kind: np.zeros((14, 8)) for kind in DARTS.cells}
     check_genotype(DARTS, sample_genotype(KEY, DARTS, nothing))
 
@@ -317,7 +353,9 @@ def test_best_of_samples_of_a_supernet():
     supernet = TINY.supernet(channels=2, num_cells=1, num_classes=3)
     images, labels = jax.random.normal(KEY, (6, 8, 8, 1)), jnp.arange(6) % 3
     weights = supernet.init(KEY, images)
-    accuracy = jax.jit(lambda mix: (supernet.apply(weights, mix, images).argmax(-1) == labels).mean())
+    accuracy = jax.jit(
+        lambda mix: (supernet.apply(weights, mix, images).argmax(-1) == labels).mean()
+    )
     genotype, best = best_of_samples(KEY, TINY, random_mix(0, TINY), accuracy, num_samples=5)
     assert best == float(accuracy(one_hot_mix(TINY, genotype)))
 
@@ -327,9 +365,18 @@ BAD = {
     "threshold in percent": (lambda: threshold(85), "between 0 and 1, got 85"),
     "no edge": (lambda: threshold(k=0), "k = 0"),
     "negative budget": (lambda: skip_budget(-1), "at least 0, got -1"),
-    "no such kind": (lambda: skip_budget(kind="cell")(DARTS, random_mix(0)), "no 'skip_connect' in a cell of kind 'cell'"),
-    "no such op": (lambda: skip_budget(op="skip")(DARTS, random_mix(0)), "no 'skip' in a cell of kind 'normal'"),
-    "no sample": (lambda: best_of_samples(KEY, DARTS, random_mix(0), None, num_samples=0), "num_samples = 0"),
+    "no such kind": (
+        lambda: skip_budget(kind="cell")(DARTS, random_mix(0)),
+        "no 'skip_connect' in a cell of kind 'cell'",
+    ),
+    "no such op": (
+        lambda: skip_budget(op="skip")(DARTS, random_mix(0)),
+        "no 'skip' in a cell of kind 'normal'",
+    ),
+    "no sample": (
+        lambda: best_of_samples(KEY, DARTS, random_mix(0), None, num_samples=0),
+        "num_samples = 0",
+    ),
     "negative weight": (
         lambda: sample_genotype(KEY, DARTS, {kind: -rows for kind, rows in random_mix(0).items()}),
         "probabilities, but the mix of cell 'normal' holds -0.9",

@@ -14,14 +14,19 @@ ALL = {kind: np.ones(rows.shape, bool) for kind, rows in MIX.items()}
 def test_each_edge_keeps_the_ops_of_the_largest_weights(keep):
     for kind, rows in strongest_ops(MIX, ALL, keep).items():
         for kept, weights in zip(rows, MIX[kind], strict=True):
-            assert set(np.flatnonzero(kept)) == set(sorted(range(len(weights)), key=lambda op: -weights[op])[:keep])
+            assert set(np.flatnonzero(kept)) == set(
+                sorted(range(len(weights)), key=lambda op: -weights[op])[:keep]
+            )
 
 
 def test_candidates_of_later_stages_are_among_those_of_earlier_ones():
     """As in P-DARTS, 8 to 5 to 3, though the weights are others at each stage."""
     candidates = ALL
     for stage, keep in enumerate((5, 3, 1)):
-        mix = {kind: np.random.default_rng(stage).uniform(size=rows.shape) for kind, rows in MIX.items()}
+        mix = {
+            kind: np.random.default_rng(stage).uniform(size=rows.shape)
+            for kind, rows in MIX.items()
+        }
         kept = strongest_ops(mix, candidates, keep)
         for kind in kept:
             assert (kept[kind] <= candidates[kind]).all() and (kept[kind].sum(1) == keep).all()
@@ -29,7 +34,10 @@ def test_candidates_of_later_stages_are_among_those_of_earlier_ones():
 
 
 def test_on_ties_the_earlier_op_stays():
-    mix, candidates = {"cell": np.full((1, 5), 0.2)}, {"cell": np.array([[False, True, True, False, True]])}
+    mix, candidates = (
+        {"cell": np.full((1, 5), 0.2)},
+        {"cell": np.array([[False, True, True, False, True]])},
+    )
     assert strongest_ops(mix, candidates, 2)["cell"].tolist() == [[False, True, True, False, False]]
 
 

@@ -18,8 +18,13 @@ def made_up(ops=("none", "a", "b"), edges=((0, 2), (1, 2), (0, 3), (1, 3), (2, 3
 
 def random_mix(seed, space=DARTS):
     random = np.random.default_rng(seed)
-    logits = {kind: random.normal(size=(len(cell.edges), len(cell.ops))) for kind, cell in space.cells.items()}
-    return {kind: np.exp(rows) / np.exp(rows).sum(1, keepdims=True) for kind, rows in logits.items()}
+    logits = {
+        kind: random.normal(size=(len(cell.edges), len(cell.ops)))
+        for kind, cell in space.cells.items()
+    }
+    return {
+        kind: np.exp(rows) / np.exp(rows).sum(1, keepdims=True) for kind, rows in logits.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -33,7 +38,9 @@ def test_top_edges_are_the_rule_of_the_paper(seed):
             scored = []
             for source in range(node):
                 row = mix[kind][cell.edges.index((source, node))]
-                weight, op = max((weight, op) for weight, op in zip(row, cell.ops, strict=True) if op != "none")
+                weight, op = max(
+                    (weight, op) for weight, op in zip(row, cell.ops, strict=True) if op != "none"
+                )
                 scored.append((-weight, source, op))
             expected += [(source, node, op) for _, source, op in sorted(scored)[:2]]
         assert list(genotype.cells[kind]) == expected
@@ -55,7 +62,9 @@ def test_every_node_has_two_different_sources_and_never_none(seed):
 
 def test_weight_of_none_does_not_count_as_strength():
     space = made_up()
-    rows = np.array([[0.9, 0.06, 0.04], [0.1, 0.5, 0.4], [0.9, 0.05, 0.05], [0.2, 0.4, 0.4], [0.2, 0.1, 0.7]])
+    rows = np.array(
+        [[0.9, 0.06, 0.04], [0.1, 0.5, 0.4], [0.9, 0.05, 0.05], [0.2, 0.4, 0.4], [0.2, 0.1, 0.7]]
+    )
     edges = top_edges(1)(space, {"cell": rows}).cells["cell"]
     assert edges == ((1, 2, "a"), (2, 3, "b"))
 
@@ -72,18 +81,30 @@ def test_edges_of_a_node_are_listed_by_falling_strength():
     mix = random_mix(3)
     genotype = top_edges(2)(DARTS, mix)
     for kind, cell in DARTS.cells.items():
-        strength = {(*edge, op): mix[kind][e, o] for e, edge in enumerate(cell.edges) for o, op in enumerate(cell.ops)}
+        strength = {
+            (*edge, op): mix[kind][e, o]
+            for e, edge in enumerate(cell.edges)
+            for o, op in enumerate(cell.ops)
+        }
         edges = genotype.cells[kind]
         assert all(strength[edges[i]] >= strength[edges[i + 1]] for i in range(0, 8, 2))
 
 
-@pytest.mark.parametrize("change", [lambda rows: rows + 3, lambda rows: rows * 7, np.exp, lambda rows: rows**3])
+@pytest.mark.parametrize(
+    "change", [lambda rows: rows + 3, lambda rows: rows * 7, np.exp, lambda rows: rows**3]
+)
 def test_selection_depends_on_the_order_of_weights_only(change):
     mix = random_mix(4)
-    assert top_edges()(DARTS, {kind: change(rows) for kind, rows in mix.items()}) == top_edges()(DARTS, mix)
+    assert top_edges()(DARTS, {kind: change(rows) for kind, rows in mix.items()}) == top_edges()(
+        DARTS, mix
+    )
 
 
-KEEPING = [name for name, genotype in dnas.PUBLISHED.items() if dnas.SPACES[genotype.space].edges_per_node is not None]
+KEEPING = [
+    name
+    for name, genotype in dnas.PUBLISHED.items()
+    if dnas.SPACES[genotype.space].edges_per_node is not None
+]
 
 
 @pytest.mark.parametrize("name", KEEPING)
@@ -91,14 +112,18 @@ def test_published_cell_is_selected_from_its_one_hot_mix(name):
     genotype = dnas.PUBLISHED[name]
     space = dnas.SPACES[genotype.space]
     again = top_edges(space.edges_per_node)(space, one_hot_mix(space, genotype))
-    assert {kind: set(edges) for kind, edges in again.cells.items()} == {k: set(v) for k, v in genotype.cells.items()}
+    assert {kind: set(edges) for kind, edges in again.cells.items()} == {
+        k: set(v) for k, v in genotype.cells.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_cell_is_selected_from_its_one_hot_mix(seed):
     genotype = random_genotype(jax.random.key(seed), DARTS)
     again = top_edges()(DARTS, one_hot_mix(DARTS, genotype))
-    assert {kind: set(edges) for kind, edges in again.cells.items()} == {k: set(v) for k, v in genotype.cells.items()}
+    assert {kind: set(edges) for kind, edges in again.cells.items()} == {
+        k: set(v) for k, v in genotype.cells.items()
+    }
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -168,12 +193,19 @@ def chi_square(counts):
 
 def test_random_genotype_is_uniform_over_pairs_of_sources_and_ops():
     space = made_up(ops=("none", "a", "b", "c"))
-    draws = [random_genotype(key, space).cells["cell"] for key in jax.random.split(jax.random.key(0), 900)]
+    draws = [
+        random_genotype(key, space).cells["cell"]
+        for key in jax.random.split(jax.random.key(0), 900)
+    ]
     pairs = [frozenset(edge.source for edge in edges if edge.target == 3) for edges in draws]
     assert len(set(pairs)) == 3
-    assert chi_square([pairs.count(pair) for pair in set(pairs)]) < 18  # p < 1e-4 with 2 degrees of freedom
+    assert (
+        chi_square([pairs.count(pair) for pair in set(pairs)]) < 18
+    )  # p < 1e-4 with 2 degrees of freedom
     for place in range(4):
         ops = [edges[place].op for edges in draws]
         assert chi_square([ops.count(op) for op in "abc"]) < 18
     both = [(edges[0].op, edges[1].op) for edges in draws]
-    assert chi_square([both.count((a, b)) for a in "abc" for b in "abc"]) < 32  # 8 degrees: ops are independent
+    assert (
+        chi_square([both.count((a, b)) for a in "abc" for b in "abc"]) < 32
+    )  # 8 degrees: ops are independent

@@ -1,4 +1,5 @@
-"""Where the tests of tabular benchmarks find architectures: the published table, and all strings of NAS-Bench-201."""
+"""Where the tests of tabular benchmarks find architectures: the published table, and all strings of
+NAS-Bench-201."""
 
 import itertools
 from pathlib import Path
@@ -10,9 +11,16 @@ import dnas
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # in the order of the ops in the text
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "nasbench201.csv.gz"
-SHORT = {"skip": "skip_connect", "avg": "avg_pool_3x3", "1x1": "nor_conv_1x1", "3x3": "nor_conv_3x3"}
+SHORT = {
+    "skip": "skip_connect",
+    "avg": "avg_pool_3x3",
+    "1x1": "nor_conv_1x1",
+    "3x3": "nor_conv_3x3",
+}
 
-needs_published = pytest.mark.skipif(not PUBLISHED.exists(), reason=f"needs the NAS-Bench-201 table at {PUBLISHED}")
+needs_published = pytest.mark.skipif(
+    not PUBLISHED.exists(), reason=f"needs the NAS-Bench-201 table at {PUBLISHED}"
+)
 
 
 def cell(ops: str) -> str:

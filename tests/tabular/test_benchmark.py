@@ -17,7 +17,10 @@ ACCURACY = [10.0, 54.3, 49.0, 89.4, 89.4]
 @pytest.fixture(scope="module")
 def small():
     genotypes = [Genotype.from_text(text) for text in TEXTS]
-    return Benchmark(genotypes, {"accuracy": ACCURACY, "latency_ms": [0.0, 0.1, 0.5, 2.0, 7.0], "flat": [1.0] * 5})
+    return Benchmark(
+        genotypes,
+        {"accuracy": ACCURACY, "latency_ms": [0.0, 0.1, 0.5, 2.0, 7.0], "flat": [1.0] * 5},
+    )
 
 
 def test_ties_share_the_best_rank_and_the_first_of_them_is_the_best(small):
@@ -31,19 +34,26 @@ def test_quantile_is_the_part_that_is_at_most_as_good(small):
 
 
 def test_regret_is_the_distance_to_the_best(small):
-    assert [small.regret(text, "accuracy") for text in TEXTS] == pytest.approx([79.4, 35.1, 40.4, 0, 0])
+    assert [small.regret(text, "accuracy") for text in TEXTS] == pytest.approx(
+        [79.4, 35.1, 40.4, 0, 0]
+    )
 
 
 def test_of_a_cost_less_is_better(small):
     assert small.costs == {"latency_ms"}
     assert small.best("latency_ms") == Genotype.from_text(TEXTS[0])
     assert [small.rank(text, "latency_ms") for text in TEXTS] == [1, 2, 3, 4, 5]
-    assert small.regret(TEXTS[4], "latency_ms") == 7.0 and small.quantile(TEXTS[4], "latency_ms") == 0.2
+    assert (
+        small.regret(TEXTS[4], "latency_ms") == 7.0
+        and small.quantile(TEXTS[4], "latency_ms") == 0.2
+    )
 
 
 def test_a_cost_is_the_negative_of_a_score():
     genotypes = [Genotype.from_text(text) for text in TEXTS]
-    both = Benchmark(genotypes, {"up": ACCURACY, "down": [-value for value in ACCURACY]}, costs=["down"])
+    both = Benchmark(
+        genotypes, {"up": ACCURACY, "down": [-value for value in ACCURACY]}, costs=["down"]
+    )
     for text in TEXTS:
         for question in (both.rank, both.regret, both.quantile):
             assert question(text, "up") == question(text, "down")
@@ -53,7 +63,12 @@ def test_a_cost_is_the_negative_of_a_score():
 @pytest.mark.parametrize(
     ("metric", "is_cost"),
     [
-        *(("train_seconds_12ep", True), ("pi5_litert_energy_mj", True), ("Latency", True), ("valid-loss", True)),
+        *(
+            ("train_seconds_12ep", True),
+            ("pi5_litert_energy_mj", True),
+            ("Latency", True),
+            ("valid-loss", True),
+        ),
         *(("cifar10_test_200ep", False), ("lossless_accuracy", False), ("items", False)),
     ],
 )
@@ -69,13 +84,17 @@ def test_costs_are_known_by_a_word_of_their_name_unless_given(metric, is_cost):
 def test_expected_best_is_the_mean_over_all_draws(small, metric, num_draws):
     pick = min if metric in small.costs else max
     draws = itertools.product(small.metrics[metric], repeat=num_draws)
-    assert small.expected_best_of(num_draws, metric) == pytest.approx(np.mean([pick(draw) for draw in draws]))
+    assert small.expected_best_of(num_draws, metric) == pytest.approx(
+        np.mean([pick(draw) for draw in draws])
+    )
 
 
 def test_expected_best_grows_from_the_mean_to_the_best(small):
     values = [small.expected_best_of(n, "accuracy") for n in (1, 2, 5, 20, 10_000)]
     assert values == sorted(values)
-    assert values[0] == pytest.approx(np.mean(ACCURACY)) and values[-1] == pytest.approx(max(ACCURACY))
+    assert values[0] == pytest.approx(np.mean(ACCURACY)) and values[-1] == pytest.approx(
+        max(ACCURACY)
+    )
 
 
 def test_spearman_is_that_of_scipy_with_ties(small):
@@ -87,7 +106,11 @@ def test_spearman_is_that_of_scipy_with_ties(small):
 
 
 def partial():
-    texts = [cell("3x3 none none skip none none"), cell("3x3 none none none skip none"), cell("none 1x1 none none none skip")]
+    texts = [
+        cell("3x3 none none skip none none"),
+        cell("3x3 none none none skip none"),
+        cell("none 1x1 none none none skip"),
+    ]
     return Benchmark([Genotype.from_text(text) for text in texts], {"accuracy": [54.0, 90.0, 85.0]})
 
 
@@ -110,7 +133,9 @@ def test_the_very_architecture_goes_before_others_that_compute_the_same():
 def test_edges_of_none_and_the_order_of_edges_do_not_change_which_architecture_it_is():
     texts = [cell("none none none 3x3 none none"), cell("3x3 none none none skip none")]
     table = Benchmark([Genotype.from_text(text) for text in texts], {"accuracy": [90.0, 91.0]})
-    short = Genotype("nasbench201", {"cell": [(1, 3, "skip_connect"), (0, 1, "nor_conv_3x3")]}, {"cell": (3,)})
+    short = Genotype(
+        "nasbench201", {"cell": [(1, 3, "skip_connect"), (0, 1, "nor_conv_3x3")]}, {"cell": (3,)}
+    )
     assert table.index(short) == 1
 
 
@@ -124,8 +149,14 @@ def test_an_architecture_that_is_not_there_is_an_error_that_shows_it():
 
 
 def test_metrics_that_are_not_there_are_an_error_that_lists_them(small):
-    for question in (small.best, lambda name: small.rank(TEXTS[0], name), lambda name: small.expected_best_of(1, name)):
-        with pytest.raises(ValueError, match="no metric 'top1'; choose from: accuracy, latency_ms, flat"):
+    for question in (
+        small.best,
+        lambda name: small.rank(TEXTS[0], name),
+        lambda name: small.expected_best_of(1, name),
+    ):
+        with pytest.raises(
+            ValueError, match="no metric 'top1'; choose from: accuracy, latency_ms, flat"
+        ):
             question("top1")
     with pytest.raises(ValueError, match="at least 1 draw"):
         small.expected_best_of(0, "accuracy")
@@ -144,7 +175,10 @@ GENOTYPES = [Genotype.from_text(text) for text in TEXTS[:2]]
         ((GENOTYPES, {"a": [np.inf, 1.0]}), "'a' of architecture 0 is inf"),
         ((GENOTYPES, {"a": [1.0, 2.0]}, ["b"]), r"costs names \['b'\]; the metrics are: a"),
         ((GENOTYPES[:1] * 2, {"a": [1.0, 2.0]}), "architecture 1 is the same as architecture 0"),
-        (([GENOTYPES[0], Genotype("darts", {"normal": [(0, 2, "none")]})], {"a": [1.0, 2.0]}), "give one space"),
+        (
+            ([GENOTYPES[0], Genotype("darts", {"normal": [(0, 2, "none")]})], {"a": [1.0, 2.0]}),
+            "give one space",
+        ),
     ],
 )
 def test_a_table_with_a_mistake_is_refused(args, message):

@@ -1,4 +1,5 @@
-"""The table of NAS-Bench-201 as published: what https://arxiv.org/abs/2001.00326 and its users say of it is in it."""
+"""The table of NAS-Bench-201 as published: what https://arxiv.org/abs/2001.00326 and its users say
+of it is in it."""
 
 import numpy as np
 import pytest
@@ -55,10 +56,17 @@ def test_the_best_is_the_published_optimum(table):
     best = table.best(TEST)
     assert best.to_text() == cell("3x3 3x3 3x3 skip 3x3 1x1")
     assert table.query(best)[TEST] == pytest.approx(94.37, abs=0.005)
-    assert table.rank(best, TEST) == 1 and table.regret(best, TEST) == 0 and table.quantile(best, TEST) == 1
+    assert (
+        table.rank(best, TEST) == 1
+        and table.regret(best, TEST) == 0
+        and table.quantile(best, TEST) == 1
+    )
 
 
-@pytest.mark.parametrize(("quantile", "value"), [(0.05, 73.50), (0.25, 87.57), (0.5, 90.71), (0.75, 92.18), (0.95, 93.28)])
+@pytest.mark.parametrize(
+    ("quantile", "value"),
+    [(0.05, 73.50), (0.25, 87.57), (0.5, 90.71), (0.75, 92.18), (0.95, 93.28)],
+)
 def test_the_distribution_is_the_published_one(table, quantile, value):
     assert np.quantile(table.metrics[TEST], quantile) == pytest.approx(value, abs=0.0051)
     row = table.genotypes[int(np.argmin(np.abs(table.metrics[TEST] - value)))]
@@ -81,7 +89,9 @@ def test_twelve_epochs_rank_as_published(table):
 
 @pytest.mark.parametrize(("row", "value"), [(3928, 93.61), (138, 93.67), (6168, 92.36)])
 def test_what_gdas_ended_with_in_the_published_runs(table, row, value):
-    standing = next(found for found in standings(table, table.genotypes[row]) if found.metric == TEST)
+    standing = next(
+        found for found in standings(table, table.genotypes[row]) if found.metric == TEST
+    )
     assert standing.value == pytest.approx(value, abs=0.0051)
     assert standing.regret == pytest.approx(94.37 - value, abs=0.011)
 
@@ -92,12 +102,16 @@ def test_what_gdas_ended_with_on_imagenet16_is_one_convolution(table):
 
 def test_darts_ends_below_the_random_cell(table):
     standing = next(found for found in standings(table, cell("skip " * 6)) if found.metric == TEST)
-    assert standing.value == pytest.approx(54.30, abs=0.005) and standing.value < standing.expected_best[1]
+    assert (
+        standing.value == pytest.approx(54.30, abs=0.005)
+        and standing.value < standing.expected_best[1]
+    )
     assert standing.quantile < 0.05
 
 
 def test_cells_of_one_canonical_form_were_trained_to_nearly_the_same_accuracy(table):
-    """What is left within a form is the noise of training: 0.25 points, where all of them spread over 14.6."""
+    """What is left within a form is the noise of training: 0.25 points, where all of them spread
+    over 14.6."""
     values, seen = table.metrics[TEST], {}
     for row, genotype in enumerate(table.genotypes):
         seen.setdefault(canonical_form(genotype), []).append(row)

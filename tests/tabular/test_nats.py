@@ -1,4 +1,5 @@
-"""NATS-Bench through its package: here an object with the surface of its API, and where installed the real class."""
+"""NATS-Bench through its package: here an object with the surface of its API, and where installed
+the real class."""
 
 import sys
 
@@ -7,11 +8,16 @@ from tables import cell
 
 from dnas.tabular import NATS_METRICS, from_nats
 
-ARCHS = [cell("3x3 none none none skip none"), cell("skip skip skip skip skip skip"), cell("1x1 none none none none 1x1")]
+ARCHS = [
+    cell("3x3 none none none skip none"),
+    cell("skip skip skip skip skip skip"),
+    cell("1x1 none none none none 1x1"),
+]
 
 
 class FakeApi:
-    """Results are made of the architecture's number, so that a mistake in any of the four places shows."""
+    """Results are made of the architecture's number, so that a mistake in any of the four places
+    shows."""
 
     search_space_name = "topology"
 
@@ -26,9 +32,17 @@ class FakeApi:
 
     def get_more_info(self, index, dataset, iepoch=None, hp="12", is_random=True):
         assert is_random is False and iepoch is None, "the mean over all seeds, at the end"
-        known = {("cifar10-valid", "12"): 1, ("cifar10", "200"): 2, ("cifar100", "200"): 3, ("ImageNet16-120", "200"): 4}
+        known = {
+            ("cifar10-valid", "12"): 1,
+            ("cifar10", "200"): 2,
+            ("cifar100", "200"): 3,
+            ("ImageNet16-120", "200"): 4,
+        }
         value = 10.0 * known[dataset, hp] + index
-        return {"train-accuracy": 99.0, "valid-accuracy" if dataset == "cifar10-valid" else "test-accuracy": value}
+        return {
+            "train-accuracy": 99.0,
+            "valid-accuracy" if dataset == "cifar10-valid" else "test-accuracy": value,
+        }
 
     def get_cost_info(self, index, dataset, hp="12"):
         return {"flops": 100.0 + index, "params": 0.5, "latency": None}
@@ -41,19 +55,27 @@ def test_metrics_come_from_their_data_set_and_epochs():
 
 
 def test_costs_may_be_asked_for():
-    table = from_nats(FakeApi(), metrics={"macs": ("cifar10", 12, "flops"), "top1": ("cifar10", 200, "test-accuracy")})
+    table = from_nats(
+        FakeApi(),
+        metrics={"macs": ("cifar10", 12, "flops"), "top1": ("cifar10", 200, "test-accuracy")},
+    )
     assert table.query(ARCHS[2]) == {"macs": 102.0, "top1": 22.0} and table.costs == {"macs"}
 
 
 def test_only_evaluated_architectures_are_there_but_in_fast_mode_all():
-    assert len(from_nats(FakeApi(evaluated=(2, 0)))) == 2 and ARCHS[1] not in from_nats(FakeApi(evaluated=(2, 0)))
+    assert len(from_nats(FakeApi(evaluated=(2, 0)))) == 2 and ARCHS[1] not in from_nats(
+        FakeApi(evaluated=(2, 0))
+    )
     assert len(from_nats(FakeApi(evaluated=(), fast_mode=True))) == 3
 
 
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        (("cifar10", 200, "valid-accuracy"), "no 'valid-accuracy' of architecture 0 on 'cifar10'; it has: test-acc"),
+        (
+            ("cifar10", 200, "valid-accuracy"),
+            "no 'valid-accuracy' of architecture 0 on 'cifar10'; it has: test-acc",
+        ),
         (("cifar10", 90, "test-accuracy"), "no result of architecture 0 on 'cifar10' at 90 epochs"),
         (("cifar10", 200, "latency"), "no 'latency' of architecture 0"),
     ],
@@ -79,8 +101,17 @@ def test_a_path_needs_the_package_which_the_error_says_how_to_install(tmp_path, 
 
 
 def real_results(nats_bench):
-    """State dicts as the published file holds them: per architecture and epochs, three data sets and two seeds."""
-    infos, datasets = {}, {"cifar10-valid": "x-valid", "cifar10": "ori-test", "cifar100": "x-test", "ImageNet16-120": "x-test"}
+    """State dicts as the published file holds them: per architecture and epochs, three data sets
+    and two seeds."""
+    infos, datasets = (
+        {},
+        {
+            "cifar10-valid": "x-valid",
+            "cifar10": "ori-test",
+            "cifar100": "x-test",
+            "ImageNet16-120": "x-test",
+        },
+    )
     for index, arch in enumerate(ARCHS):
         infos[index] = {}
         for epochs in (12, 200):
@@ -89,9 +120,13 @@ def real_results(nats_bench):
                 for seed, shift in ((777, -0.5), (888, 0.5)):
                     config = {"arch_str": arch, "channel": 16, "num_cells": 5, "class_num": 10}
                     zeros = dict.fromkeys(range(epochs), 0.0)
-                    one = nats_bench.ResultsCount(dataset, None, zeros, zeros, 0.5, 100.0 + index, config, seed, epochs, None)
+                    one = nats_bench.ResultsCount(
+                        dataset, None, zeros, zeros, 0.5, 100.0 + index, config, seed, epochs, None
+                    )
                     keys = [f"{split}@{epoch}" for epoch in range(epochs)]
-                    values = {key: 0.0 for key in keys} | {keys[-1]: 10.0 * number + index + shift + (epochs == 12) / 8}
+                    values = {key: 0.0 for key in keys} | {
+                        keys[-1]: 10.0 * number + index + shift + (epochs == 12) / 8
+                    }
                     one.update_eval(values, dict.fromkeys(keys, 0.0), dict.fromkeys(keys, 1.0))
                     results.update(dataset, seed, one)
             infos[index][str(epochs)] = results.state_dict()
@@ -99,18 +134,25 @@ def real_results(nats_bench):
 
 
 def test_the_real_class_gives_the_mean_over_its_seeds():
-    nats_bench = pytest.importorskip("nats_bench", reason="needs the extra: pip install 'dnas[nats]'")
+    nats_bench = pytest.importorskip(
+        "nats_bench", reason="needs the extra: pip install 'dnas[nats]'"
+    )
     table = from_nats(nats_bench.create(real_results(nats_bench), "tss", verbose=False))
-    assert table.query(ARCHS[1]) == pytest.approx(dict(zip(NATS_METRICS, [11.125, 21.0, 31.0, 41.0], strict=True)))
+    assert table.query(ARCHS[1]) == pytest.approx(
+        dict(zip(NATS_METRICS, [11.125, 21.0, 31.0, 41.0], strict=True))
+    )
     costs = from_nats(
-        nats_bench.create(real_results(nats_bench), "tss", verbose=False), metrics={"macs": ("cifar10", 12, "flops")}
+        nats_bench.create(real_results(nats_bench), "tss", verbose=False),
+        metrics={"macs": ("cifar10", 12, "flops")},
     )
     assert costs.query(ARCHS[2]) == {"macs": 102.0}
 
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_the_real_class_reads_both_published_layouts(tmp_path, fast):
-    nats_bench = pytest.importorskip("nats_bench", reason="needs the extra: pip install 'dnas[nats]'")
+    nats_bench = pytest.importorskip(
+        "nats_bench", reason="needs the extra: pip install 'dnas[nats]'"
+    )
     content, path = real_results(nats_bench), tmp_path / "NATS-tss-simple"
     if fast:
         path.mkdir()
@@ -120,4 +162,6 @@ def test_the_real_class_reads_both_published_layouts(tmp_path, fast):
     else:
         path = tmp_path / "NATS-tss.pickle.pbz2"
         nats_bench.pickle_save(content, tmp_path / "NATS-tss.pickle")
-    assert from_nats(path).query(ARCHS[0]) == pytest.approx(dict(zip(NATS_METRICS, [10.125, 20.0, 30.0, 40.0], strict=True)))
+    assert from_nats(path).query(ARCHS[0]) == pytest.approx(
+        dict(zip(NATS_METRICS, [10.125, 20.0, 30.0, 40.0], strict=True))
+    )

@@ -26,7 +26,9 @@ def test_metrics_are_all_other_columns_but_the_index(tmp_path):
 
 def test_columns_may_be_chosen_and_others_then_hold_anything(tmp_path):
     text = "model,note,top1\n" + f"{ONE},good,93.5\n{TWO},,54.3\n"
-    table = load_benchmark(write(tmp_path / "a.csv", text), column="model", metrics=["top1"], costs=["top1"])
+    table = load_benchmark(
+        write(tmp_path / "a.csv", text), column="model", metrics=["top1"], costs=["top1"]
+    )
     assert table.query(ONE) == {"top1": 93.5} and table.best("top1").to_text() == TWO
 
 
@@ -37,15 +39,22 @@ def test_what_was_written_comes_back_to_the_last_bit(tmp_path, name):
     odd.write(tmp_path / name)
     again = load_benchmark(tmp_path / name)
     assert again.genotypes == odd.genotypes and list(again.metrics) == list(odd.metrics)
-    assert all(again.metrics[metric].tobytes() == odd.metrics[metric].tobytes() for metric in odd.metrics)
+    assert all(
+        again.metrics[metric].tobytes() == odd.metrics[metric].tobytes() for metric in odd.metrics
+    )
     assert (tmp_path / name).read_bytes()[:2] == (b"\x1f\x8b" if name.endswith("gz") else b"ar")
 
 
 def test_genotypes_of_any_notation_come_back(tmp_path):
     published = [dnas.PUBLISHED["DARTS_V1"], dnas.PUBLISHED["DARTS_V2"]]
     Benchmark(published, {"accuracy": [97.0, 97.24]}).write(tmp_path / "a.csv")
-    assert load_benchmark(tmp_path / "a.csv", space=dnas.SPACES["darts"]).genotypes == tuple(published)
-    named = [dnas.Genotype("mine", {"cell": [(0, 1, "x")]}), dnas.Genotype("mine", {"cell": [(0, 1, "y")]})]
+    assert load_benchmark(tmp_path / "a.csv", space=dnas.SPACES["darts"]).genotypes == tuple(
+        published
+    )
+    named = [
+        dnas.Genotype("mine", {"cell": [(0, 1, "x")]}),
+        dnas.Genotype("mine", {"cell": [(0, 1, "y")]}),
+    ]
     Benchmark(named, {"accuracy": [1, 2]}).write(tmp_path / "b.csv")
     assert load_benchmark(tmp_path / "b.csv").genotypes == tuple(named)
 
@@ -61,17 +70,29 @@ def test_marks_of_other_programs_are_no_matter(tmp_path):
     ("text", "message"),
     [
         ("", "line 1 of .* names no column 'arch'; it names: $"),
-        (GOOD.replace("arch", "cell"), "line 1 of .* names no column 'arch'; it names: index, cell"),
+        (
+            GOOD.replace("arch", "cell"),
+            "line 1 of .* names no column 'arch'; it names: index, cell",
+        ),
         (GOOD.replace("latency_ms", "accuracy"), "line 1 of .* names columns twice: 'accuracy'"),
         (GOOD.split("\n")[0], "no line after its first"),
         (f"arch\n{ONE}\n", "needs columns of metrics beside 'arch'"),
         (GOOD.replace("54.3", "n/a"), "line 3 of .*, column 'accuracy' holds 'n/a'"),
         (GOOD.replace("54.3", ""), "line 3 of .*, column 'accuracy' holds ''"),
-        (GOOD.replace("2.25", "nan"), "line 2 of .*, column 'latency_ms' holds 'nan', not a finite number"),
+        (
+            GOOD.replace("2.25", "nan"),
+            "line 2 of .*, column 'latency_ms' holds 'nan', not a finite number",
+        ),
         (GOOD.replace("2.25", "1e999"), "line 2 of .*, column 'latency_ms' holds '1e999'"),
         (GOOD.replace(TWO, ONE), "line 3 of .* is the same as line 2 of .*nor_conv_3x3~0"),
-        (GOOD.replace(TWO, "|skip_connect~0"), "line 3 of .*, column 'arch': node 1 of the NAS-Bench-201 string"),
-        (GOOD.replace("avg_pool_3x3", "max_pool_9x9"), "line 2 of .*, column 'arch': op 'max_pool_9x9'.*choose from: none"),
+        (
+            GOOD.replace(TWO, "|skip_connect~0"),
+            "line 3 of .*, column 'arch': node 1 of the NAS-Bench-201 string",
+        ),
+        (
+            GOOD.replace("avg_pool_3x3", "max_pool_9x9"),
+            "line 2 of .*, column 'arch': op 'max_pool_9x9'.*choose from: none",
+        ),
         (GOOD + "2,|none~0|\n", "line 4 of .* has 2 fields, and the first line names 4 columns"),
         (GOOD.replace(TWO, '"' + TWO), "line [34] of .* is not CSV"),
     ],
@@ -82,17 +103,27 @@ def test_a_mistake_is_reported_with_its_line(tmp_path, text, message):
 
 
 def test_architectures_of_another_space_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="line 2 of .*: the genotype belongs to the space 'nasbench201', but the space is"):
+    with pytest.raises(
+        ValueError,
+        match="line 2 of .*: the genotype belongs to the space 'nasbench201', but the space is",
+    ):
         load_benchmark(write(tmp_path / "a.csv", GOOD), space=dnas.SPACES["darts"])
 
 
 def test_ops_are_those_of_the_space(tmp_path):
     path = write(tmp_path / "a.csv", GOOD.replace("avg_pool_3x3", "my_op"))
-    assert len(load_benchmark(path, space=space(ops=(*OPS, "my_op")))) == len(load_benchmark(path)) == 2
+    assert (
+        len(load_benchmark(path, space=space(ops=(*OPS, "my_op"))))
+        == len(load_benchmark(path))
+        == 2
+    )
 
 
 def test_the_error_for_a_missing_file_says_where_one_is_published(tmp_path):
-    with pytest.raises(ValueError, match=r"no file .*none\.csv.*github.com/D-X-Y/NAS-Bench-201 and .*NATS-Bench.*from_nats"):
+    with pytest.raises(
+        ValueError,
+        match=r"no file .*none\.csv.*github.com/D-X-Y/NAS-Bench-201 and .*NATS-Bench.*from_nats",
+    ):
         load_benchmark(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="no file"):
         load_benchmark(tmp_path)
@@ -100,7 +131,12 @@ def test_the_error_for_a_missing_file_says_where_one_is_published(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x80\x04\x95\xff", b"\x1f\x8b", gzip.compress(GOOD.encode())[:-9], gzip.compress(GOOD.encode())[:30] + b"x" * 30],
+    [
+        b"\x80\x04\x95\xff",
+        b"\x1f\x8b",
+        gzip.compress(GOOD.encode())[:-9],
+        gzip.compress(GOOD.encode())[:30] + b"x" * 30,
+    ],
     ids=["pickle", "head alone", "cut", "spoiled"],
 )
 def test_a_file_of_another_kind_or_cut_short_is_refused(tmp_path, content):

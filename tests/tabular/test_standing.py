@@ -22,8 +22,14 @@ def test_figures_are_those_of_the_benchmark(table):
     for text in TEXTS:
         for row in standings(table, text, draws=(1, 7)):
             assert row.value == table.query(text)[row.metric] and row.num_archs == 4
-            assert row.rank == table.rank(text, row.metric) and row.quantile == table.quantile(text, row.metric)
-            assert row.regret == table.regret(text, row.metric) == pytest.approx(abs(row.best - row.value))
+            assert row.rank == table.rank(text, row.metric) and row.quantile == table.quantile(
+                text, row.metric
+            )
+            assert (
+                row.regret
+                == table.regret(text, row.metric)
+                == pytest.approx(abs(row.best - row.value))
+            )
             assert row.expected_best == {n: table.expected_best_of(n, row.metric) for n in (1, 7)}
 
 
@@ -36,7 +42,10 @@ def test_metrics_are_all_unless_chosen(table):
 
 def test_a_line_shows_the_figures_at_any_scale(table):
     accuracy, params = map(str, standings(table, TEXTS[2]))
-    assert "accuracy: 0.8937, rank 2 of 4, at least as good as 75.00% of them, 0.0439 from the best, 0.9376" in accuracy
+    assert (
+        "accuracy: 0.8937, rank 2 of 4, at least as good as 75.00% of them, 0.0439 from the best,"
+        " 0.9376" in accuracy
+    )
     assert "params (lower is better): 241,300, rank 3 of 4, at least as good as 50.00%" in params
     assert "(n = 100)" in accuracy
 

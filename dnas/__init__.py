@@ -1,6 +1,17 @@
 """dnas: differentiable architecture search (the DARTS family) in JAX."""
 
-from dnas import arch_losses, bilevel, cells, contracts, hw_loss, relax, rules, selection, tabular
+from dnas import (
+    arch_losses,
+    bilevel,
+    cells,
+    contracts,
+    hw_loss,
+    relax,
+    rules,
+    selection,
+    spaces,
+    tabular,
+)
 from dnas.base import Batch
 from dnas.bilevel import (
     BilevelOptimizer,
@@ -17,25 +28,10 @@ from dnas.bilevel import (
     single_level,
     unrolled,
 )
-from dnas.cells import (
-    OPS,
-    SPACES,
-    custom_space,
-    darts_space,
-    fbnet_space,
-    layerwise_space,
-    nasbench201_space,
-    proxylessnas_space,
-    recurrent_space,
-    robust_darts_space,
-    widen_weights,
-)
-from dnas.data import Augmentation, plain_augmentation
+from dnas.cells import OPS, Op, widen_weights
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
-from dnas.language import make_perplexity
-from dnas.loop import Progress
 from dnas.published import PUBLISHED
 from dnas.relax import (
     RELAXATIONS,
@@ -61,6 +57,7 @@ from dnas.relax import (
 from dnas.retrain import RetrainResult, RetrainState, final_sgd, make_evaluation, retrain
 from dnas.retrain_text import TextRetrainResult, TextRetrainState, retrain_text, text_sgd
 from dnas.rules import RULES, Observed, Rule, Verdict, perturbation_epochs
+from dnas.running.loop import Progress
 from dnas.search import Search, SearchResult, SearchState, make_search, run_search
 from dnas.search_text import TextSearchState, recurrent_optimizer, search_text
 from dnas.selection import (
@@ -87,7 +84,20 @@ from dnas.space import (
     inherit_weights,
     one_hot_mix,
 )
-from dnas.text import Text, read_text, unigram_perplexity
+from dnas.spaces import (
+    SPACES,
+    custom_space,
+    darts_space,
+    fbnet_space,
+    layerwise_space,
+    nasbench201_space,
+    proxylessnas_space,
+    recurrent_space,
+    robust_darts_space,
+)
+from dnas.tasks.data import Augmentation, plain_augmentation
+from dnas.tasks.language import make_perplexity
+from dnas.tasks.text import Text, read_text, unigram_perplexity
 
 __all__ = [
     "Augmentation",
@@ -101,6 +111,7 @@ __all__ = [
     "Network",
     "OPS",
     "Observed",
+    "Op",
     "PUBLISHED",
     "Progress",
     "RELAXATIONS",
@@ -190,6 +201,7 @@ __all__ = [
     "single_level",
     "skip_budget",
     "softmax",
+    "spaces",
     "sparsemax",
     "strongest_ops",
     "tabular",

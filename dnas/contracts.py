@@ -244,7 +244,7 @@ def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
       AssertionError: names the first law that fails.
 
     Example:
-      >>> from dnas.cells import darts_space
+      >>> from dnas.spaces import darts_space
       >>> check_space(
       ...     darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2), num_cells=3
       ... )

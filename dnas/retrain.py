@@ -9,7 +9,16 @@ import optax
 
 from dnas.base import Array, Key, PyTree
 from dnas.bilevel import cosine_by_epoch, sgd
-from dnas.data import (
+from dnas.running.loop import (
+    Progress,
+    StepMemory,
+    check_steps,
+    print_epochs,
+    print_memory,
+    run_steps,
+)
+from dnas.space import Network
+from dnas.tasks.data import (
     Augmentation,
     Data,
     augmented_batch,
@@ -18,10 +27,8 @@ from dnas.data import (
     epoch_batches,
     plain_augmentation,
 )
-from dnas.loop import Progress, StepMemory, check_steps, print_epochs, print_memory, run_steps
-from dnas.objective import classification_loss
-from dnas.scoring import make_accuracy
-from dnas.space import Network
+from dnas.tasks.objective import classification_loss
+from dnas.tasks.scoring import make_accuracy
 
 
 class RetrainState(NamedTuple):

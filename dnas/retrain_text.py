@@ -11,10 +11,10 @@ import optax
 
 from dnas.base import Array, Key, PyTree
 from dnas.bilevel import sgd
-from dnas.language import make_perplexity, window_loss
-from dnas.loop import Progress, StepMemory, print_epochs, print_memory, run_steps
+from dnas.running.loop import Progress, StepMemory, print_epochs, print_memory, run_steps
 from dnas.space import SequenceNetwork
-from dnas.text import Places, Text, epoch_windows, streams, window_at
+from dnas.tasks.language import make_perplexity, window_loss
+from dnas.tasks.text import Places, Text, epoch_windows, streams, window_at
 
 
 class TextRetrainState(NamedTuple):

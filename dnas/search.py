@@ -24,7 +24,24 @@ from dnas.base import (
     PyTree,
 )
 from dnas.bilevel import BilevelOptimizer, darts_optimizer
-from dnas.data import (
+from dnas.genotype import Genotype
+from dnas.hessian import dominant_eigenvalue, hessian_vector_product
+from dnas.hw_loss import Constraint
+from dnas.relax import Relaxation, softmax
+from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
+from dnas.rules import Observed, Rule, Verdict
+from dnas.running.loop import (
+    Progress,
+    StepMemory,
+    check_steps,
+    compile_step,
+    print_epochs,
+    print_memory,
+    run_steps,
+)
+from dnas.selection import Selection, default_selection
+from dnas.space import SearchSpace, Supernet, check_inputs
+from dnas.tasks.data import (
     Augmentation,
     Data,
     augmented_batch,
@@ -36,25 +53,8 @@ from dnas.data import (
     plain_batch,
     split_half,
 )
-from dnas.genotype import Genotype
-from dnas.hessian import dominant_eigenvalue, hessian_vector_product
-from dnas.hw_loss import Constraint
-from dnas.loop import (
-    Progress,
-    StepMemory,
-    check_steps,
-    compile_step,
-    print_epochs,
-    print_memory,
-    run_steps,
-)
-from dnas.objective import classification_loss
-from dnas.relax import Relaxation, softmax
-from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
-from dnas.rules import Observed, Rule, Verdict
-from dnas.scoring import make_accuracy
-from dnas.selection import Selection, default_selection
-from dnas.space import SearchSpace, Supernet, check_inputs
+from dnas.tasks.objective import classification_loss
+from dnas.tasks.scoring import make_accuracy
 
 # Parts of a key that no split makes: those are its first few folds.
 _PERTURBATION = 2**31

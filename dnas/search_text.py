@@ -14,13 +14,13 @@ import numpy as np
 from dnas.base import Arch, Array, Candidates, Key, Perturbation, PyTree
 from dnas.bilevel import BilevelOptimizer, alternating, arch_adam, first_order, sgd
 from dnas.bilevel.optimizer import ArchGradient
-from dnas.language import window_loss
-from dnas.loop import Progress, StepMemory, print_epochs, print_memory, run_steps
 from dnas.relax import Relaxation
+from dnas.running.loop import Progress, StepMemory, print_epochs, print_memory, run_steps
 from dnas.search import SearchResult, SearchState, WeightedLoss, make_search_by
 from dnas.selection import Selection, default_selection
 from dnas.space import SearchSpace, check_inputs
-from dnas.text import Places, Text, epoch_windows, repeated_windows, streams, window_at
+from dnas.tasks.language import window_loss
+from dnas.tasks.text import Places, Text, epoch_windows, repeated_windows, streams, window_at
 
 
 class TextSearchState(NamedTuple):
@@ -94,7 +94,7 @@ def search_text(
         tokens of each a step.
       max_steps: ends the search early.
       supernet_options: what else `space.supernet` takes, for instance {"dropout":
-        dnas.cells.NO_DROPOUT}.
+        dnas.spaces.NO_DROPOUT}.
       slowness: weight of the squared change of the hidden state in the loss of the weights: 1e-3 in
         the released code; the paper refers to others for it.
       single_level: train arch on the windows of the weights.

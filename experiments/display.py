@@ -6,7 +6,7 @@ import sys
 from tqdm import tqdm
 
 from dnas.genotype import Genotype
-from dnas.loop import Progress, StepMemory
+from dnas.running.loop import Progress, StepMemory
 
 
 class Display:

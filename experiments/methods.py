@@ -217,7 +217,7 @@ METHODS = {
     "fbnet": Method(
         "FBNet, without its latency loss",
         "https://arxiv.org/abs/1812.03443",
-        "dnas/cells/fbnet.py",
+        "dnas/spaces/fbnet.py",
         {
             "relax": "gumbel_softmax",
             "space": "fbnet",

@@ -17,12 +17,12 @@ import optax
 from tqdm import tqdm
 
 import dnas
-from dnas.data import Augmentation, statistics
 from dnas.hw_loss import feasible_start
-from dnas.loop import Progress, StepMemory
 from dnas.relax import op_logits
+from dnas.running.loop import Progress, StepMemory
 from dnas.space import check_inputs
 from dnas.tabular import Benchmark, load_benchmark
+from dnas.tasks.data import Augmentation, statistics
 from experiments import build, hardware, stages
 from experiments.checkpoints import Checkpoints
 from experiments.config import RetrainConfig, SearchConfig

@@ -7,7 +7,7 @@ import pathlib
 
 import jax
 
-from dnas.loop import keep_memory, vectorize_loops
+from dnas.running.loop import keep_memory, vectorize_loops
 
 
 def set_up_process() -> None:

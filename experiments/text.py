@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 import dnas
-from dnas.cells import Dropout
-from dnas.text import TOKENS
+from dnas.spaces import Dropout
+from dnas.tasks.text import TOKENS
 from experiments import build, hardware, phases
 from experiments.checkpoints import Checkpoints
 from experiments.command import run_command
@@ -202,7 +202,7 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
         (text.valid, config.batch_size),
         (text.train, config.retrain_batch_size),
     ):
-        dnas.text.streams(part, batch_size, config.window)
+        dnas.tasks.text.streams(part, batch_size, config.window)
     build.method_parts(config, build.Length(config.epochs, 1))
     space.supernet(channels=config.channels, num_classes=len(text.vocabulary), **_options(config))
     run = run_of()

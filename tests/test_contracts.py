@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import dnas
-from dnas.cells import OPS, SPACES, darts_space, recurrent_space
+from dnas.cells import OPS
 from dnas.contracts import check_op, check_relaxation, check_selection, check_space
 from dnas.relax import (
     RELAXATIONS,
@@ -22,6 +22,7 @@ from dnas.relax import (
     max_w,
     with_prior,
 )
+from dnas.spaces import SPACES, darts_space, recurrent_space
 
 SPEC = SPACES["darts"].cells["normal"]
 TINY = darts_space(name="tiny", ops=("none", "skip_connect", "avg_pool_3x3"), num_nodes=2)

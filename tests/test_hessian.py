@@ -9,7 +9,7 @@ import pytest
 
 import dnas
 from dnas.hessian import METHODS, dominant_eigenvalue, hessian_vector_product
-from dnas.objective import classification_loss
+from dnas.tasks.objective import classification_loss
 
 KEY = jax.random.key(0)
 

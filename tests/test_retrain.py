@@ -12,9 +12,9 @@ import pytest
 
 import dnas
 from dnas.bilevel import sgd
-from dnas.data import normalize, plain_augmentation
 from dnas.retrain import final_sgd, make_evaluation, retrain
 from dnas.space import Network
+from dnas.tasks.data import normalize, plain_augmentation
 
 RANDOM = np.random.default_rng(0)
 IMAGES, LABELS = RANDOM.integers(0, 256, (20, 8, 8, 1), np.uint8), np.arange(20) % 2
@@ -200,7 +200,7 @@ def test_averages_of_every_step_are_kept():
 
 def rates(monkeypatch, **changes):
     """The drop path rate of each step."""
-    monkeypatch.setattr("dnas.loop._MAX_STEPS", 1)
+    monkeypatch.setattr("dnas.running.loop._MAX_STEPS", 1)
     found = []
     trained(
         report=lambda p: found.append(float(p.state.variables["batch_stats"]["rate"])), **changes
@@ -385,7 +385,7 @@ def test_loss_that_diverges_ends_the_training():
 
 
 def test_step_is_compiled_once(monkeypatch):
-    monkeypatch.setattr("dnas.loop._SECONDS", 1e9)
+    monkeypatch.setattr("dnas.running.loop._SECONDS", 1e9)
     traces, after_each_call = [], []
     network = linear_network()
 

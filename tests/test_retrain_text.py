@@ -10,10 +10,10 @@ import optax
 import pytest
 
 import dnas
-from dnas.cells import NO_DROPOUT, Dropout, recurrent_space
 from dnas.retrain_text import retrain_text, text_sgd
 from dnas.space import SequenceNetwork
-from dnas.text import Text
+from dnas.spaces import NO_DROPOUT, Dropout, recurrent_space
+from dnas.tasks.text import Text
 
 SPACE = recurrent_space(num_nodes=2)
 GENOTYPE = dnas.Genotype("recurrent", {"recurrent": [(0, 1, "tanh"), (1, 2, "relu")]})

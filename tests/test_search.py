@@ -158,7 +158,7 @@ def test_step_is_compiled_once(monkeypatch):
 
     supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
     space = LINEAR._replace(supernet=lambda **sizes: supernet._replace(apply=counted))
-    monkeypatch.setattr("dnas.loop._SECONDS", 1e9)
+    monkeypatch.setattr("dnas.running.loop._SECONDS", 1e9)
     search(space, report=lambda progress: after_each_call.append(len(traces)))
     assert len(after_each_call) > 4 and len(set(after_each_call)) == 1
 

@@ -236,8 +236,8 @@ def test_a_rule_sees_accuracy_and_sharpness_of_the_supernet():
     )
     state = states[-1]
     accuracy, sharpness, observed = seen[0]
-    valid = dnas.data.split_half(dnas.data.Data(IMAGES, LABELS), 0)[1]
-    images = dnas.data.normalize(jnp.asarray(valid.images), plain)
+    valid = dnas.tasks.data.split_half(dnas.tasks.data.Data(IMAGES, LABELS), 0)[1]
+    images = dnas.tasks.data.normalize(jnp.asarray(valid.images), plain)
     supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
     found = supernet.apply(
         state.weights, {"cell": jnp.asarray(observed.mix["cell"])}, images

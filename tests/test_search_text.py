@@ -11,10 +11,10 @@ import pytest
 
 import dnas
 from dnas.bilevel import alternating, first_order
-from dnas.cells import NO_DROPOUT, recurrent_space
 from dnas.search_text import recurrent_optimizer, search_text
 from dnas.space import CellSpec, SearchSpace, SequenceSupernet
-from dnas.text import Text
+from dnas.spaces import NO_DROPOUT, recurrent_space
+from dnas.tasks.text import Text
 
 SPACE = recurrent_space(num_nodes=1)
 TOKENS = np.random.default_rng(0).integers(0, 6, 200).astype(np.int32)

@@ -13,7 +13,7 @@ from dnas.base import Array
 from dnas.cells.mbconv import MBConv
 from dnas.cells.norms import Norms
 from dnas.cells.ops import conv, pointwise
-from dnas.cells.parts import PARTS, PartModule
+from dnas.cells.parts import FIXED, PartModule
 from dnas.space import LayerSpec, Part
 
 Keys = tuple[tuple[str, int | str], ...]
@@ -66,7 +66,7 @@ def part_modules(chain, blocks: Mapping[str, Callable[..., nn.Module]]) -> dict[
 
     own = [*blocks, *([_op_of(chain.first[0])] if chain.first is not None else [])]
     return {
-        "classifier": PARTS["classifier"],
+        "classifier": FIXED["classifier"],
         "stem_3x3": around,
         "head_1x1": around,
         **dict.fromkeys(own, candidate),

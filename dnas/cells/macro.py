@@ -10,10 +10,10 @@ from jax import lax
 
 from dnas.base import Array, PyTree
 from dnas.cells.init import TracedOnce, Unbound, apply_once, bias_init, conv_init
-from dnas.cells.kernels import wide
 from dnas.cells.norms import Norms
 from dnas.cells.ops import FactorizedReduce, ReLUConvBN, conv
-from dnas.cells.stages import stage_lengths
+from dnas.kernels.loops.stages import stage_lengths
+from dnas.kernels.sums import wide
 from dnas.space import LayerSpec
 
 STEMS = ("cifar", "imagenet")

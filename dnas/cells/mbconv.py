@@ -16,10 +16,10 @@ import numpy as np
 
 from dnas.base import Array, PyTree
 from dnas.cells.init import conv_init
-from dnas.cells.kernels import depthwise_conv, every_pixel
 from dnas.cells.mixed import drop_samples, shuffle
 from dnas.cells.norms import Norms
 from dnas.cells.ops import DepthwiseConv, pointwise
+from dnas.kernels.convolutions import depthwise_conv, every_pixel
 
 
 class Pointwise(nn.Module):

@@ -13,24 +13,16 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array, PyTree
-from dnas.cells.backend import on_cpu
 from dnas.cells.cell import run_cell, waves
-from dnas.cells.edges import OneOf, Op, RunEdge, Shared, scan_edges
-from dnas.cells.kernels import inner_product, max_pool
-from dnas.cells.norms import Norms, Unnormed, mixed_norm_sum
-from dnas.cells.ops import (
-    OPS,
-    DilConv,
-    FactorizedReduce,
-    Identity,
-    Pool,
-    ReLUConvBN,
-    SepConv,
-    Zero,
-    edge_numbers,
-)
+from dnas.cells.norms import LeftToSum, Norms, Unnormed
+from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, edge_numbers
 from dnas.cells.separable import separable_sum
-from dnas.cells.stages import StageOps
+from dnas.kernels.backend import on_cpu
+from dnas.kernels.loops.edges import OneOf, RunEdge, SampledOp, Shared, scan_edges
+from dnas.kernels.loops.stages import StageOps
+from dnas.kernels.norms import mixed_norm_sum
+from dnas.kernels.pooling import max_pool
+from dnas.kernels.sums import scaled, weighted_sum
 from dnas.space import CellSpec
 
 SCHEDULES = ("edges", "waves", "unrolled")
@@ -44,42 +36,6 @@ def default_schedule() -> str:
 def runs_waves(schedule: str, candidates: "Candidates") -> bool:
     """Whether all edges that leave a node run at once."""
     return schedule == "waves" and not candidates.sets
-
-
-@jax.custom_vjp
-def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
-    """Returns sum_n weights[n] * arrays[n], for N arrays [B, ...] and weights [N], or [N, B] for
-    weights of each sample.
-
-    Its gradient of the weights is one inner product an array, which XLA runs as a product of
-    matrices; the automatic one is a reduction to a scalar that does not vectorise.
-    """
-    return _weighted_sum_fwd(weights, arrays)[0]
-
-
-def _weighted_sum_fwd(weights, arrays):
-    y = sum(_scale(weight, array) for weight, array in zip(weights, arrays, strict=True))
-    return y, (weights, list(arrays))
-
-
-def _scale(weight: Array, array: Array) -> Array:
-    """weight is a number, or [B] for array [B, ...]."""
-    return (
-        weight.astype(array.dtype).reshape(weight.shape + (1,) * (array.ndim - 1) * weight.ndim)
-        * array
-    )
-
-
-def _weighted_sum_bwd(saved, g):
-    weights, arrays = saved
-    of_weights = [
-        (inner_product if weights.ndim == 1 else jax.vmap(inner_product))(g, array)
-        for array in arrays
-    ]
-    return jnp.stack(of_weights).astype(weights.dtype), [_scale(weight, g) for weight in weights]
-
-
-weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)
 
 
 def _mixed(mix: Array, ops: Sequence[Array | Unnormed]) -> Array:
@@ -199,7 +155,7 @@ class MixedOp(nn.Module):
         else:
             # `none` adds nothing, so it is neither computed nor summed; its entry of the mix gets a
             # gradient of zero.
-            kept = [number for number, op in enumerate(candidates) if not isinstance(op, Zero)]
+            kept = [number for number, op in enumerate(self.ops) if not OPS[op].computes_nothing]
             y = self._sum(candidates, kept, x, mix, passed.outputs) if kept else candidates[0](x)
         return _beside(y, mix, passed.rest, self.partial_channels)
 
@@ -211,20 +167,15 @@ class MixedOp(nn.Module):
             self.together
             and mix.ndim == 1
             and not self.is_initializing()
-            and isinstance(norm, partial)
+            and isinstance(norm, LeftToSum)
         ):
-            alike = [
-                number for number in kept if isinstance(candidates[number], (SepConv, DilConv))
-            ]
+            alike = [number for number in kept if OPS[self.ops[number]].separable is not None]
             if len(alike) > 1:
                 weights = nn.meta.unbox(self.variables["params"])
-                ops, own = (
-                    [candidates[number] for number in alike],
-                    [weights[self.ops[number]] for number in alike],
-                )
-                terms.append(
-                    separable_sum(mix[np.asarray(alike)], ops, own, x, norm.keywords["eps"])
-                )
+                forms = [OPS[self.ops[number]].separable for number in alike]
+                own = [weights[self.ops[number]] for number in alike]
+                row = mix[np.asarray(alike)]
+                terms.append(separable_sum(row, forms, own, x, self.stride, norm.eps))
                 kept = [number for number in kept if number not in alike]
         if kept:
             ys = [
@@ -276,7 +227,7 @@ def _beside(y: Array, mix: Array, rest: Array | None, partial_channels: int) -> 
     passing by."""
     if partial_channels == 1:
         return y
-    return shuffle(jnp.concatenate([y, _scale(mix.sum(0), rest)], axis=-1), partial_channels)
+    return shuffle(jnp.concatenate([y, scaled(mix.sum(0), rest)], axis=-1), partial_channels)
 
 
 class MixedCell(nn.Module):
@@ -484,18 +435,18 @@ class Candidates(NamedTuple):
     def _pools(self, op: "MixedOp") -> tuple[tuple[str, nn.Module], ...]:
         """The pooling among the candidates, which makes the same of an image on all edges, unless
         its norm has parameters."""
-        if not isinstance(self.norms._replace(mixed=True).last("pool"), partial):
+        if not isinstance(self.norms._replace(mixed=True).last("pool"), LeftToSum):
             return ()
         fields = dict(
             channels=op.channels // op.partial_channels, stride=op.stride, norms=self.norms
         )
-        modules = {name: OPS[name](**fields).clone(parent=None) for name in op.ops}
-        return tuple((name, module) for name, module in modules.items() if isinstance(module, Pool))
+        pools = [name for name in op.ops if OPS[name].without_weights]
+        return tuple((name, OPS[name](**fields).clone(parent=None)) for name in pools)
 
-    def _alone(self, op: "MixedOp", number: int) -> Op | None:
+    def _alone(self, op: "MixedOp", number: int) -> SampledOp | None:
         """What an edge runs where this op is drawn; None where that adds nothing."""
         name, parts = op.ops[number], self.partial_channels
-        if parts == 1 and OPS[name] is Zero:
+        if parts == 1 and OPS[name].computes_nothing:
             return None
         width, norms = op.channels // parts, self.norms._replace(mixed=True)
         module = OPS[name](channels=width, stride=op.stride, norms=norms).clone(parent=None)
@@ -513,7 +464,7 @@ class Candidates(NamedTuple):
             _weight_shapes(op).get(name, {}),
             jax.ShapeDtypeStruct((1, 8, 8, op.channels), jnp.float32),
         )
-        return Op(name, first, last, keep=parts == 1 and isinstance(between, Unnormed))
+        return SampledOp(name, first, last, keep=parts == 1 and isinstance(between, Unnormed))
 
     def stack(
         self,
@@ -626,7 +577,7 @@ def _run_prepared(op: MixedOp, weights: PyTree, mix: Array, known: tuple[Array, 
 
 @partial(jax.jit, static_argnums=0)
 def _passing(op: MixedOp, mix: Array, passed: Passed) -> Array:
-    y = sum(_scale(mix[op.ops.index(name)], output) for name, output in passed.outputs.items())
+    y = sum(scaled(mix[op.ops.index(name)], output) for name, output in passed.outputs.items())
     if not passed.outputs and passed.rest is not None:
         y = jnp.zeros(
             (*passed.rest.shape[:-1], op.channels // op.partial_channels), passed.rest.dtype
@@ -740,7 +691,7 @@ class ChosenOps(nn.Module):
         for name in self.ops:
             op = OPS[name](channels=self.channels, stride=self.stride, norms=self.norms, name=name)
             y = op(x)
-            if not isinstance(op, Identity) and drop_path is not None:
+            if drop_path is not None and not OPS[name].is_identity(self.stride):
                 y = drop_samples(self.make_rng("drop_path"), y, drop_path)
             outputs.append(y)
         return sum(outputs)

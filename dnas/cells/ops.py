@@ -1,4 +1,4 @@
-"""The candidate ops, one flax module each, and the dict OPS that names them.
+"""The candidate ops, one flax module each, and the dict OPS that holds a record of each.
 
 Every op is built as `OPS[name](channels=C, stride=s, norms=norms)` and maps images [B, H, W, C] to
 [B, ceil(H/s), ceil(W/s), C]. `norms` says which norms it gets, so that the same op serves the
@@ -7,9 +7,11 @@ supernet, whose norms are stateless, and the final network. Convolutions have no
 order as in quark0/darts, cnn/operations.py.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,17 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
-from dnas.cells.backend import on_cpu
 from dnas.cells.init import bias_init, conv_init
-from dnas.cells.kernels import (
-    avg_pool,
-    conv3x3,
-    depthwise_conv,
-    every_pixel,
-    max_pool,
-    pointwise_product,
-)
 from dnas.cells.norms import BatchNorm, Norms, uses_batch_only
+from dnas.kernels.backend import on_cpu
+from dnas.kernels.convolutions import conv3x3, depthwise_conv, every_pixel, pointwise_product
+from dnas.kernels.pooling import avg_pool, max_pool
 
 _SIDES = 4  # of a padded image that a dilated 5x5 convolution can read
 
@@ -162,14 +158,11 @@ class Pool(nn.Module):
         return self.norms.last("pool")(self.pool(x, self.stride))
 
 
-# These two are written once more in `separable.py`, by their fields and the names of their weights.
-
-
 class SepConv(nn.Module):
-    """ReLU, depthwise, pointwise, norm, twice; the stride is in the first half."""
+    """ReLU, depthwise, pointwise, norm, twice; the stride is in the first half.
 
-    dilation = 1  # of the first half
-    twice = True
+    Written once more in `separable.py`, as `DilConv` is, by the names of its weights.
+    """
 
     channels: int
     stride: int
@@ -178,7 +171,7 @@ class SepConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = _first_conv(self.kernel, self.stride, self.dilation, self.norms)(x)
+        x = _first_conv(self.kernel, self.stride, 1, self.norms)(x)
         x = self.norms.conv()(pointwise(self.channels)(x))
         x = DepthwiseConv(self.kernel, 1, relu=True)(x)
         return self.norms.last()(pointwise(self.channels)(x))
@@ -187,9 +180,6 @@ class SepConv(nn.Module):
 class DilConv(nn.Module):
     """ReLU, depthwise with dilation 2, pointwise, norm."""
 
-    dilation = 2
-    twice = False
-
     channels: int
     stride: int
     norms: Norms
@@ -197,7 +187,7 @@ class DilConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = _first_conv(self.kernel, self.stride, self.dilation, self.norms)(x)
+        x = _first_conv(self.kernel, self.stride, 2, self.norms)(x)
         return self.norms.last()(pointwise(self.channels)(x))
 
 
@@ -300,7 +290,7 @@ def edge_numbers(
     return {
         op: {"edge": np.asarray([_edge_number(*edge) for edge in edges], np.float32)}
         for op in ops
-        if OPS[op] is Noise
+        if OPS[op].draws
     }
 
 
@@ -316,23 +306,90 @@ def _choke(channels: int) -> int:
     return 32
 
 
-OPS: dict[str, Callable[..., nn.Module]] = {
-    "none": Zero,
-    "max_pool_3x3": partial(Pool, pool=max_pool),
-    "avg_pool_3x3": partial(Pool, pool=avg_pool),
-    "skip_connect": skip_connect,
-    "sep_conv_3x3": partial(SepConv, kernel=3),
-    "sep_conv_5x5": partial(SepConv, kernel=5),
-    "dil_conv_3x3": partial(DilConv, kernel=3),
-    "dil_conv_5x5": partial(DilConv, kernel=5),
-    "noise": Noise,
-    "nor_conv_1x1": partial(NorConv, kernel=1),
-    "nor_conv_3x3": partial(NorConv, kernel=3),
-    "flood_conv_3x3": partial(SharpSepConv, kernel=3, dilation=1, middle=_flood),
-    "dil_flood_conv_3x3": partial(SharpSepConv, kernel=3, dilation=2, middle=_flood),
-    "choke_conv_3x3": partial(SharpSepConv, kernel=3, dilation=1, middle=_choke),
-    "dil_choke_conv_3x3": partial(SharpSepConv, kernel=3, dilation=2, middle=_choke),
-}
+@dataclasses.dataclass(frozen=True)
+class Separable:
+    """How the depthwise convolutions of an op differ from those of others, see `separable.py`."""
+
+    dilation: int  # of the first half
+    twice: bool  # whether there is a second half
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """All that is known of a candidate op. Called, it is `make`.
+
+    Args:
+      make: (channels=, stride=, norms=, name=) -> flax module, x [B, H, W, C] -> y [B, h, w, C].
+      computes_nothing: it stands for no connection: nothing runs and nothing is counted for it.
+      is_identity: stride -> whether it hands its input on as it is; drop path leaves it alone then.
+      begins_with_relu: stride -> whether it reads its input through a ReLU and in no other way, so
+        that a runtime computes this ReLU once for all ops that read a node.
+      without_weights: it has no weights, so that on every edge that leaves a node it makes the same
+        of it, up to its last norm.
+      separable: how it runs together with others of its kind; None for an op that runs alone.
+      draws: it draws numbers that depend on its edge, and is given "edge" beside its weights.
+    """
+
+    make: Callable[..., nn.Module]
+    computes_nothing: bool = False
+    is_identity: Callable[[int], bool] = lambda stride: False
+    begins_with_relu: Callable[[int], bool] = lambda stride: False
+    without_weights: bool = False
+    separable: Separable | None = None
+    draws: bool = False
+
+    def __call__(self, **fields: Any) -> nn.Module:
+        return self.make(**fields)
+
+
+class _Ops(dict[str, Op]):
+    """{name: record}. A flax module that is put in is taken for an op of which no more is known."""
+
+    def __setitem__(self, name: str, op: Op | Callable[..., nn.Module]) -> None:
+        super().__setitem__(name, op if isinstance(op, Op) else Op(op))
+
+
+def _always(stride: int) -> bool:
+    return True
+
+
+def _unless_strided(stride: int) -> bool:
+    return stride == 1
+
+
+def _if_strided(stride: int) -> bool:
+    return stride > 1
+
+
+def _pool(pool: Callable[..., Array]) -> Op:
+    return Op(partial(Pool, pool=pool), without_weights=True)
+
+
+def _relu_op(make: Callable[..., nn.Module], separable: Separable | None = None) -> Op:
+    return Op(make, begins_with_relu=_always, separable=separable)
+
+
+_SEP, _DIL = Separable(dilation=1, twice=True), Separable(dilation=2, twice=False)
+
+OPS: dict[str, Op] = _Ops(
+    {
+        "none": Op(Zero, computes_nothing=True),
+        "max_pool_3x3": _pool(max_pool),
+        "avg_pool_3x3": _pool(avg_pool),
+        "skip_connect": Op(skip_connect, is_identity=_unless_strided, begins_with_relu=_if_strided),
+        "sep_conv_3x3": _relu_op(partial(SepConv, kernel=3), _SEP),
+        "sep_conv_5x5": _relu_op(partial(SepConv, kernel=5), _SEP),
+        "dil_conv_3x3": _relu_op(partial(DilConv, kernel=3), _DIL),
+        "dil_conv_5x5": _relu_op(partial(DilConv, kernel=5), _DIL),
+        "noise": Op(Noise, draws=True),
+        "nor_conv_1x1": _relu_op(partial(NorConv, kernel=1)),
+        "nor_conv_3x3": _relu_op(partial(NorConv, kernel=3)),
+        "flood_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=1, middle=_flood)),
+        "dil_flood_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=2, middle=_flood)),
+        "choke_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=1, middle=_choke)),
+        "dil_choke_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=2, middle=_choke)),
+    }
+)
 
 
 def check_ops(ops: tuple[str, ...]) -> None:

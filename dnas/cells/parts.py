@@ -3,21 +3,16 @@ and its module."""
 
 import itertools
 from collections.abc import Callable, Mapping
-from functools import cache
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from dnas.base import Array, Key, PyTree
 from dnas.cells.init import init_variables
-from dnas.cells.kernels import wide
 from dnas.cells.macro import Classifier, stack_layers
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
 from dnas.cells.residual import ResidualBlock, residual_layers
-from dnas.cells.standard import standard_ops
+from dnas.kernels.sums import wide
 from dnas.space import CellSpec, LayerParts, NetworkParts, Part, PartNetwork
 
 PartModule = Callable[[Part, Norms], nn.Module]
@@ -76,16 +71,12 @@ def candidate(part: Part, norms: Norms) -> nn.Module:
     return OPS[part.op](channels=part.channels_out, stride=part.stride, norms=norms)
 
 
-PARTS: Mapping[str, PartModule] = {**{op: candidate for op in OPS}, **FIXED}
-
-
-def part_network(part: Part, modules: Mapping[str, PartModule] = PARTS) -> PartNetwork:
+def part_network(part: Part, modules: Mapping[str, PartModule] = FIXED) -> PartNetwork:
     """Returns one part as a network, as it is after training: affine norms with running averages,
     pooling without norm.
 
     Args:
-      modules: (part, norms) -> module by the name of the op. A space with ops of its own gives its
-        own.
+      modules: (part, norms) -> module, by the name of what is no candidate op in `OPS`.
 
     Raises:
       ValueError: for an op without a module.
@@ -99,17 +90,21 @@ def part_network(part: Part, modules: Mapping[str, PartModule] = PARTS) -> PartN
       >>> network.apply(network.init(jax.random.key(0), x), x).shape
       (1, 2, 2, 8)
     """
-    if part.op not in modules:
+    if part.op in modules:
+        make = modules[part.op]
+    elif part.op in OPS:
+        make = candidate
+    else:
         raise ValueError(
             f"no module is known for the part {part}; the ops that have one are:"
-            f" {', '.join(modules)}"
+            f" {', '.join([*OPS, *modules])}"
         )
 
     def init(key: Key, x: Array) -> PyTree:
-        return init_variables(modules[part.op](part, final_norms(True)), key, x)
+        return init_variables(make(part, final_norms(True)), key, x)
 
     def apply(variables: PyTree, x: Array) -> Array:
-        return modules[part.op](part, final_norms(False)).apply(variables, x)
+        return make(part, final_norms(False)).apply(variables, x)
 
     return PartNetwork(init, apply)
 
@@ -148,35 +143,7 @@ def begins_with_relu(part: Part) -> bool:
       ... )
       (True, False)
     """
-    return _begins_with_relu(OPS[part.op], part.op, part.stride, part.channels_in)
-
-
-@cache
-def _begins_with_relu(op: Callable, name: str, stride: int, channels: int) -> bool:
-    del op  # tells ops apart that have had the same name
-    network = part_network(Part(name, channels, channels, 8, 8, stride))
-    x = jax.ShapeDtypeStruct((1, 8, 8, channels), jnp.float32)
-    variables = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(network.init, jax.random.key(0), x),
-    )
-    traced = jax.make_jaxpr(standard_ops(lambda x: network.apply(variables, x), x))(x).jaxpr
-    read = {id(entry) for equation in traced.eqns for entry in equation.invars} | {
-        id(entry) for entry in traced.outvars
-    }
-    readers = [
-        equation
-        for equation in traced.eqns
-        if traced.invars[0] in equation.invars and read & {id(entry) for entry in equation.outvars}
-    ]
-    return bool(readers) and all(map(_is_relu, readers))
-
-
-def _is_relu(equation) -> bool:
-    if "relu" in (equation.params.get("name"), equation.primitive.name):
-        return True
-    inner = equation.params.get("call_jaxpr")
-    return inner is not None and [_is_relu(own) for own in inner.eqns] == [True]
+    return OPS[part.op].begins_with_relu(part.stride)
 
 
 def stack_parts(

@@ -13,10 +13,10 @@ from jax import lax
 
 from dnas.base import Array
 from dnas.cells.init import TracedOnce, Unbound, apply_once
-from dnas.cells.kernels import wide
 from dnas.cells.macro import Classifier, checkpointed, stack_trees
 from dnas.cells.norms import Norms
 from dnas.cells.ops import NorConv, conv, pointwise
+from dnas.kernels.sums import wide
 from dnas.space import LayerSpec
 
 STAGES = 3

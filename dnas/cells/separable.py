@@ -13,49 +13,50 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, PyTree
-from dnas.cells.kernels import depthwise_conv, pointwise_product
-from dnas.cells.norms import normalize, stacked_norm_sum
-from dnas.cells.ops import DilConv, SepConv
+from dnas.cells.ops import Separable
+from dnas.kernels.convolutions import depthwise_conv, pointwise_product
+from dnas.kernels.norms import normalize, stacked_norm_sum
 
 
 def separable_sum(
-    mix: Array, ops: Sequence[SepConv | DilConv], weights: Sequence[PyTree], x: Array, eps: float
+    mix: Array,
+    ops: Sequence[Separable],
+    weights: Sequence[PyTree],
+    x: Array,
+    stride: int,
+    eps: float,
 ) -> Array:
     """Returns sum_n mix[n] * op_n(x) [B, H/s, W/s, C] for x [B, H, W, C] and mix [N].
 
     Args:
-      ops: N of one stride; weights: of each, {"DepthwiseConv_i": {"kernel": [k, k, 1, C]},
+      ops: N, of one stride; weights: of each, {"DepthwiseConv_i": {"kernel": [k, k, 1, C]},
         "Dense_i": {"kernel": [C, C]}} for i of 0, and 1 where the op is twice what it is.
       eps: of their norms, which have neither parameters nor state.
     """
     once, twice = ([n for n, op in enumerate(ops) if op.twice is kind] for kind in (False, True))
-    first = _halves(
-        0, [ops[n] for n in once + twice], [weights[n] for n in once + twice], [x] * len(ops)
-    )
+    order = once + twice
+    dilations = [ops[n].dilation for n in order]
+    first = _halves(0, [weights[n] for n in order], [x] * len(ops), stride, dilations)
     total = stacked_norm_sum(mix[np.asarray(once)], first[: len(once)], eps) if once else 0.0
     if not twice:
         return total
     between = jax.vmap(lambda y: normalize(y, None, None, eps)[0])(first[len(once) :])
-    second = _halves(1, [ops[n] for n in twice], [weights[n] for n in twice], between)
+    second = _halves(1, [weights[n] for n in twice], list(between), 1, [1] * len(twice))
     return total + stacked_norm_sum(mix[np.asarray(twice)], second, eps)
 
 
 def _halves(
     number: int,
-    ops: Sequence[SepConv | DilConv],
     weights: Sequence[PyTree],
     images: Sequence[Array],
+    stride: int,
+    dilations: Sequence[int],
 ) -> Array:
     """[N, B, h, w, C]: the first or the second half of each op, but for its norm."""
-    stride, dilation = (
-        (ops[0].stride, [op.dilation for op in ops]) if number == 0 else (1, [1] * len(ops))
-    )
-    filters, kernels = (
-        [own[f"{kind}_{number}"]["kernel"] for own in weights]
-        for kind in ("DepthwiseConv", "Dense")
-    )
+    filters = [own[f"DepthwiseConv_{number}"]["kernel"] for own in weights]
+    kernels = [own[f"Dense_{number}"]["kernel"] for own in weights]
     convs = [
-        depthwise_conv(x, one, stride, own, relu=True)
-        for x, one, own in zip(images, filters, dilation, strict=True)
+        depthwise_conv(x, one, stride, dilation, relu=True)
+        for x, one, dilation in zip(images, filters, dilations, strict=True)
     ]
     return jax.vmap(pointwise_product)(jnp.stack(convs), jnp.stack(kernels))

@@ -9,8 +9,8 @@ import pytest
 from bilevel_problems import enable_x64, smooth_problem, start, train_loss, valid_loss
 
 from dnas.bilevel import alternating, finite_differences, first_order, sgd, unrolled
-from dnas.cells import DARTS_OPS, darts_space
-from dnas.objective import classification_loss
+from dnas.spaces import DARTS_OPS, darts_space
+from dnas.tasks.objective import classification_loss
 
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 3e-4
 SGD = sgd(RATE, momentum=MOMENTUM, weight_decay=DECAY, clip=None)

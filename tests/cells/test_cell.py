@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.cells import SPACES
 from dnas.cells.cell import Wave, run_cell, waves
+from dnas.spaces import SPACES
 
 
 def random_graph(seed):

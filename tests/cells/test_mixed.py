@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.cells import DARTS_OPS, OPS, final_norms, search_norms
+from dnas.cells import OPS, final_norms, search_norms
 from dnas.cells.init import init_variables
 from dnas.cells.mixed import (
     Candidates,
@@ -21,10 +21,11 @@ from dnas.cells.mixed import (
     run_chain,
     shuffle,
     stacked_edges,
-    weighted_sum,
 )
 from dnas.cells.norms import BatchNorm
+from dnas.kernels.sums import weighted_sum
 from dnas.space import CellSpec
+from dnas.spaces import DARTS_OPS
 
 try:
     from jax import enable_x64

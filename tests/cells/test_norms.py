@@ -7,15 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.cells.norms import (
-    BatchNorm,
-    Unnormed,
-    final_norms,
-    mixed_norm_sum,
-    no_norm,
-    normalize,
-    search_norms,
-)
+from dnas.cells.norms import BatchNorm, Unnormed, final_norms, no_norm, search_norms
+from dnas.kernels.norms import mixed_norm_sum, normalize
 
 try:
     from jax import enable_x64

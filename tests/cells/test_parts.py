@@ -134,7 +134,7 @@ def test_the_parts_of_a_recurrent_genotype_count_what_its_network_does_for_one_t
 
 @pytest.mark.parametrize("op", ["tanh", "relu", "identity"])
 def test_the_parts_of_a_recurrent_network_one_after_the_other_are_the_network(op):
-    space = dnas.cells.recurrent_space(num_nodes=1)
+    space = dnas.spaces.recurrent_space(num_nodes=1)
     sizes = {"channels": 3, "num_classes": 5}
     genotype = dnas.Genotype("recurrent", {"recurrent": [(0, 1, op)]})
     network = space.network(genotype, **sizes)

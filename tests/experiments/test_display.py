@@ -1,7 +1,7 @@
 import numpy as np
 
 import dnas
-from dnas.loop import Progress
+from dnas.running.loop import Progress
 from experiments.display import Display, skips, text_of
 
 ONE, OTHER = dnas.PUBLISHED["DARTS_V1"], dnas.PUBLISHED["DARTS_V2"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dnas
-from dnas.cells import recurrent_space
+from dnas.spaces import recurrent_space
 from experiments import search, text
 from experiments.config import parse
 from experiments.evaluate import evaluate
@@ -225,7 +225,7 @@ def test_published_sizes_are_those_of_the_paper():
         0.9,
         1e-3,
     )
-    assert text._dropout(config) == dnas.cells.Dropout() and config.dropout_words == 0.1
+    assert text._dropout(config) == dnas.spaces.Dropout() and config.dropout_words == 0.1
 
 
 REFUSED = {

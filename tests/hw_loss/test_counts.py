@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 import dnas
-from dnas.cells.kernels import depthwise_conv
 from dnas.hw_loss import Counts, count_network, count_supernet
 from dnas.hw_loss.counts import _count_macs
+from dnas.kernels.convolutions import depthwise_conv
 from dnas.selection import random_genotype
 
 SPACE, PUBLISHED = dnas.SPACES["darts"], dnas.PUBLISHED

@@ -13,7 +13,7 @@ from dnas.selection import random_genotype, top_edges
 from dnas.space import one_hot_mix
 
 DARTS = dnas.SPACES["darts"]
-WITHOUT_NONE = dnas.darts_space(name="without_none", ops=dnas.cells.DARTS_OPS[1:])
+WITHOUT_NONE = dnas.darts_space(name="without_none", ops=dnas.spaces.DARTS_OPS[1:])
 
 
 def worth(space, seed=0):

@@ -1,0 +1,462 @@
+"""A network in the terms of other runtimes: library convolutions and pooling, norms folded into
+convolutions."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from dnas.base import Array, PyTree
+from dnas.space import Network
+
+
+def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """Returns a function of the same values, written with convolutions, pooling and ReLUs that
+    exporters know.
+
+    Depthwise sums over taps become grouped convolutions, products over the channels of images 1x1
+    convolutions, calls are written out, what does not depend on the arguments is computed here, and
+    a chain of scales and shifts of channels, such as a norm with running averages, goes into the
+    kernel and the bias of the convolution before it. Products over every second pixel are
+    convolutions with a stride, and those of one image whose channels end side by side, as in a
+    factorized reduction, are one.
+
+    Args:
+      function: of arrays; whatever else it depends on, such as the variables of a network, is a
+        constant of the result.
+      args: arrays or shapes that it is traced for.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from dnas.kernels.convolutions import depthwise_conv
+      >>> x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
+      >>> standard = standard_ops(lambda x: depthwise_conv(x, kernel), x)
+      >>> bool(jnp.allclose(standard(x), depthwise_conv(x, kernel)))
+      True
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+
+    def standard(*args):
+        outputs = _run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        return jax.tree.unflatten(
+            jax.tree.structure(shapes), [_computed(value) for value in outputs]
+        )
+
+    return standard
+
+
+class _Convolution(NamedTuple):
+    """A convolution of images with a fixed kernel [h, w, C/groups, O]."""
+
+    x: Array
+    kernel: np.ndarray
+    strides: tuple[int, int]
+    padding: Any  # as `flax.linen.Conv` takes it
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def __call__(self, gain: np.ndarray | None, shift: np.ndarray | None) -> Array:
+        # As a layer with a bias, which runtimes compute with the convolution; a sum after it they
+        # do not.
+        layer = nn.Conv(
+            self.kernel.shape[-1],
+            self.kernel.shape[:2],
+            self.strides,
+            self.padding,
+            kernel_dilation=self.dilation,
+            feature_group_count=self.groups,
+            use_bias=shift is not None,
+        )
+        kernel = self.kernel if gain is None else self.kernel * gain
+        return layer.apply(
+            {"params": {"kernel": kernel} | ({} if shift is None else {"bias": shift})}, self.x
+        )
+
+
+class _Affine(NamedTuple):
+    """gain * y + shift for each channel, not computed yet; where y is a convolution, it takes
+    both."""
+
+    run: Callable[[np.ndarray | None, np.ndarray | None], Array]  # (gain, shift) -> value
+    channels: int
+    gain: np.ndarray | None = None  # [C]
+    shift: np.ndarray | None = None
+
+    def value(self) -> Array:
+        return self.run(self.gain, self.shift)
+
+
+class _Strided(NamedTuple):
+    """Every so many pixels of x, from one on, not taken yet: a product over the channels is a
+    convolution with a stride.
+
+    A slice is more than work done for nothing: it is not a thing that ONNX Runtime can do in the
+      layout of its convolutions.
+    """
+
+    x: Array
+    first: tuple[int, int]  # row and column
+    strides: tuple[int, int]
+
+    def value(self) -> Array:
+        (row, column), (down, right) = self.first, self.strides
+        return self.x[:, row::down, column::right]
+
+
+_LATER = (_Affine, _Strided)
+
+
+def _computed(value):
+    return value.value() if isinstance(value, _LATER) else value
+
+
+def _is_known(value) -> bool:
+    return not isinstance(value, (*_LATER, jax.core.Tracer))
+
+
+def _run(
+    jaxpr, consts: Sequence[Any], args: Sequence[Any], used: Sequence[bool] | None = None
+) -> list[Any]:
+    """The outputs of a jaxpr, None for those that are not used."""
+    used = [True] * len(jaxpr.outvars) if used is None else used
+    equations = _needed(jaxpr, used)[0]
+    outputs = [entry for entry, use in zip(jaxpr.outvars, used, strict=True) if use]
+    readers = Counter(
+        filter(
+            _is_variable,
+            [*itertools.chain(*(equation.invars for equation, _ in equations)), *outputs],
+        )
+    )
+    values = {}
+
+    def keep(entries, found):
+        # What several read is computed at once, or each would compute it again.
+        values.update(
+            (e, _computed(value) if readers[e] > 1 else value)
+            for e, value in zip(entries, found, strict=True)
+        )
+
+    def read(entry):
+        return values.get(entry) if _is_variable(entry) else entry.val
+
+    keep([*jaxpr.constvars, *jaxpr.invars], [*consts, *args])
+    for equation, used_outputs in equations:
+        keep(equation.outvars, _outputs(equation, list(map(read, equation.invars)), used_outputs))
+    return [read(entry) if use else None for entry, use in zip(jaxpr.outvars, used, strict=True)]
+
+
+def _needed(jaxpr, used: Sequence[bool]) -> tuple[list[tuple[Any, list[bool]]], list[bool]]:
+    """The equations that used outputs depend on, each with which of its own outputs are, and which
+    inputs are.
+
+    Runtimes run what leads nowhere, such as branches of a cell that end at an edge of `none`.
+    """
+    needed, found = (
+        {
+            entry
+            for entry, use in zip(jaxpr.outvars, used, strict=True)
+            if use and _is_variable(entry)
+        },
+        [],
+    )
+    for equation in reversed(jaxpr.eqns):
+        used_outputs = [entry in needed for entry in equation.outvars]
+        if any(used_outputs):
+            inner = _inner(equation)
+            used_inputs = (
+                [True] * len(equation.invars)
+                if inner is None
+                else _needed(inner[0], used_outputs)[1]
+            )
+            needed |= {
+                entry
+                for entry, use in zip(equation.invars, used_inputs, strict=True)
+                if use and _is_variable(entry)
+            }
+            found.append((equation, used_outputs))
+    return found[::-1], [entry in needed for entry in jaxpr.invars]
+
+
+def _is_variable(entry) -> bool:
+    return not isinstance(entry, core.Literal)
+
+
+def _inner(equation) -> tuple[Any, Sequence[Any]] | None:
+    """(jaxpr, constants) of an equation that is a call and is written out; None of others."""
+    if equation.params.get(
+        "name", equation.primitive.name
+    ) in _RULES or equation.primitive.name in ("scan", "while"):
+        return None
+    inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    if inner is None:
+        return None
+    return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, ())
+
+
+def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
+    if all(map(_is_known, inputs)):
+        with jax.ensure_compile_time_eval():
+            return _written_out(equation, inputs, used)
+    name, out = equation.params.get("name", equation.primitive.name), equation.outvars[0].aval
+    if name == "add" and (kept := _without_zeros(*inputs, out)) is not None:
+        return [kept]
+    if name == "slice":
+        inputs = list(map(_computed, inputs))
+        if (kept := _strided(*inputs, **equation.params)) is not None:
+            return [kept]
+    if name == "dot_general" and isinstance(inputs[0], _Strided):
+        return [_product(*inputs, out=out, **equation.params)]
+    if (
+        name == "concatenate"
+        and all(isinstance(x, _Affine) for x in inputs)
+        and equation.params["dimension"] == out.ndim - 1
+    ):
+        return [_side_by_side(inputs)]
+    if (
+        name in ("add", "sub", "mul")
+        and (changed := _scaled_or_shifted(name, *inputs, out)) is not None
+    ):
+        return [changed]
+    if name in _RULES:
+        return [_RULES[name](*map(_computed, inputs), out=out, **equation.params)]
+    return _written_out(equation, inputs, used)
+
+
+def _written_out(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
+    inner = _inner(equation)
+    return (
+        _bind(equation, [_computed(value) for value in inputs])
+        if inner is None
+        else _run(*inner, inputs, used)
+    )
+
+
+def _bind(equation, inputs: list[Any]) -> list[Any]:
+    found = equation.primitive.bind(*inputs, **equation.params)
+    return list(found) if equation.primitive.multiple_results else [found]
+
+
+def _without_zeros(a: Any, b: Any, out) -> Any:
+    """The summand beside one that is zero everywhere, as edges of `none` are: no runtime finds out.
+    None if neither is."""
+    for zeros, other in ((a, b), (b, a)):
+        if (
+            _is_known(zeros)
+            and not _is_known(other)
+            and not np.asarray(zeros).any()
+            and np.shape(zeros) in ((), out.shape)
+        ):
+            return other
+    return None
+
+
+def _scaled_or_shifted(name: str, a: Any, b: Any, out) -> _Affine | None:
+    """The affine map of the channels that `a` op `b` is, or None where it is none."""
+    swapped = _is_known(a)
+    x, constant = (b, a) if swapped else (a, b)
+    if not _is_known(constant) or out.ndim != 4 or (swapped and name == "sub"):
+        return None
+    constant = np.asarray(constant)
+    if (
+        constant.shape == out.shape and (constant == constant[:1, :1, :1]).all()
+    ):  # what an op makes of zeros
+        constant = constant[0, 0, 0]
+    if constant.size not in (1, out.shape[-1]) or (
+        constant.size > 1 and constant.shape[-1] != constant.size
+    ):
+        return None
+    constant = np.broadcast_to(constant.reshape(-1), out.shape[-1])
+    if not isinstance(x, _Affine):
+        x = _Affine(partial(_scale_and_shift, _computed(x)), out.shape[-1])
+    return (
+        _then(x, constant, None)
+        if name == "mul"
+        else _then(x, None, -constant if name == "sub" else constant)
+    )
+
+
+def _side_by_side(parts: Sequence[_Affine]) -> _Affine:
+    """Channels of several maps in a row, as the two convolutions of a factorized reduction that
+    share one norm."""
+    ends = np.cumsum([part.channels for part in parts])[:-1]
+
+    def run(gain, shift):
+        pieces = (
+            [None] * len(parts) if numbers is None else np.split(numbers, ends)
+            for numbers in (gain, shift)
+        )
+        return jnp.concatenate(
+            [_then(part, *own).value() for part, *own in zip(parts, *pieces, strict=True)], axis=-1
+        )
+
+    together = _in_one([part.run for part in parts])
+    if together is not None and all(part.gain is None and part.shift is None for part in parts):
+        run = together
+    return _Affine(run, sum(part.channels for part in parts))
+
+
+def _in_one(parts: Sequence[Any]) -> _Convolution | None:
+    """The convolution that has the channels of all of these, smaller kernels filled up with zeros;
+    None where none has."""
+    first = parts[0]
+    if not all(isinstance(part, _Convolution) and part.x is first.x for part in parts):
+        return None
+    if any(part[2:] != first[2:] or part.padding != "VALID" or part.groups != 1 for part in parts):
+        return None
+    sides = np.array([part.kernel.shape[:2] for part in parts])
+    sizes = (np.array(first.x.shape[1:3]) - sides) // first.strides
+    if (sizes != sizes.min(axis=0)).any():
+        return None
+    filled = [
+        np.pad(part.kernel, ((0, height), (0, width), (0, 0), (0, 0)))
+        for part, (height, width) in zip(parts, sides.max(axis=0) - sides, strict=True)
+    ]
+    return first._replace(kernel=np.concatenate(filled, axis=-1))
+
+
+def _then(x: _Affine, gain: np.ndarray | None, shift: np.ndarray | None) -> _Affine:
+    """gain * x + shift."""
+    if gain is not None:
+        x = x._replace(
+            gain=gain if x.gain is None else x.gain * gain,
+            shift=None if x.shift is None else x.shift * gain,
+        )
+    return x if shift is None else x._replace(shift=shift if x.shift is None else x.shift + shift)
+
+
+def _scale_and_shift(x: Array, gain: np.ndarray | None, shift: np.ndarray | None) -> Array:
+    x = x if gain is None else x * gain
+    return x if shift is None else x + shift
+
+
+def _strided(x: Any, *, start_indices, limit_indices, strides, **rest) -> _Strided | None:
+    """Every so many pixels of images, up to their ends; None for other slices."""
+    if x.ndim != 4 or strides is None or (strides[0], strides[3]) != (1, 1) or max(strides) == 1:
+        return None
+    if tuple(limit_indices) != x.shape or start_indices[0] or start_indices[3]:
+        return None
+    return _Strided(x, tuple(start_indices[1:3]), tuple(strides[1:3]))
+
+
+def _conv(
+    x: Array,
+    kernel: Array,
+    *,
+    out,
+    dimension_numbers,
+    window_strides,
+    padding,
+    rhs_dilation,
+    feature_group_count,
+    **rest,
+):
+    if (
+        dimension_numbers.lhs_spec != (0, 3, 1, 2)
+        or dimension_numbers.rhs_spec != (3, 2, 0, 1)
+        or not _is_known(kernel)
+    ):
+        raise ValueError(
+            "only convolutions of images [B, H, W, C] with fixed kernels can be exported"
+        )
+    own = _Convolution(
+        x, np.asarray(kernel), window_strides, padding, rhs_dilation, feature_group_count
+    )
+    return _Affine(own, out.shape[-1])
+
+
+def _depthwise(
+    x: Array, kernel: Array, *gate: Array, out, side, stride, dilation, **rest
+) -> _Affine:
+    x = nn.relu(x) if gate else x
+    padding = [(dilation * (side // 2),) * 2] * 2
+    own = _Convolution(
+        x, np.asarray(kernel), (stride, stride), padding, (dilation, dilation), x.shape[-1]
+    )
+    return _Affine(own, out.shape[-1])
+
+
+def _dense(x: Array, kernel: Array, *, out, **rest) -> _Affine:
+    return _Affine(_Convolution(x, np.asarray(kernel), (1, 1), [(1, 1)] * 2), out.shape[-1])
+
+
+def _product(x: Any, weight: Array, *, out, dimension_numbers, **rest) -> Any:
+    if (
+        out.ndim != 4
+        or weight.ndim != 2
+        or dimension_numbers != (((3,), (0,)), ((), ()))
+        or not _is_known(weight)
+    ):
+        return lax.dot_general(_computed(x), weight, dimension_numbers)
+    kernel, strides = np.asarray(weight)[None, None], (1, 1)
+    if isinstance(x, _Strided):
+        x, (row, column), strides = x
+        kernel = np.pad(
+            kernel, ((row, 0), (column, 0), (0, 0), (0, 0))
+        )  # reads its last pixel only
+    return _Affine(_Convolution(x, kernel, strides, "VALID"), out.shape[-1])
+
+
+def _max_pool(x: Array, *, out, **rest) -> Array:
+    size, smaller = max(zip(x.shape[1:3], out.shape[1:3], strict=True))
+    return _every(
+        -(-size // smaller), nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME")
+    )
+
+
+def _mean_pool(x: Array, *, stride: int, **rest) -> Array:
+    del rest
+    return _every(
+        stride,
+        nn.avg_pool(
+            x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False
+        ),
+    )
+
+
+def _every(stride: int, x: Array) -> Array:
+    """Every `stride`-th position. jax2onnx knows no padding but SAME, which pads strided windows on
+    one side only."""
+    return x if stride == 1 else x[:, ::stride, ::stride]
+
+
+# By the name of a primitive, or of the function that is called.
+_RULES = {
+    "conv_forward": _dense,
+    "conv_general_dilated": _conv,
+    "depthwise_forward": _depthwise,
+    "dot_general": _product,
+    "max_pool_forward": _max_pool,
+    "relu": lambda x, **rest: nn.relu(x),
+    "mean_pool_forward": _mean_pool,
+}
+
+
+def network_logits(network: Network, variables: PyTree) -> Callable[[Array], Array]:
+    """Returns images [B, H, W, C] -> logits of a trained network."""
+
+    def logits(images: Array) -> Array:
+        return network.apply(variables, images, False, jax.random.key(0))[0]
+
+    return logits
+
+
+def image_batch(image_shape: tuple[int, int, int], batch_size: int) -> jax.ShapeDtypeStruct:
+    """Returns the shape of a batch of images.
+
+    Raises:
+      ValueError: for sizes below 1.
+    """
+    if len(image_shape) != 3 or min(*image_shape, batch_size) < 1:
+        raise ValueError(
+            f"images have a shape (H, W, C) and come at least one at once, got {image_shape} and"
+            f" {batch_size}"
+        )
+    return jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)

@@ -1,0 +1,1 @@
+"""Loops over the edges of cells, forward and backward, that XLA compiles once."""

@@ -1,0 +1,1 @@
+"""How steps run: several a compiled call, and what commands may do to the process."""

@@ -1,0 +1,282 @@
+"""The DARTS space: 8 ops on 14 edges, a normal and a reduction cell. Section 3.1,
+https://arxiv.org/abs/1806.09055."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from dnas.base import Array, Mix, PyTree
+from dnas.cells.macro import STEMS, CellStack, stack_layers
+from dnas.cells.mixed import (
+    Candidates,
+    ChosenCell,
+    MixedCell,
+    runs_waves,
+    stacked_edges,
+    stage_ops,
+    weights_by_edge,
+)
+from dnas.cells.networks import checked_schedule, make_network, make_supernet
+from dnas.cells.norms import final_norms, search_norms
+from dnas.cells.ops import check_ops
+from dnas.cells.parts import part_network, stack_parts
+from dnas.genotype import Genotype
+from dnas.kernels.loops.stages import run_stage
+from dnas.space import (
+    CellSpec,
+    LayerSpec,
+    Network,
+    NetworkParts,
+    SearchSpace,
+    Supernet,
+    check_genotype,
+)
+
+# The order matters for ties and for the columns of arch.
+DARTS_OPS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+
+NUM_INPUTS = 2  # a cell reads the outputs of the two cells before it
+
+
+def darts_space(
+    *,
+    name: str = "darts",
+    ops: tuple[str, ...] = DARTS_OPS,
+    num_nodes: int = 4,
+    edge_ops: Mapping[str, tuple[tuple[str, ...], ...]] | None = None,
+    final_channels: int = 36,
+    final_cells: int = 20,
+) -> SearchSpace:
+    """Returns the DARTS search space, or a variant with other ops or another number of nodes.
+
+    Each of the `num_nodes` intermediate nodes has an edge from both inputs and from every earlier
+    node; the output is the concatenation of the intermediate nodes. Edges are numbered by target,
+    then by source.
+
+    Args:
+      name: the name that genotypes of the space carry; give a variant its own.
+      ops: names in `OPS`, in the order of the columns of arch.
+      num_nodes: intermediate nodes of a cell.
+      edge_ops: {"normal": ..., "reduce": ...}, the ops of each edge where edges have different
+        ones; each in the order of `ops`, which are those of any edge. A supernet has weights for
+        these only.
+      final_channels, final_cells: the published size of a final network, which is the default of
+        `network`.
+
+    Raises:
+      ValueError: for an op that is not in `OPS`, and for edge_ops that do not fit the cells.
+
+    Example:
+      >>> space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3"))
+      >>> len(space.cells["normal"].edges)
+      14
+    """
+    check_ops(ops)
+    if num_nodes < 1:
+        raise ValueError(f"a cell needs at least one intermediate node, got num_nodes={num_nodes}")
+    nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
+    edges = tuple((source, target) for target in nodes for source in range(target))
+    spec = CellSpec(
+        num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes
+    )
+    cells = {"normal": spec, "reduce": spec}
+    if edge_ops is not None:
+        if set(edge_ops) != set(cells):
+            raise ValueError(
+                f"edge_ops are given for the cells {', '.join(cells)}, not for"
+                f" {', '.join(edge_ops)}"
+            )
+        cells = {
+            kind: dataclasses.replace(spec, edge_ops=tuple(map(tuple, edge_ops[kind])))
+            for kind in cells
+        }
+
+    def supernet(
+        *,
+        channels: int = 16,
+        num_cells: int = 8,
+        num_classes: int = 10,
+        partial_channels: int = 1,
+        sampled: bool = False,
+        schedule: str | None = None,
+        remat: bool = True,
+        dtype=None,
+    ) -> Supernet:
+        return _supernet(
+            cells,
+            channels=channels,
+            num_cells=num_cells,
+            num_classes=num_classes,
+            partial_channels=partial_channels,
+            sampled=sampled,
+            schedule=schedule,
+            remat=remat,
+            dtype=dtype,
+        )
+
+    def network(genotype: Genotype, **sizes) -> Network:
+        check_genotype(space, genotype)
+        return _network(genotype, **{"channels": final_channels, "num_cells": final_cells, **sizes})
+
+    def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
+        num_cells = sum(name.startswith("cell_") for name in weights)
+        renamed = dict(weights)
+        for number, layer in enumerate(stack_layers(channels=2, num_cells=num_cells, image_size=4)):
+            own = weights[f"cell_{number}"]
+            cell = weights_by_edge(cells[layer.kind], layer.stride, own.get("cell", {}))
+            renamed[f"cell_{number}"] = {**own, "cell": cell}
+        return renamed
+
+    def parts(**sizes) -> NetworkParts:
+        published = {"channels": space.final_channels, "num_cells": space.final_cells}
+        return stack_parts(cells, space.edges_per_node, **{**published, **sizes})
+
+    space = SearchSpace(
+        name,
+        cells,
+        stack_layers,
+        supernet,
+        network,
+        final_channels=final_channels,
+        final_cells=final_cells,
+        chosen_weights=chosen_weights,
+        parts=parts,
+        part_network=part_network,
+    )
+    return space
+
+
+def _supernet(
+    cells,
+    *,
+    channels: int,
+    num_cells: int,
+    num_classes: int,
+    partial_channels: int,
+    sampled: bool,
+    schedule: str | None,
+    remat: bool,
+    dtype,
+) -> Supernet:
+    schedule = checked_schedule(
+        schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
+    )
+    norms = search_norms()
+    candidates = Candidates(tuple(cells.values()), norms, partial_channels, sampled)
+    ops, together = stage_ops(candidates), runs_waves(schedule, candidates)
+
+    def stack(mix: Mix) -> CellStack:
+        def make_cell(layer):
+            return MixedCell(
+                cells[layer.kind],
+                layer.channels,
+                layer.stride,
+                norms,
+                partial_channels,
+                sampled,
+                schedule,
+                remat,
+                parent=None,
+            )
+
+        def run_one_stage(layers, halves, weights, before, last):
+            rows, specs = (
+                [mix[layer.kind] for layer in layers],
+                [cells[layer.kind] for layer in layers],
+            )
+            filled = [
+                _filled(candidates, *of_cell)
+                for of_cell in zip(specs, layers, weights, strict=True)
+            ]
+            return run_stage(
+                specs[0],
+                layers,
+                ops,
+                filled,
+                rows,
+                before,
+                last,
+                halves=halves,
+                remat=remat,
+                waves=together,
+            )
+
+        return CellStack(
+            channels,
+            num_cells,
+            num_classes,
+            "cifar",
+            norms,
+            make_cell,
+            cell_args=lambda layer: (mix[layer.kind],),
+            run_stage=None if schedule == "unrolled" else run_one_stage,
+        )
+
+    return make_supernet(stack, cells, dtype=dtype)
+
+
+def _filled(candidates: Candidates, spec: CellSpec, layer: LayerSpec, weights: PyTree) -> PyTree:
+    """The weights of a layer with those of each edge filled up to all candidates."""
+    cell = {
+        f"edges_stride_{stride}": candidates.stack(
+            spec,
+            layer.channels,
+            stride,
+            edges,
+            weights.get("cell", {}).get(f"edges_stride_{stride}", {}),
+        )
+        for stride, edges in stacked_edges(spec, layer.stride).items()
+    }
+    return {**weights, "cell": cell}
+
+
+def _network(
+    genotype: Genotype,
+    *,
+    channels: int,
+    num_cells: int,
+    num_classes: int = 10,
+    stem: str = "cifar",
+    auxiliary: bool = False,
+    norms=final_norms,
+    remat: bool = False,
+    scan: bool = False,
+    dtype=None,
+) -> Network:
+    """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
+    mix."""
+    if stem not in STEMS:
+        raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
+
+    def stack(train: bool, drop_path: Array | None, auxiliary: bool) -> CellStack:
+        places = norms(train)
+
+        def make_cell(layer):
+            edges, concat = tuple(genotype.cells[layer.kind]), tuple(genotype.concat_of(layer.kind))
+            return ChosenCell(
+                edges, NUM_INPUTS, concat, layer.channels, layer.stride, places, parent=None
+            )
+
+        args = () if drop_path is None else (drop_path,)
+        return CellStack(
+            channels,
+            num_cells,
+            num_classes,
+            stem,
+            places,
+            make_cell,
+            lambda layer: args,
+            auxiliary,
+            remat,
+            scan,
+        )
+
+    return make_network(stack, auxiliary=auxiliary, dtype=dtype)

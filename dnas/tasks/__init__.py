@@ -1,0 +1,1 @@
+"""What is learnt: data on the device, batches, losses, scores."""

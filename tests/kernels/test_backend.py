@@ -1,0 +1,391 @@
+"""What kernels compute on an accelerator, run on the CPU at hand: the same as there, gradients
+included."""
+
+import functools
+import gc
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from dnas import SPACES
+from dnas.cells.mixed import Candidates, default_schedule, shuffle
+from dnas.cells.norms import search_norms
+from dnas.kernels.backend import on_cpu, written
+from dnas.kernels.convolutions import depthwise_conv, every_pixel, pointwise_product
+from dnas.kernels.loops.edges import Shared, scan_edges
+from dnas.kernels.norms import mixed_norm_sum, normalize
+from dnas.kernels.pooling import avg_pool, max_pool
+from dnas.kernels.sums import channel_sum
+
+try:
+    from jax import enable_x64
+except ImportError:  # jax before 0.8
+    from jax.experimental import enable_x64
+
+
+def forget_programs():
+    gc.collect()
+    jax.clear_caches()  # what was traced for one device must not run on the other
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with enable_x64(True):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def again_for_others():
+    yield
+    forget_programs()
+
+
+def on_an_accelerator(function, *args):
+    """function(*args) with the kernels for an accelerator."""
+    forget_programs()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax, "default_backend", lambda: "gpu")
+            return function(*args)
+    finally:
+        forget_programs()
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
+
+
+def all_of(function, *args):
+    """(value, gradients of a function of it, and their derivative along a direction)."""
+    places = tuple(range(len(args)))
+
+    def first(*args):
+        return jax.grad(lambda *args: jnp.sin(function(*args)).sum(), places)(*args)
+
+    directions = tuple(normal(80 + number, *arg.shape) for number, arg in enumerate(args))
+    return jax.jit(lambda *args: (function(*args), jax.jvp(first, args, directions)))(*args)
+
+
+def test_an_accelerator_runs_waves_and_a_cpu_edges():
+    assert on_cpu() and default_schedule() == "edges"
+    assert on_an_accelerator(lambda: (on_cpu(), default_schedule())) == (False, "waves")
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_separable_convolutions_run_together_on_an_accelerator_unless_ops_are_sampled(sampled):
+    candidates = Candidates((SPACES["darts"].cells["normal"],), search_norms(), 1, sampled)
+    assert not candidates.all_ops(4, 1).together
+    assert on_an_accelerator(lambda: candidates.all_ops(4, 1).together) is not sampled
+
+
+def conv(stride, dilation, relu, x, kernel):
+    return depthwise_conv(x, kernel, stride, dilation, relu)
+
+
+def convs_over_targets(x, kernels):
+    return jax.vmap(lambda kernel: depthwise_conv(x, kernel, 2), 0)(kernels).sum(0)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (functools.partial(conv, 1, 1, True), [(3, 6, 4, 2), (5, 5, 1, 2)]),
+        (functools.partial(conv, 2, 2, False), [(3, 5, 7, 2), (3, 3, 1, 2)]),
+        (convs_over_targets, [(3, 6, 4, 2), (4, 3, 3, 1, 2)]),
+        (max_pool, [(3, 5, 4, 2)]),
+        (lambda x: max_pool(x, 2), [(3, 5, 4, 2)]),
+        (lambda x: max_pool(x, 2, 2), [(3, 6, 4, 2)]),
+        (lambda x: avg_pool(x, 2), [(3, 5, 4, 2)]),
+        (lambda x: every_pixel(x, 2, 1), [(3, 6, 4, 2)]),
+        (lambda x: shuffle(x, 2), [(2, 3, 3, 6)]),
+        (channel_sum, [(3, 5, 4, 2)]),
+    ],
+    ids=[
+        "conv",
+        "strided",
+        "mapped",
+        "max",
+        "max_2",
+        "max_2x2",
+        "mean_2",
+        "pixels",
+        "shuffle",
+        "sum",
+    ],
+)
+def test_a_kernel_for_an_accelerator_equals_that_for_a_cpu_to_second_order(function, shapes):
+    args = [normal(number, *shape) for number, shape in enumerate(shapes)]
+    chex.assert_trees_all_close(
+        on_an_accelerator(all_of, function, *args), all_of(function, *args), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_a_maximum_over_2x2_equals_flax():
+    x = normal(1, 3, 6, 4, 2)
+
+    def by_flax(x):
+        return nn.max_pool(x, (2, 2), (2, 2))
+
+    for ours, theirs in (
+        (max_pool(x, 2, 2), by_flax(x)),
+        *[
+            [
+                jax.grad(lambda x, pool=pool: jnp.sin(pool(x)).sum())(x)
+                for pool in (lambda x: max_pool(x, 2, 2), by_flax)
+            ]
+        ],
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def norms(x, scale, shift, weights):
+    plain, scaled = normalize(x, None, None, 1e-5), normalize(x, scale, shift, 1e-5)
+    return plain[0] + scaled[0] + mixed_norm_sum(weights, [x, x + scale], (1e-5, None))
+
+
+def test_norms_for_an_accelerator_equal_those_for_a_cpu_with_their_gradients():
+    args = normal(1, 3, 5, 4, 2), normal(2, 2), normal(3, 2), normal(4, 2)
+
+    def gradients(*args):
+        return jax.jit(jax.value_and_grad(lambda *args: jnp.sin(norms(*args)).sum(), (0, 1, 2, 3)))(
+            *args
+        )
+
+    chex.assert_trees_all_close(
+        on_an_accelerator(gradients, *args), gradients(*args), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_the_variance_on_an_accelerator_does_not_suffer_from_a_large_mean():
+    x = jnp.asarray(normal(1, 64, 8, 8, 2) + 1000.0, jnp.float32)
+    _, mean, var = on_an_accelerator(lambda: normalize(x, None, None, 1e-5))
+    rows = np.asarray(x, np.float64).reshape(-1, 2)
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(var, rows.var(0), rtol=1e-5)
+
+
+def test_what_is_written_is_what_was_given_and_nothing_on_a_cpu():
+    arrays = [normal(1, 2, 3), jnp.arange(3)]
+    assert written(arrays) is arrays
+    chex.assert_trees_all_equal(on_an_accelerator(jax.jit(written), arrays), arrays)
+    assert "optimization_barrier" in str(on_an_accelerator(jax.make_jaxpr(written), arrays))
+
+
+def run_edge(weights, row, x):
+    return row[0] * jnp.tanh(pointwise_product(x, weights["kernel"])) + row[1] * x
+
+
+# All nodes to all later ones; and a graph with holes, whose edges are not one after the other by
+# source.
+GRAPHS = {
+    "dense": [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)],
+    "sparse": [(1, 2), (0, 2), (0, 4), (2, 3), (3, 5), (0, 5), (2, 5)],
+}
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_waves_compute_what_edges_do_one_by_one(graph, remat, skip):
+    links = GRAPHS[graph]
+    # All edges of a node at once: waves skip no others.
+    skipped = np.asarray([source == 0 for source, _ in links]) if skip else None
+    args = (
+        {"kernel": normal(1, len(links), 2, 2)},
+        normal(2, len(links), 2),
+        normal(3, 6, 2, 3, 3, 2),
+    )
+
+    def value(weights, mix, nodes, waves):
+        nodes = scan_edges(
+            run_edge, links, weights, mix, None, nodes, skip=skipped, remat=remat, waves=waves
+        )
+        return jnp.sin(nodes).sum()
+
+    results = [
+        jax.jit(jax.value_and_grad(value, (0, 1, 2)), static_argnums=3)(*args, waves)
+        for waves in (False, True)
+    ]
+    chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-9)
+
+
+def prepare(x):
+    return jnp.tanh(x), {"pooled": max_pool(x, 1), "rest": x**2}
+
+
+def run_prepared(weights, row, prepared):
+    read, passed = prepared
+    return row[0] * jnp.tanh(pointwise_product(read, weights["kernel"])) + passing(row, passed)
+
+
+def passing(row, passed):
+    return row[0] * passed["rest"] + row[1] * passed["pooled"]
+
+
+def alone(weights, row, x):
+    return run_prepared(weights, row, prepare(x))
+
+
+SHARED = Shared(prepare, run_prepared, passing, alone)
+
+
+@pytest.mark.parametrize("skip", [None, "nodes", "edges"])
+@pytest.mark.parametrize("graph", [*GRAPHS, "double"])
+def test_what_edges_share_changes_nothing_second_derivatives_included(graph, skip):
+    links = {**GRAPHS, "double": [(0, 2), (0, 2), (0, 3), (1, 3), (2, 3)]}[graph]
+    skipped = {
+        None: None,
+        "nodes": [link[0] == 0 for link in links],
+        "edges": np.arange(len(links)) % 3 == 1,
+    }[skip]
+    skipped = None if skip is None else np.asarray(skipped)
+    args = (
+        {"kernel": normal(1, len(links), 2, 2)},
+        normal(2, len(links), 2),
+        normal(3, 6, 2, 3, 3, 2),
+    )
+    directions = jax.tree.map(np.cos, args)
+
+    def results(run):
+        def value(*args):
+            return jnp.sin(scan_edges(run, links, *args[:2], None, args[2], skip=skipped)).sum()
+
+        gradient = jax.grad(value, (0, 1, 2))
+        again = jax.grad(
+            lambda args: sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(gradient(*args)))
+        )
+        return value(*args), gradient(*args), jax.jvp(gradient, args, directions)[1], again(args)
+
+    plain = jax.jit(lambda: results(alone))()
+    chex.assert_trees_all_close(jax.jit(lambda: results(SHARED))(), plain, rtol=1e-9, atol=1e-9)
+
+
+def test_edges_are_traced_once_for_all_gradients_of_equal_shapes():
+    args, traced = ({"kernel": normal(1, 3, 2, 2)}, normal(2, 3, 2), normal(3, 3, 2, 3, 3, 2)), []
+
+    def counted(weights, row, prepared):
+        traced.append(row)
+        return run_prepared(weights, row, prepared)
+
+    run = SHARED._replace(run=counted)
+
+    def value(weights, mix, nodes):
+        return jnp.sin(scan_edges(run, [(0, 1), (0, 2), (1, 2)], weights, mix, None, nodes)).sum()
+
+    def gradients(weights, mix, nodes):  # as in a search: that of the mix, then that of the weights
+        return jax.grad(value, 1)(weights, mix, nodes), jax.grad(value, 0)(weights, mix, nodes)
+
+    jax.jit(jax.grad(value, 1)).lower(*args)
+    once = len(traced)
+    jax.jit(gradients).lower(*args)
+    assert len(traced) == once > 0
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_equal_candidates_run_the_same_functions(sampled):
+    def runner(channels):
+        spec = SPACES["darts"].cells["normal"]
+        return Candidates((spec,), search_norms(), 1, sampled).runner(channels, 1)
+
+    assert runner(4) == runner(4) != runner(8)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_edges_share_of_states_of_another_size_changes_nothing(own):
+    links = [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]
+    mix = normal(2, 5, 2, 2) if own else normal(2, 5, 2)  # [E, O, B] where every sample has its own
+    args = {"kernel": normal(1, 5, 2, 2)}, mix, normal(3, 2, 2, 4, 4, 2), normal(4, 3, 2, 2, 2, 2)
+
+    def scaled(row):
+        return row if row.ndim == 1 else row[..., None, None, None]
+
+    def halving(weights, row, x):
+        return alone(weights, scaled(row), x[:, ::2, ::2])
+
+    run = Shared(
+        lambda x: prepare(x[:, ::2, ::2]),
+        lambda weights, row, prepared: run_prepared(weights, scaled(row), prepared),
+        lambda row, passed: passing(scaled(row), passed),
+        halving,
+    )
+
+    def results(run):
+        def value(args):
+            weights, mix, states, nodes = args
+            return jnp.sin(scan_edges(run, links, weights, mix, states, nodes)).sum()
+
+        return jax.jit(jax.value_and_grad(value))(args)
+
+    found, plain = results(run), results(halving)
+    chex.assert_trees_all_close(found, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_waves_that_read_states_of_another_size_compute_what_edges_do():
+    links = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2)]
+    args = (
+        {"kernel": normal(1, 5, 2, 2)},
+        normal(2, 5, 2),
+        normal(3, 2, 2, 4, 4, 2),
+        normal(4, 3, 2, 2, 2, 2),
+    )
+
+    def halving(weights, row, x):
+        return run_edge(weights, row, lax.slice(x, (0, 0, 0, 0), x.shape, (1, 2, 2, 1)))
+
+    def value(weights, mix, states, nodes, waves):
+        return jnp.sin(scan_edges(halving, links, weights, mix, states, nodes, waves=waves)).sum()
+
+    results = [
+        jax.jit(jax.value_and_grad(value, (0, 1, 2, 3)), static_argnums=4)(*args, waves)
+        for waves in (False, True)
+    ]
+    chex.assert_trees_all_close(*results, rtol=1e-9, atol=1e-9)
+
+
+def soft_mix(spec):
+    return jax.nn.softmax(jnp.asarray(normal(2, len(spec.edges), len(spec.ops)), jnp.float32))
+
+
+def hard_mix(spec):
+    return jax.nn.one_hot(
+        np.arange(len(spec.edges)) % len(spec.ops), len(spec.ops), dtype=jnp.float32
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "mix", "sizes"),
+    [
+        ("darts", soft_mix, {"num_cells": 2}),
+        pytest.param(
+            "darts", soft_mix, {"num_cells": 2, "partial_channels": 2}, marks=pytest.mark.slow
+        ),
+        pytest.param("s1", soft_mix, {"num_cells": 2}, marks=pytest.mark.slow),
+        ("darts", hard_mix, {"num_cells": 2, "sampled": True}),
+        ("nasbench201", hard_mix, {"num_cells": 3, "sampled": True}),
+    ],
+    ids=["waves", "partial", "sets", "sampled", "chain"],
+)
+def test_the_supernet_of_an_accelerator_is_that_of_a_cpu_gradients_included(space, mix, sizes):
+    space = SPACES[space]
+    images = jnp.asarray(normal(1, 4, 8, 8, 3), jnp.float32)
+    mix = {kind: mix(spec) for kind, spec in space.cells.items()}
+    weights = None
+
+    def gradients():
+        nonlocal weights
+        supernet = space.supernet(channels=4, num_classes=3, **sizes)
+        if weights is None:
+            weights = jax.jit(supernet.init)(jax.random.key(0), images)
+
+        def loss(weights, mix):
+            return jax.nn.log_softmax(supernet.apply(weights, mix, images))[:, 0].sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(weights, mix)
+
+    with enable_x64(False):
+        chex.assert_trees_all_close(gradients(), on_an_accelerator(gradients), rtol=2e-3, atol=2e-3)

@@ -1,0 +1,389 @@
+"""How many steps a call makes has no influence on anything but the time it takes."""
+
+import ctypes
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnas.running.loop import Progress, StepMemory, print_epochs, run_steps
+
+STEPS_PER_EPOCH, BATCH = 7, 3
+DATA = jnp.sin(jnp.arange(50.0))
+
+
+def epoch_indices(epoch):
+    return np.random.default_rng(epoch).integers(0, 50, (STEPS_PER_EPOCH, BATCH)).astype(np.int32)
+
+
+def step(state, data, indices):
+    """Something chaotic, in which no rounding goes unnoticed."""
+    key, part = jax.random.split(state["key"])
+    x = 3.9 * state["x"] * (1 - state["x"])
+    x = jnp.clip(x + 1e-3 * data[indices].mean() + 1e-3 * jax.random.normal(part), 0.01, 0.99)
+    return {"key": key, "x": x, "step": state["step"] + 1}, {"loss": jnp.square(x), "x": x}
+
+
+def initial():
+    return {"key": jax.random.key(0), "x": jnp.float32(0.3), "step": jnp.zeros((), jnp.int32)}
+
+
+def run(
+    state=None,
+    *,
+    step=step,
+    total_steps=30,
+    report=lambda progress: None,
+    at_epoch_end=lambda state: {},
+    **more,
+):
+    state = initial() if state is None else state
+    return run_steps(
+        step,
+        state,
+        DATA,
+        epoch_indices,
+        first_step=int(state["step"]),
+        total_steps=total_steps,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        at_epoch_end=lambda state: (state, at_epoch_end(state), False),
+        report=report,
+        **{"announce": lambda memory: None, **more},
+    )
+
+
+def test_memory_is_announced_once_before_the_first_report():
+    heard = []
+    run(announce=heard.append, report=heard.append)
+    memory, *reports = heard
+    assert isinstance(memory, StepMemory)
+    assert not any(isinstance(report, StepMemory) for report in reports)
+    assert memory.total == memory.arguments + memory.temporaries
+    assert memory.arguments >= sum(array.nbytes for array in jax.tree.leaves((initial(), DATA)))
+    assert "a step needs about" in str(memory)
+
+
+def plain_loop(total_steps=30):
+    """The same run without the loop under test, and the metrics of each step."""
+    state, metrics, jitted = initial(), [], jax.jit(step)
+    for number in range(total_steps):
+        rows = epoch_indices(number // STEPS_PER_EPOCH)[number % STEPS_PER_EPOCH]
+        state, values = jitted(state, DATA, jnp.asarray(rows))
+        metrics.append(jax.tree.map(float, values))
+    return state, metrics
+
+
+def assert_same(one, other):
+    assert float(one["x"]) == float(other["x"]) and int(one["step"]) == int(other["step"])
+    np.testing.assert_array_equal(
+        jax.random.key_data(one["key"]), jax.random.key_data(other["key"])
+    )
+
+
+def pace(monkeypatch, seconds=1.0, most=64):
+    monkeypatch.setattr("dnas.running.loop._SECONDS", seconds)
+    monkeypatch.setattr("dnas.running.loop._MAX_STEPS", most)
+
+
+PACES = {
+    "one by one": (0.0, 64),
+    "as many as there are": (1e9, 64),
+    "at most two": (1e9, 2),
+    "at most one": (1e9, 1),
+}
+
+
+@pytest.mark.parametrize("name", PACES)
+def test_result_does_not_depend_on_the_steps_of_a_call(name, monkeypatch):
+    pace(monkeypatch, *PACES[name])
+    counts = []
+    state, rows = run(report=lambda progress: counts.append(len(progress.metrics["loss"])))
+    assert sum(counts) == 30 and max(counts) == {"as many as there are": 7, "at most two": 2}.get(
+        name, 1
+    )
+    expected, metrics = plain_loop()
+    np.testing.assert_allclose(state["x"], expected["x"], rtol=1e-3)
+    pace(monkeypatch)
+    usual, usual_rows = run()
+    assert_same(state, usual)
+    assert rows == usual_rows
+    assert len(metrics) == 30
+
+
+def test_rows_are_the_means_of_the_steps_of_their_epoch():
+    _, rows = run()
+    _, metrics = plain_loop()
+    assert [row["step"] for row in rows] == [7, 14, 21, 28, 30]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["steps"] for row in rows] == [7, 7, 7, 7, 2]
+    for row in rows:
+        of_epoch = metrics[row["step"] - row["steps"] : row["step"]]
+        for name in ("loss", "x"):
+            np.testing.assert_allclose(
+                row[name], np.mean([values[name] for values in of_epoch]), rtol=1e-3
+            )
+
+
+@pytest.mark.parametrize("stop", [1, 3, 6, 7, 8, 13, 14, 29])
+def test_resuming_at_any_step_gives_the_same_bits(stop):
+    whole, rows = run()
+    part, _ = run(total_steps=stop)
+    assert int(part["step"]) == stop
+    resumed, later_rows = run(part)
+    assert_same(resumed, whole)
+    expected = [row for row in rows if row["step"] > stop]
+    assert [row["step"] for row in later_rows] == [row["step"] for row in expected]
+    within = stop % STEPS_PER_EPOCH != 0  # then the first row is a mean over the rest of its epoch
+    assert later_rows[within:] == expected[within:]
+
+
+def test_row_after_a_resume_within_an_epoch_says_how_many_steps_it_is_the_mean_of():
+    part, _ = run(total_steps=10)
+    _, rows = run(part)
+    assert (rows[0]["step"], rows[0]["steps"]) == (14, 4)
+
+
+@pytest.mark.parametrize("name", PACES)
+def test_step_is_traced_for_one_program_only(name, monkeypatch):
+    pace(monkeypatch, *PACES[name])
+    traces, after_each_call = [], []
+
+    def counted(*args):
+        traces.append(1)
+        return step(*args)
+
+    run(step=counted, report=lambda progress: after_each_call.append(len(traces)))
+    assert len(after_each_call) >= 5 and len(set(after_each_call)) == 1
+
+
+def test_nothing_is_left_to_do():
+    state, rows = run(total_steps=7)
+    again, more = run(state, total_steps=7, report=lambda progress: pytest.fail("nothing ran"))
+    assert_same(state, again)
+    assert len(rows) == 1 and more == []
+
+
+def test_reports_follow_each_other_and_carry_the_state(monkeypatch):
+    pace(monkeypatch, 1e9, 3)
+    reports = []
+    last, rows = run(report=reports.append, at_epoch_end=lambda state: {"seen": int(state["step"])})
+    done = 0
+    for progress in reports:
+        done += len(progress.metrics["loss"])
+        assert progress.step == done == int(progress.state["step"])
+        assert progress.epoch == done // STEPS_PER_EPOCH
+        assert progress.total_steps == 30 and progress.steps_per_epoch == STEPS_PER_EPOCH
+        assert progress.seconds > 0
+        assert (progress.row is not None) == (done % STEPS_PER_EPOCH == 0 or done == 30)
+    assert [progress.row for progress in reports if progress.row] == rows
+    assert [row["seen"] for row in rows] == [row["step"] for row in rows]
+    assert_same(last, reports[-1].state)
+    per_step = np.concatenate([progress.metrics["loss"] for progress in reports])
+    np.testing.assert_allclose(per_step, [values["loss"] for values in plain_loop()[1]], rtol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+@pytest.mark.parametrize("when", [1, 9, 30])
+def test_loss_that_is_not_finite_ends_the_run_at_its_step(bad, when):
+    def diverging(state, data, indices):
+        state, metrics = step(state, data, indices)
+        return state, metrics | {"loss": jnp.where(state["step"] == when, bad, metrics["loss"])}
+
+    reports = []
+    with pytest.raises(
+        FloatingPointError, match=rf"loss became -?(nan|inf) at step {when}:.*learning rate"
+    ):
+        run(step=diverging, report=reports.append)
+    assert all(
+        progress.step < when and np.isfinite(progress.metrics["loss"]).all() for progress in reports
+    )
+
+
+def test_indices_and_metrics_may_be_trees_and_whole_numbers():
+    def tree_step(state, data, indices):
+        rows, (more,) = indices
+        return {**state, "step": state["step"] + 1}, {"count": rows.sum() + more}
+
+    state, rows = run_steps(
+        tree_step,
+        initial(),
+        DATA,
+        lambda epoch: (np.full((4, 2), epoch), (np.arange(4),)),
+        first_step=0,
+        total_steps=8,
+        steps_per_epoch=4,
+        at_epoch_end=lambda state: (state, {}, False),
+        report=lambda progress: None,
+        announce=lambda memory: None,
+    )
+    assert [row["count"] for row in rows] == [1.5, 3.5]
+    assert int(state["step"]) == 8
+
+
+def test_print_epochs_prints_a_line_an_epoch(capsys):
+    run(report=print_epochs)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        f"epoch {number}/5" for number in range(1, 6)
+    ]
+    assert all("loss " in line for line in lines)
+
+
+def test_print_epochs_is_silent_within_an_epoch(capsys):
+    print_epochs(Progress(1, 10, 5, 0.1, {}, None, None))
+    assert capsys.readouterr().out == ""
+
+
+def test_what_happens_between_epochs_may_change_the_state_and_end_the_run():
+    def at_epoch_end(state):
+        done = int(state["step"])
+        return {**state, "step": state["step"] + 100}, {"done": done}, done >= 100
+
+    reports = []
+    last, rows = run_steps(
+        step,
+        initial(),
+        DATA,
+        epoch_indices,
+        first_step=0,
+        total_steps=30,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        at_epoch_end=at_epoch_end,
+        report=reports.append,
+        announce=lambda memory: None,
+    )
+    assert len(rows) == 2 and rows[1]["done"] == 2 * STEPS_PER_EPOCH + 100
+    assert int(last["step"]) == 2 * STEPS_PER_EPOCH + 200
+    assert [progress.stopped for progress in reports][-1] and not any(
+        progress.stopped for progress in reports[:-1]
+    )
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+@pytest.mark.slow
+def test_a_process_that_keeps_memory_is_given_no_new_pages_for_what_it_has_freed():
+    code = """
+import resource, sys, numpy
+from dnas.running.loop import keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    numpy.ones(50_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for how in ("keep", "not")
+    ]
+    assert faults[0] < 100 and faults[0] < faults[1] / 10
+
+
+def large_pages():
+    """Which of always, madvise and never the system has chosen; None where it has no large
+    pages."""
+    path = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return re.search(r"\[(\w+)\]", path.read_text()).group(1) if path.exists() else None
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+@pytest.mark.skipif(
+    large_pages() != "madvise",
+    reason="the system gives large pages to all who ask for memory, or to none",
+)
+def test_what_a_step_computes_on_the_way_lies_on_large_pages():
+    code = """
+import re, sys
+from dnas.running.loop import compile_step, keep_memory
+if sys.argv[1] == "keep":
+    keep_memory()
+import jax, jax.numpy as jnp
+x = jnp.ones((8400, 16))
+step = compile_step(lambda x: jnp.tanh(x @ x.T) @ x, x)
+jax.block_until_ready(step(x))
+print(re.search(r"AnonHugePages: *([0-9]+) kB", open("/proc/self/smaps_rollup").read()).group(1))
+"""
+    sizes = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for how in ("keep", "not")
+    ]
+    assert sizes[0] > 100_000 and sizes[1] < sizes[0] / 5, sizes
+
+
+def run_with_flags(code, flags):
+    settings = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=settings
+    ).stdout
+
+
+def test_loops_over_16_channels_are_vectorised(tmp_path):
+    code = """
+from dnas.running.loop import vectorize_loops
+vectorize_loops()
+import jax, jax.numpy as jnp
+jax.jit(lambda x: jnp.maximum(x, 0.0) * 1.25).lower(jnp.ones((16, 32, 32, 16))).compile()
+"""
+    asked_for = (
+        " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""
+    )  # of what older versions write anyway
+    run_with_flags(code, f"--xla_dump_to={tmp_path}{asked_for}")
+    (program,) = tmp_path.glob("*lambda*ir-with-opt.ll")
+    products = re.findall(r"fmul (?:\w+ )*(float|<\d+ x float>) %", program.read_text())
+    assert products and "float" not in products
+
+
+def instructions():
+    """The instruction sets of the CPU, where the system tells."""
+    path = pathlib.Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.skipif("avx512f" not in instructions(), reason="the CPU has no vectors of 512 bits")
+@pytest.mark.parametrize(("channels", "lanes"), [(16, 16), (4, 8)])
+def test_vectors_are_as_wide_as_channels_fill(tmp_path, channels, lanes):
+    code = f"""
+import jax, jax.numpy as jnp
+from dnas.running.loop import compile_step
+kernel, x = jnp.ones((3, 3, 1, {channels})), jnp.ones((64, 1024))
+compile_step(lambda kernel, x: jnp.maximum(x, 0.0) * 1.25, kernel, x)
+"""
+    asked_for = " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""
+    run_with_flags(code, f"--xla_dump_to={tmp_path}{asked_for}")
+    programs = [path.read_text() for path in tmp_path.glob("*lambda*ir-with-opt.ll")]
+    products = [
+        found for text in programs for found in re.findall(r"fmul (?:\w+ )*<(\d+) x float> %", text)
+    ]
+    assert products and {int(number) for number in products} == {lanes}
+
+
+def test_options_of_the_compiler_stay_as_they_are_where_others_may_want_them():
+    code = """
+import os
+import jax
+from dnas.running.loop import vectorize_loops
+known = "--xla_backend_extra_options=--c"
+for platforms, flags in (("cpu", ""), ("cpu", "--a=b"), ("cuda,cpu", "--a=b"), ("cpu", known)):
+    jax.config.update("jax_platforms", platforms)
+    os.environ["XLA_FLAGS"] = flags
+    vectorize_loops()
+    vectorize_loops()
+    print(os.environ["XLA_FLAGS"])
+"""
+    option = "--xla_backend_extra_options=--unroll-full-max-count=4"
+    expected = [option, f"--a=b {option}", "--a=b", "--xla_backend_extra_options=--c"]
+    assert run_with_flags(code, "").splitlines() == expected

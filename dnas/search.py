@@ -30,11 +30,11 @@ from dnas.hw_loss import Constraint
 from dnas.relax import Relaxation, softmax
 from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
 from dnas.rules import Observed, Rule, Verdict
+from dnas.running.compiling import compile_step
 from dnas.running.loop import (
     Progress,
     StepMemory,
     check_steps,
-    compile_step,
     print_epochs,
     print_memory,
     run_steps,

@@ -16,11 +16,11 @@ from typing import Any, get_args, get_type_hints
 
 import tyro
 
+from dnas.running.runtime import set_up_process
 from experiments import roofline
 from experiments.bench_step import Case
 from experiments.bench_turns import Program, describe, take_turns, wait_for
 from experiments.config import spell_out
-from experiments.process import set_up_process
 
 # What grows, and through which sizes; the first is what the others are compared with.
 GROWTH = {

@@ -25,10 +25,10 @@ import tyro  # noqa: E402
 
 import dnas  # noqa: E402
 from dnas.hw_loss import Constraint, count_supernet, count_table, expected_cost, lagrangian  # noqa: E402
-from dnas.running.loop import compile_step  # noqa: E402
+from dnas.running.compiling import compile_step  # noqa: E402
+from dnas.running.runtime import set_up_process  # noqa: E402
 from dnas.spaces import DARTS_OPS, darts_space  # noqa: E402
 from dnas.tasks.objective import classification_loss  # noqa: E402
-from experiments.process import set_up_process  # noqa: E402
 from experiments.roofline import program_bytes  # noqa: E402
 
 

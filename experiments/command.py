@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dnas.running.runtime import set_up_process
 from experiments import config as settings
 from experiments.phases import make_job
-from experiments.process import set_up_process
 from experiments.runs import PATHS, Run, open_run, run_name
 
 

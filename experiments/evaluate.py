@@ -7,9 +7,9 @@ import sys
 
 import tyro
 
+from dnas.running.runtime import set_up_process
 from experiments import phases, text
 from experiments.config import RetrainCommand, SearchConfig
-from experiments.process import set_up_process
 from experiments.runs import Run
 
 

@@ -17,7 +17,7 @@ import tyro
 import dnas
 from dnas.genotype import Genotype
 from dnas.hw_loss import CostModel, fit_cost
-from experiments.process import set_up_process
+from dnas.running.runtime import set_up_process
 
 SPEC = dnas.SPACES["nasbench201"].cells["cell"]
 

@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 import dnas
+from dnas.running.runtime import set_up_process
 from experiments import config as settings
 from experiments import phases
 from experiments import search as main_job
 from experiments.command import messages
 from experiments.plots import draw_pareto, picture
-from experiments.process import set_up_process
 from experiments.runs import Run, open_run
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 import dnas
+from dnas.running.runtime import set_up_process
 from dnas.tabular import Benchmark, load_benchmark
 from experiments import config as settings
 from experiments import phases
 from experiments.command import messages
-from experiments.process import set_up_process
 from experiments.runs import open_run
 
 METHODS = "darts1,robust_darts,beta_darts,gdas,drnas"

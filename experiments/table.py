@@ -29,9 +29,9 @@ from dnas.hw_loss import (
 )
 from dnas.hw_loss.live_edges import live_edges
 from dnas.hw_loss.table import unit_factor
+from dnas.running.runtime import set_up_process
 from experiments import devices
 from experiments.config import spell_out
-from experiments.process import set_up_process
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,7 @@ STDLIB_ONLY = {"genotype", "notation", "drawing"}
 MAY_FLAX = ("cells/", "spaces/", "export/standard.py")
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they
 # are given works under jit.
-MAY_JIT = {"running/loop.py", "search.py", "retrain.py", "tasks/scoring.py", "contracts.py"}
+MAY_JIT = {"running/compiling.py", "search.py", "retrain.py", "tasks/scoring.py", "contracts.py"}
 MAY_JIT |= {"tasks/language.py", "search_text.py", "retrain_text.py"}
 MAY_JIT |= {
     "kernels/multilinear.py",

@@ -21,7 +21,7 @@ import sys
 import jax
 from experiments import phases
 from experiments.config import SearchConfig, parse
-from experiments.process import set_up_process
+from dnas.running.runtime import set_up_process
 from experiments.runs import Run
 from experiments.search import random_cells
 

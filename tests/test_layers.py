@@ -47,7 +47,7 @@ MAY_FLAX = ("cells/", "spaces/", "export/standard.py")
 MAY_JIT = {"running/compiling.py", "search.py", "retrain.py", "tasks/scoring.py", "contracts.py"}
 MAY_JIT |= {"tasks/language.py", "search_text.py", "retrain_text.py"}
 MAY_JIT |= {
-    "kernels/multilinear.py",
+    "kernels/kernel.py",
     "kernels/loops/edges.py",
     "cells/init.py",
     "cells/mixed.py",
@@ -188,7 +188,7 @@ GOOD = {
         "from dnas.cells.ops import OPS\nfrom .mixed import MixedOp\nimport flax",
     ),
     "standard library": ("genotype.py", "import json\nfrom dnas import drawing, notation"),
-    "fences": ("kernels/multilinear.py", "import jax\nf = jax.jit(abs)"),
+    "fences": ("kernels/kernel.py", "import jax\nf = jax.jit(abs)"),
     "the top": ("__init__.py", "from dnas.search import run_search\nfrom dnas import cells"),
     "words in a docstring": ("space.py", '"""import dnas; jax.jit; print(1)"""'),
 }

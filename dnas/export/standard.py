@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core
+from jax.extend.core import primitives
 
 from dnas.base import Array, PyTree
+from dnas.kernels.kernel import KERNELS, Convolution, Pooling
 from dnas.space import Network
 
 
@@ -191,9 +193,7 @@ def _is_variable(entry) -> bool:
 
 def _inner(equation) -> tuple[Any, Sequence[Any]] | None:
     """(jaxpr, constants) of an equation that is a call and is written out; None of others."""
-    if equation.params.get(
-        "name", equation.primitive.name
-    ) in _RULES or equation.primitive.name in ("scan", "while"):
+    if equation.primitive in (primitives.scan_p, primitives.while_p):
         return None
     inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     if inner is None:
@@ -205,28 +205,15 @@ def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
     if all(map(_is_known, inputs)):
         with jax.ensure_compile_time_eval():
             return _written_out(equation, inputs, used)
-    name, out = equation.params.get("name", equation.primitive.name), equation.outvars[0].aval
-    if name == "add" and (kept := _without_zeros(*inputs, out)) is not None:
-        return [kept]
-    if name == "slice":
-        inputs = list(map(_computed, inputs))
-        if (kept := _strided(*inputs, **equation.params)) is not None:
-            return [kept]
-    if name == "dot_general" and isinstance(inputs[0], _Strided):
-        return [_product(*inputs, out=out, **equation.params)]
-    if (
-        name == "concatenate"
-        and all(isinstance(x, _Affine) for x in inputs)
-        and equation.params["dimension"] == out.ndim - 1
-    ):
-        return [_side_by_side(inputs)]
-    if (
-        name in ("add", "sub", "mul")
-        and (changed := _scaled_or_shifted(name, *inputs, out)) is not None
-    ):
-        return [changed]
-    if name in _RULES:
-        return [_RULES[name](*map(_computed, inputs), out=out, **equation.params)]
+    if equation.primitive in KERNELS:
+        form = KERNELS[equation.primitive].standard_of(equation)
+        if form is not None:
+            return [_of_kernel(form, *map(_computed, inputs))]
+    elif equation.primitive in _RULES:
+        out = equation.outvars[0].aval
+        found = _RULES[equation.primitive](*inputs, out=out, **equation.params)
+        if found is not None:
+            return [found]
     return _written_out(equation, inputs, used)
 
 
@@ -258,29 +245,65 @@ def _without_zeros(a: Any, b: Any, out) -> Any:
     return None
 
 
-def _scaled_or_shifted(name: str, a: Any, b: Any, out) -> _Affine | None:
-    """The affine map of the channels that `a` op `b` is, or None where it is none."""
-    swapped = _is_known(a)
-    x, constant = (b, a) if swapped else (a, b)
-    if not _is_known(constant) or out.ndim != 4 or (swapped and name == "sub"):
+def _sum(a: Any, b: Any, *, out, **rest) -> Any:
+    del rest
+    kept = _without_zeros(a, b, out)
+    if kept is not None:
+        return kept
+    x, constant = _split_constant(a, b, out)
+    return None if constant is None else _then(_affine(x, out), None, constant)
+
+
+def _difference(a: Any, b: Any, *, out, **rest) -> _Affine | None:
+    del rest
+    constant = _of_channels(b, out)
+    return None if constant is None else _then(_affine(a, out), None, -constant)
+
+
+def _scaled(a: Any, b: Any, *, out, **rest) -> _Affine | None:
+    del rest
+    x, constant = _split_constant(a, b, out)
+    return None if constant is None else _then(_affine(x, out), constant, None)
+
+
+def _split_constant(a: Any, b: Any, out) -> tuple[Any, np.ndarray | None]:
+    """The operand that is not known, and the other as a number for each channel, if it is."""
+    return (b, _of_channels(a, out)) if _is_known(a) else (a, _of_channels(b, out))
+
+
+def _of_channels(constant: Any, out) -> np.ndarray | None:
+    """[C] of what has the same number for a channel at all positions; None of everything else."""
+    if not _is_known(constant) or out.ndim != 4:
         return None
     constant = np.asarray(constant)
-    if (
-        constant.shape == out.shape and (constant == constant[:1, :1, :1]).all()
-    ):  # what an op makes of zeros
-        constant = constant[0, 0, 0]
-    if constant.size not in (1, out.shape[-1]) or (
-        constant.size > 1 and constant.shape[-1] != constant.size
-    ):
+    if constant.shape == out.shape and (constant == constant[:1, :1, :1]).all():
+        constant = constant[0, 0, 0]  # what an op makes of zeros
+    of_channels = constant.ndim > 0 and constant.shape[-1] == constant.size == out.shape[-1]
+    if constant.size != 1 and not of_channels:
         return None
-    constant = np.broadcast_to(constant.reshape(-1), out.shape[-1])
-    if not isinstance(x, _Affine):
-        x = _Affine(partial(_scale_and_shift, _computed(x)), out.shape[-1])
-    return (
-        _then(x, constant, None)
-        if name == "mul"
-        else _then(x, None, -constant if name == "sub" else constant)
-    )
+    return np.broadcast_to(constant.reshape(-1), out.shape[-1])
+
+
+def _affine(x: Any, out) -> _Affine:
+    if isinstance(x, _Affine):
+        return x
+    return _Affine(partial(_scale_and_shift, _computed(x)), out.shape[-1])
+
+
+def _larger(a: Any, b: Any, *, out, **rest) -> Array | None:
+    """The larger of an array and zero, a ReLU."""
+    del rest, out
+    x, zeros = (b, a) if _is_known(a) else (a, b)
+    if not _is_known(zeros) or np.asarray(zeros).any():
+        return None
+    return nn.relu(_computed(x))
+
+
+def _joined(*parts: Any, dimension: int, out, **rest) -> _Affine | None:
+    del rest
+    if dimension != out.ndim - 1 or not all(isinstance(part, _Affine) for part in parts):
+        return None
+    return _side_by_side(parts)
 
 
 def _side_by_side(parts: Sequence[_Affine]) -> _Affine:
@@ -337,18 +360,20 @@ def _scale_and_shift(x: Array, gain: np.ndarray | None, shift: np.ndarray | None
     return x if shift is None else x + shift
 
 
-def _strided(x: Any, *, start_indices, limit_indices, strides, **rest) -> _Strided | None:
-    """Every so many pixels of images, up to their ends; None for other slices."""
-    if x.ndim != 4 or strides is None or (strides[0], strides[3]) != (1, 1) or max(strides) == 1:
-        return None
-    if tuple(limit_indices) != x.shape or start_indices[0] or start_indices[3]:
-        return None
-    return _Strided(x, tuple(start_indices[1:3]), tuple(strides[1:3]))
+def _sliced(x: Any, *, start_indices, limit_indices, strides, **rest) -> Any:
+    """Every so many pixels of images, up to their ends, are left for what reads them."""
+    del rest
+    x = _computed(x)
+    regular = x.ndim == 4 and strides is not None and (strides[0], strides[3]) == (1, 1)
+    whole = tuple(limit_indices) == x.shape and not (start_indices[0] or start_indices[-1])
+    if regular and whole and max(strides) > 1:
+        return _Strided(x, tuple(start_indices[1:3]), tuple(strides[1:3]))
+    return lax.slice(x, start_indices, limit_indices, strides)
 
 
 def _conv(
-    x: Array,
-    kernel: Array,
+    x: Any,
+    kernel: Any,
     *,
     out,
     dimension_numbers,
@@ -357,85 +382,68 @@ def _conv(
     rhs_dilation,
     feature_group_count,
     **rest,
-):
-    if (
-        dimension_numbers.lhs_spec != (0, 3, 1, 2)
-        or dimension_numbers.rhs_spec != (3, 2, 0, 1)
-        or not _is_known(kernel)
-    ):
+) -> _Affine:
+    del rest
+    images = dimension_numbers.lhs_spec == (0, 3, 1, 2)
+    if not images or dimension_numbers.rhs_spec != (3, 2, 0, 1) or not _is_known(kernel):
         raise ValueError(
             "only convolutions of images [B, H, W, C] with fixed kernels can be exported"
         )
-    own = _Convolution(
-        x, np.asarray(kernel), window_strides, padding, rhs_dilation, feature_group_count
-    )
-    return _Affine(own, out.shape[-1])
+    fixed = np.asarray(kernel)
+    options = window_strides, padding, rhs_dilation, feature_group_count
+    return _Affine(_Convolution(_computed(x), fixed, *options), out.shape[-1])
 
 
-def _depthwise(
-    x: Array, kernel: Array, *gate: Array, out, side, stride, dilation, **rest
-) -> _Affine:
-    x = nn.relu(x) if gate else x
-    padding = [(dilation * (side // 2),) * 2] * 2
-    own = _Convolution(
-        x, np.asarray(kernel), (stride, stride), padding, (dilation, dilation), x.shape[-1]
-    )
-    return _Affine(own, out.shape[-1])
-
-
-def _dense(x: Array, kernel: Array, *, out, **rest) -> _Affine:
-    return _Affine(_Convolution(x, np.asarray(kernel), (1, 1), [(1, 1)] * 2), out.shape[-1])
-
-
-def _product(x: Any, weight: Array, *, out, dimension_numbers, **rest) -> Any:
-    if (
-        out.ndim != 4
-        or weight.ndim != 2
-        or dimension_numbers != (((3,), (0,)), ((), ()))
-        or not _is_known(weight)
-    ):
-        return lax.dot_general(_computed(x), weight, dimension_numbers)
+def _product(x: Any, weight: Any, *, out, dimension_numbers, **rest) -> Any:
+    del rest
+    of_channels = out.ndim == 4 and dimension_numbers == (((3,), (0,)), ((), ()))
+    if not of_channels or weight.ndim != 2 or not _is_known(weight):
+        return lax.dot_general(_computed(x), _computed(weight), dimension_numbers)
     kernel, strides = np.asarray(weight)[None, None], (1, 1)
     if isinstance(x, _Strided):
         x, (row, column), strides = x
-        kernel = np.pad(
-            kernel, ((row, 0), (column, 0), (0, 0), (0, 0))
-        )  # reads its last pixel only
-    return _Affine(_Convolution(x, kernel, strides, "VALID"), out.shape[-1])
+        # It reads its last pixel only.
+        kernel = np.pad(kernel, ((row, 0), (column, 0), (0, 0), (0, 0)))
+    return _Affine(_Convolution(_computed(x), kernel, strides, "VALID"), out.shape[-1])
 
 
-def _max_pool(x: Array, *, out, **rest) -> Array:
-    size, smaller = max(zip(x.shape[1:3], out.shape[1:3], strict=True))
-    return _every(
-        -(-size // smaller), nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME")
+def _of_kernel(form: Convolution | Pooling, x: Array, *others: Array) -> Any:
+    """A kernel made for XLA as a layer that exporters know."""
+    if isinstance(form, Pooling):
+        return _pooled(form, x)
+    kernel, channels = np.asarray(others[0]), x.shape[-1]
+    own = _Convolution(
+        nn.relu(x) if form.relu else x,
+        kernel,
+        (form.stride, form.stride),
+        [(form.padding, form.padding)] * 2,
+        (form.dilation, form.dilation),
+        channels if form.depthwise else 1,
     )
+    return _Affine(own, kernel.shape[-1])
 
 
-def _mean_pool(x: Array, *, stride: int, **rest) -> Array:
-    del rest
-    return _every(
-        stride,
-        nn.avg_pool(
-            x, window_shape=(3, 3), strides=(1, 1), padding="SAME", count_include_pad=False
-        ),
-    )
+def _pooled(form: Pooling, x: Array) -> Array:
+    # jax2onnx knows no padding but SAME, which pads strided windows on one side only.
+    windows = dict(window_shape=(form.window, form.window), strides=(1, 1), padding="SAME")
+    if form.kind == "max":
+        y = nn.max_pool(x, **windows)
+    else:
+        y = nn.avg_pool(x, **windows, count_include_pad=False)
+    return y if form.stride == 1 else y[:, :: form.stride, :: form.stride]
 
 
-def _every(stride: int, x: Array) -> Array:
-    """Every `stride`-th position. jax2onnx knows no padding but SAME, which pads strided windows on
-    one side only."""
-    return x if stride == 1 else x[:, ::stride, ::stride]
-
-
-# By the name of a primitive, or of the function that is called.
+# What primitives of JAX become: (*inputs, out=, **parameters) -> the result, or None where the
+# primitive stays as it is.
 _RULES = {
-    "conv_forward": _dense,
-    "conv_general_dilated": _conv,
-    "depthwise_forward": _depthwise,
-    "dot_general": _product,
-    "max_pool_forward": _max_pool,
-    "relu": lambda x, **rest: nn.relu(x),
-    "mean_pool_forward": _mean_pool,
+    primitives.add_p: _sum,
+    primitives.concatenate_p: _joined,
+    primitives.conv_general_dilated_p: _conv,
+    primitives.dot_general_p: _product,
+    primitives.max_p: _larger,
+    primitives.mul_p: _scaled,
+    primitives.slice_p: _sliced,
+    primitives.sub_p: _difference,
 }
 
 

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import primitives
 
 from dnas.genotype import Genotype
 from dnas.hw_loss.table import Cost, CostTable
+from dnas.kernels.kernel import KERNELS
 from dnas.space import SearchSpace, check_genotype, check_inputs
 
 
@@ -182,13 +184,17 @@ def _count_macs(function: Callable, *args) -> int:
 def _macs_of(jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
-        name = equation.params.get("name", equation.primitive.name)
-        if name in _RULES:
-            total += _RULES[name](equation)
-        elif equation.primitive.name in ("cond", "while"):
+        primitive = equation.primitive
+        if primitive in KERNELS:
+            total += KERNELS[primitive].macs_of(equation)
+        elif primitive is primitives.dot_general_p:
+            total += _dot(equation)
+        elif primitive is primitives.conv_general_dilated_p:
+            total += _conv(equation)
+        elif primitive in (primitives.cond_p, primitives.while_p):
             raise ValueError(
-                f"the multiply-adds of `lax.{equation.primitive.name}` depend on its data; count"
-                " what one path runs"
+                f"the multiply-adds of `lax.{primitive.name}` depend on its data; count what one"
+                " path runs"
             )
         else:
             inner = sum(_macs_of(sub) for sub in _inner_jaxprs(equation))
@@ -218,35 +224,3 @@ def _conv(equation) -> int:
     kernel = equation.invars[1].aval.shape
     out_channels = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
     return prod(equation.outvars[0].aval.shape) * prod(kernel) // out_channels
-
-
-def _depthwise(equation) -> int:
-    side = equation.invars[1].aval.shape[
-        -4
-    ]  # of the kernel [..., k, k, 1, C]; the axes in front are edges
-    return prod(equation.outvars[0].aval.shape) * side * side
-
-
-def _dense(equation) -> int:
-    return prod(equation.outvars[0].aval.shape) * prod(
-        equation.invars[1].aval.shape[-4:-1]
-    )  # of the kernel [..., k, k, C, D]
-
-
-def _none(equation) -> int:
-    return 0
-
-
-# By primitive, or by the name of a fenced kernel of dnas.cells: a depthwise convolution is written
-# there as a sum over taps, a dense one with more products than it has, and the sums of a norm,
-# which do not count, as products with ones.
-_RULES = {
-    "dot_general": _dot,
-    "conv_general_dilated": _conv,
-    "conv_forward": _dense,
-    "depthwise_forward": _depthwise,
-    "norm_forward": _none,
-    "norm_moments": _none,
-    "mixed_norms": _none,
-    "affine_norm_forward": _none,
-}

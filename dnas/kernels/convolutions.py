@@ -15,7 +15,7 @@ from jax import lax
 
 from dnas.base import Array
 from dnas.kernels.backend import on_cpu, written
-from dnas.kernels.multilinear import multilinear
+from dnas.kernels.kernel import Convolution, multilinear
 from dnas.kernels.sums import PARTS, wide
 from dnas.kernels.taps import dilate, larger, out_size, pad, slices, smaller, total
 
@@ -163,8 +163,25 @@ def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
     )
 
 
+def _depthwise_macs(inputs, output, *, side, **static) -> int:
+    del inputs, static
+    return math.prod(output) * side * side
+
+
+def _depthwise_standard(count: int, *, side, stride, dilation, **static) -> Convolution:
+    del static
+    return Convolution(stride, dilation * (side // 2), dilation, depthwise=True, relu=count > 2)
+
+
 _of_output, _of_input, _of_kernel = {}, {}, {}  # the transposes of
-_conv = multilinear(depthwise_forward, _of_output, smaller, prepare=_padded)
+_conv = multilinear(
+    depthwise_forward,
+    _of_output,
+    smaller,
+    prepare=_padded,
+    macs=_depthwise_macs,
+    standard=_depthwise_standard,
+)
 _conv_input = multilinear(depthwise_input_gradient, _of_input, larger)
 _conv_kernel = multilinear(
     depthwise_kernel_gradient,
@@ -266,8 +283,18 @@ def _row_taps(x: Array) -> Array:
     )
 
 
+def _dense_macs(inputs, output) -> int:
+    return math.prod(output) * math.prod(inputs[1][-4:-1])  # of the kernel [..., k, k, C, D]
+
+
 _of_dense, _of_dense_kernel = {}, {}
-_dense = multilinear(conv_forward, _of_dense, lambda x, kernel: (*x.shape[:3], kernel.shape[3]))
+_dense = multilinear(
+    conv_forward,
+    _of_dense,
+    lambda x, kernel: (*x.shape[:3], kernel.shape[3]),
+    macs=_dense_macs,
+    standard=lambda count: Convolution(stride=1, padding=1),
+)
 _dense_kernel = multilinear(
     conv_kernel_gradient, _of_dense_kernel, lambda x, g: (3, 3, x.shape[3], g.shape[3])
 )

@@ -9,7 +9,7 @@ from jax import lax
 
 from dnas.base import Array
 from dnas.kernels.backend import written
-from dnas.kernels.multilinear import fence, multilinear
+from dnas.kernels.kernel import Pooling, fence, multilinear, opaque
 from dnas.kernels.taps import dilate, larger, out_size, pad, slices, smaller, total
 
 
@@ -71,7 +71,10 @@ def _is(taps: Array, number: int) -> Array:
     return lax.eq(taps, lax.full_like(taps, number))
 
 
-_pool_forward, _pool_winner = fence(max_pool_forward), fence(max_pool_winner)
+_pool_forward = opaque(
+    max_pool_forward, standard=lambda count, *, stride, window: Pooling("max", window, stride)
+)
+_pool_winner = fence(max_pool_winner)
 _of_pick, _of_unpool = {}, {}
 _pick = multilinear(max_pool_pick, _of_pick, lambda x, winner, **rest: winner.shape)
 _unpool = multilinear(max_pool_gradient, _of_unpool, larger)
@@ -119,10 +122,13 @@ def _pixels_inside(size: tuple[int, int], stride: int, like: Array) -> Array:
 
 
 _of_mean_pool, _of_spread = {}, {}
-_mean_pool, _spread = (
-    multilinear(mean_pool_forward, _of_mean_pool, smaller),
-    multilinear(mean_pool_gradient, _of_spread, larger),
+_mean_pool = multilinear(
+    mean_pool_forward,
+    _of_mean_pool,
+    smaller,
+    standard=lambda count, *, stride, size: Pooling("mean", 3, stride),
 )
+_spread = multilinear(mean_pool_gradient, _of_spread, larger)
 _of_mean_pool[0], _of_spread[0] = _spread, _mean_pool
 
 

@@ -17,7 +17,7 @@ from jax import lax
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype
 from dnas.genotype import Edge, Genotype
-from dnas.kernels.multilinear import fence
+from dnas.kernels.kernel import fence
 from dnas.space import (
     CellSpec,
     LayerParts,

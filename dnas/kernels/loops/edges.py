@@ -19,7 +19,7 @@ from jax import lax
 
 from dnas.base import Array, PyTree
 from dnas.kernels.backend import on_cpu
-from dnas.kernels.multilinear import fence
+from dnas.kernels.kernel import fence
 
 # (weights of the edge, its row of the mix [O], x [B, H, W, C]) -> y [B, h, w, C]
 RunEdge = Callable[[PyTree, Array, Array], Array]

@@ -1,17 +1,19 @@
-"""Functions that are linear in some of their arguments, one by one, with the transposes that one
-gives them.
+"""What a kernel made for XLA is: one record of all that is known of it.
 
-JAX differentiates such a function by itself: its derivative is the function again, and the
-transpose of that is what is given here. So it has both forward and reverse mode, as often as
-needed, and no pass ever runs an automatic transpose, which for the kernels of `dnas.cells` would be
-many times slower. `jax.custom_vjp` has no forward mode and `jax.custom_jvp` no transposes of one's
-own; hence primitives.
+A kernel is a primitive of JAX, by which counts and exporters find its record. A `multilinear` one
+is differentiated as a linear function is: its derivative is the kernel again, and the transpose of
+that is given. So it has both forward and reverse mode, as often as needed, and no pass ever runs an
+automatic transpose, which would be many times slower. `jax.custom_vjp` has no forward mode and
+`jax.custom_jvp` no transposes of one's own; hence primitives. An `opaque` one is differentiated as
+what is inside.
 """
 
 import contextlib
+import dataclasses
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce, wraps
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +22,73 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from dnas.base import Array
+from dnas.base import Array, PyTree
 from dnas.kernels.backend import on_cpu, written
+
+Shape = tuple[int, ...]
+
+
+class Convolution(NamedTuple):
+    """A kernel in the terms of other runtimes: the convolution of images [B, H, W, C], its first
+    argument, with its second."""
+
+    stride: int
+    padding: int  # pixels of zeros on every side
+    dilation: int = 1
+    depthwise: bool = False  # one filter [k, k, 1, C] a channel
+    relu: bool = False  # whether images go through a ReLU first
+
+
+class Pooling(NamedTuple):
+    """The same for square windows of images; padding never counts."""
+
+    kind: str  # "max" or "mean"
+    window: int
+    stride: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """All that is known of a kernel. Called, it runs: (*arrays, **static) -> array.
+
+    Args:
+      primitive: that it is in a jaxpr.
+      run: what calls do.
+      static: parameters of its equations -> the keywords of the call.
+      macs: (shapes of the arguments, shape of the result, **static) -> the multiply-adds that
+        count; what norms and pooling compute does not.
+      standard: (number of arguments, **static) -> what it is to other runtimes; None where that is
+        what its jaxpr says.
+    """
+
+    primitive: Primitive
+    run: Callable[..., PyTree]
+    static: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    macs: Callable[..., int]
+    standard: Callable[..., Convolution | Pooling] | None = None
+
+    def __call__(self, *args: PyTree, **static: Any) -> PyTree:
+        return self.run(*args, **static)
+
+    def macs_of(self, equation: Any) -> int:
+        """Returns the multiply-adds of an equation of a jaxpr whose primitive is this kernel's."""
+        shapes = [entry.aval.shape for entry in equation.invars]
+        output = equation.outvars[0].aval.shape
+        return self.macs(shapes, output, **self.static(equation.params))
+
+    def standard_of(self, equation: Any) -> Convolution | Pooling | None:
+        """Returns what such an equation is in the terms of other runtimes."""
+        if self.standard is None:
+            return None
+        return self.standard(len(equation.invars), **self.static(equation.params))
+
+
+KERNELS: dict[Primitive, Kernel] = {}  # every kernel, by its primitive
+
+
+def uncounted(inputs: Sequence[Shape], output: Shape, **static: Any) -> int:
+    """The `macs` of a kernel whose work is not counted."""
+    return 0
 
 
 def fence(function: Callable) -> Callable:
@@ -30,8 +97,7 @@ def fence(function: Callable) -> Callable:
 
     Otherwise XLA:CPU merges the taps of several ops into one loop that it cannot vectorise;
     `lax.optimization_barrier` is dropped before fusion and does not prevent it. On a GPU the
-    contents of such a call would be a kernel an operation, so there it is an ordinary call. The
-    call keeps the function's name, by which `dnas.hw_loss.counts` recognises it.
+    contents of such a call would be a kernel an operation, so there it is an ordinary call.
     """
 
     def inside(static, *args):
@@ -60,7 +126,10 @@ def multilinear(
     transposes: Mapping[int, Callable[..., Array]],
     shape_of: Callable[..., tuple[int, ...]] | None = None,
     prepare: Callable[..., Sequence[Array]] = lambda *args, **static: args,
-) -> Callable[..., Array]:
+    *,
+    macs: Callable[..., int] = uncounted,
+    standard: Callable[..., Convolution | Pooling] | None = None,
+) -> Kernel:
     """Returns the function, fenced, with derivatives of any order in forward and reverse mode, and
     under vmap.
 
@@ -75,6 +144,7 @@ def multilinear(
         traced. Unless given it is, to learn the shape.
       prepare: (*arrays, **static) -> what `function` is given instead; linear as well. It runs
         outside the fence, where XLA computes once what several functions prepare alike.
+      macs, standard: as `Kernel` has them.
     """
     primitive = Primitive(function.__name__)
 
@@ -100,7 +170,7 @@ def multilinear(
             return _shape_in_maps(partial(shape_of, **static), args, axes, terms)
         found = jax.eval_shape(
             partial(evaluate, axes=axes, terms=terms, **static),
-            *(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args),
+            *map(_like, args),
         )
         return ShapedArray(found.shape, found.dtype)
 
@@ -155,11 +225,69 @@ def multilinear(
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(evaluate, multiple_results=False))
 
-    @wraps(function)
-    def call(*args, **static):
-        return primitive.bind(*args, axes=(), terms=1, **static)
+    def static(params):
+        return {name: own for name, own in params.items() if name not in ("axes", "terms")}
 
-    return call
+    run = partial(primitive.bind, axes=(), terms=1)
+    return _registered(Kernel(primitive, run, static, macs, standard))
+
+
+def _registered(kernel: Kernel) -> Kernel:
+    KERNELS[kernel.primitive] = kernel
+    return kernel
+
+
+def opaque(
+    function: Callable[..., PyTree],
+    *,
+    macs: Callable[..., int] = uncounted,
+    standard: Callable[..., Convolution | Pooling] | None = None,
+) -> Kernel:
+    """Returns the function, fenced, as a kernel whose derivatives are those of what is inside.
+
+    Args:
+      function: (*trees of arrays, **static) -> tree of arrays.
+      macs, standard: as `Kernel` has them.
+    """
+    primitive = Primitive(function.__name__)
+    primitive.multiple_results = True
+    fenced = fence(function)
+
+    def evaluate(*leaves, tree, static):
+        return jax.tree.leaves(fenced(*jax.tree.unflatten(tree, leaves), **dict(static)))
+
+    def shape(*leaves, **params):
+        found = jax.eval_shape(partial(evaluate, **params), *map(_like, leaves))
+        return [ShapedArray(own.shape, own.dtype) for own in found]
+
+    def derive(primals, tangents, **params):
+        whole = tuple(ad.instantiate_zeros(tangent) for tangent in tangents)
+        return jax.jvp(partial(evaluate, **params), tuple(primals), whole)
+
+    def batch(leaves, places, **params):
+        found = jax.vmap(partial(evaluate, **params), places)(*leaves)
+        return found, [0] * len(found)
+
+    primitive.def_impl(evaluate)
+    primitive.def_abstract_eval(shape)
+    ad.primitive_jvps[primitive] = derive
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, mlir.lower_fun(evaluate, multiple_results=True))
+
+    def run(*args, **static):
+        leaves, tree = jax.tree.flatten(args)
+        of_result = jax.tree.structure(jax.eval_shape(partial(fenced, **static), *args))
+        found = primitive.bind(*leaves, tree=tree, static=tuple(static.items()))
+        return jax.tree.unflatten(of_result, found)
+
+    def static(params):
+        return dict(params["static"])
+
+    return _registered(Kernel(primitive, run, static, macs, standard))
+
+
+def _like(array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _shape_in_maps(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.kernels.multilinear import multilinear
+from dnas.kernels.kernel import multilinear
 
 
 def gated_product(x, y, gate, *, scale):

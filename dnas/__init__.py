@@ -12,6 +12,7 @@ from dnas import (
     spaces,
     tabular,
 )
+from dnas.arch_optimizers import ARCH_OPTIMIZERS
 from dnas.base import Batch
 from dnas.bilevel import (
     BilevelOptimizer,
@@ -100,6 +101,7 @@ from dnas.tasks.language import make_perplexity
 from dnas.tasks.text import Text, read_text, unigram_perplexity
 
 __all__ = [
+    "ARCH_OPTIMIZERS",
     "Augmentation",
     "Batch",
     "BilevelOptimizer",

@@ -2,15 +2,16 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import dnas
-from dnas import arch_losses, bilevel, hw_loss, relax, rules, selection
-from experiments import hardware
+from dnas import arch_losses, bilevel, relax
+from experiments import hardware, named
 from experiments.config import MethodConfig, SearchConfig
 
 
@@ -46,19 +47,17 @@ def parts_of(
     Raises:
       ValueError: for names that do not exist, and for parts that do not fit each other.
     """
-    if config.sampled and config.relax not in ("gumbel_hard", "binary_gates"):
-        raise ValueError(
-            "sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or"
-            f" binary_gates, not {config.relax}"
-        )
     if config.sampled and config.per_sample:
         raise ValueError(
             "a sampled path is one for the whole batch; leave out sampled or per_sample"
         )
     length = length_of(config, num_images)
-    parts = method_parts(config, length, limits) | {
-        "rule": None if config.rule is None else _rule(config)
-    }
+    if config.sampled and not _is_one_hot(_first_mix(config, _base_relaxation(config, length))):
+        raise ValueError(
+            "sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or"
+            f" binary_gates, not {config.relax}"
+        )
+    parts = method_parts(config, length, limits) | {"rule": _rule(config)}
     terms = hardware.search_terms(config, limits, length.steps)
     return parts | terms | {"arch_losses": [*parts["arch_losses"], *terms.get("arch_losses", ())]}
 
@@ -74,31 +73,29 @@ def method_parts(
     Raises:
       ValueError: for names that do not exist, and for parts that do not fit each other.
     """
-    _check(config)
+    relaxation = _base_relaxation(config, length)
+    _check(config, relaxation)
     return {
-        "relaxation": _relaxation(config, length),
+        "relaxation": _relaxation(config, length, relaxation),
         "optimizer": functools.partial(_optimizer, config, _arch_optimizer(config, length, limits)),
         "arch_losses": _arch_losses(config, length),
         "perturbation": _perturbation(config, length),
         "single_level": is_single_level(config),
-        "select": _named(selection.SELECTIONS, "select", config.select)(),
+        "select": named.make(dnas.SELECTIONS, "select", config.select),
     }
 
 
-def _named(known: Mapping[str, Any], what: str, name: str):
-    if name not in known:
-        raise ValueError(f"{what} {name!r} is not known; choose from: {', '.join(known)}")
-    return known[name]
-
-
-def _check(config: MethodConfig) -> None:
-    _named(relax.RELAXATIONS, "relaxation", config.relax)
-    if (config.relax == "simplex") != (config.arch_optimizer != "adam"):
+def _check(config: MethodConfig, relaxation: dnas.Relaxation) -> None:
+    rows = relax.op_logits(_first_arch(config, relaxation))
+    on_simplex = bool(jnp.allclose(rows.sum(-1), 1, atol=1e-4))
+    optimizer = named.name_of(config.arch_optimizer)
+    needs_simplex = optimizer in ("exponentiated_gradient", "frank_wolfe")
+    if on_simplex if optimizer == "adam" else needs_simplex and not on_simplex:
         raise ValueError(
             "the relaxation simplex and the arch optimisers exponentiated_gradient and frank_wolfe"
             " belong together: give RELAX=simplex ARCH_OPTIMIZER=exponentiated_gradient, or neither"
         )
-    if config.edge_weights and config.arch_optimizer != "adam":
+    if config.edge_weights and on_simplex:
         raise ValueError(
             f"edge weights are logits, which {config.arch_optimizer} would take for probabilities;"
             " leave one out"
@@ -113,39 +110,71 @@ def _check(config: MethodConfig) -> None:
         raise ValueError(f"{reason[config.optimizer]}: leave out warmup, arch_every and order")
 
 
-def _rule(config: SearchConfig) -> dnas.Rule:
+# Keywords in which a rule's paper counts epochs of a search of 50.
+_IN_50_EPOCHS = {
+    "eigenvalue": ("from_epoch",),
+    "greedy": ("warm_up", "interval"),
+    "ranking": ("patience",),
+    "skip_count": ("from_epoch",),
+}
+
+
+def _rule(config: SearchConfig) -> dnas.Rule | None:
     """The rule by name, its epochs counted as parts of the search where the paper counts them in
     one of 50."""
+    if config.rule is None:
+        given = [name for name in ("interval", "samples") if getattr(config, name) is not None]
+        if given:
+            raise ValueError(f"{' and '.join(given)} is of a rule; give RULE= too, or leave it out")
+        return None
 
-    def epochs(published: int) -> int:
-        return max(round(published * config.epochs / 50), 1)
+    settings: dict[str, Any] = {"interval": config.interval, "num_samples": config.samples}
+    offered = {"seed": config.seed}
+    name, known = named.name_of(config.rule), named.keywords_of(dnas.RULES, "rule", config.rule)
+    for keyword in _IN_50_EPOCHS.get(name, ()):
+        published = known[keyword].default
+        if settings.get(keyword) is not None:
+            published = settings[keyword]
+        settings[keyword] = max(round(published * config.epochs / 50), 1)
+    if name == "perturbation":  # its last event falls on the last epoch
+        own = settings | named.given_in(config.rule)
+        pace = {key: own[key] for key in ("interval", "k") if own.get(key) is not None}
+        needed = dnas.perturbation_epochs(dnas.SPACES[config.space], **pace)
+        offered["from_epoch"] = max(config.epochs - needed + 1, 1)
+    return named.make(dnas.RULES, "rule", config.rule, settings, offered)
 
-    def perturbation():
-        needed = rules.perturbation_epochs(
-            dnas.SPACES[config.space], interval=config.interval, from_epoch=1
-        )
-        first = max(config.epochs - needed + 1, 1)
-        return rules.perturbation(interval=config.interval, from_epoch=first, seed=config.seed)
 
-    made = {
-        "best_sample": lambda: rules.best_sample(num_samples=config.samples, seed=config.seed),
-        "eigenvalue": lambda: rules.eigenvalue(from_epoch=epochs(10)),
-        "greedy": lambda: rules.greedy(warm_up=epochs(9), interval=epochs(config.interval)),
-        "perturbation": perturbation,
-        "ranking": lambda: rules.ranking(patience=epochs(10)),
-        "skip_count": lambda: rules.skip_count(from_epoch=epochs(10)),
+def _base_relaxation(config: MethodConfig, length: Length) -> dnas.Relaxation:
+    settings = {
+        "init_scale": config.arch_init_scale,
+        "temperature": _temperature(config, length),
     }
-    return _named(made, "rule", config.rule)()
+    return named.make(dnas.RELAXATIONS, "relaxation", config.relax, settings)
 
 
-def _relaxation(config: MethodConfig, length: Length) -> dnas.Relaxation:
-    options: dict[str, Any] = {}
-    if config.relax in ("gumbel_softmax", "gumbel_hard") and config.temperature is not None:
-        options["temperature"] = _temperature(config, length)
-    if config.relax not in ("simplex", "sigmoid", "edge_weights", "max_w"):
-        options["init_scale"] = config.arch_init_scale
-    made = relax.RELAXATIONS[config.relax](**options)
-    if config.edge_weights and config.relax != "edge_weights":
+def _first_arch(config: MethodConfig, relaxation: dnas.Relaxation) -> Any:
+    """What the relaxation makes of the first kind of cells."""
+    spec = next(iter(dnas.SPACES[config.space].cells.values()))
+    return relaxation.init(jax.random.key(config.seed), spec)
+
+
+def _first_mix(config: MethodConfig, relaxation: dnas.Relaxation) -> jax.Array:
+    """A draw for the first kind of cells."""
+    spec = next(iter(dnas.SPACES[config.space].cells.values()))
+    key = jax.random.key(config.seed)
+    return relaxation.sample(key, _first_arch(config, relaxation), spec, jnp.zeros((), jnp.int32))
+
+
+def _is_one_hot(mix: jax.Array) -> bool:
+    ordered = jnp.sort(mix, axis=-1)
+    return bool(
+        jnp.allclose(ordered[..., -1], 1, atol=1e-4)
+        and jnp.allclose(ordered[..., :-1], 0, atol=1e-4)
+    )
+
+
+def _relaxation(config: MethodConfig, length: Length, made: dnas.Relaxation) -> dnas.Relaxation:
+    if config.edge_weights and named.name_of(config.relax) != "edge_weights":
         made = relax.edge_weights(made)
     if config.skip_dropout:
         falling = optax.linear_schedule(config.skip_dropout, 0.0, length.steps)
@@ -157,8 +186,12 @@ def _relaxation(config: MethodConfig, length: Length) -> dnas.Relaxation:
     return relax.per_sample(made, config.batch_size) if config.per_sample else made
 
 
-def _temperature(config: MethodConfig, length: Length) -> optax.Schedule:
+def _temperature(config: MethodConfig, length: Length) -> optax.Schedule | None:
     start = config.temperature
+    if start is None:
+        if config.temperature_end is not None:
+            raise ValueError("temperature_end is where a temperature goes; give TEMPERATURE too")
+        return None
     end = start if config.temperature_end is None else config.temperature_end
     if config.temperature_schedule == "linear":
         return relax.linear_temperature(*length, start=start, end=end)
@@ -248,21 +281,23 @@ def _optimizer(
 def _arch_optimizer(
     config: MethodConfig, length: Length, limits: Sequence[hardware.Limit]
 ) -> optax.GradientTransformation:
-    if config.arch_optimizer == "exponentiated_gradient":
-        return relax.exponentiated_gradient(config.arch_learning_rate)
-    if config.arch_optimizer == "frank_wolfe":
+    settings = {"b1": config.arch_b1, "weight_decay": config.arch_weight_decay}
+    offered: dict[str, Any] = {"learning_rate": config.arch_learning_rate}
+    if "bound" in named.keywords_of(dnas.ARCH_OPTIMIZERS, "arch_optimizer", config.arch_optimizer):
         if len(limits) != 1:
             raise ValueError(
-                f"the arch optimiser frank_wolfe keeps one bound, and {len(limits)} are given: give"
-                " one TARGET"
+                f"the arch optimiser {config.arch_optimizer} keeps one bound, and {len(limits)} are"
+                " given: give one TARGET"
             )
         # The paper's first steps go to corners or near them; here weights are still random then,
         # and they are left out.
-        (limit,), start = limits, length.steps // 10
-        return hw_loss.frank_wolfe(
-            jax.random.key(config.seed), limit.cost, limit.bound, start=start
-        )
-    adam = bilevel.arch_adam(
-        config.arch_learning_rate, b1=config.arch_b1, weight_decay=config.arch_weight_decay
+        offered |= {
+            "key": jax.random.key(config.seed),
+            "cost": limits[0].cost,
+            "bound": limits[0].bound,
+            "start": length.steps // 10,
+        }
+    made = named.make(
+        dnas.ARCH_OPTIMIZERS, "arch_optimizer", config.arch_optimizer, settings, offered
     )
-    return relax.keep_pair_mass(adam) if config.relax == "binary_gates" else adam
+    return relax.keep_pair_mass(made) if named.name_of(config.relax) == "binary_gates" else made

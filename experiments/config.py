@@ -110,11 +110,11 @@ class MethodConfig:
     """What a search is made of, whatever its networks read."""
 
     relax: str = "softmax"
-    """Relaxation by name."""
-    arch_init_scale: float = 1e-3
-    """Standard deviation of the first logits."""
+    """Relaxation by name, perhaps with keywords: binary_gates:paths=two."""
+    arch_init_scale: float | None = None
+    """Standard deviation of the first logits, init_scale of the relaxation."""
     temperature: float | None = None
-    """Of a Gumbel sample, at the start; by default that of the relaxation."""
+    """Of the relaxation at the start, where it has one."""
     temperature_end: float | None = None
     """At the end; the same throughout unless given."""
     temperature_schedule: Literal["linear", "exponential"] = "linear"
@@ -146,11 +146,11 @@ class MethodConfig:
     """Part of the epochs, from 0 to 1, in which arch stays as it is."""
     arch_every: int = 1
     """Arch moves in every so many steps."""
-    arch_optimizer: Literal["adam", "exponentiated_gradient", "frank_wolfe"] = "adam"
-    """What moves arch; the others are for the relaxation simplex, and frank_wolfe for a search with
-    a TARGET."""
-    arch_b1: float = 0.5
-    """Adam's for arch."""
+    arch_optimizer: str = "adam"
+    """What moves arch, by name: adam, or for the relaxation simplex exponentiated_gradient, or
+    frank_wolfe in a search with a TARGET."""
+    arch_b1: float | None = None
+    """Of the arch optimiser, where it takes b1, as Adam does."""
     rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
     """How the learning rate of the weights falls."""
     entropy: float = 0.0
@@ -164,7 +164,8 @@ class MethodConfig:
     dirichlet_kl: float = 0.0
     """Weight of DrNAS's distance from the uniform distribution."""
     select: str = "default"
-    """How the genotype is read, by name; by default as the papers of the space do."""
+    """How the genotype is read, by name, perhaps with keywords, top_edges:k=3; by default as the
+    papers of the space do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,12 +180,11 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """Published method by name; its settings are the defaults of those below."""
     rule: str | None = None
     """What runs between epochs, by name: a guard that may stop the search, or decisions that drop
-    candidates."""
-    interval: int = 5
-    """Epochs between the decisions of the rules greedy and perturbation; in 50 epochs, or in the
-    tuning of DARTS-PT."""
-    samples: int = 100
-    """How many architectures the rule best_sample evaluates."""
+    candidates. Perhaps with keywords: ranking:patience=3."""
+    interval: int | None = None
+    """Of the rule, epochs between its decisions; greedy's are counted in a search of 50 epochs."""
+    samples: int | None = None
+    """Of the rule best_sample, num_samples: how many architectures it evaluates."""
     stages: Literal["drnas_progressive", "p_darts", "darts_pt", "random"] | None = None
     """Searches of several stages."""
     sampled: bool = False
@@ -213,8 +213,8 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """SGD's at the end."""
     arch_learning_rate: float = 3e-4
     """Adam's for arch."""
-    arch_weight_decay: float = 1e-3
-    """Of arch, added to its gradient."""
+    arch_weight_decay: float | None = None
+    """Of the arch optimiser: added to the gradient of arch."""
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
     compile_ahead: bool = True

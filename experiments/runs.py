@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from experiments.named import name_of
+
 PATHS = (
     "data_dir",
     "benchmark",
@@ -79,7 +81,7 @@ def run_name(config, command: str) -> str:
         command,
         config.dataset,
         config.space,
-        getattr(config, "relax", "") if method == "darts1" else method,
+        name_of(getattr(config, "relax", "")) if method == "darts1" else method,
     ]
     words.append(f"seed{config.seed}")
     return "-".join(word for word in words if word)

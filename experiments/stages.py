@@ -76,12 +76,13 @@ def _darts_pt(config: SearchConfig) -> list[Stage]:
     def begin(state, before):
         return state._replace(weights=before.state.weights, arch=before.state.arch)
 
+    interval = {} if config.interval is None else {"interval": config.interval}
     tuning = dataclasses.replace(
         config,
-        epochs=dnas.perturbation_epochs(dnas.SPACES[config.space], interval=config.interval),
+        epochs=dnas.perturbation_epochs(dnas.SPACES[config.space], **interval),
         learning_rate=config.learning_rate / 10,
         min_learning_rate=min(config.min_learning_rate, config.learning_rate / 10),
         warmup=0.0,
         rule="perturbation",
     )
-    return [Stage(config), Stage(tuning, None, begin)]
+    return [Stage(dataclasses.replace(config, interval=None)), Stage(tuning, None, begin)]

@@ -76,8 +76,8 @@ class TextConfig(MethodConfig, RunConfig):
     """SGD's at the end."""
     arch_learning_rate: float = 3e-3
     """Adam's for arch."""
-    arch_weight_decay: float = 1e-3
-    """Of arch, added to its gradient."""
+    arch_weight_decay: float | None = None
+    """Of the arch optimiser: added to the gradient of arch."""
     arch_b1: float = 0.9
     """Adam's for arch."""
     clip_virtual: bool = True

@@ -6,9 +6,11 @@ import subprocess
 
 import pytest
 
+import dnas
 from experiments import config as settings
 from experiments.config import PRESETS, RetrainCommand, SearchConfig, check, parse, preset
 from experiments.datasets import DATASETS
+from experiments.named import keywords_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -32,11 +34,10 @@ def test_the_defaults_for_cifar10_are_those_of_the_paper():
         0.001,
         3e-4,
     )
-    assert (published.arch_learning_rate, published.arch_weight_decay, published.clip) == (
-        3e-4,
-        1e-3,
-        5.0,
-    )
+    assert (published.arch_learning_rate, published.clip) == (3e-4, 5.0)
+    keywords = keywords_of(dnas.ARCH_OPTIMIZERS, "arch_optimizer", published.arch_optimizer)
+    assert (published.arch_weight_decay, keywords["weight_decay"].default) == (None, 1e-3)
+    assert (published.arch_b1, keywords["b1"].default) == (None, 0.5)
     assert (published.retrain_channels, published.retrain_cells, published.retrain_epochs) == (
         36,
         20,

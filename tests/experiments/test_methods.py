@@ -81,6 +81,25 @@ REFUSED = {
         "has 22 layers, and num_cells is their number",
     ),
     "auxiliary head of layers": (["--space=proxylessnas", "--auxiliary=0.4"], "no auxiliary head"),
+    "keyword of a relaxation": (
+        ["--relax=simplex", "--arch-optimizer=exponentiated_gradient", "--arch-init-scale=0.1"],
+        "relaxation 'simplex' does not take init_scale.*takes: nothing",
+    ),
+    "temperature of none": (["--temperature=2"], "does not take temperature.*init_scale"),
+    "keyword of a rule": (
+        ["--rule=eigenvalue", "--samples=3"],
+        "does not take num_samples.*window",
+    ),
+    "keyword without a rule": (["--interval=3"], "interval is of a rule"),
+    "keyword of a selection": (["--select=threshold:l=3"], "'threshold' does not take l.*value, k"),
+    "no number": (["--rule=ranking:patience=long"], "patience of rule 'ranking' is a whole number"),
+    "no value": (["--rule=ranking:patience"], "a keyword without a value, 'patience'"),
+    "value that the rule refuses": (["--rule=ranking:patience=0"], "at least one epoch"),
+    "b1 of no Adam": (
+        ["--relax=simplex", "--arch-optimizer=exponentiated_gradient", "--arch-b1=0.1"],
+        "arch_optimizer 'exponentiated_gradient' does not take b1",
+    ),
+    "end of no temperature": (["--temperature-end=2"], "give TEMPERATURE too"),
     "cold for ever": (["--method=fbnet", "--temperature-end=0"], "falls exponentially is positive"),
 }
 
@@ -96,12 +115,12 @@ def test_what_does_not_fit_is_refused_before_there_is_a_folder(name, tmp_path):
 SMALL = (
     "--channels=8 --cells=1 --epochs=2 --batch-size=16 --images=96 --test-images=48"
     " --retrain-channels=4 --retrain-cells=1 --retrain-epochs=1 --retrain-steps=1 --random-cells=1"
-    " --samples=4"
 ).split()
 OTHER = {
     "drnas_progressive": ["--channels=24"],
     "sgas": ["--epochs=9", "--interval=5"],
     "fbnet": ["--cells=22", "--retrain-cells=22"],
+    "random_ws": ["--samples=4"],
 }
 
 

@@ -283,7 +283,7 @@ def _arch_optimizer(
 ) -> optax.GradientTransformation:
     settings = {"b1": config.arch_b1, "weight_decay": config.arch_weight_decay}
     offered: dict[str, Any] = {"learning_rate": config.arch_learning_rate}
-    if "bound" in named.keywords_of(dnas.ARCH_OPTIMIZERS, "arch_optimizer", config.arch_optimizer):
+    if hardware.keeps_bound(config):
         if len(limits) != 1:
             raise ValueError(
                 f"the arch optimiser {config.arch_optimizer} keeps one bound, and {len(limits)} are"

@@ -231,20 +231,10 @@ class SearchConfig(MethodConfig, RetrainConfig):
     and params need none."""
     interpolate: bool = False
     """Whether costs of parts that were not measured may be interpolated between sizes."""
-    penalty: Literal[
-        "lagrangian",
-        "augmented_lagrangian",
-        "lightnas",
-        "hinge",
-        "relative",
-        "absolute",
-        "band",
-        "mnasnet",
-        "excess_power",
-        "log_power",
-    ] = "lagrangian"
-    """How the search is pushed to the target: by a multiplier that is learned, the first three, or
-    by a fixed form."""
+    penalty: str = "lagrangian"
+    """How the search is pushed to the target, by name: by a multiplier that is learned (lagrangian,
+    augmented_lagrangian, lightnas), or by a fixed form (hinge, relative, absolute, band, mnasnet,
+    excess_power, log_power)."""
     penalty_weight: float | None = None
     """Rate of a multiplier, weight of a penalty, or power of a factor; the published one unless
     given."""

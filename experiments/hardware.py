@@ -18,8 +18,8 @@ from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
 from dnas.hw_loss.live_edges import live_edges
 from dnas.selection import default_selection
-from experiments import devices
-from experiments.config import SearchConfig
+from experiments import devices, named
+from experiments.config import MethodConfig, SearchConfig
 
 # Steps times rate of a multiplier: a violation of all of the target, all through the search, gives
 #   the penalty this weight.
@@ -30,8 +30,8 @@ _LARGEST_DIFFERENCE = (
 _NEAR = 0.02  # of a target that is to be reached from both sides
 _ATTEMPTS = 4  # to find a genotype that has not been measured yet, for each round
 _REPEATS = 200  # blocks of runs when a network is measured
-MULTIPLIERS = ("lagrangian", "augmented_lagrangian", "lightnas")
-FACTORS = ("excess_power", "log_power")
+# Weights of penalties in their papers; that of others is 1.
+_WEIGHTS = {"relative": 0.1, "absolute": 0.1, "band": 2.0}
 
 
 class Limit(NamedTuple):
@@ -140,42 +140,49 @@ def search_terms(config: SearchConfig, limits: Sequence[Limit], steps: int) -> d
       ValueError: for a rate that is not positive, and for a log_power of costs whose logarithm is
         not positive.
     """
-    if not limits or config.arch_optimizer == "frank_wolfe":
+    known = hw_loss.MULTIPLIERS | hw_loss.FACTORS | hw_loss.PENALTIES
+    named.keywords_of(known, "penalty", config.penalty)
+    if not limits or keeps_bound(config):
         return {}
-    name, weight, bounds = config.penalty, config.penalty_weight, [limit.bound for limit in limits]
-    if name in MULTIPLIERS:
+    name, weight = named.name_of(config.penalty), config.penalty_weight
+    if name in hw_loss.MULTIPLIERS:
         rate = _RATE_STEPS / max(steps, 1) if weight is None else weight
-        multiplier = {
-            "lagrangian": lambda: hw_loss.lagrangian(bounds, rate=rate, equality=config.equality),
-            "augmented_lagrangian": lambda: hw_loss.augmented_lagrangian(
-                bounds, rho=rate, equality=config.equality
-            ),
-            "lightnas": lambda: hw_loss.lightnas(bounds, learning_rate=rate),
-        }[name]()
+        offered = {
+            "target": [limit.bound for limit in limits],
+            "equality": config.equality,
+            **dict.fromkeys(("rate", "rho", "learning_rate"), rate),
+        }
+        multiplier = named.make(hw_loss.MULTIPLIERS, "penalty", config.penalty, None, offered)
         return {"constraint": Constraint(tuple(limit.cost for limit in limits), multiplier)}
-    if name in FACTORS:
+    if name in hw_loss.FACTORS:
         return {
             "arch_factors": [
-                hw_loss.arch_loss(limit.cost, _factor(name, limit, weight)) for limit in limits
+                hw_loss.arch_loss(limit.cost, _factor(config, limit)) for limit in limits
             ]
         }
-    published = {"hinge": 1.0, "relative": 0.1, "absolute": 0.1, "band": 2.0, "mnasnet": 1.0}
-    forms = {name: getattr(hw_loss, name) for name in published}
-    own = published[name] if weight is None else weight
-    return {
-        "arch_losses": [
-            (own, hw_loss.arch_loss(limit.cost, forms[name](limit.bound))) for limit in limits
-        ]
-    }
+    own = _WEIGHTS.get(name, 1.0) if weight is None else weight
+    losses = []
+    for limit in limits:
+        penalty = named.make(
+            hw_loss.PENALTIES, "penalty", config.penalty, None, {"target": limit.bound}
+        )
+        losses.append((own, hw_loss.arch_loss(limit.cost, penalty)))
+    return {"arch_losses": losses}
 
 
-def _factor(name: str, limit: Limit, power: float | None):
-    if name == "excess_power":
-        return hw_loss.excess_power(limit.bound, power=1.0 if power is None else power)
-    least = hw_loss.feasible_range(limit.cost).least
-    return hw_loss.log_power(
-        beta=0.6 if power is None else power, target=limit.bound, least=least, alpha=1.0
-    )
+def keeps_bound(config: MethodConfig) -> bool:
+    """Whether the arch optimiser itself keeps a bound, so that no penalty is needed."""
+    keywords = named.keywords_of(dnas.ARCH_OPTIMIZERS, "arch_optimizer", config.arch_optimizer)
+    return "bound" in keywords
+
+
+def _factor(config: SearchConfig, limit: Limit) -> hw_loss.Penalty:
+    offered: dict[str, Any] = {"target": limit.bound}
+    if config.penalty_weight is not None:
+        offered |= dict.fromkeys(("power", "beta"), config.penalty_weight)
+    if named.name_of(config.penalty) == "log_power":
+        offered |= {"alpha": 1.0, "least": hw_loss.feasible_range(limit.cost).least}
+    return named.make(hw_loss.FACTORS, "penalty", config.penalty, None, offered)
 
 
 def bring_within(

@@ -224,7 +224,7 @@ def _search_stage(
 def _begin(
     job: Job, stage: stages.Stage, state: dnas.SearchState, before: dnas.SearchResult | None
 ) -> dnas.SearchState:
-    if before is None and stage.config.arch_optimizer == "frank_wolfe":
+    if before is None and hardware.keeps_bound(stage.config):
         (limit,) = job.limits
         state = state._replace(arch=feasible_start(limit.cost, limit.bound))
     return state if before is None or stage.begin is None else stage.begin(state, before)

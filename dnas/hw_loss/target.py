@@ -324,3 +324,20 @@ def _targets(target: float | Sequence[float]) -> Array:
     for own in targets:
         _check_target(own)
     return jnp.asarray(targets, jnp.float32)
+
+
+# Each entry makes, of a target, what is added to the loss of arch, with a weight; what that loss is
+# multiplied with; or the multiplier of a constraint.
+PENALTIES = {
+    "hinge": hinge,
+    "relative": relative,
+    "absolute": absolute,
+    "band": band,
+    "mnasnet": mnasnet,
+}
+FACTORS = {"excess_power": excess_power, "log_power": log_power}
+MULTIPLIERS = {
+    "lagrangian": lagrangian,
+    "augmented_lagrangian": augmented_lagrangian,
+    "lightnas": lightnas,
+}

@@ -3,13 +3,13 @@ before the search."""
 
 import dataclasses
 import json
-import typing
 
 import jax
 import numpy as np
 import pytest
 
 import dnas
+from dnas import hw_loss
 from dnas.hw_loss import CostTable, count_network, expected_cost, feasible_range, write_table
 from dnas.hw_loss.live_edges import live_edges
 from experiments import devices, hardware, pareto, retrain
@@ -34,7 +34,7 @@ SPACE = dnas.SPACES["nasbench201"]
 
 def made_up_table(device="a made-up device", runtime="nothing 1.0"):
     """A table whose latency is a microsecond a thousand multiply-adds, and some for each part."""
-    counts = dnas.hw_loss.count_table(SPACE, **SIZES)
+    counts = hw_loss.count_table(SPACE, **SIZES)
     rows = {
         ("latency", part): dnas.hw_loss.Cost(0.001 + 1e-6 * cost.mean)
         for (metric, part), cost in counts.rows.items()
@@ -153,14 +153,14 @@ def test_random_cells_have_the_target_of_the_searched_one(tmp_path):
         )
 
 
-@pytest.mark.parametrize("penalty", typing.get_args(SearchConfig.__annotations__["penalty"]))
+@pytest.mark.parametrize("penalty", [*hw_loss.MULTIPLIERS, *hw_loss.FACTORS, *hw_loss.PENALTIES])
 def test_every_penalty_grows_with_the_cost(penalty):
     layers = SPACE.parts(**SIZES)
     cost = expected_cost(made_up_table(), layers)
     limit = hardware.Limit(cost, 2.0, None)
     config = preset(SearchConfig, "digits", "darts1", "nasbench201")
     if penalty in ("log_power", "band"):  # logarithms of numbers above one
-        cost = expected_cost(dnas.hw_loss.count_table(SPACE, **SIZES), layers, metric="macs")
+        cost = expected_cost(hw_loss.count_table(SPACE, **SIZES), layers, metric="macs")
         limit = hardware.Limit(cost, 1e5, None)
     ends = [
         {"cell": jax.nn.one_hot([op] * 6, 5)} for op in (1, 3)
@@ -168,13 +168,13 @@ def test_every_penalty_grows_with_the_cost(penalty):
     low, high = (float(cost(mix)) for mix in ends)
     limit = limit._replace(bound=(low + high) / 2)
     terms = hardware.search_terms(dataclasses.replace(config, penalty=penalty), [limit], 100)
-    if penalty in hardware.MULTIPLIERS:
+    if penalty in hw_loss.MULTIPLIERS:
         constraint = terms["constraint"]
         multipliers = constraint.multiplier.init()
         for _ in range(5):
             multipliers, _ = constraint.follow(multipliers, ends[1])
         values = [float(constraint.penalty(multipliers, mix)) for mix in ends]
-    elif penalty in hardware.FACTORS:
+    elif penalty in hw_loss.FACTORS:
         values = [float(terms["arch_factors"][0]({}, mix)) for mix in ends]
     else:
         weight, term = terms["arch_losses"][0]
@@ -199,9 +199,7 @@ def test_frank_wolfe_stays_within_the_bound_in_a_search(tmp_path):
     rows = [
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
-    cost = expected_cost(
-        dnas.hw_loss.count_table(SPACE, **SIZES), SPACE.parts(**SIZES), metric="macs"
-    )
+    cost = expected_cost(hw_loss.count_table(SPACE, **SIZES), SPACE.parts(**SIZES), metric="macs")
     assert all(float(cost(row["mix"])) <= target * (1 + 1e-6) for row in rows)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["macs"] <= target
 

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 import dnas
-from experiments import build, named
+from dnas import hw_loss
+from experiments import build, hardware, named
 from experiments.config import SearchConfig, parse
 
 
@@ -64,6 +65,10 @@ def parts(*flags: str, images: int = 1437):
     return build.parts_of(parse(SearchConfig, [*flags]), images)
 
 
+def uniform(space):
+    return {kind: jnp.ones((len(spec.edges), len(spec.ops))) for kind, spec in space.cells.items()}
+
+
 def test_a_rule_of_a_user_is_found_by_its_name(monkeypatch):
     def patient(*, epochs: int = 2, seed: int = 0) -> dnas.Rule:
         return dnas.Rule(lambda space, total: (epochs, seed), lambda state, observed: (state, None))
@@ -104,8 +109,7 @@ def test_a_selection_of_a_user_is_found_by_its_name(monkeypatch):
     monkeypatch.setitem(dnas.SELECTIONS, "mine", lambda *, k: dnas.top_edges(k))
     select = parts("--select=mine:k=1")["select"]
     space = dnas.SPACES["darts"]
-    mix = {kind: jnp.ones((len(spec.edges), len(spec.ops))) for kind, spec in space.cells.items()}
-    assert len(select(space, mix).cells["normal"]) == 4
+    assert len(select(space, uniform(space)).cells["normal"]) == 4
 
 
 def test_an_arch_optimiser_of_a_user_is_found_by_its_name(monkeypatch):
@@ -121,6 +125,51 @@ def test_an_arch_optimiser_of_a_user_is_found_by_its_name(monkeypatch):
     assert told == [(0.5, 0.25), (0.5, 0.75)]
     with pytest.raises(ValueError, match="'signs' does not take weight_decay"):
         parts("--arch-optimizer=signs", "--arch-weight-decay=0.5")
+
+
+SIZES = dict(channels=4, num_cells=3, num_classes=10, image_size=8)
+
+
+def twice(target: float, *, power: float = 1.0):
+    """A penalty or a factor: (2 C / T)^power."""
+    return lambda cost: (2 * cost / target) ** power
+
+
+@pytest.mark.parametrize(
+    ("known", "part"),
+    [(hw_loss.PENALTIES, "arch_losses"), (hw_loss.FACTORS, "arch_factors")],
+    ids=["penalty", "factor"],
+)
+def test_a_penalty_of_a_user_is_found_by_its_name(known, part, monkeypatch):
+    monkeypatch.setitem(known, "twice", twice)
+    flags = ["--space=nasbench201", "--penalty=twice:power=2", "--target=1Mmacs"]
+    config, space = parse(SearchConfig, flags), dnas.SPACES["nasbench201"]
+    limits = hardware.limits_of(config, space, SIZES)
+    (made,) = build.parts_of(config, 1437, limits)[part]
+    weight, term = made if part == "arch_losses" else (1.0, made)
+    mix = uniform(space)
+    expected = (2 * limits[0].cost(mix) / 1e6) ** 2
+    assert weight == 1.0 and float(term({}, mix)) == pytest.approx(float(expected))
+
+
+def test_a_multiplier_of_a_user_is_found_by_its_name(monkeypatch):
+    told = []
+
+    def slow(target, *, rate: float, equality: bool):
+        told.append((target, rate, equality))
+        return hw_loss.lagrangian(target, rate=rate)
+
+    monkeypatch.setitem(hw_loss.MULTIPLIERS, "slow", slow)
+    flags = ["--space=nasbench201", "--penalty=slow", "--penalty-weight=0.5", "--target=1Mmacs"]
+    config, space = parse(SearchConfig, flags), dnas.SPACES["nasbench201"]
+    limits = hardware.limits_of(config, space, SIZES)
+    assert build.parts_of(config, 1437, limits)["constraint"].costs == (limits[0].cost,)
+    assert told == [([1e6], 0.5, False)]
+
+
+def test_a_penalty_that_is_not_known_is_refused_even_without_a_target():
+    with pytest.raises(ValueError, match="penalty 'hings' is not known.*lightnas.*hinge"):
+        parts("--penalty=hings")
 
 
 @pytest.mark.parametrize(

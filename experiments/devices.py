@@ -6,9 +6,9 @@ import re
 
 import jax
 
-from dnas import export
-from dnas.hw_loss import energy, runtimes
+from dnas import export, hw_loss
 from dnas.hw_loss.measure import Meter, clock
+from experiments import named
 
 
 def device_name(runtime: str) -> str:
@@ -25,8 +25,9 @@ def _cpuinfo() -> str:
     return path.read_text() if path.exists() else ""
 
 
-def runtime_named(name: str, *, threads: int = 1) -> runtimes.Runtime:
-    """Returns a runtime by its name, "onnxruntime" or "jax", or by the one that it has in a table.
+def runtime_named(name: str, *, threads: int = 1) -> hw_loss.Runtime:
+    """Returns a runtime by its name in `dnas.hw_loss.RUNTIMES`, or by the one that it has in a
+    table, which begins with that.
 
     Args:
       threads: of ONNX Runtime; the name in a table says it itself.
@@ -39,20 +40,19 @@ def runtime_named(name: str, *, threads: int = 1) -> runtimes.Runtime:
       >>> runtime_named("jax").name.split()[0]
       'jax'
     """
-    if name.startswith("jax"):
-        return runtimes.jax_runtime()
-    if name.startswith("onnxruntime"):
-        given = re.search(r"(\d+) threads?$", name)
-        return runtimes.onnx_runtime(
-            export.function_to_onnx, threads=int(given[1]) if given else threads
-        )
-    raise ValueError(f"the runtime {name!r} is not one of those that run here: onnxruntime and jax")
+    given = re.search(r"(\d+) threads?$", name)
+    offered = {
+        "threads": int(given[1]) if given else threads,
+        "to_onnx": export.function_to_onnx,
+    }
+    word = name.partition(" ")[0]
+    return named.make(hw_loss.RUNTIMES, "runtime", word, None, offered)
 
 
 def meter_of(metric: str, runtime: str) -> Meter:
     """Returns the meter of latency, or that of energy on the device that the runtime uses."""
     if metric == "latency":
         return clock()
-    return energy.energy_meter(
+    return hw_loss.energy_meter(
         "gpu" if runtime.startswith("jax") and jax.default_backend() == "gpu" else "cpu"
     )

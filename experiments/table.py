@@ -47,8 +47,8 @@ class TableCommand:
 
     space: str = "darts"
     """Search space by name."""
-    runtime: Literal["onnxruntime", "jax"] = "onnxruntime"
-    """What runs the networks: ONNX Runtime on the CPU, or JAX on its default device."""
+    runtime: str = "onnxruntime"
+    """What runs the networks, by name: onnxruntime on the CPU, or jax on its default device."""
     threads: int = 1
     """Of ONNX Runtime."""
     metric: Literal["latency", "energy"] = "latency"

@@ -14,7 +14,7 @@ from dnas.hw_loss.liveness import Liveness, expected_liveness
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.measure_table import REFERENCE, measure_networks, measure_table
 from dnas.hw_loss.repair import approach, repair
-from dnas.hw_loss.runtimes import Runtime, jax_runtime, onnx_runtime
+from dnas.hw_loss.runtimes import RUNTIMES, Runtime, jax_runtime, onnx_runtime
 from dnas.hw_loss.table import (
     METRICS,
     Calibration,
@@ -62,6 +62,7 @@ __all__ = [
     "MULTIPLIERS",
     "PENALTIES",
     "REFERENCE",
+    "RUNTIMES",
     "Measured",
     "Meter",
     "Multiplier",

@@ -75,3 +75,8 @@ def onnx_runtime(to_onnx: Callable, *, threads: int = 1) -> Runtime:
     plural = "thread" if threads == 1 else "threads"
     name = f"onnxruntime {onnxruntime.__version__} cpu {threads} {plural}"
     return Runtime(name, prepare, lambda call: Session(call.model, call.x))
+
+
+# Each entry makes a runtime, whose own name begins with the entry's: so a table says what measured
+# it. A command offers it `threads` and `to_onnx`.
+RUNTIMES = {"jax": jax_runtime, "onnxruntime": onnx_runtime}

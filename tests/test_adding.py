@@ -1,0 +1,312 @@
+"""Each row of the table "adding something" from outside the package: what is put in one place works
+in all others by itself.
+
+How names on the command line find what was added is tested in tests/experiments/test_named.py.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import dnas
+from dnas import export, hw_loss
+from dnas.cells import search_norms
+from dnas.contracts import (
+    check_bilevel,
+    check_op,
+    check_relaxation,
+    check_selection,
+    check_space,
+)
+
+SIZES = dict(channels=4, num_cells=1, num_classes=3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
+LABELS = np.arange(24) % 3
+QUIET = dict(report=lambda progress: None, announce=lambda memory: None)
+
+
+# An op.
+
+
+class GeluConv(nn.Module):
+    """GELU, a 3x3 convolution, a norm."""
+
+    channels: int
+    stride: int
+    norms: dnas.cells.Norms
+
+    @nn.compact
+    def __call__(self, x):
+        conv = nn.Conv(self.channels, (3, 3), self.stride, use_bias=False)
+        return self.norms.conv()(conv(nn.gelu(x)))
+
+
+class ReluConv(nn.Module):
+    """The same with a ReLU, and with the norm left to the sum."""
+
+    channels: int
+    stride: int
+    norms: dnas.cells.Norms
+
+    @nn.compact
+    def __call__(self, x):
+        conv = nn.Conv(self.channels, (3, 3), self.stride, use_bias=False)
+        return self.norms.last()(conv(nn.relu(x)))
+
+
+class Nothing(nn.Module):
+    """No connection, by another name than none."""
+
+    channels: int
+    stride: int
+    norms: dnas.cells.Norms
+
+    def __call__(self, x):
+        return jnp.zeros_like(x[:, :: self.stride, :: self.stride])
+
+
+USER_OPS = {
+    "a module": GeluConv,
+    "a record": dnas.Op(ReluConv, begins_with_relu=lambda stride: True),
+}
+
+
+@pytest.fixture(params=USER_OPS)
+def space(request, monkeypatch):
+    """DARTS's cells with an op of a user among their candidates."""
+    monkeypatch.setitem(dnas.OPS, "mine", USER_OPS[request.param])
+    return dnas.darts_space(name="with_mine", ops=("none", "skip_connect", "mine"), num_nodes=2)
+
+
+def genotype_of(space, op):
+    edges = [(0, 2), (1, 2), (0, 3), (2, 3)]
+    cells = {kind: [(*edge, op) for edge in edges] for kind in ("normal", "reduce")}
+    return dnas.Genotype(space.name, cells)
+
+
+def test_an_op_of_a_user_keeps_the_contracts_of_ops_and_its_space_those_of_spaces(space):
+    check_op(dnas.OPS["mine"])
+    check_space(space, num_cells=1)
+
+
+def test_an_op_of_a_user_is_counted(space):
+    sizes = dict(**SIZES, image_size=8)
+    with_mine = dnas.count_network(space, genotype_of(space, "mine"), **sizes)
+    with_skip = dnas.count_network(space, genotype_of(space, "skip_connect"), **sizes)
+    # The only cell reduces: four edges give 4x4 images of 8 channels, three of which are halved. A
+    # 3x3 convolution on each, or where a skip connection halves a 1x1 convolution; with norms.
+    assert with_mine.params - with_skip.params == 4 * (9 * 8 * 8 + 2 * 8) - 3 * (8 * 8 + 2 * 8)
+    assert with_mine.macs - with_skip.macs == 4 * 4 * (4 * 9 * 8 * 8 - 3 * 8 * 8)
+
+
+def test_tables_and_expected_costs_know_an_op_of_a_user(space):
+    sizes = dict(**SIZES, image_size=8)
+    table = hw_loss.count_table(space, **sizes)
+    for op in ("mine", "skip_connect"):
+        genotype = genotype_of(space, op)
+        counts = dnas.count_network(space, genotype, **sizes)
+        for metric in ("params", "macs"):
+            cost = hw_loss.expected_cost(table, space.parts(**sizes), metric=metric)
+            assert float(cost(dnas.one_hot_mix(space, genotype))) == getattr(counts, metric)
+            known = hw_loss.genotype_cost(table, space, genotype, metric=metric, **sizes)
+            assert known == getattr(counts, metric)
+
+
+def test_an_op_of_a_user_is_measured(space):
+    table = hw_loss.measure_table(
+        space,
+        hw_loss.jax_runtime(),
+        device="here",
+        date="2026-01-01",
+        source="a test",
+        repeats=1,
+        meter=hw_loss.clock(seconds=1e-7),
+        image_size=8,
+        **SIZES,
+    )
+    parts = {part for metric, part in table.rows if metric == "latency"}
+    assert {part for part in space.parts(**SIZES, image_size=8).distinct()} <= parts
+    assert any(getattr(part, "op", None) == "mine" for part in parts)
+
+
+def test_an_op_of_a_user_is_exported(space):
+    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    onnxruntime = pytest.importorskip(
+        "onnxruntime", reason="the extra dnas[export] is not installed"
+    )
+    network = space.network(genotype_of(space, "mine"), **SIZES)
+    images = np.random.default_rng(1).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    variables = jax.jit(network.init)(jax.random.key(0), images)
+    model = export.to_onnx(network, variables, (8, 8, 3))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    expected = jax.jit(lambda x: network.apply(variables, x, False, jax.random.key(0))[0])(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_supernet_of_ops_of_a_user_at_a_one_hot_mix_is_the_network(space):
+    genotype = genotype_of(space, "mine")
+    images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+    supernet = space.supernet(**SIZES)
+    network = space.network(genotype, **SIZES, norms=lambda train: search_norms())
+    weights = jax.jit(supernet.init)(jax.random.key(2), images)
+    variables = jax.eval_shape(network.init, jax.random.key(3), images)
+    variables = dnas.inherit_weights(space, genotype, weights, variables)
+    expected = jax.jit(supernet.apply)(weights, dnas.one_hot_mix(space, genotype), images)
+    found = jax.jit(lambda variables: network.apply(variables, images, True, jax.random.key(0))[0])(
+        variables
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_op_of_a_user_that_computes_nothing_costs_nothing(monkeypatch):
+    monkeypatch.setitem(dnas.OPS, "nothing", dnas.Op(Nothing, computes_nothing=True))
+    space = dnas.darts_space(name="mine", ops=("nothing", "skip_connect"), num_nodes=2)
+    table = hw_loss.count_table(space, **SIZES, image_size=8)
+    rows = {part.op: cost.mean for (metric, part), cost in table.rows.items() if metric == "macs"}
+    assert rows["nothing"] == 0
+
+
+# A relaxation.
+
+
+def shares() -> dnas.Relaxation:
+    """A relaxation without options: what sigmoids of the logits have of their sum."""
+
+    def init(key, spec):
+        return 1e-3 * jax.random.normal(key, (len(spec.edges), len(spec.ops)))
+
+    def sample(key, arch, spec, step):
+        del key, spec, step
+        weights = jax.nn.sigmoid(arch)
+        return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
+
+    return dnas.Relaxation(init, sample)
+
+
+LINES = dnas.darts_space(name="lines", ops=("none", "skip_connect", "avg_pool_3x3"), num_nodes=1)
+
+
+def search(**parts):
+    settings = dict(channels=2, num_cells=1, epochs=2, batch_size=6, **QUIET)
+    return dnas.run_search(LINES, (IMAGES, LABELS), **settings, **parts)
+
+
+def test_a_relaxation_of_a_user_without_options_searches():
+    spec = LINES.cells["normal"]
+    check_relaxation(shares(), spec)
+    result = search(relaxation=shares())
+    for rows in result.mix.values():
+        np.testing.assert_allclose(rows.sum(-1), 1, rtol=1e-5)
+    dnas.check_genotype(LINES, result.genotype)
+
+
+# A selection.
+
+
+def first_edges(space: dnas.SearchSpace, mix) -> dnas.Genotype:
+    """The first two edges of each node, with the best op that connects."""
+    best = dnas.top_edges()(space, mix)
+    return dnas.Genotype(
+        space.name,
+        {kind: [(0, 2, edges[0][2]), (1, 2, edges[1][2])] for kind, edges in best.cells.items()},
+    )
+
+
+def test_a_selection_of_a_user_reads_the_genotype_of_a_search():
+    check_selection(first_edges, LINES)
+    genotype = search(select=first_edges).genotype
+    assert [edge[:2] for edge in genotype.cells["normal"]] == [(0, 2), (1, 2)]
+
+
+# A rule.
+
+
+def stop_after(epochs: int) -> dnas.Rule:
+    def update(state, observed):
+        return state, dnas.Verdict(stop=observed.epoch >= epochs, metrics={"seen": observed.epoch})
+
+    return dnas.Rule(lambda space, total: np.asarray(total), update)
+
+
+def test_a_rule_of_a_user_runs_between_epochs():
+    result = search(rule=stop_after(1))
+    assert [row["seen"] for row in result.history] == [1]
+
+
+# An arch optimiser, and an optimiser of both levels.
+
+
+def test_an_arch_optimiser_of_a_user_moves_arch():
+    def optimizer(epochs, steps_per_epoch):
+        gradient = dnas.first_order()
+        return dnas.alternating(gradient, dnas.sgd(0.1), optax.sign_sgd(0.25))
+
+    check_bilevel(optimizer(1, 4))
+    result = search(relaxation=dnas.softmax(init_scale=0.0), optimizer=optimizer)
+    # signs move each logit by a quarter a step, or not at all where the gradient is zero
+    logits = np.concatenate(jax.tree.leaves(result.state.arch))
+    np.testing.assert_allclose(np.round(logits / 0.25), logits / 0.25, atol=1e-5)
+    assert np.abs(logits).max() > 0
+
+
+# A penalty, and any other term of the loss of arch.
+
+
+def squared(target: float) -> hw_loss.Penalty:
+    return lambda cost: (cost / target) ** 2
+
+
+def test_a_penalty_and_an_arch_loss_of_a_user_push_the_search():
+    sizes = dict(channels=2, num_cells=1, num_classes=3, image_size=8)
+    table = hw_loss.count_table(LINES, **sizes)
+    cost = hw_loss.expected_cost(table, LINES.parts(**sizes), metric="params")
+
+    def told(arch, mix):
+        return sum(rows[:, 1].sum() for rows in mix.values())  # the weight of skips
+
+    still = search().mix
+    for term in (hw_loss.arch_loss(cost, squared(100.0)), told):
+        pushed = search(
+            arch_losses=[(1e6, term)], optimizer=lambda *length: _quick(dnas.arch_adam(0.1))
+        )
+        assert float(term({}, pushed.mix)) < float(term({}, still))
+
+
+def _quick(arch):
+    return dnas.alternating(dnas.first_order(), dnas.sgd(0.1), arch)
+
+
+# A runtime.
+
+
+def numpy_runtime() -> hw_loss.Runtime:
+    """Runs a function op by op."""
+
+    def prepare(function, x):
+        return lambda: np.asarray(function(x))
+
+    return hw_loss.Runtime("numpy 1", prepare)
+
+
+def test_a_runtime_of_a_user_measures_a_table():
+    table = hw_loss.measure_table(
+        LINES,
+        numpy_runtime(),
+        device="here",
+        date="2026-01-01",
+        source="a test",
+        repeats=1,
+        meter=hw_loss.clock(seconds=1e-7),
+        image_size=4,
+        **SIZES,
+    )
+    assert table.runtime == "numpy 1"
+    assert {part for metric, part in table.rows} >= set(
+        LINES.parts(**SIZES, image_size=4).distinct()
+    )

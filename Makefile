@@ -23,7 +23,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\''
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search text retrain evaluate study pareto bench table fit notebook test test-slow test-slow-ci test-minimum lint check format clean
+.PHONY: help install search text retrain evaluate study pareto bench table fit notebook test test-slow test-slow-ci test-minimum lint types check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -110,11 +110,14 @@ lint: $(INSTALLED_DEV)  ## check style and formatting
 	$(BIN)python -m ruff check .
 	$(BIN)python -m ruff format --check .
 
+types: $(INSTALLED_DEV)  ## check the types of the library
+	$(BIN)python -m pyright --pythonpath "$$($(BIN)python -c 'import sys; print(sys.executable)')"
+
 format: $(INSTALLED_DEV)  ## format the code
 	$(BIN)python -m ruff check --fix .
 	$(BIN)python -m ruff format .
 
-check: lint test  ## lint and test: run it before you hand in
+check: lint types test  ## lint, check types and test: run it before you hand in
 
 clean:  ## remove the environment and caches, keep runs/
 	rm -rf $(VENV) $(VENV)-minimum .pytest_cache .ruff_cache *.egg-info

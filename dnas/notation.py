@@ -6,6 +6,7 @@ A cell is plain data here: edges are (source, target, op) tuples, and {kind: edg
 
 import ast
 import re
+from typing import TypeGuard
 
 Cells = dict[str, list[tuple[int, int, str]]]
 Concat = dict[str, tuple[int, ...]]
@@ -48,11 +49,9 @@ def read_fields(text: str) -> dict[str, ast.expr]:
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        where = (
-            f" at line {error.lineno}, column {error.offset}"
-            if getattr(error, "lineno", None)
-            else ""
-        )
+        where = ""
+        if isinstance(error, SyntaxError) and error.lineno:
+            where = f" at line {error.lineno}, column {error.offset}"
         raise ValueError(f"the genotype is not well-formed{where}: {error}") from None
     if (
         not isinstance(call, ast.Call)
@@ -112,10 +111,13 @@ def _read_nodes(name, node) -> tuple[int, ...]:
         elements = node.elts
     else:
         raise problem
-    values = [element.value if isinstance(element, ast.Constant) else None for element in elements]
-    if not values or not all(_is_node(value) and value < 1000 for value in values):
-        raise problem
-    nodes = tuple(range(*values)) if isinstance(node, ast.Call) else tuple(values)
+    values = []
+    for element in elements:
+        value = element.value if isinstance(element, ast.Constant) else None
+        if not _is_node(value) or value >= 1000:
+            raise problem
+        values.append(value)
+    nodes = tuple(range(*values)) if values and isinstance(node, ast.Call) else tuple(values)
     if not nodes:
         raise problem
     return nodes
@@ -279,7 +281,7 @@ def _reads_back(parse, text: str, cells: Cells, concat: Concat) -> bool:
         return False
 
 
-def _is_node(value) -> bool:
+def _is_node(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

@@ -17,7 +17,7 @@ those, as `proxylessnas_space(stages=..., stem=..., first=..., head=...)` builds
 published 4,080,512 (mobile), 4,361,648 (CPU) and 7,119,848 (GPU) parameters.
 """
 
-from dnas.genotype import Genotype
+from dnas.genotype import Edge, Genotype
 
 _OPS = {
     "sep3": "sep_conv_3x3",
@@ -30,10 +30,12 @@ _OPS = {
 }
 
 
-def _cell(text: str) -> list[tuple[int, int, str]]:
+def _cell(text: str) -> tuple[Edge, ...]:
     """Edges of "op source, op source, ...": two a node, in the order of the nodes from 2 on."""
     pairs = [pair.split() for pair in text.split(",")]
-    return [(int(source), 2 + number // 2, _OPS[op]) for number, (op, source) in enumerate(pairs)]
+    return tuple(
+        Edge(int(source), 2 + number // 2, _OPS[op]) for number, (op, source) in enumerate(pairs)
+    )
 
 
 def _darts(normal: str, reduce: str) -> Genotype:
@@ -48,7 +50,7 @@ def _layers(space: str, text: str) -> Genotype:
         op, _, times = word.strip().partition("*")
         name = "skip_connect" if op == "skip" else op.replace("e", "_e").replace("g", "_g")
         ops += [name] * int(times or 1)
-    edges = [(layer, layer + 1, op) for layer, op in enumerate(ops)]
+    edges = tuple(Edge(layer, layer + 1, op) for layer, op in enumerate(ops))
     return Genotype(space, {"layers": edges}, {"layers": (len(ops),)})
 
 
@@ -56,10 +58,8 @@ def _recurrent(text: str) -> Genotype:
     """The recurrent cell of "op source, op source, ...": one a node, in the order of the nodes from
     1 on."""
     pairs = [pair.split() for pair in text.split(",")]
-    return Genotype(
-        "recurrent",
-        {"recurrent": [(int(source), number, op) for number, (op, source) in enumerate(pairs, 1)]},
-    )
+    edges = tuple(Edge(int(source), node, op) for node, (op, source) in enumerate(pairs, 1))
+    return Genotype("recurrent", {"recurrent": edges})
 
 
 PUBLISHED = {

@@ -109,8 +109,8 @@ def alternating(
     ):
         if order == "arch_first":
             arch_updates, state, outer_metrics = arch_step(inner, outer, state, weights, arch)
-            arch = optax.apply_updates(arch, arch_updates)
-            weight_updates, state, inner_metrics = weight_step(inner, state, weights, arch)
+            moved: PyTree = optax.apply_updates(arch, arch_updates)
+            weight_updates, state, inner_metrics = weight_step(inner, state, weights, moved)
         else:
             weight_updates, state, inner_metrics = weight_step(inner, state, weights, arch)
             weights = optax.apply_updates(weights, weight_updates)

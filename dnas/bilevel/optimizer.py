@@ -34,7 +34,7 @@ class BilevelOptimizer(NamedTuple):
     """
 
     init: Callable[[PyTree, Arch], PyTree]
-    update: Callable[..., tuple[PyTree, Arch, PyTree, Metrics]]
+    update: Callable[..., tuple[PyTree, PyTree, PyTree, Metrics]]
 
 
 def name_metrics(inner: Metrics, outer: Metrics) -> Metrics:

@@ -1,5 +1,7 @@
 """The optimisers of weights and of arch that DARTS uses, and both together."""
 
+import functools
+
 import optax
 
 from dnas.bilevel.alternating import alternating
@@ -74,12 +76,14 @@ def darts_optimizer(
     schedule = cosine_by_epoch(
         epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=min_learning_rate
     )
-    settings = dict(momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+    of_weights = functools.partial(
+        sgd, schedule, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+    )
     return alternating(
         first_order() if arch_gradient is None else arch_gradient,
-        sgd(schedule, clip=clip, **settings),
+        of_weights(clip=clip),
         arch_adam(arch_learning_rate, weight_decay=arch_weight_decay),
-        virtual_optimizer=sgd(schedule, clip=None, **settings),
+        virtual_optimizer=of_weights(clip=None),
         warmup_steps=warmup_epochs * steps_per_epoch,
         arch_every=arch_every,
         order=order,

@@ -3,6 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
+
+from dnas.base import Array
 
 
 def cosine_by_epoch(
@@ -21,9 +24,8 @@ def cosine_by_epoch(
       [0.025, 0.025, 0.024976, 0.001024]
     """
     fall = optax.cosine_decay_schedule(1.0, epochs)
-    return lambda step: (
-        min_learning_rate + (learning_rate - min_learning_rate) * fall(step // steps_per_epoch)
-    )
+    height = learning_rate - min_learning_rate
+    return lambda step: min_learning_rate + height * fall(jnp.asarray(step) // steps_per_epoch)
 
 
 def cosine_power_annealing(
@@ -67,4 +69,9 @@ def cosine_power_annealing(
     curve = (curve - curve[-1]) / (curve[0] - curve[-1]) if length > 1 else np.ones(1)
     rise = np.arange(1, warmup_epochs + 1) / (warmup_epochs + 1)
     rates = min_learning_rate + (learning_rate - min_learning_rate) * np.concatenate([rise, curve])
-    return lambda step: jnp.asarray(rates)[jnp.minimum(step // steps_per_epoch, epochs - 1)]
+
+    def schedule(step: ArrayLike) -> Array:
+        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs - 1)
+        return jnp.asarray(rates)[epoch]
+
+    return schedule

@@ -205,7 +205,8 @@ def _fbnet_part(key: str, kind: str, numbers: Mapping[str, int]) -> Part:
         op = f"k{numbers['kernel']}_e{numbers['exp']}" + (
             f"_g{numbers['group']}" if numbers["group"] > 1 else ""
         )
-    return Part(op, *(numbers[name] for name in ("Cin", "Cout", "H", "W", "stride")))
+    shape = (numbers[name] for name in ("Cin", "Cout", "H", "W"))
+    return Part(op, *shape, stride=numbers["stride"])
 
 
 def import_fbnet(

@@ -1,12 +1,15 @@
 """Making a table on the device at hand: every part of a space, and whole networks, measured in a
 runtime."""
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Key, PyTree
@@ -104,7 +107,7 @@ def measure_table(
         for call in dict.fromkeys(
             itertools.chain(*(own for pair in members.values() for own in pair))
         ):
-            if call != _EMPTY:
+            if isinstance(call, _Call):
                 calls[call] = call.prepare(space, runtime, call.part in added)
         found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
         first = Cost(
@@ -121,6 +124,8 @@ def measure_table(
         table = CostTable(date=date, source=source, rows=rows, **header)
         keep(table)
         report(min(start + group, len(missing)), len(missing))
+    if table is None:  # no part computes anything
+        table = CostTable(date=date, source=source, rows=rows, **header)
     return table
 
 
@@ -177,7 +182,7 @@ def measure_networks(
     return costs
 
 
-def random_variables(init: Callable[[Key, Array], PyTree], x: Array, seed: int = 0) -> PyTree:
+def random_variables(init: Callable[[Key, Array], PyTree], x: np.ndarray, seed: int = 0) -> PyTree:
     """Returns variables of the shapes that `init` gives, of the size that they have in trained
     networks.
 
@@ -241,14 +246,15 @@ class _Call(NamedTuple):
     def prepare(self, space: SearchSpace, runtime: Runtime, added: bool) -> Callable[[], Any]:
         """Compiles; `added`: with the sum that takes in a part that is alone."""
         x, channels = _random(self.shape), self.shape[-1]
-        network = None if self.part is None else space.part_network(self.part)
-        variables = [
-            random_variables(network.init, x, seed) if network else None
-            for seed in range(max(self.branches, 1))
-        ]
+        members: list[Callable[[Array], Array]] = []
+        if self.part is not None:
+            network = space.part_network(self.part)
+            for seed in range(max(self.branches, 1)):
+                variables = random_variables(network.init, x, seed)
+                members.append(functools.partial(network.apply, variables))
 
         def alone(x: Array) -> Array:
-            y = network.apply(variables[0], x)
+            y = members[0](x)
             return y + x if added else y
 
         # No two branches are alike, or a runtime would compute one of them.
@@ -258,16 +264,16 @@ class _Call(NamedTuple):
 
         def branches(x: Array) -> Array:
             inner = [x @ first.astype(x.dtype) @ kernel.astype(x.dtype) for kernel in own]
-            return (
-                sum(network.apply(*pair) for pair in zip(variables, inner, strict=True))
-                if network
-                else sum(inner)
-            )
+            if members:
+                inner = [member(y) for member, y in zip(members, inner, strict=True)]
+            return functools.reduce(operator.add, inner)
 
         return runtime.prepare(branches if self.branches else alone, x)
 
 
-def _calls_of(part: Part, batch_size: int, inside: bool) -> tuple[list[Hashable], list[Hashable]]:
+def _calls_of(
+    part: Part, batch_size: int, inside: bool
+) -> tuple[list[_Call | str], list[_Call | str]]:
     """What is measured for a part: those that count, and those that are subtracted."""
     shape = _shape(part, batch_size)
     if not inside:
@@ -294,7 +300,7 @@ def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
 
 def _conv(x: Array, kernel: np.ndarray) -> Array:
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, jnp.asarray(kernel), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 

@@ -19,17 +19,17 @@ class Runtime(NamedTuple):
     """
 
     name: str
-    prepare: Callable[[Callable[[Array], Array], Array], Callable[[], np.ndarray]]
+    prepare: Callable[[Callable[[Array], Array], np.ndarray], Callable[[], np.ndarray]]
     again: Callable[[Callable[[], np.ndarray]], Callable[[], np.ndarray]] = lambda call: call
 
 
 def jax_runtime() -> Runtime:
     """Returns JAX on its default device."""
 
-    def prepare(function: Callable[[Array], Array], x: Array) -> Callable[[], np.ndarray]:
-        x = jax.device_put(x)
-        compiled = jax.jit(function).lower(x).compile()
-        return lambda: jax.block_until_ready(compiled(x))
+    def prepare(function: Callable[[Array], Array], x: np.ndarray) -> Callable[[], np.ndarray]:
+        there = jax.device_put(x)
+        compiled = jax.jit(function).lower(there).compile()
+        return lambda: jax.block_until_ready(compiled(there))
 
     return Runtime(f"jax {jax.__version__} {jax.default_backend()}", prepare)
 
@@ -67,9 +67,9 @@ def onnx_runtime(to_onnx: Callable, *, threads: int = 1) -> Runtime:
             self._inputs = {self._session.get_inputs()[0].name: x}
 
         def __call__(self) -> np.ndarray:
-            return self._session.run(None, self._inputs)[0]
+            return np.asarray(self._session.run(None, self._inputs)[0])
 
-    def prepare(function: Callable[[Array], Array], x: Array) -> Session:
+    def prepare(function: Callable[[Array], Array], x: np.ndarray) -> Session:
         return Session(to_onnx(function, x).SerializeToString(), np.asarray(x))
 
     plural = "thread" if threads == 1 else "threads"

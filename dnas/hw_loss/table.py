@@ -9,9 +9,11 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dnas.space import Part
+
+Number = TypeVar("Number", int, float)
 
 # Every metric is kept in one unit, the first; the others are converted when a table is read, and
 # anything else is refused.
@@ -158,14 +160,14 @@ class CostTable:
             found |= {
                 part: self._between(metric, part) for part, cost in found.items() if cost is None
             }
-        lacking = [str(part) for part, cost in found.items() if cost is None]
-        if lacking:
+        costs = {part: cost for part, cost in found.items() if cost is not None}
+        if lacking := [str(part) for part in found if part not in costs]:
             raise ValueError(
                 f"the {metric} table of {self.device} lacks {len(lacking)} of {len(found)} parts;"
                 f" measure them{'' if interpolate else ', or ask for interpolate=True'}:\n  "
                 + "\n  ".join(lacking)
             )
-        return [found[part] for part in parts]
+        return [costs[part] for part in parts]
 
     def _between(self, metric: str, part: Part) -> Cost | None:
         def others(row):
@@ -420,13 +422,13 @@ def _read_row(
     keys = tuple(
         sorted((column, _whole_or_text(cells[column])) for column in further if cells[column])
     )
-    part = Part(cells["op"], *(_number(cells, column, int) for column in _SHAPE), keys)
+    part = Part(cells["op"], *(_number(cells, column, int) for column in _SHAPE), keys=keys)
     spread = _number(cells, "spread", float) * units[metric] if cells["spread"] else None
     count = _number(cells, "count", int) if cells["count"] else None
     return (metric, part), Cost(_number(cells, "mean", float) * units[metric], spread, count)
 
 
-def _number(cells: Mapping[str, str], column: str, kind: type) -> int | float:
+def _number(cells: Mapping[str, str], column: str, kind: type[Number]) -> Number:
     try:
         return kind(cells[column])
     except ValueError:

@@ -105,7 +105,7 @@ _OPTIONS, _MOST_TURNS = "--xla_backend_extra_options", 4
 def _may_have_accelerator() -> bool:
     """Whether JAX may find another device than the CPU, said without asking it, since then
     XLA_FLAGS would be read."""
-    if platforms := jax.config.jax_platforms:
+    if platforms := jax.config.values["jax_platforms"]:
         return platforms != "cpu"
     return bool(importlib.metadata.entry_points(group="jax_plugins")) or any(
         importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu")

@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from dnas.genotype import Genotype
 from dnas.tabular.benchmark import Benchmark
 
@@ -53,7 +55,10 @@ def from_nats(
     # In fast mode, where each architecture is read when asked for, those evaluated are not known
     # beforehand.
     rows = range(len(api)) if api.fast_mode else sorted(api.evaluated_indexes)
-    values = {name: [_value(api, row, *where) for row in rows] for name, where in metrics.items()}
+    values = {
+        name: np.asarray([_value(api, row, *where) for row in rows])
+        for name, where in metrics.items()
+    }
     return Benchmark([Genotype.from_text(api.arch(row)) for row in rows], values, costs)
 
 

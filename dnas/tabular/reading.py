@@ -9,6 +9,8 @@ import pathlib
 import zlib
 from collections.abc import Collection
 
+import numpy as np
+
 from dnas.genotype import Genotype
 from dnas.space import SearchSpace, check_genotype
 from dnas.tabular.benchmark import Benchmark, number_rows
@@ -72,7 +74,8 @@ def load_benchmark(
     if not genotypes:
         raise ValueError(f"{path} has no line after its first")
     number_rows(genotypes, lambda row: f"line {lines[row]} of {path}")
-    return Benchmark(genotypes, values, costs)
+    arrays = {name: np.asarray(own) for name, own in values.items()}
+    return Benchmark(genotypes, arrays, costs)
 
 
 def _content(path: pathlib.Path) -> str:

@@ -30,7 +30,7 @@ _DRNAS = {
 
 METHODS = {
     "darts1": Method(
-        "DARTS, first order", "https://arxiv.org/abs/1806.09055", "dnas/bilevel/first_order.py"
+        "DARTS, first order", "https://arxiv.org/abs/1806.09055", "dnas/bilevel/alternating.py"
     ),
     "darts2": Method(
         "DARTS, second order",

@@ -1,7 +1,6 @@
 """How the two levels are optimised: pairs (init, update). One method a file."""
 
-from dnas.bilevel.alternating import alternating
-from dnas.bilevel.first_order import first_order
+from dnas.bilevel.alternating import alternating, first_order
 from dnas.bilevel.implicit import Solver, conjugate_gradient, implicit, neumann
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer
 from dnas.bilevel.optimizers import arch_adam, darts_optimizer, sgd

@@ -1,4 +1,4 @@
-"""A step of arch, a step of the weights, and so on."""
+"""A step of arch, a step of the weights, and so on; and the first-order gradient of arch."""
 
 from typing import NamedTuple
 
@@ -74,51 +74,70 @@ def alternating(
             jnp.zeros((), jnp.int32), weight_optimizer.init(weights), arch_optimizer.init(arch)
         )
 
-    def move_arch(
-        inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch
-    ):
-        gradient, metrics = arch_gradient(inner, outer, weights, arch, virtual, state.weights)
+    def move_arch(gradient: Arch, state: AlternatingState, arch: Arch):
         updates, arch_state = arch_optimizer.update(gradient, state.arch, arch)
-        return updates, state._replace(arch=arch_state), metrics
+        return updates, state._replace(arch=arch_state)
 
-    def leave_arch(outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
-        return jax.tree.map(jnp.zeros_like, arch), state, outer(weights, arch)[1]
-
-    def arch_step(
-        inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch
-    ):
-        if (
-            warmup_steps == 0 and arch_every == 1
-        ):  # without a branch, whose other side would have to be compiled too
-            return move_arch(inner, outer, state, weights, arch)
-        since = state.step - warmup_steps
-        return jax.lax.cond(
-            (since >= 0) & ((since + 1) % arch_every == 0),
-            lambda *args: move_arch(inner, outer, *args),
-            lambda *args: leave_arch(outer, *args),
-            *(state, weights, arch),
-        )
-
-    def weight_step(inner: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
+    def move_weights(inner: Objective, state: AlternatingState, weights: PyTree, arch: Arch):
         gradient, metrics = jax.grad(inner, has_aux=True)(weights, arch)
         updates, weight_state = weight_optimizer.update(gradient, state.weights, weights)
         return updates, state._replace(weights=weight_state), metrics
 
+    def move_arch_at_times(inner, outer, state: AlternatingState, weights: PyTree, arch: Arch):
+        def move(state, weights, arch):
+            given = (weights, arch, virtual, state.weights)
+            gradient, metrics = arch_gradient(inner, outer, *given)
+            return *move_arch(gradient, state, arch), metrics
+
+        def leave(state, weights, arch):
+            return jax.tree.map(jnp.zeros_like, arch), state, outer(weights, arch)[1]
+
+        since = state.step - warmup_steps
+        due = (since >= 0) & ((since + 1) % arch_every == 0)
+        return jax.lax.cond(due, move, leave, state, weights, arch)
+
     def update(
         inner: Objective, outer: Objective, state: AlternatingState, weights: PyTree, arch: Arch
     ):
-        if order == "arch_first":
-            arch_updates, state, outer_metrics = arch_step(inner, outer, state, weights, arch)
-            moved: PyTree = optax.apply_updates(arch, arch_updates)
-            weight_updates, state, inner_metrics = weight_step(inner, state, weights, moved)
+        done = None  # the step of the weights
+        if order == "weights_first":
+            done = move_weights(inner, state, weights, arch)
+            weights, state = optax.apply_updates(weights, done[0]), done[1]
+
+        if warmup_steps == 0 and arch_every == 1:
+            # Without a branch, whose other side would have to be compiled too.
+            given = (weights, arch, virtual, state.weights)
+            gradient, outer_metrics = arch_gradient(inner, outer, *given)
+            arch_updates, state = move_arch(gradient, state, arch)
         else:
-            weight_updates, state, inner_metrics = weight_step(inner, state, weights, arch)
-            weights = optax.apply_updates(weights, weight_updates)
-            arch_updates, state, outer_metrics = arch_step(inner, outer, state, weights, arch)
+            arch_updates, state, outer_metrics = move_arch_at_times(
+                inner, outer, state, weights, arch
+            )
+
+        if done is None:
+            moved: PyTree = optax.apply_updates(arch, arch_updates)
+            done = move_weights(inner, state, weights, moved)
+            state = done[1]
+
+        weight_updates, _, inner_metrics = done
         metrics = name_metrics(inner_metrics, outer_metrics)
         return weight_updates, arch_updates, state._replace(step=state.step + 1), metrics
 
     return BilevelOptimizer(init, update)
+
+
+def first_order() -> ArchGradient:
+    """Returns the gradient of the outer loss at the current weights, as though they were the best
+    ones already: DARTS section 2.3 with xi = 0.
+
+    https://arxiv.org/abs/1806.09055. Metrics are those of outer at the current weights.
+    """
+
+    def gradient(inner, outer, weights, arch, optimizer, state):
+        del inner, optimizer, state
+        return jax.grad(outer, argnums=1, has_aux=True)(weights, arch)
+
+    return gradient
 
 
 def _check_virtual(

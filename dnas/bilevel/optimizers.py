@@ -4,8 +4,7 @@ import functools
 
 import optax
 
-from dnas.bilevel.alternating import alternating
-from dnas.bilevel.first_order import first_order
+from dnas.bilevel.alternating import alternating, first_order
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer
 from dnas.bilevel.schedules import cosine_by_epoch
 

@@ -76,6 +76,12 @@ def apply_once(
     return module.apply(variables, *args, rngs=rngs, mutable=["batch_stats"])
 
 
+@partial(jax.jit, static_argnums=0)
+def run_module(module: nn.Module, weights: PyTree, x: Array) -> Any:
+    """Returns what a module without state makes of x; traced once for equal modules and shapes."""
+    return module.apply({"params": weights}, x)
+
+
 @dataclasses.dataclass(frozen=True)
 class Unbound:
     """A module that flax does not bind to the module whose field it is."""

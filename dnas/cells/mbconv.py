@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, PyTree
+from dnas.cells.chosen import drop_samples
 from dnas.cells.init import conv_init
-from dnas.cells.mixed import drop_samples, shuffle
+from dnas.cells.mixed_op import shuffle
 from dnas.cells.norms import Norms
 from dnas.cells.ops import DepthwiseConv, pointwise
 from dnas.kernels.convolutions import depthwise_conv, every_pixel

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype, init_variables
-from dnas.cells.mixed import SCHEDULES, default_schedule
+from dnas.cells.mixed_cell import SCHEDULES, default_schedule
 from dnas.space import CellSpec, Network, Supernet
 
 

@@ -12,8 +12,9 @@ import jax
 from jax import lax
 
 from dnas.base import Array
+from dnas.cells.cell_stack import checkpointed, stack_trees
+from dnas.cells.heads import Classifier
 from dnas.cells.init import TracedOnce, Unbound, apply_once
-from dnas.cells.macro import Classifier, checkpointed, stack_trees
 from dnas.cells.norms import Norms
 from dnas.cells.ops import NorConv, conv, pointwise
 from dnas.kernels.sums import wide

@@ -12,13 +12,13 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array, PyTree
+from dnas.cells.heads import Classifier
 from dnas.cells.init import TracedOnce, Unbound, apply_once, conv_init
-from dnas.cells.macro import Classifier
 from dnas.cells.mbconv import MBConv, Skip, keeps_size, run_together
-from dnas.cells.mixed import run_sampled, weighted_sum
+from dnas.cells.mixed_op import run_sampled
 from dnas.cells.norms import Norms
 from dnas.cells.ops import pointwise
-from dnas.kernels.sums import wide
+from dnas.kernels.sums import weighted_sum, wide
 
 Block = Callable[..., nn.Module]  # (channels=, stride=, norms=) -> module, see `dnas.cells.mbconv`
 

@@ -79,7 +79,7 @@ def norm_moments(x, *, eps):
     return mean, rate
 
 
-def mixed_norms(weights, rates, shifts, *arrays):
+def weighted_norms(weights, rates, shifts, *arrays):
     """sum_n weights[n] * (rates[n] * arrays[n] - shifts[n]), where rates and shifts may be None."""
     total = 0.0
     for weight, rate, shift, x in zip(weights, rates, shifts, arrays, strict=True):
@@ -98,7 +98,7 @@ def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
 
 # What norms compute is not counted, though channel sums are written as products.
 _forward, _affine_forward = opaque(norm_forward), opaque(affine_norm_forward)
-_norm_moments, _mixed_norms = opaque(norm_moments), opaque(mixed_norms)
+_norm_moments, _weighted_norms = opaque(norm_moments), opaque(weighted_norms)
 _gradient, _affine_gradient = fence(norm_gradient), fence(affine_norm_gradient)
 _mixed_gradient = fence(mixed_norm_gradient)
 
@@ -131,17 +131,26 @@ def mixed_norm_sum(weights: Array, arrays: Sequence[Array], eps: tuple[float | N
     those of the weights need: the inner product of the gradient with the normalised array is one of
     the two sums in the norm's own gradient.
     """
-    return _mixed_norm_sum_fwd(weights, arrays, eps)[0]
+    return mixed_norms(weights, arrays, _moments_of(arrays, eps))
 
 
-def _mixed_norm_sum_fwd(weights, arrays, eps):
-    moments = [
+def mixed_norms(weights, arrays, moments):
+    """The sum in one pass over all arrays, once their moments are known."""
+    rates = [rate for _, rate in moments]
+    shifts = [None if rate is None else rate * mean for mean, rate in moments]
+    return _weighted_norms(list(weights), rates, shifts, *arrays)
+
+
+def _moments_of(arrays, eps):
+    return [
         (None, None) if own is None else _norm_moments(x, eps=own)
         for x, own in zip(arrays, eps, strict=True)
     ]
-    rates = [rate for _, rate in moments]
-    shifts = [None if rate is None else rate * mean for mean, rate in moments]
-    return _mixed_norms(list(weights), rates, shifts, *arrays), (weights, arrays, moments)
+
+
+def _mixed_norm_sum_fwd(weights, arrays, eps):
+    moments = _moments_of(arrays, eps)
+    return mixed_norms(weights, arrays, moments), (weights, arrays, moments)
 
 
 def _mixed_norm_sum_bwd(eps, saved, g):
@@ -168,7 +177,7 @@ def stacked_norm_sum(weights: Array, x: Array, eps: float) -> Array:
 
 def _stacked_norm_sum_fwd(weights, x, eps):
     mean, rate = jax.vmap(partial(norm_moments, eps=eps))(x)
-    y = mixed_norms(list(weights), list(rate), list(rate * mean), *x)
+    y = weighted_norms(list(weights), list(rate), list(rate * mean), *x)
     return y, (weights, x, mean, rate)
 
 

@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dnas.base import Array, Mix, PyTree
-from dnas.cells.mixed import ChosenCell, MixedCell, weights_by_edge
+from dnas.cells.chosen import ChosenCell
+from dnas.cells.edge_ops import weights_by_edge
+from dnas.cells.mixed_cell import MixedCell
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS

@@ -3,27 +3,20 @@ https://arxiv.org/abs/1806.09055."""
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 from dnas.base import Array, Mix, PyTree
-from dnas.cells.macro import STEMS, CellStack, stack_layers
-from dnas.cells.mixed import (
-    Candidates,
-    ChosenCell,
-    MixedCell,
-    runs_waves,
-    stacked_edges,
-    stage_ops,
-    weights_by_edge,
-)
+from dnas.cells.cell_stack import STEMS, CellStack, MixedStages, stack_layers
+from dnas.cells.chosen import ChosenCell
+from dnas.cells.edge_ops import EdgeOps, weights_by_edge
+from dnas.cells.mixed_cell import MixedCell, runs_waves
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, stack_parts
 from dnas.genotype import Genotype
-from dnas.kernels.loops.stages import run_stage
 from dnas.space import (
     CellSpec,
-    LayerSpec,
     Network,
     NetworkParts,
     SearchSpace,
@@ -170,45 +163,16 @@ def _supernet(
         schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
     )
     norms = search_norms()
-    candidates = Candidates(tuple(cells.values()), norms, partial_channels, sampled)
-    ops, together = stage_ops(candidates), runs_waves(schedule, candidates)
+    edge_ops = EdgeOps(tuple(cells.values()), norms, partial_channels, sampled)
+    waves = runs_waves(schedule, edge_ops)
 
     def stack(mix: Mix) -> CellStack:
         def make_cell(layer):
-            return MixedCell(
-                cells[layer.kind],
-                layer.channels,
-                layer.stride,
-                norms,
-                partial_channels,
-                sampled,
-                schedule,
-                remat,
-                parent=None,
-            )
+            options = norms, partial_channels, sampled, schedule, remat
+            spec = cells[layer.kind]
+            return MixedCell(spec, layer.channels, layer.stride, *options, parent=None)
 
-        def run_one_stage(layers, halves, weights, before, last):
-            rows, specs = (
-                [mix[layer.kind] for layer in layers],
-                [cells[layer.kind] for layer in layers],
-            )
-            filled = [
-                _filled(candidates, *of_cell)
-                for of_cell in zip(specs, layers, weights, strict=True)
-            ]
-            return run_stage(
-                specs[0],
-                layers,
-                ops,
-                filled,
-                rows,
-                before,
-                last,
-                halves=halves,
-                remat=remat,
-                waves=together,
-            )
-
+        stages = MixedStages(cells, mix, edge_ops, remat, waves)
         return CellStack(
             channels,
             num_cells,
@@ -217,25 +181,10 @@ def _supernet(
             norms,
             make_cell,
             cell_args=lambda layer: (mix[layer.kind],),
-            run_stage=None if schedule == "unrolled" else run_one_stage,
+            begin_stage=None if schedule == "unrolled" else partial(MixedStages.begin, stages),
         )
 
     return make_supernet(stack, cells, dtype=dtype)
-
-
-def _filled(candidates: Candidates, spec: CellSpec, layer: LayerSpec, weights: PyTree) -> PyTree:
-    """The weights of a layer with those of each edge filled up to all candidates."""
-    cell = {
-        f"edges_stride_{stride}": candidates.stack(
-            spec,
-            layer.channels,
-            stride,
-            edges,
-            weights.get("cell", {}).get(f"edges_stride_{stride}", {}),
-        )
-        for stride, edges in stacked_edges(spec, layer.stride).items()
-    }
-    return {**weights, "cell": cell}
 
 
 def _network(

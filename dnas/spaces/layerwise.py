@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from dnas.base import Array, Key, Mix, PyTree
+from dnas.cells.cell_stack import STEMS
 from dnas.cells.init import check_dtype, in_dtype, init_variables
 from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
-from dnas.cells.macro import STEMS
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.parts import part_network
 from dnas.cells.trunk import (

@@ -8,7 +8,9 @@ published tables come.
 import functools
 
 from dnas.base import Array, PyTree
-from dnas.cells.mixed import ChosenCell, MixedCell, run_chain, weights_by_edge
+from dnas.cells.chosen import ChosenCell
+from dnas.cells.edge_ops import weights_by_edge
+from dnas.cells.mixed_cell import MixedCell, run_chain
 from dnas.cells.networks import checked_schedule, make_network, make_supernet
 from dnas.cells.norms import BatchNorm, Norms, final_norms, no_norm, search_norms
 from dnas.cells.ops import check_ops

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from dnas.cells import final_norms, search_norms
+from dnas.cells.cell_stack import CellStack, stack_layers
+from dnas.cells.heads import AuxiliaryHead, Classifier
 from dnas.cells.init import init_variables
-from dnas.cells.macro import AuxiliaryHead, CellStack, Classifier, stack_layers
 from dnas.space import LayerSpec
 
 

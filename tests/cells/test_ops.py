@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dnas.cells import OPS, final_norms, search_norms
+from dnas.cells.heads import Classifier
 from dnas.cells.init import bias_init, conv_init, init_variables
-from dnas.cells.macro import Classifier
 from dnas.cells.norms import BatchNorm
 from dnas.cells.ops import FactorizedReduce, ReLUConvBN
 

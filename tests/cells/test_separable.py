@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dnas.cells import final_norms, search_norms
-from dnas.cells.mixed import MixedOp
+from dnas.cells import search_norms
+from dnas.cells.mixed_op import MixedOp
+from dnas.cells.norms import BatchNorm
 
 try:
     from jax import enable_x64
@@ -16,6 +17,7 @@ except ImportError:  # jax before 0.8
     from jax.experimental import enable_x64
 
 SIZE = 6, 4
+AFFINE = search_norms()._replace(conv=partial(BatchNorm, running=False))
 CASES = {
     "darts": (
         "none",
@@ -39,7 +41,7 @@ def normal(seed, *shape):
 
 def filled(op, x):
     """Variables with every array drawn, in float32 or, where that is enabled, float64."""
-    variables = jax.tree.map(jnp.asarray, op.init(jax.random.key(0), x, jnp.zeros(len(op.ops))))
+    variables = jax.tree.map(jnp.asarray, op.init(jax.random.key(0), x))
     leaves, tree = jax.tree.flatten(variables)
     return tree.unflatten(
         [
@@ -58,7 +60,7 @@ def pair(ops, stride, norms=None, **kwargs):
 
 def gradients(op, weights, mix, x):
     def loss(weights, mix, x):
-        return jnp.sin(op.apply({"params": weights}, x, mix)).sum()
+        return jnp.sin(op(weights, mix, x)).sum()
 
     return jax.value_and_grad(loss, (0, 1, 2))(weights, mix, x)
 
@@ -83,7 +85,7 @@ def test_together_is_one_by_one_gradients_included(case, stride, all_of):
     with enable_x64(True):
         x, mix = normal(1, 3, *SIZE, 4), normal(2, len(CASES[case]))
         ops = pair(CASES[case], stride)
-        weights = filled(ops[0], x)["params"]
+        weights = filled(ops[0], x)
         found = [jax.jit(all_of, static_argnums=0)(op, weights, mix, x) for op in ops]
         chex.assert_trees_all_close(*found, rtol=1e-8, atol=1e-8)
 
@@ -111,11 +113,11 @@ def products(function, *args):
 def test_their_products_are_one_for_each_half_and_under_a_map_over_edges_as_well():
     x, mix = jax.random.normal(jax.random.key(1), (2, *SIZE, 4)), jnp.ones(7)
     apart, together = pair(CASES["darts"], 1)
-    weights = filled(apart, x)["params"]
+    weights = filled(apart, x)
     edges = jax.tree.map(lambda array: jnp.stack([array] * 3), weights)
 
     def of_edge(op, weights):
-        return op.apply({"params": weights}, x, mix)
+        return op(weights, mix, x)
 
     def of_edges(op, weights):
         return jax.vmap(partial(of_edge, op))(weights)
@@ -127,13 +129,13 @@ def test_their_products_are_one_for_each_half_and_under_a_map_over_edges_as_well
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"partial_channels": 2}, {"norms": final_norms(True)}], ids=["partial", "norms"]
+    "kwargs", [{"partial_channels": 2}, {"norms": AFFINE}], ids=["partial", "norms"]
 )
-def test_partial_channels_and_norms_with_state_are_as_one_by_one(kwargs):
+def test_partial_channels_and_norms_with_parameters_are_as_one_by_one(kwargs):
     x, mix = jax.random.normal(jax.random.key(1), (3, 4, 4, 4)), jnp.arange(7.0)
     apart, together = pair(CASES["darts"], 1, **kwargs)
     variables = filled(apart, x)
-    found = [op.apply(variables, x, mix, mutable=["batch_stats"])[0] for op in (apart, together)]
+    found = [op(variables, mix, x) for op in (apart, together)]
     chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-4)
 
 
@@ -144,5 +146,5 @@ def test_a_mix_for_each_sample_is_as_one_by_one():
     )
     apart, together = pair(CASES["darts"], 1)
     chex.assert_trees_all_close(
-        *(op.apply(filled(apart, x), x, mix) for op in (apart, together)), rtol=1e-5, atol=1e-5
+        *(op(filled(apart, x), mix, x) for op in (apart, together)), rtol=1e-5, atol=1e-5
     )

@@ -13,11 +13,13 @@ import pytest
 from jax import lax
 
 from dnas import SPACES
-from dnas.cells.mixed import Candidates, default_schedule, shuffle
+from dnas.cells.edge_ops import EdgeOps
+from dnas.cells.mixed_cell import default_schedule
+from dnas.cells.mixed_op import shuffle
 from dnas.cells.norms import search_norms
 from dnas.kernels.backend import on_cpu, written
 from dnas.kernels.convolutions import depthwise_conv, every_pixel, pointwise_product
-from dnas.kernels.loops.edges import Shared, scan_edges
+from dnas.kernels.loops import EdgeArrays, Shared, edge_loop
 from dnas.kernels.norms import mixed_norm_sum, normalize
 from dnas.kernels.pooling import avg_pool, max_pool
 from dnas.kernels.sums import channel_sum
@@ -78,7 +80,7 @@ def test_an_accelerator_runs_waves_and_a_cpu_edges():
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_separable_convolutions_run_together_on_an_accelerator_unless_ops_are_sampled(sampled):
-    candidates = Candidates((SPACES["darts"].cells["normal"],), search_norms(), 1, sampled)
+    candidates = EdgeOps((SPACES["darts"].cells["normal"],), search_norms(), 1, sampled)
     assert not candidates.all_ops(4, 1).together
     assert on_an_accelerator(lambda: candidates.all_ops(4, 1).together) is not sampled
 
@@ -174,6 +176,10 @@ def test_what_is_written_is_what_was_given_and_nothing_on_a_cpu():
     assert written(arrays) is arrays
     chex.assert_trees_all_equal(on_an_accelerator(jax.jit(written), arrays), arrays)
     assert "optimization_barrier" in str(on_an_accelerator(jax.make_jaxpr(written), arrays))
+
+
+def scan_edges(run, links, weights, mix, states, nodes, *, skip=None, **options):
+    return edge_loop(run, links, **options)(EdgeArrays(weights, mix, states, nodes, skip))
 
 
 def run_edge(weights, row, x):
@@ -290,7 +296,7 @@ def test_edges_are_traced_once_for_all_gradients_of_equal_shapes():
 def test_equal_candidates_run_the_same_functions(sampled):
     def runner(channels):
         spec = SPACES["darts"].cells["normal"]
-        return Candidates((spec,), search_norms(), 1, sampled).runner(channels, 1)
+        return EdgeOps((spec,), search_norms(), 1, sampled).runner(channels, 1)
 
     assert runner(4) == runner(4) != runner(8)
 

@@ -10,7 +10,7 @@ import pytest
 
 import dnas
 from dnas.cells import search_norms
-from dnas.cells.mixed import Candidates, stacked_edges
+from dnas.cells.edge_ops import EdgeOps, stacked_edges
 from dnas.selection import random_genotype
 
 NAMES = ("s1", "s2", "s3", "s4")
@@ -116,7 +116,7 @@ def test_filled_up_weights_are_those_of_each_edge_and_zeros():
     space = dnas.SPACES["s1"]
     spec, candidates = (
         space.cells["normal"],
-        Candidates(tuple(space.cells.values()), search_norms(), 1, False),
+        EdgeOps(tuple(space.cells.values()), search_norms(), 1, False),
     )
     stored = supernet("s1")[0]["cell_0"]["cell"]["edges_stride_1"]
     numbers, filled = candidates.stack(spec, 4, 1, stacked_edges(spec, 1)[1], stored)

@@ -33,6 +33,7 @@ from dnas.cells import OPS, Op, widen_weights
 from dnas.genotype import Edge, Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
+from dnas.model import Model, Outputs, Tokens
 from dnas.published import PUBLISHED
 from dnas.relax import (
     RELAXATIONS,
@@ -76,11 +77,7 @@ from dnas.selection import (
 from dnas.space import (
     CellSpec,
     LayerSpec,
-    Network,
     SearchSpace,
-    SequenceNetwork,
-    SequenceSupernet,
-    Supernet,
     check_genotype,
     inherit_weights,
     one_hot_mix,
@@ -110,10 +107,11 @@ __all__ = [
     "Edge",
     "Genotype",
     "LayerSpec",
-    "Network",
+    "Model",
     "OPS",
     "Observed",
     "Op",
+    "Outputs",
     "PUBLISHED",
     "Progress",
     "RELAXATIONS",
@@ -129,9 +127,7 @@ __all__ = [
     "SearchSpace",
     "SearchState",
     "Selection",
-    "SequenceNetwork",
-    "SequenceSupernet",
-    "Supernet",
+    "Tokens",
     "Text",
     "TextRetrainResult",
     "TextRetrainState",

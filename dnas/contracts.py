@@ -12,16 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import ABSENT
+from dnas.base import ABSENT, Mix
 from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
 from dnas.genotype import Genotype
+from dnas.model import Model, Tokens
 from dnas.relax.relaxation import Relaxation, op_logits, read_mix, replace_op_logits
 from dnas.selection import Selection, default_selection
 from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
 
 _BATCH, _HEIGHT, _WIDTH, _CHANNELS, _CLASSES, _SEEDS = 2, 8, 6, 4, 5, 2
+_SIDE = 32  # of the images that networks are given
+
+# What networks read, by the name that `SearchSpace.inputs` has for it.
+_INPUTS = {
+    "images": jax.ShapeDtypeStruct((_BATCH, _SIDE, _SIDE, 3), jnp.float32),
+    "tokens": Tokens(jax.ShapeDtypeStruct((_BATCH, 3), jnp.int32)),
+}
 
 
 @contextlib.contextmanager
@@ -235,10 +243,8 @@ def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
     """Checks a search space: its cells, its layers, genotypes, and the shapes of its networks, none
     of which is run.
 
-    Networks that read tokens have no layers; their hidden states fit from one window to the next.
-
     Args:
-      num_cells: length of the networks of images; that of the space's supernet unless given.
+      num_cells: length of the networks; that of the space's supernet unless given.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -251,14 +257,17 @@ def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
     """
     for kind, spec in space.cells.items():
         _check_cell(kind, spec)
-    if space.inputs == "tokens":
-        _check_sequences(space, _check_genotypes(space))
-        return
     num_cells = space.num_cells if num_cells is None else num_cells
     _check_layers(space, num_cells)
     genotype = _check_genotypes(space)
-    _check_supernet(space, num_cells)
-    _check_network(space, genotype, num_cells)
+    sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
+    mix = {
+        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32)
+        for kind, spec in space.cells.items()
+    }
+    inputs = _INPUTS[space.inputs]
+    _check_model("supernet", lambda: space.supernet(**sizes), mix, inputs)
+    _check_model("network", lambda: space.network(genotype, **sizes), {}, inputs)
 
 
 def _check_cell(kind, spec):
@@ -275,7 +284,8 @@ def _check_layers(space, num_cells):
         "layers(channels=, num_cells=, image_size=) returns layers whose kinds are cells of the"
         " space"
     ):
-        layers = space.layers(channels=_CHANNELS, num_cells=num_cells, image_size=32)
+        size = {"image_size": _SIDE} if space.inputs == "images" else {}
+        layers = space.layers(channels=_CHANNELS, num_cells=num_cells, **size)
         if unknown := {layer.kind for layer in layers} - set(space.cells):
             raise ValueError(f"{sorted(unknown)} are not among {sorted(space.cells)}")
     with _law(
@@ -316,96 +326,52 @@ def _check_genotypes(space) -> Genotype:
     return genotype
 
 
-def _abstract_images():
-    return jax.ShapeDtypeStruct((_BATCH, 32, 32, 3), jnp.float32)
-
-
-def _check_supernet(space, num_cells):
-    sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
+def _check_model(name: str, make: Callable[[], Model], mix: Mix, inputs) -> None:
+    """`mix`: shapes {kind: [E, O]}, {} for the network of a genotype."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
-    mix = {
-        kind: jax.ShapeDtypeStruct((_SEEDS, len(spec.edges), len(spec.ops)), jnp.float32)
-        for kind, spec in space.cells.items()
+    mixes = {
+        kind: jax.ShapeDtypeStruct((_SEEDS, *rows.shape), rows.dtype) for kind, rows in mix.items()
     }
-    with _law("supernet.init(key, images) returns float32 weights and works under vmap"):
-        supernet = space.supernet(**sizes)
-        weights = jax.eval_shape(jax.vmap(supernet.init, (0, None)), keys, _abstract_images())
-        chex.assert_type(jax.tree.leaves(weights), jnp.float32)
-        chex.assert_tree_shape_prefix(weights, (_SEEDS,))
     with _law(
-        "supernet.apply(weights, mix, images) returns float32 logits [B, num_classes] and works"
+        f"{name}.init(key, inputs) returns variables with float32 weights under params and works"
         " under vmap"
     ):
-        logits = jax.eval_shape(
-            jax.vmap(supernet.apply, (0, 0, None)), weights, mix, _abstract_images()
-        )
-        chex.assert_shape(logits, (_SEEDS, _BATCH, _CLASSES))
-        chex.assert_type(logits, jnp.float32)
-
-
-def _check_network(space, genotype, num_cells):
-    sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    with _law("network.init(key, images) returns variables with the weights under params"):
-        network = space.network(genotype, **sizes)
-        variables = jax.eval_shape(network.init, key, _abstract_images())
-        if not jax.tree.leaves(variables["params"]):
+        model = make()
+        variables = jax.eval_shape(jax.vmap(model.init, (0, None)), keys, inputs)
+        weights = jax.tree.leaves(variables["params"])
+        if not weights:
             raise ValueError("there are no weights")
+        chex.assert_type(weights, jnp.float32)
+        chex.assert_tree_shape_prefix(variables, (_SEEDS,))
     for train in (True, False):
+
+        def apply(variables, mix, inputs, key, train=train):
+            return model.apply(variables, mix, inputs, key=key, train=train)
+
+        over_seeds = jax.vmap(apply, (0, 0, None, 0))
+        shape = jax.tree.leaves(inputs)[0].shape
+        shape = shape if isinstance(inputs, Tokens) else shape[:1]
         with _law(
-            f"network.apply with train={train} returns float32 logits [B, num_classes] and"
-            " variables as they came"
+            f"{name}.apply with train={train} returns float32 logits, one for each class, and"
+            " variables as they came, also under vmap"
         ):
-
-            def apply(variables, images, key, train=train):
-                return network.apply(variables, images, train, key)
-
-            logits, updated = jax.eval_shape(apply, variables, _abstract_images(), key)
-            chex.assert_shape(logits, (_BATCH, _CLASSES))
-            chex.assert_type(logits, jnp.float32)
+            outputs, updated = jax.eval_shape(over_seeds, variables, mixes, inputs, keys)
+            chex.assert_shape(outputs.logits, (_SEEDS, *shape, _CLASSES))
+            chex.assert_type(outputs.logits, jnp.float32)
             _assert_same_structure(dict(updated), dict(variables))
-
-
-def _check_sequences(space, genotype):
-    sizes = dict(channels=_CHANNELS, num_classes=_CLASSES)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
-    tokens = jax.ShapeDtypeStruct((_BATCH, 3), jnp.int32)
-    mix = {
-        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32)
-        for kind, spec in space.cells.items()
-    }
-    networks = {
-        "supernet": (space.supernet(**sizes), (mix,)),
-        "network": (space.network(genotype, **sizes), ()),
-    }
-    for name, (network, arguments) in networks.items():
-        with _law(f"{name}.init(key) returns float32 weights and works under vmap"):
-            weights = jax.eval_shape(jax.vmap(network.init), keys)
-            chex.assert_type(jax.tree.leaves(weights), jnp.float32)
-            chex.assert_tree_shape_prefix(weights, (_SEEDS,))
-        for train in (True, False):
-            with _law(
-                f"{name}.apply with train={train} returns float32 logits [B, T, V] and states [B,"
-                " T, H] that go on"
-            ):
-
-                def apply(weights, *arguments, network=network, train=train):
-                    *mix, tokens, key = arguments
-                    logits, states = network.apply(
-                        weights, *mix, tokens, network.start(_BATCH), train, key
-                    )
-                    return (
-                        logits,
-                        network.apply(weights, *mix, tokens, states[:, -1], train, key)[1],
-                        network.start(_BATCH),
-                    )
-
-                over_seeds = jax.vmap(apply, (0, *[None] * (len(arguments) + 2)))
-                logits, states, start = jax.eval_shape(over_seeds, weights, *arguments, tokens, key)
-                chex.assert_shape(logits, (_SEEDS, *tokens.shape, _CLASSES))
-                chex.assert_shape(states, (_SEEDS, *tokens.shape, start.shape[-1]))
-                chex.assert_type((logits, states), jnp.float32)
+        if not isinstance(inputs, Tokens):
+            continue
+        with _law(
+            f"{name}.apply with train={train} returns the state after each token, float32 [B, T,"
+            " H], and goes on from the last"
+        ):
+            chex.assert_shape(outputs.hidden, (_SEEDS, *shape, None))
+            chex.assert_type(outputs.hidden, jnp.float32)
+            last = jax.ShapeDtypeStruct((shape[0], outputs.hidden.shape[-1]), jnp.float32)
+            more = jax.eval_shape(over_seeds, variables, mixes, inputs._replace(hidden=last), keys)[
+                0
+            ]
+            _assert_same_structure(more, outputs)
 
 
 def check_selection(selection: Selection, space: SearchSpace) -> None:

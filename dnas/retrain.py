@@ -9,6 +9,7 @@ import optax
 
 from dnas.base import Array, Key, PyTree
 from dnas.bilevel import cosine_by_epoch, sgd
+from dnas.model import Model
 from dnas.running.loop import (
     Progress,
     StepMemory,
@@ -17,7 +18,6 @@ from dnas.running.loop import (
     print_memory,
     run_steps,
 )
-from dnas.space import Network
 from dnas.tasks.data import (
     Augmentation,
     Data,
@@ -66,7 +66,7 @@ def final_sgd(
 
 
 def retrain(
-    network: Network,
+    network: Model,
     train: tuple[Any, Any],
     test: tuple[Any, Any],
     *,
@@ -136,15 +136,20 @@ def retrain(
         rate = drop_path * (state.step // steps_per_epoch) / epochs if drop_path else 0.0
 
         def objective(params):
-            logits, variables = network.apply(
-                {**state.variables, "params": params}, batch.images, True, path_key, rate
+            outputs, variables = network.apply(
+                {**state.variables, "params": params},
+                {},
+                batch.images,
+                key=path_key,
+                train=True,
+                drop_path=rate,
             )
+            logits, auxiliary, _ = outputs
             if largest_label >= logits.shape[-1]:
                 raise ValueError(
                     f"labels go up to {largest_label}, but the network has {logits.shape[-1]}"
                     f" classes; build it with num_classes={largest_label + 1}"
                 )
-            auxiliary = variables.pop("auxiliary", None)
             loss, metrics = classification_loss(logits, batch.labels)
             if auxiliary is not None:
                 loss += auxiliary_weight * classification_loss(auxiliary, batch.labels)[0]
@@ -184,7 +189,7 @@ def retrain(
 
 
 def make_evaluation(
-    network: Network, data: tuple[Any, Any], augmentation: Augmentation, *, batch_size: int = 256
+    network: Model, data: tuple[Any, Any], augmentation: Augmentation, *, batch_size: int = 256
 ) -> Callable[[PyTree], float]:
     """Returns variables -> accuracy in 0..1 on the images, which are only normalised; compiled
     once.
@@ -195,6 +200,6 @@ def make_evaluation(
     """
 
     def logits(variables, images):
-        return network.apply(variables, images, False, jax.random.key(0))[0]
+        return network.apply(variables, {}, images)[0].logits
 
     return make_accuracy(logits, check_data(*data), augmentation, batch_size=batch_size)

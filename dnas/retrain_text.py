@@ -11,8 +11,8 @@ import optax
 
 from dnas.base import Array, Key, PyTree
 from dnas.bilevel import sgd
+from dnas.model import Model, Tokens
 from dnas.running.loop import Progress, StepMemory, print_epochs, print_memory, run_steps
-from dnas.space import SequenceNetwork
 from dnas.tasks.language import make_perplexity, window_loss
 from dnas.tasks.text import Places, Text, epoch_windows, streams, window_at
 
@@ -54,7 +54,7 @@ def text_sgd(
 
 
 def retrain_text(
-    network: SequenceNetwork,
+    network: Model,
     text: Text,
     *,
     epochs: int = 8000,
@@ -103,13 +103,16 @@ def retrain_text(
 
     def init(key: Key) -> TextRetrainState:
         weights_key, key = jax.random.split(key)
-        weights = network.init(weights_key)
+        example = Tokens(jnp.zeros((batch_size, 1), jnp.int32))
+        variables = network.init(weights_key, example)
+        weights = variables["params"]
+        outputs, _ = jax.eval_shape(network.apply, variables, {}, example)
         return TextRetrainState(
             step=jnp.zeros((), jnp.int32),
             key=key,
             weights=weights,
             optimizer=transformation.init(weights),
-            hidden=network.start(batch_size),
+            hidden=jnp.zeros_like(outputs.hidden[:, -1]),
             averaged=jnp.full((), -1, jnp.int32),
             average=weights,
             losses=jnp.full(epochs, jnp.inf),
@@ -121,9 +124,9 @@ def retrain_text(
         batch = window_at(dropout_key, data, *place, state.hidden, window, slowness)
 
         def objective(weights):
-            return window_loss(
-                *network.apply(weights, batch.tokens, batch.hidden, True, batch.key), batch
-            )
+            inputs = Tokens(batch.tokens, batch.hidden)
+            outputs, _ = network.apply({"params": weights}, {}, inputs, key=batch.key, train=True)
+            return window_loss(outputs.logits, outputs.hidden, batch)
 
         gradient, metrics = jax.grad(objective, has_aux=True)(state.weights)
         updates, optimizer_state = transformation.update(gradient, state.optimizer, state.weights)
@@ -142,8 +145,8 @@ def retrain_text(
         )
         return after._replace(averaged=averaged, average=average), metrics
 
-    valid = make_perplexity(network.apply, network.start, text.valid, window=window)
-    test = make_perplexity(network.apply, network.start, text.test, batch_size=1, window=window)
+    valid = make_perplexity(network, text.valid, window=window)
+    test = make_perplexity(network, text.test, batch_size=1, window=window)
 
     def at_epoch_end(state: TextRetrainState) -> tuple[TextRetrainState, dict[str, Any], bool]:
         perplexity = valid(state.average)

@@ -27,6 +27,7 @@ from dnas.bilevel import BilevelOptimizer, darts_optimizer
 from dnas.genotype import Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Constraint
+from dnas.model import Model
 from dnas.relax import Relaxation, softmax
 from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
 from dnas.rules import Observed, Rule, Verdict
@@ -40,7 +41,7 @@ from dnas.running.loop import (
     run_steps,
 )
 from dnas.selection import Selection, default_selection
-from dnas.space import SearchSpace, Supernet, check_inputs
+from dnas.space import SearchSpace, check_inputs
 from dnas.tasks.data import (
     Augmentation,
     Data,
@@ -101,7 +102,7 @@ class SearchResult(NamedTuple):
 
 def make_search(
     space: SearchSpace,
-    supernet: Supernet,
+    supernet: Model,
     optimizer: BilevelOptimizer,
     *,
     image_shape: tuple[int, int, int],
@@ -136,11 +137,12 @@ def make_search(
     """
 
     def loss(weights: PyTree, mix: Mix, batch: Batch) -> tuple[Array, Metrics]:
-        return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)
+        outputs, _ = supernet.apply({"params": weights}, mix, batch.images, train=True)
+        return classification_loss(outputs.logits, batch.labels)
 
     return make_search_by(
         space,
-        lambda key: supernet.init(key, jnp.zeros((1, *image_shape))),
+        lambda key: supernet.init(key, jnp.zeros((1, *image_shape)))["params"],
         loss,
         optimizer,
         relaxation=relaxation,
@@ -498,7 +500,8 @@ def _observer(space, supernet, relaxation, data, augmentation, batch_size):
     first asked for."""
 
     def logits(weights_and_mix, images):
-        return supernet.apply(*weights_and_mix, images)
+        weights, mix = weights_and_mix
+        return supernet.apply({"params": weights}, mix, images)[0].logits
 
     accuracy = functools.cache(lambda: make_accuracy(logits, data, augmentation))
     batch = functools.cache(lambda: plain_batch(data, np.arange(batch_size), augmentation))
@@ -507,7 +510,8 @@ def _observer(space, supernet, relaxation, data, augmentation, batch_size):
     def largest_eigenvalue(weights, arch, candidates, batch):
         def loss(arch):
             mix = _read(space, relaxation, arch, candidates)
-            return classification_loss(supernet.apply(weights, mix, batch.images), batch.labels)[0]
+            outputs, _ = supernet.apply({"params": weights}, mix, batch.images)
+            return classification_loss(outputs.logits, batch.labels)[0]
 
         return dominant_eigenvalue(hessian_vector_product(loss, arch), arch, jax.random.key(0))
 

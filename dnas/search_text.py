@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Arch, Array, Candidates, Key, Perturbation, PyTree
 from dnas.bilevel import BilevelOptimizer, alternating, arch_adam, first_order, sgd
 from dnas.bilevel.optimizer import ArchGradient
+from dnas.model import Tokens
 from dnas.relax import Relaxation
 from dnas.running.loop import Progress, StepMemory, print_epochs, print_memory, run_steps
 from dnas.search import SearchResult, SearchState, WeightedLoss, make_search_by
@@ -134,20 +136,21 @@ def search_text(
     total_steps = (
         epochs * steps_per_epoch if max_steps is None else min(max_steps, epochs * steps_per_epoch)
     )
+    size = space.channels if channels is None else channels
     supernet = space.supernet(
-        channels=space.channels if channels is None else channels,
+        channels=size,
         num_classes=len(text.vocabulary),
         **({} if supernet_options is None else supernet_options),
     )
 
     def batch_loss(weights, mix, batch):
-        return window_loss(
-            *supernet.apply(weights, mix, batch.tokens, batch.hidden, True, batch.key), batch
-        )
+        inputs = Tokens(batch.tokens, batch.hidden)
+        outputs, _ = supernet.apply({"params": weights}, mix, inputs, key=batch.key, train=True)
+        return window_loss(outputs.logits, outputs.hidden, batch)
 
     search = make_search_by(
         space,
-        supernet.init,
+        lambda key: supernet.init(key, Tokens(jnp.zeros((1, 1), jnp.int32)))["params"],
         batch_loss,
         optimizer(epochs, steps_per_epoch),
         relaxation=relaxation,
@@ -158,7 +161,7 @@ def search_text(
 
     def init(key: Key) -> TextSearchState:
         return TextSearchState(
-            search.init(key), supernet.start(batch_size), supernet.start(batch_size)
+            search.init(key), jnp.zeros((batch_size, size)), jnp.zeros((batch_size, size))
         )
 
     def step(state: TextSearchState, data: tuple[Array, ...], places: tuple[Places, ...]):

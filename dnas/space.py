@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, Key, Mix, PyTree
+from dnas.base import Array, Key, PyTree
 from dnas.genotype import Edge, Genotype
+from dnas.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,31 +96,6 @@ class LayerSpec(NamedTuple):
     size: tuple[int, int]  # height and width of the input
 
 
-class Supernet(NamedTuple):
-    """A network that runs every op of every edge and weighs the results by a mix."""
-
-    init: Callable[[Key, Array], PyTree]  # (key, images [B, H, W, C]) -> weights
-    apply: Callable[
-        [PyTree, Mix, Array], Array
-    ]  # (weights, mix, images) -> logits [B, num_classes]
-
-
-class Network(NamedTuple):
-    """The network of one genotype.
-
-    `apply(variables, images, train, key, drop_path=0.0)` returns (logits [B, num_classes],
-    variables). With train=True norms use the statistics of the batch and update their running
-    averages, and drop path is on: the variables that come back hold the new averages, and under
-    "auxiliary" the logits of the auxiliary head if the network has one. With train=False they come
-    back unchanged, and neither key nor drop_path is used.
-    """
-
-    init: Callable[
-        [Key, Array], PyTree
-    ]  # (key, images [B, H, W, C]) -> variables, with the weights under "params"
-    apply: Callable[..., tuple[Array, PyTree]]
-
-
 class Part(NamedTuple):
     """One part of a final network, as a hardware table has a row for it: an op at one shape.
 
@@ -202,49 +178,24 @@ def _no_parts(*args, **sizes):
     )
 
 
-class SequenceSupernet(NamedTuple):
-    """A supernet over token sequences, whose hidden state goes on from one window of a text to the
-    next.
-
-    `apply(weights, mix, tokens, hidden, train, key)` returns (logits [B, T, V], states [B, T, H])
-    for tokens [B, T] that follow what left `hidden` [B, H]: logits of the token after each, and the
-    hidden state after each, whose last goes into the next window. With train=True dropout is on,
-    drawn from key; otherwise key is not used.
-    """
-
-    init: Callable[[Key], PyTree]  # key -> weights
-    start: Callable[[int], Array]  # batch size -> hidden [B, H] before the first token of a text
-    apply: Callable[..., tuple[Array, Array]]
-
-
-class SequenceNetwork(NamedTuple):
-    """The network of one genotype over token sequences: a `SequenceSupernet` without the mix.
-
-    `apply(weights, tokens, hidden, train, key)` returns (logits [B, T, V], states [B, T, H]).
-    """
-
-    init: Callable[[Key], PyTree]
-    start: Callable[[int], Array]
-    apply: Callable[..., tuple[Array, Array]]
-
-
 class SearchSpace(NamedTuple):
     """A search space: cells and their ops, and factories of what is built from them.
 
     `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`,
-    `supernet(channels=, num_cells=, num_classes=)` a `Supernet`, with further options of its own as
-    keywords, and `network(genotype, channels=, num_cells=, num_classes=, stem=, auxiliary=)` a
-    `Network`; each has the published sizes as defaults. For hardware tables `parts(channels=,
-    num_cells=, num_classes=, image_size=, image_channels=, stem=)` returns the `NetworkParts` of
-    its final networks, by default of the published sizes, and `part_network(part)` one of them as a
-    `PartNetwork`.
+    `supernet(channels=, num_cells=, num_classes=)` the supernet as a `Model`, with further options
+    of its own as keywords, and `network(genotype, channels=, num_cells=, num_classes=, stem=,
+    auxiliary=)` the network of a genotype, whose mix is {}; each has the published sizes as
+    defaults. Where networks read tokens, sizes of images are no keywords. For hardware tables
+    `parts(channels=, num_cells=, num_classes=, image_size=, image_channels=, stem=)` returns the
+    `NetworkParts` of its final networks, by default of the published sizes, and
+    `part_network(part)` one of them as a `PartNetwork`.
     """
 
     name: str
     cells: Mapping[str, CellSpec]
     layers: Callable[..., tuple[LayerSpec, ...]]
-    supernet: Callable[..., Supernet]
-    network: Callable[..., Network]
+    supernet: Callable[..., Model]
+    network: Callable[..., Model]
     edges_per_node: int | None = (
         2  # that a genotype keeps; None where every edge keeps an op, `none` where there is one
     )
@@ -257,20 +208,15 @@ class SearchSpace(NamedTuple):
     # genotype's network
     parts: Callable[..., NetworkParts] = _no_parts
     part_network: Callable[[Part], PartNetwork] = _no_parts
-    # what its networks read: "tokens" where they are a `SequenceSupernet` and a `SequenceNetwork`
-    inputs: str = "images"
+    inputs: str = "images"  # what its networks read: "images", or "tokens", see `Tokens`
 
 
 def check_inputs(space: SearchSpace, inputs: str) -> None:
-    """Raises ValueError unless networks of the space read images, or tokens, as `inputs` says."""
+    """Raises ValueError unless networks of the space read what `inputs` says: images, or tokens."""
     if space.inputs != inputs:
-        instead = {
-            "tokens": "dnas.search_text and dnas.retrain_text",
-            "images": "dnas.run_search and dnas.retrain",
-        }
         raise ValueError(
-            f"networks of the space {space.name!r} read {space.inputs} and not {inputs}; use"
-            f" {instead[space.inputs]}"
+            f"networks of the space {space.name!r} read {space.inputs} and not {inputs}; take"
+            f" {space.inputs}, or a space whose `inputs` are {inputs!r}"
         )
 
 

@@ -83,7 +83,7 @@ class Case:
     and print its seconds."""
 
 
-def genotype_network(case: Case) -> dnas.Network:
+def genotype_network(case: Case) -> dnas.Model:
     """Returns the final network of DARTS_V2 at the size of the case."""
     return dnas.SPACES["darts"].network(
         dnas.PUBLISHED["DARTS_V2"],
@@ -205,7 +205,8 @@ def search_step(case: Case):
         rows = {
             kind: relaxation.sample(key, arch[kind], spec, 0) for kind, spec in space.cells.items()
         }
-        return classification_loss(supernet.apply(weights, rows, batch.images), batch.labels)[0]
+        outputs, _ = supernet.apply({"params": weights}, rows, batch.images)
+        return classification_loss(outputs.logits, batch.labels)[0]
 
     def gradient(argument, state):
         take = compile_step(jax.grad(loss, argument), state.weights, state.arch, train, state.key)
@@ -230,12 +231,16 @@ def evaluation_step(case: Case):
         key, path_key = jax.random.split(key)
 
         def objective(params):
-            logits, changed = network.apply(
-                {**variables, "params": params}, batch.images, True, path_key, jnp.float32(0.2)
+            outputs, changed = network.apply(
+                {**variables, "params": params},
+                {},
+                batch.images,
+                key=path_key,
+                train=True,
+                drop_path=jnp.float32(0.2),
             )
-            auxiliary = changed.pop("auxiliary")
-            loss = classification_loss(logits, batch.labels)[0]
-            return loss + 0.4 * classification_loss(auxiliary, batch.labels)[0], changed
+            loss = classification_loss(outputs.logits, batch.labels)[0]
+            return loss + 0.4 * classification_loss(outputs.auxiliary, batch.labels)[0], changed
 
         gradient, changed = jax.grad(objective, has_aux=True)(variables["params"])
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, variables["params"])

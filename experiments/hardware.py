@@ -4,7 +4,6 @@ costs when measured."""
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -408,7 +407,7 @@ def check_export() -> None:
             )
 
 
-def write_onnx(path, network: dnas.Network, variables, image_shape: tuple[int, int, int]) -> float:
+def write_onnx(path, network: dnas.Model, variables, image_shape: tuple[int, int, int]) -> float:
     """Writes a trained network as ONNX, and returns the largest difference of its logits from JAX's
     on random images.
 
@@ -418,28 +417,27 @@ def write_onnx(path, network: dnas.Network, variables, image_shape: tuple[int, i
       ValueError: if it is more than 1e-4: then the file is not written.
     """
     images = np.random.default_rng(0).normal(size=(1, *image_shape)).astype(np.float32)
-    expected = jax.jit(
-        lambda images: network.apply(variables, images, False, jax.random.key(0))[0]
-    )(images)
+    expected = jax.jit(lambda images: network.apply(variables, {}, images)[0].logits)(images)
     return _write_checked(
         path, export.to_onnx(network, variables, image_shape), {"images": images}, expected
     )
 
 
-def write_language_model(path, network: dnas.SequenceNetwork, weights) -> float:
+def write_language_model(path, network: dnas.Model, variables) -> float:
     """Writes a trained language model as ONNX that reads one token at a time, as `write_onnx` does
     a network on images."""
-    vocabulary, start = weights["embedding"].shape[0], np.asarray(network.start(1))
     random = np.random.default_rng(0)
+    apply = jax.jit(
+        lambda tokens, hidden: network.apply(variables, {}, dnas.Tokens(tokens, hidden))
+    )
+    start, _ = jax.eval_shape(apply, np.zeros((1, 1), np.int32), None)
     inputs = {
-        "tokens": random.integers(0, vocabulary, (1, 1)).astype(np.int32),
-        "hidden": random.uniform(-1, 1, start.shape).astype(np.float32),
+        "tokens": random.integers(0, start.logits.shape[-1], (1, 1)).astype(np.int32),
+        "hidden": random.uniform(-1, 1, start.hidden[:, 0].shape).astype(np.float32),
     }
-    expected = jax.jit(partial(network.apply, weights, train=False, key=jax.random.key(0)))(
-        **inputs
-    )[0]
+    expected = apply(**inputs)[0].logits
     return _write_checked(
-        path, export.language_model_to_onnx(network, weights, 1), inputs, expected
+        path, export.language_model_to_onnx(network, variables, 1), inputs, expected
     )
 
 

@@ -267,7 +267,7 @@ def write_genotype(run: Run, genotype: dnas.Genotype) -> None:
     run.write("genotype.txt", text_of(genotype) + "\n")
 
 
-def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Network:
+def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Model:
     """Returns the final network of a genotype at the size of the settings."""
     config = job.config
     return job.space.network(

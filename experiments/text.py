@@ -337,7 +337,8 @@ def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[
     ):  # once the result is written: a failure here loses nothing
         network = _network(job, genotype)
         phases.keep_onnx(
-            job.run, lambda path: hardware.write_language_model(path, network, result.weights)
+            job.run,
+            lambda path: hardware.write_language_model(path, network, {"params": result.weights}),
         )
     return found
 
@@ -381,7 +382,7 @@ def _retrain(job: TextJob, genotype: dnas.Genotype, **progress) -> dnas.TextRetr
     )
 
 
-def _network(job: TextJob, genotype: dnas.Genotype) -> dnas.SequenceNetwork:
+def _network(job: TextJob, genotype: dnas.Genotype) -> dnas.Model:
     config = job.config
     return job.space.network(
         genotype,

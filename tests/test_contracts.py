@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from supernets import logits_of, supernet_of, weights_of
 
 import dnas
 from dnas.cells import OPS
@@ -422,24 +423,22 @@ def layers_of(function):
     return TINY._replace(layers=lambda **sizes: function(TINY.layers(**sizes)))
 
 
-def supernet_of(init=lambda weights: weights, apply=lambda logits: logits):
+def with_supernet(init=lambda weights: weights, apply=lambda logits: logits):
     def supernet(**sizes):
         true = TINY.supernet(**sizes)
-        return dnas.Supernet(
-            lambda *args: init(true.init(*args)), lambda *args: apply(true.apply(*args))
+        return supernet_of(
+            lambda *args: init(weights_of(true)(*args)), lambda *args: apply(logits_of(true)(*args))
         )
 
     return TINY._replace(supernet=supernet)
 
 
-def network_of(init=lambda variables: variables, apply=lambda result, train: result):
+def with_network(init=lambda variables: variables, apply=lambda result, train: result):
     def network(genotype, **sizes):
         true = TINY.network(genotype, **sizes)
-        return dnas.Network(
+        return dnas.Model(
             lambda *args: init(true.init(*args)),
-            lambda variables, images, train, key: apply(
-                true.apply(variables, images, train, key), train
-            ),
+            lambda *args, key, train: apply(true.apply(*args, key=key, train=train), train),
         )
 
     return TINY._replace(network=network)
@@ -449,23 +448,28 @@ SEQUENCES = recurrent_space(name="sequences", num_nodes=2)
 
 
 def sequences_of(change):
-    """A recurrent space whose networks give what `change` makes of (logits, states)."""
+    """A recurrent space whose networks give what `change` makes of their outputs."""
 
     def network(genotype, **sizes):
         network = SEQUENCES.network(genotype, **sizes)
-        return network._replace(apply=lambda *args: change(*network.apply(*args)))
+
+        def apply(*args, **options):
+            outputs, variables = network.apply(*args, **options)
+            return change(outputs), variables
+
+        return network._replace(apply=apply)
 
     return SEQUENCES._replace(network=network)
 
 
 BROKEN_SPACES = {
     "sequences without states": (
-        r"network.apply with train=True returns float32 logits \[B, T, V\] and states",
-        sequences_of(lambda logits, states: (logits, states[:, -1])),
+        "network.apply with train=True returns the state after each token",
+        sequences_of(lambda outputs: outputs._replace(hidden=outputs.hidden[:, -1])),
     ),
     "sequences of one logit a text": (
-        r"network.apply with train=True returns float32 logits \[B, T, V\] and states",
-        sequences_of(lambda logits, states: (logits[:, 0], states)),
+        "network.apply with train=True returns float32 logits",
+        sequences_of(lambda outputs: outputs._replace(logits=outputs.logits[:, 0])),
     ),
     "node without edge": ("an edge enters every node", cells_but(edges=((0, 2),))),
     "only none": ("has an op that can be chosen", cells_but(ops=("none",))),
@@ -478,32 +482,38 @@ BROKEN_SPACES = {
         layers_of(lambda layers: [layer._replace(size=(32, 32)) for layer in layers]),
     ),
     "integer weights": (
-        "supernet.init.* returns float32 weights",
-        supernet_of(init=lambda weights: jax.tree.map(lambda array: array.astype(int), weights)),
+        "supernet.init.* float32 weights",
+        with_supernet(init=lambda weights: jax.tree.map(lambda array: array.astype(int), weights)),
     ),
     "probabilities of one class": (
-        r"supernet.apply.* returns float32 logits \[B, num_classes\]",
-        supernet_of(apply=lambda logits: logits[:, :1]),
+        "supernet.apply with train=True returns float32 logits, one for each class",
+        with_supernet(apply=lambda logits: logits[:, :1]),
     ),
     "supernet leaves jax": (
         "supernet.apply",
-        supernet_of(apply=lambda logits: logits * float(logits.sum())),
+        with_supernet(apply=lambda logits: logits * float(logits.sum())),
     ),
     "network without params": (
-        "with the weights under params",
-        network_of(init=lambda variables: variables["params"]),
+        "network.init.* weights under params",
+        with_network(init=lambda variables: variables["params"]),
     ),
     "network of one class": (
         r"network.apply with train=True returns float32 logits",
-        network_of(apply=lambda result, train: (result[0][:, :1], result[1])),
+        with_network(
+            apply=lambda result, train: (dnas.Outputs(result[0].logits[:, :1]), result[1])
+        ),
     ),
     "network that loses variables": (
         "network.apply with train=True .* variables as they came",
-        network_of(apply=lambda result, train: (result[0], {"params": result[1]["params"]})),
+        with_network(apply=lambda result, train: (result[0], {"params": result[1]["params"]})),
     ),
     "network that is wrong in evaluation": (
         "network.apply with train=False",
-        network_of(apply=lambda result, train: result if train else (result[0].T, result[1])),
+        with_network(
+            apply=lambda result, train: (
+                result if train else (dnas.Outputs(result[0].logits.T), result[1])
+            )
+        ),
     ),
 }
 

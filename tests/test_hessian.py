@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas.hessian import METHODS, dominant_eigenvalue, hessian_vector_product
@@ -128,11 +129,13 @@ def supernet_loss():
     space = dnas.darts_space(name="tiny", ops=ops, num_nodes=1)
     supernet = space.supernet(channels=2, num_cells=1, num_classes=3)
     images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
-    weights = jax.jit(supernet.init)(jax.random.key(2), images)
+    weights = jax.jit(weights_of(supernet))(jax.random.key(2), images)
 
     def loss(arch):
         mix = {kind: jax.nn.softmax(rows) for kind, rows in arch.items()}
-        return classification_loss(supernet.apply(weights, mix, images), jnp.array([0, 1, 2, 0]))[0]
+        return classification_loss(
+            logits_of(supernet)(weights, mix, images), jnp.array([0, 1, 2, 0])
+        )[0]
 
     arch = {kind: jax.random.normal(jax.random.key(3), (2, 5)) for kind in space.cells}
     return loss, arch

@@ -15,7 +15,7 @@ FILES = sorted(path.relative_to(ROOT / "dnas").as_posix() for path in (ROOT / "d
 LADDER = (
     ("base", "notation", "drawing"),
     (),
-    ("genotype",),
+    ("genotype", "model"),
     ("space", "published"),
     ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian"),
     ("cells", "hw_loss", "rules", "arch_losses", "tabular"),
@@ -29,12 +29,13 @@ LEVELS = {unit: level for level, units in enumerate(LADDER) for unit in units}
 ONLY = {
     "kernels": {"base", "space"},
     "bilevel": {"base"},
-    "tasks": {"base"},
+    "tasks": {"base", "model"},
     "running": {"base"},
     "selection": {"base", "genotype", "space"},
     "arch_losses": {"base", "relax"},
     "arch_optimizers": {"bilevel", "relax", "hw_loss"},
     "hessian": {"base"},
+    "model": {"base"},
     "rules": {"base", "genotype", "space", "selection"},
     "published": {"genotype"},
     "tabular": {"genotype", "space"},

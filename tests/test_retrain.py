@@ -12,8 +12,8 @@ import pytest
 
 import dnas
 from dnas.bilevel import sgd
+from dnas.model import Model, Outputs
 from dnas.retrain import final_sgd, make_evaluation, retrain
-from dnas.space import Network
 from dnas.tasks.data import normalize, plain_augmentation
 
 RANDOM = np.random.default_rng(0)
@@ -30,21 +30,21 @@ def linear_network(auxiliary=False, num_classes=2):
         averages = {"count": jnp.zeros(()), "rate": jnp.zeros(()) - 1.0}
         return {"params": {"main": main, "other": other}, "batch_stats": averages}
 
-    def apply(variables, images, train, key, drop_path=0.0):
+    def apply(variables, mix, images, *, key=None, train=False, drop_path=0.0):
+        assert mix == {}
         flat = images.reshape(len(images), -1)
         logits = flat @ variables["params"]["main"]
         if not train:
-            return logits, variables
+            return Outputs(logits), variables
         averages = {
             "count": variables["batch_stats"]["count"] + 1,
             "rate": jnp.asarray(drop_path, jnp.float32),
         }
-        variables = {**variables, "batch_stats": averages}
-        if auxiliary:
-            variables["auxiliary"] = logits * 0.5 + flat @ variables["params"]["other"]
-        return logits, variables
+        other = logits * 0.5 + flat @ variables["params"]["other"]
+        outputs = Outputs(logits, other if auxiliary else None)
+        return outputs, {**variables, "batch_stats": averages}
 
-    return Network(init, apply)
+    return Model(init, apply)
 
 
 def trained(network=None, train=(IMAGES, LABELS), test=TEST, **changes):
@@ -96,8 +96,8 @@ def plain_accuracy(network, variables, data, augmentation):
     correct = 0
     for image, label in zip(*data, strict=True):
         pixels = normalize(jnp.asarray(image[None]), augmentation)
-        logits, _ = network.apply(variables, pixels, False, jax.random.key(0))
-        correct += int(np.argmax(logits[0])) == label
+        outputs, _ = network.apply(variables, {}, pixels)
+        correct += int(np.argmax(outputs.logits[0])) == label
     return correct / len(data[1])
 
 
@@ -114,10 +114,8 @@ def test_padding_of_the_last_batch_is_not_counted():
     """Only the first image is right; it is what fills the last batch."""
     network = linear_network()
     variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    logits, _ = network.apply(
-        variables, normalize(jnp.asarray(TEST[0]), plain_augmentation(IMAGES)), False, None
-    )
-    labels = np.array(logits.argmax(-1))
+    pixels = normalize(jnp.asarray(TEST[0]), plain_augmentation(IMAGES))
+    labels = np.array(network.apply(variables, {}, pixels)[0].logits.argmax(-1))
     labels[1:] = 1 - labels[1:]
     evaluate = make_evaluation(network, (TEST[0], labels), plain_augmentation(IMAGES), batch_size=4)
     assert evaluate(variables) == 1 / 11
@@ -144,7 +142,7 @@ def test_saved_variables_score_what_they_scored():
 def test_score_of_the_darts_network_is_that_of_one_image_at_a_time():
     result, _ = trained_darts()
     augmentation = plain_augmentation(separable(20, 0)[0])
-    network = Network(None, jax.jit(darts_network().apply, static_argnums=2))
+    network = Model(None, jax.jit(darts_network().apply))
     images, labels = separable(14, 1)
     dark = (
         images // 3,
@@ -256,10 +254,10 @@ def test_first_step_is_the_gradient_of_loss_plus_weighted_auxiliary_loss():
     )  # all images are in the one batch: their order is no matter
 
     def loss(params):
-        logits, updated = network.apply({**variables, "params": params}, pixels, True, None)
+        outputs, _ = network.apply({**variables, "params": params}, {}, pixels, train=True)
         losses = [
             optax.softmax_cross_entropy(x, jax.nn.one_hot(LABELS, 2)).mean()
-            for x in (logits, updated["auxiliary"])
+            for x in (outputs.logits, outputs.auxiliary)
         ]
         return losses[0] + 0.4 * losses[1]
 
@@ -363,7 +361,7 @@ REFUSED = {
 def test_what_cannot_work_is_refused_before_any_work(name):
     changes, reason = REFUSED[name]
     with pytest.raises(ValueError, match=reason):
-        trained(Network(broken, broken), **changes)
+        trained(Model(broken, broken), **changes)
 
 
 @pytest.mark.parametrize("which", ["train", "test"])
@@ -389,9 +387,9 @@ def test_step_is_compiled_once(monkeypatch):
     traces, after_each_call = [], []
     network = linear_network()
 
-    def counted(variables, images, train, key, drop_path=0.0):
+    def counted(*args, train=False, **options):
         traces.extend([1] * train)
-        return network.apply(variables, images, train, key, drop_path)
+        return network.apply(*args, train=train, **options)
 
     trained(
         network._replace(apply=counted), report=lambda progress: after_each_call.append(len(traces))

@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import dnas
+from dnas.model import Model, Outputs
 from dnas.retrain_text import retrain_text, text_sgd
-from dnas.space import SequenceNetwork
 from dnas.spaces import NO_DROPOUT, Dropout, recurrent_space
 from dnas.tasks.text import Text
 
@@ -77,15 +77,14 @@ def falling_behind():
     """A model of one weight, which each step moves by 1 and which makes the right token, 0, ever
     less likely."""
 
-    def apply(weights, tokens, hidden, train, key):
-        del train, key
-        logits = jnp.stack([-0.01 * weights["w"], jnp.zeros(())])
-        return jnp.broadcast_to(logits, (*tokens.shape, 2)), jnp.broadcast_to(
-            hidden[:, None], (*tokens.shape, 1)
-        )
+    def apply(variables, mix, inputs, *, key=None, train=False, drop_path=0.0):
+        del mix, key, train, drop_path
+        logits = jnp.stack([-0.01 * variables["params"]["w"], jnp.zeros(())])
+        shape = inputs.tokens.shape
+        outputs = Outputs(jnp.broadcast_to(logits, (*shape, 2)), hidden=jnp.zeros((*shape, 1)))
+        return outputs, variables
 
-    start = lambda batch_size: jnp.zeros((batch_size, 1))  # noqa: E731
-    return SequenceNetwork(lambda key: {"w": jnp.zeros(())}, start, apply)
+    return Model(lambda key, inputs: {"params": {"w": jnp.zeros(())}}, apply)
 
 
 def upwards(epochs, steps_per_epoch):

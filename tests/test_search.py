@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from supernets import logits_of, supernet_of, weights_of
 
 import dnas
 from dnas.bilevel import alternating, darts_optimizer, first_order
 from dnas.relax import Relaxation, softmax
 from dnas.search import make_search, run_search
-from dnas.space import CellSpec, LayerSpec, SearchSpace, Supernet
+from dnas.space import CellSpec, LayerSpec, SearchSpace
 
 TINY = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
@@ -33,7 +34,7 @@ def linear_supernet(*, channels, num_cells, num_classes):
     def apply(weights, mix, images):
         return jnp.einsum("bd,eo,eodc->bc", images.reshape(len(images), -1), mix["cell"], weights)
 
-    return Supernet(init, apply)
+    return supernet_of(init, apply)
 
 
 def linear_layers(*, channels, num_cells, image_size, stem="cifar"):
@@ -152,9 +153,9 @@ def test_resume_is_given_the_initial_state():
 def test_step_is_compiled_once(monkeypatch):
     traces, after_each_call = [], []
 
-    def counted(*args):
+    def counted(*args, **options):
         traces.append(1)
-        return supernet.apply(*args)
+        return supernet.apply(*args, **options)
 
     supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
     space = LINEAR._replace(supernet=lambda **sizes: supernet._replace(apply=counted))
@@ -226,7 +227,7 @@ def test_arch_gradient_of_softmax_sums_to_zero_on_every_edge():
 
 
 def cross_entropy(weights, mix, batch):
-    logits = linear_supernet(channels=2, num_cells=1, num_classes=3).apply(
+    logits = logits_of(linear_supernet(channels=2, num_cells=1, num_classes=3))(
         weights, mix, batch.images
     )
     logits = np.asarray(logits, np.float64)
@@ -352,11 +353,10 @@ def test_search_prefers_the_op_that_helps():
     def supernet(**sizes):
         whole = linear_supernet(**sizes)
         useful = jnp.asarray([0.0, 0.0, 1.0])
-        return Supernet(
-            lambda key, images: (
-                0.01 * whole.init(key, images)
-            ),  # so small that the start has no say
-            lambda weights, mix, images: whole.apply(
+        return supernet_of(
+            # so small that the start has no say
+            lambda key, images: 0.01 * weights_of(whole)(key, images),
+            lambda weights, mix, images: logits_of(whole)(
                 weights, {"cell": mix["cell"] * useful}, images
             ),
         )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from supernets import logits_of, supernet_of, weights_of
 from test_search import (
     IMAGES,
     LABELS,
@@ -239,15 +240,13 @@ def test_a_rule_sees_accuracy_and_sharpness_of_the_supernet():
     valid = dnas.tasks.data.split_half(dnas.tasks.data.Data(IMAGES, LABELS), 0)[1]
     images = dnas.tasks.data.normalize(jnp.asarray(valid.images), plain)
     supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
-    found = supernet.apply(
-        state.weights, {"cell": jnp.asarray(observed.mix["cell"])}, images
-    ).argmax(-1)
+    mix = {"cell": jnp.asarray(observed.mix["cell"])}
+    found = logits_of(supernet)(state.weights, mix, images).argmax(-1)
     assert accuracy == pytest.approx(np.mean(np.asarray(found) == valid.labels))
 
     def loss(flat):
-        logits = supernet.apply(
-            state.weights, {"cell": jax.nn.softmax(flat.reshape(2, 3))}, images[:4]
-        )
+        mix = {"cell": jax.nn.softmax(flat.reshape(2, 3))}
+        logits = logits_of(supernet)(state.weights, mix, images[:4])
         return optax.softmax_cross_entropy_with_integer_labels(
             logits, jnp.asarray(valid.labels[:4])
         ).mean()
@@ -304,9 +303,9 @@ SKIPS = LINEAR._replace(
         )
     },
     layers=lambda **sizes: (dnas.LayerSpec("normal", 2, 1, sizes["image_size"]),),
-    supernet=lambda **sizes: dnas.Supernet(
-        linear_supernet(**sizes).init,
-        lambda weights, mix, images: linear_supernet(**sizes).apply(
+    supernet=lambda **sizes: supernet_of(
+        weights_of(linear_supernet(**sizes)),
+        lambda weights, mix, images: logits_of(linear_supernet(**sizes))(
             weights, {"cell": mix["normal"]}, images
         ),
     ),

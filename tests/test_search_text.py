@@ -11,8 +11,9 @@ import pytest
 
 import dnas
 from dnas.bilevel import alternating, first_order
+from dnas.model import Model, Outputs
 from dnas.search_text import recurrent_optimizer, search_text
-from dnas.space import CellSpec, SearchSpace, SequenceSupernet
+from dnas.space import CellSpec, SearchSpace
 from dnas.spaces import NO_DROPOUT, recurrent_space
 from dnas.tasks.text import Text
 
@@ -65,21 +66,21 @@ def counting_space(calls):
     """Its states count the tokens since the start of a text; its logits are a bias plus the mix
     times an own logit a part."""
 
-    def apply(weights, mix, tokens, hidden, train, key):
-        del key
+    def apply(variables, mix, inputs, *, key=None, train=False, drop_path=0.0):
+        del key, drop_path
         calls.append(train)
+        (tokens, hidden), weights = inputs, variables["params"]
         states = hidden[:, None] + jnp.cumsum(jnp.ones(tokens.shape), axis=1)[..., None]
         logits = weights["bias"] + mix["recurrent"].sum(0) @ weights["ops"]
-        return jnp.broadcast_to(logits, (*tokens.shape, len(logits))), states
+        logits = jnp.broadcast_to(logits, (*tokens.shape, len(logits)))
+        return Outputs(logits, hidden=states), variables
 
     def supernet(*, channels, num_classes):
-        def init(key):
-            return {
-                "bias": jnp.zeros(num_classes),
-                "ops": jax.random.normal(key, (2, num_classes)),
-            }
+        def init(key, inputs):
+            ops = jax.random.normal(key, (2, num_classes))
+            return {"params": {"bias": jnp.zeros(num_classes), "ops": ops}}
 
-        return SequenceSupernet(init, lambda batch_size: jnp.zeros((batch_size, channels)), apply)
+        return Model(init, apply)
 
     spec = CellSpec(num_inputs=1, num_nodes=1, edges=((0, 1),), ops=("tanh", "relu"), concat=(1,))
     return SearchSpace(
@@ -191,7 +192,7 @@ def test_a_text_that_repeats_itself_is_learnt():
 
 
 REFUSED = {
-    "images": (dict(space=dnas.SPACES["darts"]), "read images and not tokens; use dnas.run_search"),
+    "images": (dict(space=dnas.SPACES["darts"]), "read images and not tokens; take images"),
     "batch": (dict(batch_size=50), "lower the batch size or the window"),
     "epochs": (dict(epochs=0), "at least 1"),
     "seed": (dict(seed=-1), "seed at least 0"),

@@ -1,4 +1,4 @@
-"""From flax modules to the pure functions of a supernet and of a final network."""
+"""From flax modules to the pure functions of a `Model`: a supernet or a final network."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype, init_variables
 from dnas.cells.mixed_cell import SCHEDULES, default_schedule
-from dnas.space import CellSpec, Network, Supernet
+from dnas.model import Model, Outputs
+from dnas.space import CellSpec
 
 
 def make_supernet(
@@ -17,8 +18,9 @@ def make_supernet(
     *,
     args: Callable[[Mix], tuple[Array, ...]] = lambda mix: (),
     dtype=None,
-) -> Supernet:
-    """Returns the supernet that applies `module(mix)` to images; it has no state.
+) -> Model:
+    """Returns the supernet that applies `module(mix)` to images; it has weights only, and draws
+    nothing.
 
     Args:
       args: mix -> what else the module is called with.
@@ -34,14 +36,23 @@ def make_supernet(
             kind: jnp.zeros((len(spec.edges), len(spec.ops)), images.dtype)
             for kind, spec in cells.items()
         }
-        return init_variables(module(mix), key, images, *args(mix))["params"]
+        return {"params": init_variables(module(mix), key, images, *args(mix))["params"]}
 
-    def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
-        weights, images = in_dtype(dtype, (weights, images))
-        logits = module(mix).apply({"params": weights}, images, *args(mix))
-        return logits[0] if isinstance(logits, tuple) else logits
+    def apply(
+        variables: PyTree,
+        mix: Mix,
+        images: Array,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+        drop_path: Array | float = 0.0,
+    ) -> tuple[Outputs, PyTree]:
+        del key, train, drop_path
+        weights, images = in_dtype(dtype, (variables["params"], images))
+        found = module(mix).apply({"params": weights}, images, *args(mix))
+        return _outputs(found), variables
 
-    return Supernet(init, apply)
+    return Model(init, apply)
 
 
 def make_network(
@@ -50,7 +61,7 @@ def make_network(
     args: Callable[[Array | None], tuple[Array, ...]] = lambda drop_path: (),
     auxiliary: bool = False,
     dtype=None,
-) -> Network:
+) -> Model:
     """Returns the network that applies `module(train, drop_path, auxiliary)` to images.
 
     Args:
@@ -69,15 +80,20 @@ def make_network(
         return init_variables(module(True, None, auxiliary), key, images, *args(None))
 
     def apply(
-        variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0
-    ) -> tuple[Array, PyTree]:
-        # "auxiliary" holds the logits of the step before, where these variables came back from one.
-        collections = {name: tree for name, tree in variables.items() if name != "auxiliary"}
-        collections["params"], images = in_dtype(dtype, (collections["params"], images))
+        variables: PyTree,
+        mix: Mix,
+        images: Array,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+        drop_path: Array | float = 0.0,
+    ) -> tuple[Outputs, PyTree]:
+        del mix
+        weights, images = in_dtype(dtype, (variables["params"], images))
+        collections = {**variables, "params": weights}
         if not train:
-            return (
-                _both(module(False, None, False).apply(collections, images, *args(None)))[0],
-                variables,
+            return _outputs(module(False, None, False).apply(collections, images, *args(None))), (
+                variables
             )
         drops = not isinstance(drop_path, (int, float)) or drop_path > 0
         rate = jnp.asarray(drop_path) if drops else None
@@ -88,17 +104,13 @@ def make_network(
             rngs={"drop_path": key} if drops else {},
             mutable=["batch_stats"],
         )
-        logits, auxiliary_logits = _both(found)
-        variables = {**variables, **averages}
-        if auxiliary:
-            variables["auxiliary"] = auxiliary_logits
-        return logits, variables
+        return _outputs(found), {**variables, **averages}
 
-    return Network(init, apply)
+    return Model(init, apply)
 
 
-def _both(found: Array | tuple[Array, Array | None]) -> tuple[Array, Array | None]:
-    return found if isinstance(found, tuple) else (found, None)
+def _outputs(found: Array | tuple[Array, Array | None]) -> Outputs:
+    return Outputs(*found) if isinstance(found, tuple) else Outputs(found)
 
 
 def checked_schedule(

@@ -10,11 +10,11 @@ import numpy as np
 
 from dnas.base import Array, PyTree
 from dnas.export.standard import image_batch, network_logits, standard_ops
-from dnas.space import Network, SequenceNetwork
+from dnas.model import Model, Tokens
 
 
 def to_onnx(
-    network: Network,
+    network: Model,
     variables: PyTree,
     image_shape: tuple[int, int, int],
     *,
@@ -24,7 +24,7 @@ def to_onnx(
     """Returns the trained network as an `onnx.ModelProto`, images [B, H, W, C] -> logits [B,
     num_classes], both float32.
 
-    It computes what `network.apply(variables, images, False, key)` does: norms use their running
+    It computes what `network.apply(variables, {}, images)` does: norms use their running
     averages, and are folded into the convolutions before them. Written by jax2onnx,
     https://github.com/enpasos/jax2onnx; `onnx.save(model, path)` keeps it.
 
@@ -60,8 +60,8 @@ def function_to_onnx(function, x: Any, *, opset: int = 21):
 
 
 def language_model_to_onnx(
-    network: SequenceNetwork,
-    weights: PyTree,
+    network: Model,
+    variables: PyTree,
     num_tokens: int,
     *,
     batch_size: int = 1,
@@ -75,7 +75,7 @@ def language_model_to_onnx(
     num_tokens=1 that writes text word by word.
 
     Args:
-      weights: of the network; they become constants of the model.
+      variables: of the network; they become constants of the model.
       num_tokens, batch_size: T and B, fixed.
 
     Raises:
@@ -89,10 +89,13 @@ def language_model_to_onnx(
         )
 
     def read(tokens: Array, hidden: Array) -> tuple[Array, Array]:
-        return network.apply(weights, tokens, hidden, False, jax.random.key(0))
+        outputs, _ = network.apply(variables, {}, Tokens(tokens, hidden))
+        return outputs.logits, outputs.hidden
 
-    hidden = jax.eval_shape(lambda: network.start(batch_size))
-    inputs = {"tokens": jax.ShapeDtypeStruct((batch_size, num_tokens), jnp.int32), "hidden": hidden}
+    tokens = jax.ShapeDtypeStruct((batch_size, num_tokens), jnp.int32)
+    states = jax.eval_shape(network.apply, variables, {}, Tokens(tokens))[0].hidden
+    hidden = jax.ShapeDtypeStruct((batch_size, states.shape[-1]), states.dtype)
+    inputs = {"tokens": tokens, "hidden": hidden}
     return _converted(read, inputs, ["logits", "states"], opset)
 
 

@@ -5,11 +5,11 @@ from jax import export as jax_export
 
 from dnas.base import PyTree
 from dnas.export.standard import image_batch, network_logits, standard_ops
-from dnas.space import Network
+from dnas.model import Model
 
 
 def to_stablehlo(
-    network: Network, variables: PyTree, image_shape: tuple[int, int, int], *, batch_size: int = 1
+    network: Model, variables: PyTree, image_shape: tuple[int, int, int], *, batch_size: int = 1
 ) -> str:
     """Returns the trained network as the text of a StableHLO module, images [B, H, W, C] -> logits
     [B, num_classes].

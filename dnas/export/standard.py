@@ -17,7 +17,7 @@ from jax.extend.core import primitives
 
 from dnas.base import Array, PyTree
 from dnas.kernels.kernel import KERNELS, Convolution, Pooling
-from dnas.space import Network
+from dnas.model import Model
 
 
 def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
@@ -447,11 +447,11 @@ _RULES = {
 }
 
 
-def network_logits(network: Network, variables: PyTree) -> Callable[[Array], Array]:
+def network_logits(network: Model, variables: PyTree) -> Callable[[Array], Array]:
     """Returns images [B, H, W, C] -> logits of a trained network."""
 
     def logits(images: Array) -> Array:
-        return network.apply(variables, images, False, jax.random.key(0))[0]
+        return network.apply(variables, {}, images)[0].logits
 
     return logits
 

@@ -69,11 +69,10 @@ def count_network(
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(network.init, key, image)
 
-    def logits(variables, image, key):
-        found, updated = network.apply(variables, image, auxiliary, key)
-        return found, updated.get("auxiliary")
+    def outputs(variables, image, key):
+        return network.apply(variables, {}, image, key=key, train=auxiliary)[0]
 
-    return Counts(_count_params(variables["params"]), _count_macs(logits, variables, image, key))
+    return Counts(_count_params(variables["params"]), _count_macs(outputs, variables, image, key))
 
 
 def count_supernet(
@@ -114,12 +113,13 @@ def count_supernet(
     supernet = space.supernet(**sizes, num_classes=num_classes, **schedule, **more)
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    weights = jax.eval_shape(supernet.init, key, image)
+    variables = jax.eval_shape(supernet.init, key, image)
     mix = {
         kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32)
         for kind, spec in space.cells.items()
     }
-    return Counts(_count_params(weights), _count_macs(supernet.apply, weights, mix, image))
+    macs = _count_macs(supernet.apply, variables, mix, image)
+    return Counts(_count_params(variables["params"]), macs)
 
 
 def count_table(space: SearchSpace, **sizes) -> CostTable:

@@ -205,7 +205,7 @@ def random_variables(init: Callable[[Key, Array], PyTree], x: np.ndarray, seed: 
 
 
 def _logits(network, variables: PyTree) -> Callable[[Array], Array]:
-    return lambda images: network.apply(variables, images, False, jax.random.key(0))[0]
+    return lambda images: network.apply(variables, {}, images)[0].logits
 
 
 def _added(layers: NetworkParts) -> set[Part]:

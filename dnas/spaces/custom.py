@@ -17,16 +17,15 @@ from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.parts import begins_with_relu, edge_choices, part_network
 from dnas.genotype import Genotype
+from dnas.model import Model
 from dnas.space import (
     CellSpec,
     LayerParts,
     LayerSpec,
-    Network,
     NetworkParts,
     Part,
     PartNetwork,
     SearchSpace,
-    Supernet,
     check_genotype,
 )
 
@@ -117,7 +116,7 @@ def custom_space(
         schedule: str | None = None,
         remat: bool = True,
         dtype=None,
-    ) -> Supernet:
+    ) -> Model:
         schedule = checked_schedule(
             schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
         )
@@ -144,7 +143,7 @@ def custom_space(
         norms=final_norms,
         remat: bool = False,
         dtype=None,
-    ) -> Network:
+    ) -> Model:
         check_genotype(space, genotype)
         if auxiliary:
             raise ValueError(f"the space {name!r} has no auxiliary head; give auxiliary=False")

@@ -15,12 +15,11 @@ from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, stack_parts
 from dnas.genotype import Genotype
+from dnas.model import Model
 from dnas.space import (
     CellSpec,
-    Network,
     NetworkParts,
     SearchSpace,
-    Supernet,
     check_genotype,
 )
 
@@ -102,7 +101,7 @@ def darts_space(
         schedule: str | None = None,
         remat: bool = True,
         dtype=None,
-    ) -> Supernet:
+    ) -> Model:
         return _supernet(
             cells,
             channels=channels,
@@ -115,7 +114,7 @@ def darts_space(
             dtype=dtype,
         )
 
-    def network(genotype: Genotype, **sizes) -> Network:
+    def network(genotype: Genotype, **sizes) -> Model:
         check_genotype(space, genotype)
         return _network(genotype, **{"channels": final_channels, "num_cells": final_cells, **sizes})
 
@@ -158,7 +157,7 @@ def _supernet(
     schedule: str | None,
     remat: bool,
     dtype,
-) -> Supernet:
+) -> Model:
     schedule = checked_schedule(
         schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
     )
@@ -199,7 +198,7 @@ def _network(
     remat: bool = False,
     scan: bool = False,
     dtype=None,
-) -> Network:
+) -> Model:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
     mix."""
     if stem not in STEMS:

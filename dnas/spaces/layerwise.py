@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from dnas.base import Array, Key, Mix, PyTree
+from dnas.base import Array, PyTree
 from dnas.cells.cell_stack import STEMS
-from dnas.cells.init import check_dtype, in_dtype, init_variables
 from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
+from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.parts import part_network
 from dnas.cells.trunk import (
@@ -28,16 +27,15 @@ from dnas.cells.trunk import (
     strided,
 )
 from dnas.genotype import Genotype
+from dnas.model import Model
 from dnas.space import (
     CellSpec,
     LayerParts,
     LayerSpec,
-    Network,
     NetworkParts,
     Part,
     PartNetwork,
     SearchSpace,
-    Supernet,
     check_genotype,
 )
 
@@ -157,8 +155,7 @@ def layerwise_space(
         sampled: bool = False,
         remat: bool = True,
         dtype=None,
-    ) -> Supernet:
-        check_dtype(dtype)
+    ) -> Model:
         norms = search_norms()
         sizes = sizes_of(channels, num_cells, stem)
         module = _trunk(
@@ -169,14 +166,9 @@ def layerwise_space(
             MixedLayers(sizes.places, names, norms, sampled, remat),
         )
 
-        def init(key: Key, images: Array) -> PyTree:
-            return init_variables(module, key, images)["params"]
-
-        def apply(weights: PyTree, mix: Mix, images: Array) -> Array:
-            weights, images = in_dtype(dtype, (weights, images))
-            return module.apply({"params": weights}, images, mix[KIND])
-
-        return Supernet(init, apply)
+        return make_supernet(
+            lambda mix: module, {KIND: spec}, args=lambda mix: (mix[KIND],), dtype=dtype
+        )
 
     def network(
         genotype: Genotype,
@@ -189,9 +181,8 @@ def layerwise_space(
         norms=final_norms,
         remat: bool = False,
         dtype=None,
-    ) -> Network:
+    ) -> Model:
         check_genotype(space, genotype)
-        check_dtype(dtype)
         if auxiliary:
             raise ValueError(
                 f"the networks of the space {name!r} have no auxiliary head; leave out auxiliary"
@@ -333,27 +324,12 @@ def _network(
     norms,
     remat: bool,
     dtype,
-) -> Network:
-    def trunk(train: bool) -> Trunk:
-        return _trunk(
-            sizes, chain, num_classes, norms(train), ChosenLayers(places, norms(train), remat)
-        )
+) -> Model:
+    def trunk(train: bool, drop_path: Array | None, auxiliary: bool) -> Trunk:
+        del drop_path, auxiliary
+        layers = ChosenLayers(places, norms(train), remat)
+        return _trunk(sizes, chain, num_classes, norms(train), layers)
 
-    def init(key: Key, images: Array) -> PyTree:
-        return init_variables(trunk(True), key, images)
-
-    def apply(
-        variables: PyTree, images: Array, train: bool, key: Key, drop_path: Array | float = 0.0
-    ) -> tuple[Array, PyTree]:
-        weights, images = in_dtype(dtype, (variables["params"], images))
-        collections = {**variables, "params": weights}
-        if not train:
-            return trunk(False).apply(collections, images), variables
-        drops = not isinstance(drop_path, (int, float)) or drop_path > 0
-        args, rngs = ((jnp.asarray(drop_path),), {"drop_path": key}) if drops else ((), {})
-        logits, averages = trunk(True).apply(
-            collections, images, *args, rngs=rngs, mutable=["batch_stats"]
-        )
-        return logits, {**variables, **averages}
-
-    return Network(init, apply)
+    return make_network(
+        trunk, args=lambda drop_path: () if drop_path is None else (drop_path,), dtype=dtype
+    )

@@ -18,7 +18,8 @@ from dnas.cells.parts import part_network, residual_parts
 from dnas.cells.residual import ResidualStack, residual_layers
 from dnas.genotype import Genotype
 from dnas.kernels.backend import on_cpu
-from dnas.space import CellSpec, Network, NetworkParts, SearchSpace, Supernet, check_genotype
+from dnas.model import Model
+from dnas.space import CellSpec, NetworkParts, SearchSpace, check_genotype
 
 # The order matters for ties and for the columns of arch.
 NASBENCH201_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -78,7 +79,7 @@ def nasbench201_space(
         schedule: str | None = None,
         remat: bool | None = None,
         dtype=None,
-    ) -> Supernet:
+    ) -> Model:
         schedule = checked_schedule(
             schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
         )
@@ -110,7 +111,7 @@ def nasbench201_space(
             lambda mix: stack, {"cell": spec}, args=lambda mix: (mix["cell"],), dtype=dtype
         )
 
-    def network(genotype: Genotype, **sizes) -> Network:
+    def network(genotype: Genotype, **sizes) -> Model:
         check_genotype(space, genotype)
         return _network(genotype, **sizes)
 
@@ -155,7 +156,7 @@ def _network(
     remat: bool = False,
     scan: bool = False,
     dtype=None,
-) -> Network:
+) -> Model:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
     mix."""
     if stem != "cifar":

@@ -7,7 +7,7 @@ sig(c) (f(g) - s_j) with [c, g] = s_j W_i: one matrix a node, whatever it reads.
 state is the mean of the nodes. There is nothing of flax in it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype
 from dnas.genotype import Edge, Genotype
 from dnas.kernels.kernel import fence
+from dnas.model import Model, Outputs, Tokens
 from dnas.space import (
     CellSpec,
     LayerParts,
@@ -26,8 +27,6 @@ from dnas.space import (
     Part,
     PartNetwork,
     SearchSpace,
-    SequenceNetwork,
-    SequenceSupernet,
     check_genotype,
 )
 
@@ -64,6 +63,9 @@ class Dropout(NamedTuple):
     output: float = 0.75  # of the hidden state, where words are predicted from it
 
 
+# (node, states of the nodes before, their product with the node's matrix) -> state of the node
+_Node = Callable[[int, Mapping[int, Array], Callable[[Array], Array]], Array]
+
 NO_DROPOUT = Dropout(0.0, 0.0, 0.0, 0.0, 0.0)
 _SEARCH_DROPOUT, _FINAL_DROPOUT = Dropout(), Dropout(words=0.1)
 
@@ -75,10 +77,9 @@ def recurrent_space(
     number of nodes.
 
     A node has an edge from every node before it, and a genotype keeps one of them. Its networks
-    read tokens: `space.supernet(channels=, num_classes=)` returns a `SequenceSupernet` and
-    `space.network(genotype, channels=, num_classes=)` a `SequenceNetwork`, with the size of words
-    and hidden states as channels and the words of the vocabulary as classes. Words are predicted by
-    the matrix that embeds them. Options of both, with the published defaults:
+    read `Tokens`, with the size of words and hidden states as channels and the words of the
+    vocabulary as classes, and a text begins with a state of zeros. Words are predicted by the
+    matrix that embeds them. Options of supernet and network, with the published defaults:
 
       dropout: `Dropout` rates of training.
       norm: whether a batch norm without scale and shift, over the texts of a batch, follows every
@@ -100,11 +101,9 @@ def recurrent_space(
       >>> network = recurrent_space().network(
       ...     dnas.PUBLISHED["DARTS_RNN_V2"], channels=4, num_classes=10
       ... )
-      >>> weights, tokens = network.init(jax.random.key(0)), jnp.zeros((2, 3), int)
-      >>> logits, states = network.apply(
-      ...     weights, tokens, network.start(2), False, jax.random.key(1)
-      ... )
-      >>> logits.shape, states.shape
+      >>> text = dnas.Tokens(jnp.zeros((2, 3), int))
+      >>> outputs, _ = network.apply(network.init(jax.random.key(0), text), {}, text)
+      >>> outputs.logits.shape, outputs.hidden.shape
       ((2, 3, 10), (2, 3, 4))
     """
     if isinstance(ops, str):
@@ -126,7 +125,7 @@ def recurrent_space(
     edges = tuple((source, target) for target in nodes for source in range(target))
     spec = CellSpec(num_inputs=1, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)
 
-    def network(genotype: Genotype, **options) -> SequenceNetwork:
+    def network(genotype: Genotype, **options) -> Model:
         check_genotype(space, genotype)
         return _network(genotype, **options)
 
@@ -200,6 +199,8 @@ def _part_network(part: Part) -> PartNetwork:
 
 def _layers(*, channels: int = 300, num_cells: int = 1) -> tuple[LayerSpec, ...]:
     """One layer, that is run once a token; a text has no height and width."""
+    if channels < 1:
+        raise ValueError(f"words have at least one channel, got {channels}")
     if num_cells != 1:
         raise ValueError(f"the language model has one cell, got num_cells={num_cells}")
     return (LayerSpec("recurrent", channels, 1, (1, 1)),)
@@ -209,21 +210,20 @@ def _supernet(
     spec: CellSpec,
     *,
     channels: int = 300,
+    num_cells: int = 1,
     num_classes: int = 10_000,
     dropout: Dropout = _SEARCH_DROPOUT,
     norm: bool = True,
     remat: bool = True,
     dtype=None,
-) -> SequenceSupernet:
-    _check(channels, num_classes, dropout, dtype)
+) -> Model:
+    _check(channels, num_cells, num_classes, dropout, dtype)
 
     ops = tuple(op for op in spec.ops if op != "none")  # which adds nothing
     columns = jnp.array([spec.ops.index(op) for op in ops])
     mixed = _mixed_node(tuple(ACTIVATIONS[op] for op in ops), norm)
 
-    def apply(
-        weights: PyTree, mix: Mix, tokens: Array, hidden: Array, train: bool, key: Key
-    ) -> tuple[Array, Array]:
+    def node_of(mix: Mix) -> _Node:
         rows = mix["recurrent"][:, columns]
         rows = rows.reshape(
             *rows.shape[:2], -1, 1
@@ -234,22 +234,18 @@ def _supernet(
             before = jnp.stack([states[spec.edges[edge][0]] for edge in edges])
             return mixed(rows[jnp.array(edges)].astype(before.dtype), before, project(before))
 
-        return _run(
-            weights,
-            node,
-            spec.nodes,
-            spec.concat,
-            tokens,
-            hidden,
-            dropout if train else None,
-            key,
-            norm,
-            remat,
-            dtype,
-        )
+        return node
 
-    return SequenceSupernet(
-        lambda key: _init(key, channels, num_classes, spec.nodes), _start(channels), apply
+    return _model(
+        node_of,
+        spec.nodes,
+        spec.concat,
+        channels=channels,
+        num_classes=num_classes,
+        dropout=dropout,
+        norm=norm,
+        remat=remat,
+        dtype=dtype,
     )
 
 
@@ -257,13 +253,14 @@ def _network(
     genotype: Genotype,
     *,
     channels: int = 850,
+    num_cells: int = 1,
     num_classes: int = 10_000,
     dropout: Dropout = _FINAL_DROPOUT,
     norm: bool = False,
     remat: bool = False,
     dtype=None,
-) -> SequenceNetwork:
-    _check(channels, num_classes, dropout, dtype)
+) -> Model:
+    _check(channels, num_cells, num_classes, dropout, dtype)
     edges, concat = genotype.cells["recurrent"], genotype.concat_of("recurrent")
     nodes = sorted({edge.target for edge in edges})
 
@@ -272,26 +269,91 @@ def _network(
             sum(_chosen(edge, states, project) for edge in edges if edge.target == target), norm
         )
 
-    def apply(
-        weights: PyTree, tokens: Array, hidden: Array, train: bool, key: Key
-    ) -> tuple[Array, Array]:
-        return _run(
-            weights,
-            node,
-            nodes,
-            concat,
-            tokens,
-            hidden,
-            dropout if train else None,
-            key,
-            norm,
-            remat,
-            dtype,
-        )
-
-    return SequenceNetwork(
-        lambda key: _init(key, channels, num_classes, nodes), _start(channels), apply
+    return _model(
+        lambda mix: node,
+        nodes,
+        concat,
+        channels=channels,
+        num_classes=num_classes,
+        dropout=dropout,
+        norm=norm,
+        remat=remat,
+        dtype=dtype,
     )
+
+
+def _model(
+    node_of: Callable[[Mix], _Node],
+    nodes: Sequence[int],
+    concat: Sequence[int],
+    *,
+    channels: int,
+    num_classes: int,
+    dropout: Dropout,
+    norm: bool,
+    remat: bool,
+    dtype,
+) -> Model:
+    """The language model around a cell; `node_of(mix)` is what a node makes of those before it."""
+
+    def init(key: Key, inputs: Tokens) -> PyTree:
+        del inputs
+        shapes = {"embedding": (num_classes, channels), "node_0": (2 * channels, 2 * channels)}
+        shapes |= {f"node_{node}": (channels, 2 * channels) for node in nodes}
+        keys = jax.random.split(key, len(shapes))
+        weights = {
+            name: jax.random.uniform(part, shape, minval=-_INIT_RANGE, maxval=_INIT_RANGE)
+            for part, (name, shape) in zip(keys, shapes.items(), strict=True)
+        }
+        return {"params": weights | {"bias": jnp.zeros(num_classes)}}
+
+    def apply(
+        variables: PyTree,
+        mix: Mix,
+        inputs: Tokens,
+        *,
+        key: Key | None = None,
+        train: bool = False,
+        drop_path: Array | float = 0.0,
+    ) -> tuple[Outputs, PyTree]:
+        del drop_path
+        node, (tokens, hidden) = node_of(mix), inputs
+        batch, wide = len(tokens), variables["params"]["embedding"].dtype
+        if hidden is None:
+            hidden = jnp.zeros((batch, channels))
+        weights, hidden = in_dtype(dtype, (variables["params"], hidden.astype(wide)))
+        narrow = weights["embedding"].dtype
+        shapes = Dropout((num_classes, 1), *[(batch, channels)] * 4)
+        masks = _masks(key, dropout if train else NO_DROPOUT, shapes, narrow)
+
+        words = (
+            weights["embedding"][tokens]
+            * masks.words[tokens]
+            * (masks.embedding * masks.inputs)[:, None]
+        )
+        of_words, of_hidden = jnp.split(weights["node_0"], 2)
+        entering = words @ of_words  # of all tokens at once
+
+        def step(hidden: Array, entering: Array) -> tuple[Array, Array]:
+            gate, inner = jnp.split(entering + (hidden * masks.hidden) @ of_hidden, 2, axis=-1)
+            first = hidden + jax.nn.sigmoid(gate) * (jnp.tanh(inner) - hidden)
+            states = {0: _normalized(first, norm)}
+            for target in nodes:
+                states[target] = node(
+                    target,
+                    states,
+                    lambda before, t=target: (before * masks.hidden) @ weights[f"node_{t}"],
+                )
+            hidden = sum(states[number] for number in concat) / len(concat)
+            return hidden, hidden
+
+        step = jax.checkpoint(step) if remat else step
+        states = lax.scan(step, hidden, entering.swapaxes(0, 1))[1].swapaxes(0, 1)
+        logits = states * masks.output[:, None] @ weights["embedding"].T
+        logits = logits.astype(wide) + weights["bias"].astype(wide)
+        return Outputs(logits, hidden=states.astype(wide)), variables
+
+    return Model(init, apply)
 
 
 def _chosen(edge: Edge, states: Mapping[int, Array], project) -> Array:
@@ -335,75 +397,18 @@ def _mixed_node(
     return node
 
 
-def _check(channels: int, num_classes: int, dropout: Dropout, dtype) -> None:
-    if channels < 1 or num_classes < 1:
-        raise ValueError(
-            f"channels and num_classes are at least 1, got {channels} and {num_classes}"
-        )
+def _check(channels: int, num_cells: int, num_classes: int, dropout: Dropout, dtype) -> None:
+    _layers(channels=channels, num_cells=num_cells)
+    if num_classes < 1:
+        raise ValueError(f"a vocabulary has at least one word, got num_classes={num_classes}")
     if not all(0 <= rate < 1 for rate in dropout):
         raise ValueError(f"rates of dropout lie from 0 up to but not 1, got {dropout}")
     check_dtype(dtype)
 
 
-def _init(key: Key, channels: int, num_classes: int, nodes) -> PyTree:
-    shapes = {"embedding": (num_classes, channels), "node_0": (2 * channels, 2 * channels)}
-    shapes |= {f"node_{node}": (channels, 2 * channels) for node in nodes}
-    keys = jax.random.split(key, len(shapes))
-    weights = {
-        name: jax.random.uniform(part, shape, minval=-_INIT_RANGE, maxval=_INIT_RANGE)
-        for part, (name, shape) in zip(keys, shapes.items(), strict=True)
-    }
-    return weights | {"bias": jnp.zeros(num_classes)}
-
-
-def _start(channels: int) -> Callable[[int], Array]:
-    return lambda batch_size: jnp.zeros((batch_size, channels))
-
-
-def _run(
-    weights, node, nodes, concat, tokens, hidden, dropout, key, norm, remat, dtype
-) -> tuple[Array, Array]:
-    """(logits [B, T, V], states [B, T, H]): the cell over the tokens. `node` is what a node makes
-    of those before it."""
-    wide = weights["embedding"].dtype
-    vocabulary, channels = weights["embedding"].shape
-    weights, hidden = in_dtype(dtype, (weights, hidden.astype(wide)))
-    narrow = weights["embedding"].dtype
-    batch = tokens.shape[0]
-    shapes = Dropout((vocabulary, 1), *[(batch, channels)] * 4)
-    masks = _masks(key, NO_DROPOUT if dropout is None else dropout, shapes, narrow)
-
-    words = (
-        weights["embedding"][tokens]
-        * masks.words[tokens]
-        * (masks.embedding * masks.inputs)[:, None]
-    )
-    of_words, of_hidden = jnp.split(weights["node_0"], 2)
-    entering = words @ of_words  # of all tokens at once
-
-    def step(hidden: Array, entering: Array) -> tuple[Array, Array]:
-        gate, inner = jnp.split(entering + (hidden * masks.hidden) @ of_hidden, 2, axis=-1)
-        states = {0: _normalized(hidden + jax.nn.sigmoid(gate) * (jnp.tanh(inner) - hidden), norm)}
-        for target in nodes:
-            states[target] = node(
-                target,
-                states,
-                lambda before, t=target: (before * masks.hidden) @ weights[f"node_{t}"],
-            )
-        hidden = sum(states[number] for number in concat) / len(concat)
-        return hidden, hidden
-
-    step = jax.checkpoint(step) if remat else step
-    states = lax.scan(step, hidden, entering.swapaxes(0, 1))[1].swapaxes(0, 1)
-    logits = (states * masks.output[:, None] @ weights["embedding"].T).astype(wide) + weights[
-        "bias"
-    ].astype(wide)
-    return logits, states.astype(wide)
-
-
-def _masks(key: Key, dropout: Dropout, shapes: Dropout, dtype) -> Dropout:
-    """Masks of zeros and 1 / (1 - rate), of ones where nothing is dropped."""
-    keys = jax.random.split(key, len(dropout))
+def _masks(key: Key | None, dropout: Dropout, shapes: Dropout, dtype) -> Dropout:
+    """Masks of zeros and 1 / (1 - rate), of ones where nothing is dropped; then key may be None."""
+    keys = jax.random.split(key, len(dropout)) if any(dropout) else [None] * len(dropout)
     return Dropout(
         *(
             (

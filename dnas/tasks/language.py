@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, Key, Metrics, PyTree
+from dnas.base import Array, Metrics, PyTree
+from dnas.model import Model, Tokens
 from dnas.tasks.objective import classification_loss
 from dnas.tasks.text import Window
 
@@ -26,8 +27,7 @@ def window_loss(logits: Array, states: Array, window: Window) -> tuple[Array, Me
 
 
 def make_perplexity(
-    apply: Callable[[PyTree, Array, Array, bool, Key], tuple[Array, Array]],
-    start: Callable[[int], Array],
+    network: Model,
     tokens: np.ndarray,
     *,
     batch_size: int = 10,
@@ -36,9 +36,8 @@ def make_perplexity(
     """Returns weights -> perplexity on all of the tokens but the first; compiled once.
 
     Args:
-      apply, start: of a `SequenceNetwork`, without dropout here.
-      tokens: [N]; they are read as `batch_size` pieces side by side, each from the state `start`.
-        With 1 nothing is cut.
+      tokens: [N]; they are read as `batch_size` pieces side by side, as if each began a text. With
+        1 nothing is cut.
       window: tokens at once, without influence on the result.
     """
     count = len(tokens) - 1
@@ -59,13 +58,14 @@ def make_perplexity(
     def losses(weights, batches):
         def of_window(hidden, batch):
             tokens, targets, counted = batch
-            logits, states = apply(weights, tokens, hidden, False, jax.random.key(0))
-            chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[
-                ..., 0
-            ]
-            return states[:, -1], -jnp.where(counted, chosen, 0.0).sum()
+            outputs, _ = network.apply({"params": weights}, {}, Tokens(tokens, hidden))
+            chosen = jnp.take_along_axis(
+                jax.nn.log_softmax(outputs.logits), targets[..., None], axis=-1
+            )[..., 0]
+            return outputs.hidden[:, -1], -jnp.where(counted, chosen, 0.0).sum()
 
-        hidden = start(batch_size).astype(jax.tree.leaves(weights)[0].dtype)
+        outputs, _ = jax.eval_shape(network.apply, {"params": weights}, {}, Tokens(batches[0][0]))
+        hidden = jnp.zeros_like(outputs.hidden[:, -1])
         return jax.lax.scan(of_window, hidden, batches)[1]
 
     return lambda weights: float(

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from bilevel_problems import enable_x64, smooth_problem, start, train_loss, valid_loss
+from supernets import logits_of, weights_of
 
 from dnas.bilevel import alternating, finite_differences, first_order, sgd, unrolled
 from dnas.spaces import DARTS_OPS, darts_space
@@ -161,7 +162,7 @@ def supernet_gradients(space, num_cells, gradients, **how):
         jnp.asarray(random.normal(size=(2, 4, 8, 8, 3))),
         jnp.asarray(random.integers(0, 3, (2, 4))),
     )
-    shapes = jax.eval_shape(supernet.init, jax.random.key(0), images[0])
+    shapes = jax.eval_shape(weights_of(supernet), jax.random.key(0), images[0])
     weights, buffers = draw(shapes, 0.4), draw(shapes, 0.1, seed=1)
     kinds = {layer.kind for layer in space.layers(channels=2, num_cells=num_cells, image_size=8)}
     arch = {
@@ -173,7 +174,9 @@ def supernet_gradients(space, num_cells, gradients, **how):
     def objective(number):
         def loss(weights, arch):
             mix = jax.tree.map(jax.nn.softmax, arch)
-            return classification_loss(supernet.apply(weights, mix, images[number]), labels[number])
+            return classification_loss(
+                logits_of(supernet)(weights, mix, images[number]), labels[number]
+            )
 
         return loss
 

@@ -138,9 +138,12 @@ def test_the_parts_of_a_recurrent_network_one_after_the_other_are_the_network(op
     sizes = {"channels": 3, "num_classes": 5}
     genotype = dnas.Genotype("recurrent", {"recurrent": [(0, 1, op)]})
     network = space.network(genotype, **sizes)
-    weights = jax.tree.map(lambda array: 20 * array + 0.1, network.init(jax.random.key(0)))
     hidden, token = jax.random.normal(jax.random.key(1), (2, 3)), jnp.array([[4], [1]])
-    logits, _ = network.apply(weights, token, hidden, False, jax.random.key(2))
+    text = dnas.Tokens(token, hidden)
+    variables = network.init(jax.random.key(0), text)
+    variables = jax.tree.map(lambda array: 20 * array + 0.1, variables)
+    outputs, _ = network.apply(variables, {}, text)
+    weights = variables["params"]
 
     join, words = space.parts(**sizes).fixed
     x = jnp.concatenate([weights["embedding"][token[:, 0]], hidden], axis=-1)[:, None, None]
@@ -148,7 +151,7 @@ def test_the_parts_of_a_recurrent_network_one_after_the_other_are_the_network(op
     x = space.part_network(Part(op, 3, 3, 1, 1)).apply({"params": {"kernel": weights["node_1"]}}, x)
     params = {"kernel": weights["embedding"], "bias": weights["bias"]}
     found = space.part_network(words).apply({"params": params}, x)
-    assert jnp.allclose(found[:, 0], logits, rtol=1e-5, atol=1e-6)
+    assert jnp.allclose(found, outputs.logits, rtol=1e-5, atol=1e-6)
 
 
 def test_a_part_without_a_module_is_refused():

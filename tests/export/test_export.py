@@ -25,9 +25,7 @@ def trained(space, genotype, image_shape=SHAPE, **sizes):
 
 def expected_logits(network, variables, images):
     return np.asarray(
-        jax.jit(lambda images: network.apply(variables, images, False, jax.random.key(0))[0])(
-            images
-        )
+        jax.jit(lambda images: network.apply(variables, {}, images)[0].logits)(images)
     )
 
 
@@ -68,9 +66,7 @@ COVERING = dnas.Genotype(
 def test_standard_ops_compute_the_same(size):
     network, variables = trained(DARTS, COVERING, (*size, 3), **SIZES)
     images = np.random.default_rng(1).normal(size=(2, *size, 3)).astype(np.float32)
-    function = standard_ops(
-        lambda images: network.apply(variables, images, False, jax.random.key(0))[0], images
-    )
+    function = standard_ops(lambda images: network.apply(variables, {}, images)[0].logits, images)
     assert (
         relative_error(jax.jit(function)(images), expected_logits(network, variables, images))
         < 1e-5
@@ -80,9 +76,7 @@ def test_standard_ops_compute_the_same(size):
 def test_standard_ops_are_those_of_any_framework():
     network, variables = trained(DARTS, COVERING, **SIZES)
     x = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
-    function = standard_ops(
-        lambda images: network.apply(variables, images, False, jax.random.key(0))[0], x
-    )
+    function = standard_ops(lambda images: network.apply(variables, {}, images)[0].logits, x)
     names = {equation.primitive.name for equation in jax.make_jaxpr(function)(x).eqns}
     # Norms are gone: neither square roots nor differences are left.
     assert not names & {"rsqrt", "sqrt", "sub", "depthwise_forward", "mean_pool_forward"}
@@ -226,10 +220,11 @@ def test_onnx_models_of_recurrent_cells_read_a_text_window_by_window(name):
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
     network = dnas.SPACES["recurrent"].network(dnas.PUBLISHED[name], channels=12, num_classes=40)
     # Ten times as large as at the start, where activations are all but linear.
-    weights = jax.tree.map(lambda array: 10 * array, network.init(jax.random.key(0)))
     tokens = np.random.default_rng(0).integers(0, 40, (2, 12)).astype(np.int32)
-    expected = network.apply(weights, tokens, network.start(2), False, jax.random.key(1))
-    model = export.language_model_to_onnx(network, weights, 4, batch_size=2)
+    variables = network.init(jax.random.key(0), dnas.Tokens(tokens))
+    variables = jax.tree.map(lambda array: 10 * array, variables)
+    expected, _ = network.apply(variables, {}, dnas.Tokens(tokens))
+    model = export.language_model_to_onnx(network, variables, 4, batch_size=2)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -237,8 +232,8 @@ def test_onnx_models_of_recurrent_cells_read_a_text_window_by_window(name):
     for window in np.split(tokens, 3, axis=1):
         own, states = session.run(["logits", "states"], {"tokens": window, "hidden": hidden})
         logits, hidden = [*logits, own], states[:, -1]
-    assert relative_error(np.concatenate(logits, axis=1), np.asarray(expected[0])) < 1e-4
-    assert relative_error(hidden, np.asarray(expected[1][:, -1])) < 1e-4
+    assert relative_error(np.concatenate(logits, axis=1), np.asarray(expected.logits)) < 1e-4
+    assert relative_error(hidden, np.asarray(expected.hidden[:, -1])) < 1e-4
 
 
 def test_a_text_without_tokens_is_refused():
@@ -246,7 +241,7 @@ def test_a_text_without_tokens_is_refused():
         dnas.PUBLISHED["DARTS_RNN_V1"], channels=4, num_classes=5
     )
     with pytest.raises(ValueError, match="at least one token"):
-        export.language_model_to_onnx(network, network.init(jax.random.key(0)), 0)
+        export.language_model_to_onnx(network, {}, 0)
 
 
 def test_a_function_that_computes_nothing_is_refused():

@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from supernets import supernet_of
 from test_expected import SPACES, random_mix, random_table, sizes_of
 
 import dnas
 from dnas import bilevel
 from dnas.hw_loss import Constraint, discrete_mix, expected_cost, lagrangian
 from dnas.selection import default_selection
-from dnas.space import Supernet, one_hot_mix
+from dnas.space import one_hot_mix
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -63,7 +64,7 @@ def linear_search(space, limits, *, rate=0.2, arch_rate=0.1, warmup=0, wanted=1.
         score = wanted * dear + 0 * weights
         return jnp.stack([score, jnp.zeros(())]) * jnp.ones((len(images), 1))
 
-    supernet = Supernet(lambda key, images: jnp.zeros(()), apply)
+    supernet = supernet_of(lambda key, images: jnp.zeros(()), apply)
     optimizer = bilevel.alternating(
         bilevel.first_order(),
         bilevel.sgd(lambda step: 0.1),
@@ -131,7 +132,7 @@ def test_multipliers_wait_while_arch_stands_still():
 
 def test_without_a_constraint_a_state_has_no_multipliers():
     space = SPACES["chain"]
-    supernet = Supernet(
+    supernet = supernet_of(
         lambda key, images: jnp.zeros(()),
         lambda weights, mix, images: jnp.zeros((len(images), 2)) + weights,
     )

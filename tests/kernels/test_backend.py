@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from supernets import logits_of, weights_of
 
 from dnas import SPACES
 from dnas.cells.edge_ops import EdgeOps
@@ -386,10 +387,10 @@ def test_the_supernet_of_an_accelerator_is_that_of_a_cpu_gradients_included(spac
         nonlocal weights
         supernet = space.supernet(channels=4, num_classes=3, **sizes)
         if weights is None:
-            weights = jax.jit(supernet.init)(jax.random.key(0), images)
+            weights = jax.jit(weights_of(supernet))(jax.random.key(0), images)
 
         def loss(weights, mix):
-            return jax.nn.log_softmax(supernet.apply(weights, mix, images))[:, 0].sum()
+            return jax.nn.log_softmax(logits_of(supernet)(weights, mix, images))[:, 0].sum()
 
         return jax.jit(jax.value_and_grad(loss, (0, 1)))(weights, mix)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fakes import Run, everything, mix_of, random_logits
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas.rules import Observed, perturbation, perturbation_epochs
@@ -200,8 +201,8 @@ def test_useful_op_of_a_real_supernet_is_kept_where_the_largest_logit_is_another
     )
     supernet = space.supernet(channels=4, num_cells=1, num_classes=4)
     images = jax.random.normal(jax.random.key(1), (64, 8, 8, 1))
-    weights = supernet.init(jax.random.key(0), images)
-    predict = jax.jit(lambda mix: supernet.apply(weights, mix, images).argmax(-1))
+    weights = weights_of(supernet)(jax.random.key(0), images)
+    predict = jax.jit(lambda mix: logits_of(supernet)(weights, mix, images).argmax(-1))
     labels = predict({kind: jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]) for kind in space.cells})
 
     used = space.layers(channels=4, num_cells=1, image_size=8)[0].kind

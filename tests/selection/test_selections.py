@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas.contracts import check_selection
@@ -145,12 +146,12 @@ def test_edges_of_none_vanish_on_request_and_nothing_else_does():
 def test_vanishing_edges_leave_what_the_supernet_computes():
     space, images = TINY, jax.random.normal(KEY, (2, 8, 8, 1))
     supernet = space.supernet(channels=2, num_cells=1, num_classes=3)
-    weights = supernet.init(KEY, images)
+    weights = weights_of(supernet)(KEY, images)
     mix = random_mix(3, space)
     for rows in mix.values():
         rows[:, 0] = [0, 1, 0, 1, 1]
     logits = [
-        supernet.apply(
+        logits_of(supernet)(
             weights, one_hot_mix(space, argmax_edges(keep_none=keep)(space, mix)), images
         )
         for keep in (True, False)
@@ -352,9 +353,9 @@ def test_a_genotype_drawn_again_is_not_run_again():
 def test_best_of_samples_of_a_supernet():
     supernet = TINY.supernet(channels=2, num_cells=1, num_classes=3)
     images, labels = jax.random.normal(KEY, (6, 8, 8, 1)), jnp.arange(6) % 3
-    weights = supernet.init(KEY, images)
+    weights = weights_of(supernet)(KEY, images)
     accuracy = jax.jit(
-        lambda mix: (supernet.apply(weights, mix, images).argmax(-1) == labels).mean()
+        lambda mix: (logits_of(supernet)(weights, mix, images).argmax(-1) == labels).mean()
     )
     genotype, best = best_of_samples(KEY, TINY, random_mix(0, TINY), accuracy, num_samples=5)
     assert best == float(accuracy(one_hot_mix(TINY, genotype)))

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas import hw_loss
@@ -45,12 +46,14 @@ def test_its_supernet_at_a_one_hot_mix_is_its_network(seed):
     images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     supernet = SPACE.supernet(**SIZES)
     network = SPACE.network(genotype, **SIZES, norms=lambda train: search_norms())
-    weights = jax.jit(supernet.init)(jax.random.key(2), images)
+    weights = jax.jit(weights_of(supernet))(jax.random.key(2), images)
     variables = jax.eval_shape(network.init, jax.random.key(3), images)
     variables = dnas.inherit_weights(SPACE, genotype, weights, variables)
-    expected = jax.jit(supernet.apply)(weights, dnas.one_hot_mix(SPACE, genotype), images)
+    expected = jax.jit(logits_of(supernet))(weights, dnas.one_hot_mix(SPACE, genotype), images)
     logits = jax.jit(
-        lambda variables: network.apply(variables, images, True, jax.random.key(0))[0]
+        lambda variables: (
+            network.apply(variables, {}, images, key=jax.random.key(0), train=True)[0].logits
+        )
     )(variables)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas.cells import search_norms
@@ -56,8 +57,8 @@ class Supernet:
 
     def __init__(self):
         supernet = SPACE.supernet(**SIZES)
-        self.weights = jax.jit(supernet.init)(jax.random.key(0), images())
-        self.apply = jax.jit(supernet.apply)
+        self.weights = jax.jit(weights_of(supernet))(jax.random.key(0), images())
+        self.apply = jax.jit(logits_of(supernet))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,9 @@ def small_network():
     pictures = images(size=(32, 32))
     variables = jax.jit(network.init)(jax.random.key(0), pictures)
     train = jax.jit(
-        lambda variables, key, rate: network.apply(variables, pictures, True, key, rate)
+        lambda variables, key, rate: network.apply(
+            variables, {}, pictures, key=key, train=True, drop_path=rate
+        )
     )
     return network, pictures, variables, train
 
@@ -97,7 +100,8 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(supernet, 
     expected = supernet.apply(supernet.weights, dnas.one_hot_mix(SPACE, genotype), images())
     both = jax.jit(
         lambda variables: [
-            network.apply(variables, images(), train, KEY)[0] for train in (True, False)
+            network.apply(variables, {}, images(), key=KEY, train=train)[0].logits
+            for train in (True, False)
         ]
     )
     for logits in both(variables):
@@ -121,16 +125,16 @@ def test_supernet_at_none_everywhere_gives_the_bias_of_the_classifier(supernet):
 def test_a_space_of_other_ops_and_nodes_has_networks_of_its_shape(num_nodes):
     space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3"), num_nodes=num_nodes)
     supernet = space.supernet(**SIZES)
-    weights = jax.eval_shape(supernet.init, jax.random.key(0), images())
+    weights = jax.eval_shape(weights_of(supernet), jax.random.key(0), images())
     mix = dnas.one_hot_mix(space, random_genotype(jax.random.key(0), space))
     assert mix["normal"].shape == (2 + 3 + 4 if num_nodes == 3 else 2, 3)
-    assert jax.eval_shape(supernet.apply, weights, mix, images()).shape == (4, 5)
+    assert jax.eval_shape(logits_of(supernet), weights, mix, images()).shape == (4, 5)
     assert weights["classifier"]["dense"]["kernel"].shape == (16 * num_nodes, 5)
 
 
 def test_inherit_weights_leaves_what_the_supernet_lacks():
     genotype = dnas.PUBLISHED["DARTS_V1"]
-    weights = jax.eval_shape(SPACE.supernet(**SIZES).init, jax.random.key(0), images())
+    weights = jax.eval_shape(weights_of(SPACE.supernet(**SIZES)), jax.random.key(0), images())
     variables = jax.eval_shape(SPACE.network(genotype, **SIZES).init, jax.random.key(0), images())
     weights = jax.tree.map(lambda array: np.zeros(array.shape), weights)
     inherited = dnas.inherit_weights(
@@ -147,7 +151,7 @@ def test_inherit_weights_leaves_what_the_supernet_lacks():
 
 def test_inherit_weights_refuses_networks_of_different_sizes():
     genotype = dnas.PUBLISHED["DARTS_V1"]
-    weights = jax.eval_shape(SPACE.supernet(**SIZES).init, jax.random.key(0), images())
+    weights = jax.eval_shape(weights_of(SPACE.supernet(**SIZES)), jax.random.key(0), images())
     weights = jax.tree.map(lambda array: np.zeros(array.shape), weights)
     variables = jax.eval_shape(
         SPACE.network(genotype, **{**SIZES, "channels": 6}).init, jax.random.key(0), images()
@@ -200,7 +204,7 @@ def test_network_refuses_an_unknown_stem():
 def test_drop_path_changes_training_and_depends_on_the_key():
     _, _, variables, train = small_network()
     plain, dropped, same, other = (
-        train(variables, jax.random.key(seed), jnp.float32(rate))[0]
+        train(variables, jax.random.key(seed), jnp.float32(rate))[0].logits
         for seed, rate in [(0, 0.0), (0, 0.5), (0, 0.5), (1, 0.5)]
     )
     np.testing.assert_array_equal(dropped, same)
@@ -210,9 +214,11 @@ def test_drop_path_changes_training_and_depends_on_the_key():
 
 def test_evaluation_ignores_drop_path_and_key_and_returns_the_variables_as_they_are():
     network, pictures, variables, _ = small_network()
-    logits, same = network.apply(variables, pictures, False, jax.random.key(0), 0.9)
-    again, _ = network.apply(variables, pictures, False, jax.random.key(1), 0.0)
-    np.testing.assert_array_equal(logits, again)
+    outputs, same = network.apply(
+        variables, {}, pictures, key=jax.random.key(0), train=False, drop_path=0.9
+    )
+    again, _ = network.apply(variables, {}, pictures)
+    np.testing.assert_array_equal(outputs.logits, again.logits)
     assert same is variables
 
 
@@ -229,39 +235,42 @@ def test_training_moves_every_running_average_and_no_weight():
 def test_running_averages_converge_to_the_batch_so_that_evaluation_equals_training():
     network, pictures, variables, train = small_network()
     for _ in range(100):
-        logits, updated = train(variables, jax.random.key(0), jnp.float32(0.0))
+        trained, updated = train(variables, jax.random.key(0), jnp.float32(0.0))
         variables = {**variables, "batch_stats": updated["batch_stats"]}
-    evaluated, _ = network.apply(variables, pictures, False, None)
+    evaluated, _ = network.apply(variables, {}, pictures)
     # The running variance is unbiased, the batch's is not: the last cell has 4 * 8 * 8 values a
     # channel.
-    np.testing.assert_allclose(evaluated, logits, atol=0.05)
+    np.testing.assert_allclose(evaluated.logits, trained.logits, atol=0.05)
 
 
 def test_auxiliary_logits_come_back_in_training_only():
     network, pictures, variables, train = small_network()
-    _, updated = train(variables, jax.random.key(0), jnp.float32(0.0))
-    assert updated["auxiliary"].shape == (4, 5)
-    assert "auxiliary" not in variables
-    assert "auxiliary" not in network.apply(variables, pictures, False, None)[1]
+    outputs, _ = train(variables, jax.random.key(0), jnp.float32(0.0))
+    assert outputs.auxiliary.shape == (4, 5)
+    assert network.apply(variables, {}, pictures)[0].auxiliary is None
 
 
 def test_variables_that_come_back_can_be_applied_again():
     network, pictures, variables, train = small_network()
-    logits, updated = train(variables, jax.random.key(0), jnp.float32(0.0))
-    again, _ = network.apply(updated, pictures, True, jax.random.key(0), 0.0)
-    np.testing.assert_allclose(again, logits, atol=1e-4)
-    network.apply(updated, pictures, False, jax.random.key(0))
+    outputs, updated = train(variables, jax.random.key(0), jnp.float32(0.0))
+    again, _ = network.apply(
+        updated, {}, pictures, key=jax.random.key(0), train=True, drop_path=0.0
+    )
+    np.testing.assert_allclose(again.logits, outputs.logits, atol=1e-4)
+    network.apply(updated, {}, pictures)
 
 
 def test_auxiliary_head_does_not_change_the_logits():
     _, pictures, variables, train = small_network()
-    logits, _ = train(variables, jax.random.key(0), jnp.float32(0.0))
+    outputs, _ = train(variables, jax.random.key(0), jnp.float32(0.0))
     plain = SPACE.network(dnas.PUBLISHED["PDARTS"], **SIZES)
     assert set(jax.eval_shape(plain.init, KEY, pictures)["params"]) == set(variables["params"]) - {
         "auxiliary"
     }
-    found = jax.jit(plain.apply, static_argnums=2)(variables, pictures, True, KEY)[0]
-    np.testing.assert_allclose(found, logits, atol=1e-4)
+    found, _ = jax.jit(plain.apply, static_argnames="train")(
+        variables, {}, pictures, key=KEY, train=True
+    )
+    np.testing.assert_allclose(found.logits, outputs.logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("auxiliary", [False, True])
@@ -271,11 +280,11 @@ def test_imagenet_network_has_logits_and_auxiliary_logits(auxiliary):
     )
     pictures = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), pictures)
-    logits, updated = jax.eval_shape(
-        lambda v, x: network.apply(v, x, True, jax.random.key(0)), variables, pictures
+    outputs, _ = jax.eval_shape(
+        lambda v, x: network.apply(v, {}, x, key=jax.random.key(0), train=True), variables, pictures
     )
-    assert logits.shape == (2, 5)
-    assert updated["auxiliary"].shape == (2, 5) if auxiliary else "auxiliary" not in updated
+    assert outputs.logits.shape == (2, 5)
+    assert outputs.auxiliary.shape == (2, 5) if auxiliary else outputs.auxiliary is None
     assert variables["params"]["Conv_0"]["kernel"].shape == (3, 3, 3, 2)
 
 
@@ -283,7 +292,7 @@ def test_imagenet_network_has_logits_and_auxiliary_logits(auxiliary):
 def seven_cells(**more):
     """Logits and gradients of a supernet whose stages have two and three cells."""
     supernet = SPACE.supernet(channels=4, num_cells=7, num_classes=3, **more)
-    weights = jax.jit(SPACE.supernet(channels=4, num_cells=7, num_classes=3).init)(
+    weights = jax.jit(weights_of(SPACE.supernet(channels=4, num_cells=7, num_classes=3)))(
         jax.random.key(0), images()
     )
     mix = {
@@ -292,7 +301,7 @@ def seven_cells(**more):
     }
 
     def value(weights, mix, pictures):
-        logits = supernet.apply(weights, mix, pictures)
+        logits = logits_of(supernet)(weights, mix, pictures)
         return jax.nn.log_softmax(logits)[:, 0].sum(), logits
 
     return jax.jit(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(weights, mix, images())
@@ -311,10 +320,10 @@ def test_every_schedule_computes_the_same_supernet(more):
 @pytest.mark.slow
 def test_partial_channels_under_both_schedules_are_the_same_supernet():
     sizes = dict(channels=4, num_cells=3, num_classes=3, partial_channels=2)
-    weights = jax.jit(SPACE.supernet(**sizes).init)(jax.random.key(0), images())
+    weights = jax.jit(weights_of(SPACE.supernet(**sizes)))(jax.random.key(0), images())
     mix = {kind: jax.random.uniform(jax.random.key(1), (14, 8)) for kind in SPACE.cells}
     logits = [
-        jax.jit(SPACE.supernet(**sizes, schedule=s).apply)(weights, mix, images())
+        jax.jit(logits_of(SPACE.supernet(**sizes, schedule=s)))(weights, mix, images())
         for s in ("edges", "waves")
     ]
     np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)
@@ -323,7 +332,7 @@ def test_partial_channels_under_both_schedules_are_the_same_supernet():
 def test_published_partial_supernet_has_299_578_weights():
     pictures = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     supernet = SPACE.supernet(channels=16, num_cells=8, num_classes=10, partial_channels=4)
-    assert count(jax.eval_shape(supernet.init, jax.random.key(0), pictures)) == 299_578
+    assert count(jax.eval_shape(weights_of(supernet), jax.random.key(0), pictures)) == 299_578
 
 
 def test_sampled_supernet_equals_the_weighted_one_at_a_one_hot_mix(supernet):
@@ -331,7 +340,7 @@ def test_sampled_supernet_equals_the_weighted_one_at_a_one_hot_mix(supernet):
         kind: jax.nn.one_hot(jax.random.randint(jax.random.key(3), (14,), 0, 8), 8)
         for kind in SPACE.cells
     }
-    sampled = jax.jit(SPACE.supernet(**SIZES, sampled=True).apply)
+    sampled = jax.jit(logits_of(SPACE.supernet(**SIZES, sampled=True)))
     expected = supernet.apply(supernet.weights, genotype_like, images())
     np.testing.assert_allclose(
         sampled(supernet.weights, genotype_like, images()), expected, atol=1e-4
@@ -352,10 +361,12 @@ def test_bfloat16_gives_float32_logits_and_gradients_near_those_of_float32():
 def test_bfloat16_network_keeps_its_averages_in_float32():
     network = SPACE.network(dnas.PUBLISHED["DARTS_V2"], **SIZES, dtype="bfloat16")
     variables = jax.jit(network.init)(jax.random.key(0), images())
-    step = jax.jit(lambda variables: network.apply(variables, images(), True, KEY, 0.1))
-    logits, updated = step(variables)
-    again = jax.jit(lambda variables: network.apply(variables, images(), False, KEY)[0])(updated)
-    assert logits.dtype == again.dtype == jnp.float32
+    step = jax.jit(
+        lambda variables: network.apply(variables, {}, images(), key=KEY, train=True, drop_path=0.1)
+    )
+    outputs, updated = step(variables)
+    again = jax.jit(lambda variables: network.apply(variables, {}, images())[0].logits)(updated)
+    assert outputs.logits.dtype == again.dtype == jnp.float32
     chex.assert_trees_all_equal_shapes_and_dtypes(updated, variables)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas.cells import BLOCKS, search_norms
@@ -35,7 +36,7 @@ def built(request):
     """(space, weights, apply, sizes) of a small supernet."""
     space, sizes = TINY[request.param], SIZES[request.param]
     supernet = space.supernet(**sizes)
-    return space, jax.jit(supernet.init)(KEY, IMAGES), jax.jit(supernet.apply), sizes
+    return space, jax.jit(weights_of(supernet))(KEY, IMAGES), jax.jit(logits_of(supernet)), sizes
 
 
 def mix_of(space, genotype):
@@ -49,7 +50,9 @@ def test_supernet_at_a_one_hot_mix_equals_the_network(built):
     variables = dnas.inherit_weights(
         space, genotype, weights, jax.jit(network.init)(jax.random.key(9), IMAGES)
     )
-    expected = jax.jit(lambda variables: network.apply(variables, IMAGES, True, KEY)[0])(variables)
+    expected = jax.jit(
+        lambda variables: network.apply(variables, {}, IMAGES, key=KEY, train=True)[0].logits
+    )(variables)
     assert jnp.allclose(apply(weights, mix_of(space, genotype), IMAGES), expected, atol=1e-4)
 
 
@@ -92,7 +95,7 @@ def test_option_changes_neither_logits_nor_the_gradients_of_what_runs(built, opt
 
     def gradients(supernet):
         def loss(weights, mix):
-            logits = supernet.apply(weights, mix, IMAGES)
+            logits = logits_of(supernet)(weights, mix, IMAGES)
             return (logits**2).sum(), logits
 
         return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(weights, mix)
@@ -304,8 +307,8 @@ def test_images_of_any_size_fit_the_network(name, shape, classes):
     network = space.network(random_genotype(KEY, space), channels=8, num_classes=classes)
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     variables = jax.eval_shape(network.init, KEY, images)
-    logits, _ = jax.eval_shape(partial(network.apply, train=True, key=KEY), variables, images)
-    assert logits.shape == (2, classes)
+    outputs, _ = jax.eval_shape(partial(network.apply, train=True, key=KEY), variables, {}, images)
+    assert outputs.logits.shape == (2, classes)
 
 
 @pytest.mark.slow
@@ -315,10 +318,10 @@ def test_images_of_any_size_fit_the_supernet_and_the_network(name, shape, classe
     supernet = FULL[name].supernet(channels=8, num_classes=classes)
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     test_images_of_any_size_fit_the_network(name, shape, classes)
-    weights = jax.eval_shape(supernet.init, KEY, images)
+    weights = jax.eval_shape(weights_of(supernet), KEY, images)
     (spec,) = FULL[name].cells.values()
     mix = {"layers": jnp.zeros((len(spec.edges), len(spec.ops)))}
-    assert jax.eval_shape(supernet.apply, weights, mix, images).shape == (2, classes)
+    assert jax.eval_shape(logits_of(supernet), weights, mix, images).shape == (2, classes)
 
 
 def test_drop_path_and_bfloat16_reach_the_network(built):
@@ -327,14 +330,18 @@ def test_drop_path_and_bfloat16_reach_the_network(built):
     network = space.network(genotype, **sizes)
     variables = jax.eval_shape(network.init, KEY, IMAGES)
     half = space.network(genotype, **sizes, dtype="bfloat16", remat=True)
-    logits, updated = jax.eval_shape(
-        lambda *args: half.apply(*args, True, KEY, 0.5), variables, IMAGES
+    outputs, updated = jax.eval_shape(
+        partial(half.apply, key=KEY, train=True, drop_path=0.5), variables, {}, IMAGES
     )
-    assert logits.shape == (len(IMAGES), 3) and jax.tree.structure(updated) == jax.tree.structure(
-        variables
-    )
+    assert outputs.logits.shape == (len(IMAGES), 3) and jax.tree.structure(
+        updated
+    ) == jax.tree.structure(variables)
     variables = jax.jit(network.init)(KEY, IMAGES)
-    train = jax.jit(lambda key, rate: network.apply(variables, IMAGES, True, key, rate)[0])
+    train = jax.jit(
+        lambda key, rate: (
+            network.apply(variables, {}, IMAGES, key=key, train=True, drop_path=rate)[0].logits
+        )
+    )
     assert not jnp.allclose(train(KEY, 0.5), train(jax.random.key(1), 0.5))
     assert jnp.allclose(train(KEY, 0.0), train(jax.random.key(1), 0.0))
 

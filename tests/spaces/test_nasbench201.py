@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas import inherit_weights
@@ -40,7 +41,7 @@ def compiled(function):
 def supernet():
     """(weights, apply) of one supernet, compiled once."""
     made = SPACE.supernet(**SIZES)
-    return compiled(made.init)(KEY, IMAGES), compiled(made.apply)
+    return compiled(weights_of(made))(KEY, IMAGES), compiled(logits_of(made))
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
@@ -55,7 +56,8 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(name):
     expected = apply(weights, dnas.one_hot_mix(SPACE, genotype), IMAGES)
     both = compiled(
         lambda variables: [
-            network.apply(variables, IMAGES, train, KEY)[0] for train in (True, False)
+            network.apply(variables, {}, IMAGES, key=KEY, train=train)[0].logits
+            for train in (True, False)
         ]
     )
     for logits in both(variables):
@@ -72,11 +74,12 @@ def test_different_genotypes_give_different_logits():
 @functools.cache
 def loss_and_gradients(**more):
     made = SPACE.supernet(**SIZES, **more)
-    weights = compiled(SPACE.supernet(**SIZES, affine=more.get("affine", False)).init)(KEY, IMAGES)
+    affine = more.get("affine", False)
+    weights = compiled(weights_of(SPACE.supernet(**SIZES, affine=affine)))(KEY, IMAGES)
     mix = {"cell": jax.nn.softmax(jax.random.normal(KEY, (6, 5)))}
 
     def loss(weights, mix, images):
-        return jax.nn.log_softmax(made.apply(weights, mix, images))[:, 0].sum()
+        return jax.nn.log_softmax(logits_of(made)(weights, mix, images))[:, 0].sum()
 
     return compiled(jax.value_and_grad(loss, (0, 1, 2)))(weights, mix, IMAGES)
 
@@ -91,7 +94,7 @@ def test_every_schedule_computes_the_same_supernet(more):
 
 def test_sampled_supernet_equals_the_weighted_one_at_a_one_hot_mix():
     weights, apply = supernet()
-    sampled = compiled(SPACE.supernet(**SIZES, sampled=True).apply)
+    sampled = compiled(logits_of(SPACE.supernet(**SIZES, sampled=True)))
     for seed in range(2):
         mix = {"cell": jax.nn.one_hot(jax.random.randint(jax.random.key(seed), (6,), 0, 5), 5)}
         np.testing.assert_allclose(
@@ -111,7 +114,7 @@ def test_a_convolution_has_a_bias_exactly_where_its_norm_has_no_scale_and_shift(
         "BatchNorm_0",
     }
     for affine, expected in ((False, {"Conv_0", "bias"}), (True, {"Conv_0", "BatchNorm_0"})):
-        weights = jax.eval_shape(SPACE.supernet(**SIZES, affine=affine).init, KEY, IMAGES)
+        weights = jax.eval_shape(weights_of(SPACE.supernet(**SIZES, affine=affine)), KEY, IMAGES)
         assert set(weights["cell_0"]["edges_stride_1"]["nor_conv_3x3"]) == expected
         block = weights["residual_1"]  # is no candidate
         assert (
@@ -124,21 +127,28 @@ def test_a_convolution_has_a_bias_exactly_where_its_norm_has_no_scale_and_shift(
 def test_a_scanned_network_trains_as_one_cell_after_another_and_drops_paths(scan):
     network = SPACE.network(GENOTYPES["residual cell"], **SIZES, scan=scan)
     variables = compiled(SPACE.network(GENOTYPES["residual cell"], **SIZES).init)(KEY, IMAGES)
-    train = compiled(lambda variables, rate: network.apply(variables, IMAGES, True, KEY, rate))
-    logits, updated = train(variables, jnp.float32(0.0))
+    train = compiled(
+        lambda variables, rate: network.apply(
+            variables, {}, IMAGES, key=KEY, train=True, drop_path=rate
+        )
+    )
+    outputs, updated = train(variables, jnp.float32(0.0))
     chex.assert_trees_all_equal_shapes_and_dtypes(updated, variables)
     for before, after in zip(
         *map(jax.tree.leaves, (variables["batch_stats"], updated["batch_stats"])), strict=True
     ):
         assert abs(before - after).max() > 0
-    assert abs(train(variables, jnp.float32(0.5))[0] - logits).max() > 1e-3
+    dropped, _ = train(variables, jnp.float32(0.5))
+    assert abs(dropped.logits - outputs.logits).max() > 1e-3
     expected = _trained(variables)
-    chex.assert_trees_all_close((logits, updated), expected, atol=1e-4)
+    chex.assert_trees_all_close((outputs, updated), expected, atol=1e-4)
 
 
 def _trained(variables):
     network = SPACE.network(GENOTYPES["residual cell"], **SIZES, remat=True)
-    return compiled(lambda variables: network.apply(variables, IMAGES, True, KEY))(variables)
+    return compiled(lambda variables: network.apply(variables, {}, IMAGES, key=KEY, train=True))(
+        variables
+    )
 
 
 def numpy_network(params, images):
@@ -193,7 +203,9 @@ def test_network_of_the_residual_cell_equals_numpy():
     )
     variables = network.init(KEY, IMAGES)
     params = jax.tree.map(lambda array: np.asarray(array, np.float64), variables["params"])
-    logits = compiled(lambda variables: network.apply(variables, IMAGES, True, KEY)[0])(variables)
+    logits = compiled(
+        lambda variables: network.apply(variables, {}, IMAGES, key=KEY, train=True)[0].logits
+    )(variables)
     np.testing.assert_allclose(
         logits, numpy_network(params, np.asarray(IMAGES, np.float64)), atol=1e-4
     )
@@ -207,13 +219,15 @@ IMAGE_SHAPES = [(28, 28, 1), (48, 64, 3), (96, 96, 3)]
 def test_images_of_other_shapes_and_other_numbers_of_classes_have_logits(shape, num_classes):
     pictures = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     made = SPACE.supernet(channels=4, num_cells=3, num_classes=num_classes)
-    weights = jax.eval_shape(made.init, KEY, pictures)
+    weights = jax.eval_shape(weights_of(made), KEY, pictures)
     mix = {"cell": jax.ShapeDtypeStruct((6, 5), jnp.float32)}
-    assert jax.eval_shape(made.apply, weights, mix, pictures).shape == (2, num_classes)
+    assert jax.eval_shape(logits_of(made), weights, mix, pictures).shape == (2, num_classes)
     network = SPACE.network(GENOTYPES["random_0"], channels=4, num_cells=3, num_classes=num_classes)
     variables = jax.eval_shape(network.init, KEY, pictures)
-    logits, _ = jax.eval_shape(lambda v, x: network.apply(v, x, True, KEY), variables, pictures)
-    assert logits.shape == (2, num_classes)
+    outputs, _ = jax.eval_shape(
+        lambda v, x: network.apply(v, {}, x, key=KEY, train=True), variables, pictures
+    )
+    assert outputs.logits.shape == (2, num_classes)
 
 
 def test_images_that_are_not_square_run():
@@ -240,7 +254,7 @@ def test_space_has_the_edges_and_ops_of_the_benchmark():
         15,
     )
     shape = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    weights = jax.eval_shape(SPACE.supernet().init, KEY, shape)
+    weights = jax.eval_shape(weights_of(SPACE.supernet()), KEY, shape)
     assert sum(name.startswith("cell_") for name in weights) == 15
 
 
@@ -259,8 +273,8 @@ def test_a_variant_has_other_ops_and_nodes():
         2,
     )
     made = space.supernet(**SIZES, partial_channels=2, dtype="bfloat16")
-    weights = jax.eval_shape(made.init, KEY, IMAGES)
-    logits = jax.eval_shape(made.apply, weights, {"cell": jnp.ones((3, 2))}, IMAGES)
+    weights = jax.eval_shape(weights_of(made), KEY, IMAGES)
+    logits = jax.eval_shape(logits_of(made), weights, {"cell": jnp.ones((3, 2))}, IMAGES)
     assert (logits.shape, logits.dtype) == ((4, 5), jnp.float32)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas.cells import search_norms
@@ -30,7 +31,7 @@ def compiled(function):
 def supernet(name):
     """(weights, apply) of one supernet, compiled once."""
     made = dnas.SPACES[name].supernet(**SIZES)
-    return compiled(made.init)(KEY, IMAGES), compiled(made.apply)
+    return compiled(weights_of(made))(KEY, IMAGES), compiled(logits_of(made))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,9 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(name):
     )  # every array must be inherited
     variables = dnas.inherit_weights(space, genotype, weights, variables)
     expected = apply(weights, dnas.one_hot_mix(space, genotype), IMAGES)
-    logits = compiled(lambda variables: network.apply(variables, IMAGES, True, KEY)[0])(variables)
+    logits = compiled(
+        lambda variables: network.apply(variables, {}, IMAGES, key=KEY, train=True)[0].logits
+    )(variables)
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
@@ -70,7 +73,7 @@ def loss_and_gradients(**more):
     made = space.supernet(**SIZES, **more)
 
     def loss(weights, mix, images):
-        return jax.nn.log_softmax(made.apply(weights, mix, images))[:, 0].sum()
+        return jax.nn.log_softmax(logits_of(made)(weights, mix, images))[:, 0].sum()
 
     return compiled(jax.value_and_grad(loss, (0, 1, 2)))(weights, random_mix(space), IMAGES)
 
@@ -88,7 +91,7 @@ def test_every_schedule_computes_the_same_supernet_where_edges_differ(more):
 @pytest.mark.slow
 def test_a_sampled_supernet_of_s1_equals_the_weighted_one_at_a_one_hot_mix():
     space, (weights, apply) = dnas.SPACES["s1"], supernet("s1")
-    sampled = compiled(space.supernet(**SIZES, sampled=True).apply)
+    sampled = compiled(logits_of(space.supernet(**SIZES, sampled=True)))
     mix = {kind: np.zeros(spec.allowed.shape, np.float32) for kind, spec in space.cells.items()}
     for kind, spec in space.cells.items():
         for row, ops in enumerate(spec.edge_ops):
@@ -137,7 +140,7 @@ def test_noise_gives_nothing_a_gradient():
     mix = {kind: jnp.eye(2)[jnp.zeros(14, int)] for kind in space.cells}  # all noise
     weights, apply = supernet("s4")
     gradient = compiled(
-        jax.grad(lambda images: space.supernet(**SIZES).apply(weights, mix, images).sum())
+        jax.grad(lambda images: logits_of(space.supernet(**SIZES))(weights, mix, images).sum())
     )(IMAGES)
     assert not gradient.any()
     assert np.isfinite(apply(weights, mix, IMAGES)).all()
@@ -158,7 +161,8 @@ def test_weights_of_a_reduction_whose_strided_edges_have_none_are_inherited():
     )
     sizes = dict(channels=4, num_cells=1, num_classes=5)
     genotype = dnas.argmax_edges()(space, {kind: np.ones((5, 2)) for kind in space.cells})
-    weights, network = space.supernet(**sizes).init(KEY, IMAGES), space.network(genotype, **sizes)
+    weights = weights_of(space.supernet(**sizes))(KEY, IMAGES)
+    network = space.network(genotype, **sizes)
     variables = dnas.inherit_weights(
         space, genotype, weights, network.init(jax.random.key(9), IMAGES)
     )
@@ -180,5 +184,5 @@ def test_edge_ops_are_given_for_both_kinds_of_cell(kinds):
 def test_images_of_other_shapes_have_logits(name, shape):
     space, pictures = dnas.SPACES[name], jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     made = space.supernet(channels=4, num_cells=3, num_classes=7)
-    weights = jax.eval_shape(made.init, KEY, pictures)
-    assert jax.eval_shape(made.apply, weights, random_mix(space), pictures).shape == (2, 7)
+    weights = jax.eval_shape(weights_of(made), KEY, pictures)
+    assert jax.eval_shape(logits_of(made), weights, random_mix(space), pictures).shape == (2, 7)

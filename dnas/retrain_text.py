@@ -112,7 +112,7 @@ def retrain_text(
             key=key,
             weights=weights,
             optimizer=transformation.init(weights),
-            hidden=jnp.zeros_like(outputs.hidden[:, -1]),
+            hidden=jnp.zeros((batch_size, outputs.hidden.shape[-1])),
             averaged=jnp.full((), -1, jnp.int32),
             average=weights,
             losses=jnp.full(epochs, jnp.inf),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from supernets import logits_of, weights_of
 
 import dnas
 from dnas import export, hw_loss
@@ -145,7 +146,7 @@ def test_an_op_of_a_user_is_exported(space):
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (found,) = session.run(None, {session.get_inputs()[0].name: images})
-    expected = jax.jit(lambda x: network.apply(variables, x, False, jax.random.key(0))[0])(images)
+    expected = jax.jit(lambda x: network.apply(variables, {}, x)[0].logits)(images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -154,11 +155,11 @@ def test_a_supernet_of_ops_of_a_user_at_a_one_hot_mix_is_the_network(space):
     images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     supernet = space.supernet(**SIZES)
     network = space.network(genotype, **SIZES, norms=lambda train: search_norms())
-    weights = jax.jit(supernet.init)(jax.random.key(2), images)
+    weights = jax.jit(weights_of(supernet))(jax.random.key(2), images)
     variables = jax.eval_shape(network.init, jax.random.key(3), images)
     variables = dnas.inherit_weights(space, genotype, weights, variables)
-    expected = jax.jit(supernet.apply)(weights, dnas.one_hot_mix(space, genotype), images)
-    found = jax.jit(lambda variables: network.apply(variables, images, True, jax.random.key(0))[0])(
+    expected = jax.jit(logits_of(supernet))(weights, dnas.one_hot_mix(space, genotype), images)
+    found = jax.jit(lambda variables: network.apply(variables, {}, images, train=True)[0].logits)(
         variables
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

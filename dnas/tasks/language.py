@@ -64,8 +64,8 @@ def make_perplexity(
             )[..., 0]
             return outputs.hidden[:, -1], -jnp.where(counted, chosen, 0.0).sum()
 
-        outputs, _ = jax.eval_shape(network.apply, {"params": weights}, {}, Tokens(batches[0][0]))
-        hidden = jnp.zeros_like(outputs.hidden[:, -1])
+        states = jax.eval_shape(network.apply, {"params": weights}, {}, Tokens(batches[0][0]))[0]
+        hidden = jnp.zeros((batch_size, states.hidden.shape[-1]), states.hidden.dtype)
         return jax.lax.scan(of_window, hidden, batches)[1]
 
     return lambda weights: float(

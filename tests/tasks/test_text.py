@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnas.model import Model, Outputs
 from dnas.tasks.language import make_perplexity, window_loss
 from dnas.tasks.text import (
     END,
@@ -177,13 +178,12 @@ def test_loss_is_the_cross_entropy_plus_the_weighed_change_of_the_state():
 def unigram_network(shares):
     """A model that knows shares only; its state is of no use."""
 
-    def apply(weights, tokens, hidden, train, key):
-        del hidden, train, key
-        return jnp.broadcast_to(weights, (*tokens.shape, len(weights))), jnp.zeros(
-            (*tokens.shape, 1)
-        )
+    def apply(variables, mix, inputs):
+        weights, shape = variables["params"], inputs.tokens.shape
+        logits = jnp.broadcast_to(weights, (*shape, len(weights)))
+        return Outputs(logits, hidden=jnp.zeros((*shape, 1))), variables
 
-    return jnp.log(shares), apply, lambda batch_size: jnp.zeros((batch_size, 1))
+    return jnp.log(shares), Model(None, apply)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -191,8 +191,8 @@ def unigram_network(shares):
 def test_perplexity_counts_every_token_but_the_first_once(batch_size, window):
     random = np.random.default_rng(1)
     train, test = random.integers(0, 6, 200), random.integers(0, 6, 41)
-    weights, apply, start = unigram_network((np.bincount(train, minlength=6) + 1) / 206)
-    found = make_perplexity(apply, start, test, batch_size=batch_size, window=window)(weights)
+    weights, model = unigram_network((np.bincount(train, minlength=6) + 1) / 206)
+    found = make_perplexity(model, test, batch_size=batch_size, window=window)(weights)
     assert found == pytest.approx(unigram_perplexity(train, test, 6), rel=1e-5)
 
 
@@ -200,16 +200,13 @@ def test_perplexity_carries_the_state_from_window_to_window():
     """A model that is sure of the right token after 10 tokens of the past, and has no idea
     before."""
 
-    def apply(weights, tokens, hidden, train, key):
-        count = hidden[:, :1] + jnp.arange(1, tokens.shape[1] + 1)
+    def apply(variables, mix, inputs):
+        tokens, hidden = inputs
+        before = jnp.zeros((len(tokens), 1)) if hidden is None else hidden
+        count = before + jnp.arange(1, tokens.shape[1] + 1)
         right = jax.nn.one_hot((tokens + 1) % 8, 8)
-        return weights * 100 * right * (count > 10)[..., None], count[..., None]
+        logits = variables["params"] * 100 * right * (count > 10)[..., None]
+        return Outputs(logits, hidden=count[..., None]), variables
 
-    measure = make_perplexity(
-        apply,
-        lambda batch_size: jnp.zeros((batch_size, 1)),
-        np.arange(31) % 8,
-        batch_size=1,
-        window=4,
-    )
+    measure = make_perplexity(Model(None, apply), np.arange(31) % 8, batch_size=1, window=4)
     assert measure(jnp.ones(())) == pytest.approx(8 ** (10 / 30), rel=1e-5)

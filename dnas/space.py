@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +209,8 @@ class SearchSpace(NamedTuple):
     parts: Callable[..., NetworkParts] = _no_parts
     part_network: Callable[[Part], PartNetwork] = _no_parts
     inputs: str = "images"  # what its networks read: "images", or "tokens", see `Tokens`
+    # options of a supernet that writes out every edge, as it is counted
+    unrolled: Mapping[str, Any] = {}
 
 
 def check_inputs(space: SearchSpace, inputs: str) -> None:

@@ -10,66 +10,69 @@ from collections.abc import Callable, Mapping, Sequence
 import flax.linen as nn
 
 from dnas.base import Array
-from dnas.cells.mbconv import MBConv
+from dnas.cells.mbconv import ACTIVATIONS, Block, activation_keys
 from dnas.cells.norms import Norms
 from dnas.cells.ops import conv, pointwise
 from dnas.cells.parts import FIXED, PartModule
+from dnas.cells.trunk import Chain, Place, Sizes
 from dnas.space import LayerSpec, Part
 
-Keys = tuple[tuple[str, int | str], ...]
 
-
-def block_part(op: str, block: Callable[..., nn.Module], place, size: tuple[int, int]) -> Part:
-    """Returns the part of one block at a `Place`, whose input has this height and width."""
-    keeps = place.stride == 1 and place.inputs == place.channels
-    return Part(op, place.inputs, place.channels, *size, place.stride, _keys(block, keeps))
+def block_part(op: str, block: Block, place: Place, size: tuple[int, int]) -> Part:
+    """Returns the part of one block at a place, whose input has this height and width."""
+    identity = block.skips and place.stride == 1 and place.inputs == place.channels
+    keys = () if identity else block.keys
+    return Part(op, place.inputs, place.channels, *size, place.stride, keys)
 
 
 def around_parts(
-    sizes, chain, image_channels: int, num_classes: int, image_size, layers: Sequence[LayerSpec]
+    sizes: Sizes,
+    chain: Chain,
+    image_channels: int,
+    num_classes: int,
+    image_size: int | tuple[int, int],
+    layers: Sequence[LayerSpec],
 ) -> tuple[Part, ...]:
     """Returns the parts around the layers: stem, the fixed block if there is one, head and
     classifier.
 
     Args:
-      sizes, chain: `Sizes` and `Chain` of the network; layers: in front of which the stem is, and
-        behind which the head.
+      sizes, chain: of the network; layers: in front of which the stem is, and behind which the
+        head.
     """
     image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    keys, first, last = _activation_keys(chain.activation), layers[0], layers[-1]
+    keys, first, last = activation_keys(chain.activation), layers[0], layers[-1]
     fixed = [Part("stem_3x3", image_channels, sizes.stem, *image_size, sizes.stem_stride, keys)]
     if chain.first is not None:
-        block = chain.first[0]
-        own = _keys(block, keeps=sizes.stem == sizes.first)
-        fixed.append(Part(_op_of(block), sizes.stem, sizes.first, *first.size, 1, own))
+        op, block, _ = chain.first
+        fixed.append(Part(op, sizes.stem, sizes.first, *first.size, 1, block.keys))
     size = tuple(-(-side // last.stride) for side in last.size)
     fixed.append(Part("head_1x1", last.channels, sizes.head, *size, 1, keys))
     return (*fixed, Part("classifier", sizes.head, num_classes, *size))
 
 
-def part_modules(chain, blocks: Mapping[str, Callable[..., nn.Module]]) -> dict[str, PartModule]:
+def part_modules(chain: Chain, blocks: Mapping[str, Block]) -> dict[str, PartModule]:
     """Returns the module of every part of the networks of a chain, for `part_network`."""
 
+    activation = ACTIVATIONS[chain.activation]
+
     def around(part: Part, norms: Norms) -> nn.Module:
-        return ConvActivation(
-            part.channels_out, int(part.op[-1]), part.stride, norms, chain.activation
-        )
+        return ConvActivation(part.channels_out, int(part.op[-1]), part.stride, norms, activation)
 
     def candidate(part: Part, norms: Norms) -> nn.Module:
-        block = blocks.get(part.op)
-        if chain.first is not None and (part.op, part.keys) == (
-            _op_of(chain.first[0]),
-            _keys(chain.first[0]),
-        ):
-            block = chain.first[0]
-        return block(channels=part.channels_out, stride=part.stride, norms=norms)
+        fields = dict(channels=part.channels_out, stride=part.stride, norms=norms)
+        if chain.first is not None:
+            op, block, _ = chain.first
+            if (part.op, part.keys) == (op, block.keys):
+                return block(**fields)
+        return blocks[part.op](**fields)
 
-    own = [*blocks, *([_op_of(chain.first[0])] if chain.first is not None else [])]
+    first = [] if chain.first is None else [chain.first[0]]
     return {
         "classifier": FIXED["classifier"],
         "stem_3x3": around,
         "head_1x1": around,
-        **dict.fromkeys(own, candidate),
+        **dict.fromkeys([*blocks, *first], candidate),
     }
 
 
@@ -90,21 +93,3 @@ class ConvActivation(nn.Module):
             else conv(self.channels, self.kernel, self.stride, self.kernel // 2)
         )
         return self.activation(self.norms.stem()(run(x)))
-
-
-def _keys(block: Callable[..., nn.Module], keeps: bool = False) -> Keys:
-    options, inverted = getattr(block, "keywords", {}), getattr(block, "func", block) is MBConv
-    if keeps and not inverted:
-        return ()  # an identity
-    shortened = inverted and options["expansion"] == 1 and not options.get("expand_ones", True)
-    return _activation_keys(options.get("activation", nn.relu)) + (
-        (("expand_ones", 0),) if shortened else ()
-    )
-
-
-def _activation_keys(activation: Callable[[Array], Array]) -> Keys:
-    return () if activation is nn.relu else (("activation", activation.__name__),)
-
-
-def _op_of(block) -> str:
-    return f"k{block.keywords['kernel']}_e{block.keywords['expansion']}"

@@ -1,5 +1,5 @@
-"""Inverted residual blocks, the candidates of layer-wise spaces, and the dict BLOCKS that names
-them.
+"""Inverted residual blocks, the candidates of layer-wise spaces, and the dict BLOCKS that
+holds a record of each.
 
 Every block is built as `BLOCKS[name](channels=C, stride=s, norms=norms)` and maps images [B, H, W,
 C_in], of any C_in, to [B, ceil(H/s), ceil(W/s), C]; in training it may also be given a drop path
@@ -7,8 +7,10 @@ rate. MobileNetV2, https://arxiv.org/abs/1801.04381; in groups with a channel sh
 https://arxiv.org/abs/1812.03443.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -166,13 +168,80 @@ def keeps_size(block: MBConv | Skip, x: Array) -> bool:
     return block.stride == 1 and x.shape[-1] == block.channels
 
 
-BLOCKS: dict[str, Callable[..., nn.Module]] = {
-    "skip_connect": Skip,
-    **{
-        f"k{kernel}_e{expansion}": partial(MBConv, kernel=kernel, expansion=expansion)
-        for kernel in (3, 5, 7)
-        for expansion in (1, 3, 6)
-    },
-    "k3_e1_g2": partial(MBConv, kernel=3, expansion=1, groups=2),
-    "k5_e1_g2": partial(MBConv, kernel=5, expansion=1, groups=2),
-}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "relu6": nn.relu6}
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """All that is known of a candidate of a layer. Called, it is `make`.
+
+    Args:
+      make: (channels=, stride=, norms=) -> flax module, x [B, H, W, C_in] -> y [B, h, w, channels].
+      keys: what tells its parts in a hardware table apart from others of its name, sorted.
+      skips: it hands its input on where size and channels stay.
+    """
+
+    make: Callable[..., nn.Module]
+    keys: tuple[tuple[str, int | str], ...] = ()
+    skips: bool = False
+
+    def __call__(self, **fields: Any) -> nn.Module:
+        return self.make(**fields)
+
+
+def mbconv(
+    kernel: int,
+    expansion: int,
+    *,
+    groups: int = 1,
+    activation: str = "relu",
+    expand_ones: bool = True,
+) -> Block:
+    """Returns an inverted residual block, see `MBConv`; `activation` is a name in `ACTIVATIONS`."""
+    form = dict(kernel=kernel, expansion=expansion, groups=groups, expand_ones=expand_ones)
+    keys = activation_keys(activation)
+    if expansion == 1 and not expand_ones:
+        keys += (("expand_ones", 0),)
+    return Block(partial(MBConv, **form, activation=ACTIVATIONS[activation]), keys)
+
+
+def skip(*, activation: str = "relu") -> Block:
+    """Returns the block without a convolution of its own, see `Skip`."""
+    make = partial(Skip, activation=ACTIVATIONS[activation])
+    return Block(make, activation_keys(activation), skips=True)
+
+
+def activation_keys(activation: str) -> tuple[tuple[str, int | str], ...]:
+    """Returns the keys of parts with another activation than ReLU."""
+    return () if activation == "relu" else (("activation", activation),)
+
+
+def blocks_of(
+    names: Sequence[str], *, activation: str = "relu", expand_ones: bool = True
+) -> dict[str, Block]:
+    """Returns blocks by name: "skip_connect", and kK_eE with a K x K kernel and expansion E, with
+    _gG in G groups.
+
+    Example:
+      >>> blocks_of(["k3_e1", "skip_connect"], expand_ones=False)["k3_e1"].keys
+      (('expand_ones', 0),)
+    """
+    found = {}
+    for name in names:
+        if name == "skip_connect":
+            found[name] = skip(activation=activation)
+        else:
+            kernel, expansion, *groups = (int(part[1:]) for part in name.split("_"))
+            options = dict(groups=groups[0] if groups else 1, expand_ones=expand_ones)
+            found[name] = mbconv(kernel, expansion, activation=activation, **options)
+    return found
+
+
+BLOCKS: dict[str, Block] = blocks_of(
+    [
+        "skip_connect",
+        *(f"k{kernel}_e{expansion}" for kernel in (3, 5, 7) for expansion in (1, 3, 6)),
+        "k3_e1_g2",
+        "k5_e1_g2",
+    ]
+)

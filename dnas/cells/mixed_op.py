@@ -15,10 +15,10 @@ from jax import lax
 from dnas.base import Array, Key, PyTree
 from dnas.cells.norms import LeftToSum, Norms, Unnormed
 from dnas.cells.ops import OPS
-from dnas.cells.separable import separable_sum
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.norms import mixed_norm_sum
 from dnas.kernels.pooling import max_pool
+from dnas.kernels.separable import separable_sum
 from dnas.kernels.sums import scaled, weighted_sum
 
 

@@ -24,6 +24,7 @@ from dnas.cells.norms import BatchNorm, Norms, uses_batch_only
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.convolutions import conv3x3, depthwise_conv, every_pixel, pointwise_product
 from dnas.kernels.pooling import avg_pool, max_pool
+from dnas.kernels.separable import Separable
 
 _SIDES = 4  # of a padded image that a dilated 5x5 convolution can read
 
@@ -161,7 +162,7 @@ class Pool(nn.Module):
 class SepConv(nn.Module):
     """ReLU, depthwise, pointwise, norm, twice; the stride is in the first half.
 
-    Written once more in `separable.py`, as `DilConv` is, by the names of its weights.
+    Written once more in `dnas.kernels.separable`, as `DilConv` is, by the names of its weights.
     """
 
     channels: int
@@ -304,14 +305,6 @@ def _flood(channels: int) -> int:
 
 def _choke(channels: int) -> int:
     return 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Separable:
-    """How the depthwise convolutions of an op differ from those of others, see `separable.py`."""
-
-    dilation: int  # of the first half
-    twice: bool  # whether there is a second half
 
 
 @dataclasses.dataclass(frozen=True)

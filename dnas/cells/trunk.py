@@ -14,13 +14,30 @@ from jax import lax
 from dnas.base import Array, PyTree
 from dnas.cells.heads import Classifier
 from dnas.cells.init import TracedOnce, Unbound, apply_once, conv_init
-from dnas.cells.mbconv import MBConv, Skip, keeps_size, run_together
+from dnas.cells.mbconv import Block, MBConv, Skip, keeps_size, run_together
 from dnas.cells.mixed_op import run_sampled
 from dnas.cells.norms import Norms
 from dnas.cells.ops import pointwise
 from dnas.kernels.sums import weighted_sum, wide
 
-Block = Callable[..., nn.Module]  # (channels=, stride=, norms=) -> module, see `dnas.cells.mbconv`
+
+class Stage(NamedTuple):
+    """Layers of one width, of which the first may stride."""
+
+    channels: int  # at multiplier 1
+    layers: int
+    stride: int = 1
+
+
+class Chain(NamedTuple):
+    """What the networks of a layer-wise space are made of; channels are those at multiplier 1."""
+
+    stem: int
+    stages: tuple[Stage, ...]
+    head: int  # of the 1x1 convolution in front of the classifier
+    # a fixed block after the stem: its name in tables, the block and its channels
+    first: tuple[str, Block, int] | None = None
+    activation: str = "relu"  # a name in `ACTIVATIONS`
 
 
 class Place(NamedTuple):

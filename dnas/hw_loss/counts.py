@@ -1,7 +1,6 @@
 """Exact parameter and multiply-add counts, read off the traced network: a new op or space is
 counted as it stands."""
 
-import inspect
 from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
@@ -105,12 +104,7 @@ def count_supernet(
     space.layers(**sizes, image_size=image_size)
     # Cell by cell: in the loops over a stage some convolutions compute zeros that nothing uses, and
     #   some edges are skipped.
-    schedule = (
-        {"schedule": "unrolled"}
-        if "schedule" in inspect.signature(space.supernet).parameters
-        else {}
-    )
-    supernet = space.supernet(**sizes, num_classes=num_classes, **schedule, **more)
+    supernet = space.supernet(**sizes, num_classes=num_classes, **space.unrolled, **more)
     image = _image(image_size, image_channels)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(supernet.init, key, image)

@@ -227,6 +227,7 @@ def custom_space(
         final_cells=final_cells,
         chosen_weights=chosen_weights,
         parts=parts,
+        unrolled={"schedule": "unrolled"},
         part_network=network_of_part,
     )
     return space

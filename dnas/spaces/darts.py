@@ -141,6 +141,7 @@ def darts_space(
         final_cells=final_cells,
         chosen_weights=chosen_weights,
         parts=parts,
+        unrolled={"schedule": "unrolled"},
         part_network=part_network,
     )
     return space

@@ -1,9 +1,8 @@
 """FBNet's space: 22 layers, 9 blocks. Table 1 and section 3.1, https://arxiv.org/abs/1812.03443."""
 
 from collections.abc import Sequence
-from functools import partial
 
-from dnas.cells.mbconv import BLOCKS
+from dnas.cells.mbconv import blocks_of
 from dnas.space import SearchSpace
 from dnas.spaces.layerwise import Chain, Stage, layerwise_space
 
@@ -69,10 +68,6 @@ def fbnet_space(
       ... )
       Counts(params=5572200, macs=384960160)
     """
-    blocks = {
-        op: BLOCKS[op] if op == "skip_connect" else partial(BLOCKS[op], expand_ones=expand_ones)
-        for op in FBNET_OPS
-    }
-    return layerwise_space(
-        name, Chain(stem=16, stages=tuple(stages), head=head), blocks, width=width
-    )
+    blocks = blocks_of(FBNET_OPS, expand_ones=expand_ones)
+    chain = Chain(stem=16, stages=tuple(stages), head=head)
+    return layerwise_space(name, chain, blocks, width=width)

@@ -3,8 +3,7 @@
 The one kind of "cell" is "layers": its E edges are the layers, its O ops the candidate blocks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -12,15 +11,17 @@ import jax
 from dnas.base import Array, PyTree
 from dnas.cells.cell_stack import STEMS
 from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
+from dnas.cells.mbconv import ACTIVATIONS, Block
 from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.parts import part_network
 from dnas.cells.trunk import (
-    Block,
+    Chain,
     ChosenLayers,
     MixedLayers,
     Place,
     Sizes,
+    Stage,
     Trunk,
     alike,
     stack_name,
@@ -39,25 +40,9 @@ from dnas.space import (
     check_genotype,
 )
 
+__all__ = ["Chain", "Stage", "layerwise_space", "rounded"]
+
 KIND = "layers"
-
-
-class Stage(NamedTuple):
-    """Layers of one width, of which the first may stride."""
-
-    channels: int  # at multiplier 1
-    layers: int
-    stride: int = 1
-
-
-class Chain(NamedTuple):
-    """What the networks of a layer-wise space are made of; channels are those at multiplier 1."""
-
-    stem: int
-    stages: tuple[Stage, ...]
-    head: int  # of the 1x1 convolution in front of the classifier
-    first: tuple[Block, int] | None = None  # a fixed block after the stem, and its channels
-    activation: Callable[[Array], Array] = nn.relu
 
 
 def layerwise_space(
@@ -288,7 +273,7 @@ def _sizes(
     strides = [stage.stride for stage in chain.stages]
     if stem == "cifar" and max(strides) > 1:
         strides[next(number for number, stride in enumerate(strides) if stride > 1)] = 1
-    inputs = first = rounded(multiplier * (chain.stem if chain.first is None else chain.first[1]))
+    inputs = first = rounded(multiplier * (chain.stem if chain.first is None else chain.first[2]))
     places = []
     for stage, stride in zip(chain.stages, strides, strict=True):
         for number in range(stage.layers):
@@ -308,8 +293,8 @@ def _sizes(
 def _trunk(sizes: Sizes, chain: Chain, num_classes: int, norms: Norms, layers: nn.Module) -> Trunk:
     return Trunk(
         sizes,
-        None if chain.first is None else chain.first[0],
-        chain.activation,
+        None if chain.first is None else chain.first[1],
+        ACTIVATIONS[chain.activation],
         num_classes,
         norms,
         layers,

@@ -139,6 +139,7 @@ def nasbench201_space(
         final_cells=15,
         chosen_weights=chosen_weights,
         parts=parts,
+        unrolled={"schedule": "unrolled"},
         part_network=part_network,
     )
     return space

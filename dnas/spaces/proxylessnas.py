@@ -2,11 +2,8 @@
 https://arxiv.org/abs/1812.00332."""
 
 from collections.abc import Sequence
-from functools import partial
 
-import flax.linen as nn
-
-from dnas.cells.mbconv import BLOCKS
+from dnas.cells.mbconv import blocks_of, mbconv
 from dnas.space import SearchSpace
 from dnas.spaces.layerwise import Chain, Stage, layerwise_space
 
@@ -59,7 +56,7 @@ def proxylessnas_space(
       ... )
       (21, 6, 7)
     """
-    blocks = {op: partial(BLOCKS[op], activation=nn.relu6) for op in PROXYLESS_OPS}
-    fixed = partial(BLOCKS["k3_e1"], activation=nn.relu6, expand_ones=False)
-    chain = Chain(stem, tuple(stages), head, first=(fixed, first), activation=nn.relu6)
+    blocks = blocks_of(PROXYLESS_OPS, activation="relu6")
+    fixed = mbconv(3, 1, activation="relu6", expand_ones=False)
+    chain = Chain(stem, tuple(stages), head, ("k3_e1", fixed, first), activation="relu6")
     return layerwise_space(name, chain, blocks, inside=("skip_connect",), width=width)

@@ -12,7 +12,7 @@ from jax import lax
 
 from dnas.cells import BLOCKS, final_norms, search_norms
 from dnas.cells.init import init_variables
-from dnas.cells.mbconv import MBConv, grouped_product, run_together
+from dnas.cells.mbconv import MBConv, blocks_of, grouped_product, run_together
 from dnas.contracts import check_op
 
 KEY = jax.random.key(0)
@@ -73,13 +73,11 @@ def test_block_equals_xlas_convolutions(name, channels, stride):
     assert jnp.allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize(("activation", "stride"), [(nn.relu, 1), (nn.relu6, 2)])
+@pytest.mark.parametrize(("activation", "stride"), [("relu", 1), ("relu6", 2)])
 def test_blocks_run_together_make_what_each_makes_alone(activation, stride):
-    names = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6")
-    blocks = [
-        BLOCKS[name](channels=16, stride=stride, norms=search_norms(), activation=activation)
-        for name in names
-    ]
+    records = blocks_of(("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6"), activation=activation)
+    fields = dict(channels=16, stride=stride, norms=search_norms())
+    blocks = [record(**fields) for record in records.values()]
     images = 3 * IMAGES
     weights = [made(block, jax.random.key(n), images)["params"] for n, block in enumerate(blocks)]
 

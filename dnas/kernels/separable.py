@@ -6,6 +6,7 @@ one more axis. Half of the kernels that a GPU runs for an edge are too small for
 number to count: slices of weights, ends of sums, factors of norms.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -13,9 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, PyTree
-from dnas.cells.ops import Separable
 from dnas.kernels.convolutions import depthwise_conv, pointwise_product
 from dnas.kernels.norms import normalize, stacked_norm_sum
+
+
+@dataclasses.dataclass(frozen=True)
+class Separable:
+    """How the depthwise convolutions of an op differ from those of others."""
+
+    dilation: int  # of the first half
+    twice: bool  # whether there is a second half
 
 
 def separable_sum(

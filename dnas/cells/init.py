@@ -11,7 +11,7 @@ A supernet also has many cells of the same shapes. Python traces a flax module s
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,10 @@ def apply_once(
 def run_module(module: nn.Module, weights: PyTree, x: Array) -> Any:
     """Returns what a module without state makes of x; traced once for equal modules and shapes."""
     return module.apply({"params": weights}, x)
+
+
+# The same, computed again for the gradient instead of keeping what it computed.
+checkpointed = jax.checkpoint(apply_once, static_argnums=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,3 +168,8 @@ def in_dtype(dtype, tree: PyTree) -> PyTree:
         lambda array: array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array,
         tree,
     )
+
+
+def stack_trees(trees: Sequence[PyTree]) -> PyTree:
+    """Returns one tree whose arrays have a first axis more."""
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)

@@ -26,6 +26,32 @@ def default_schedule() -> str:
     return "edges" if on_cpu() else "waves"
 
 
+def checked_schedule(
+    schedule: str | None, *, channels: int, partial_channels: int, sampled: bool
+) -> str:
+    """Returns how the edges of mixed cells run: the schedule, or the device's own where it is None.
+
+    Raises:
+      ValueError: for options that do not exist or do not fit each other.
+    """
+    if partial_channels < 1 or channels % partial_channels:
+        raise ValueError(
+            f"{channels} channels cannot be split in {partial_channels} parts; choose channels that"
+            " are a multiple of partial_channels"
+        )
+    if schedule not in (None, *SCHEDULES):
+        raise ValueError(
+            f"schedule {schedule!r} does not exist; choose from: {', '.join(SCHEDULES)}, or None"
+            " for the default"
+        )
+    if sampled and schedule == "waves":
+        raise ValueError(
+            "a sampled path runs one op an edge, but the schedule 'waves' runs all of them at once;"
+            " use schedule='edges'"
+        )
+    return schedule or ("edges" if sampled else default_schedule())
+
+
 def runs_waves(schedule: str, edge_ops: EdgeOps) -> bool:
     """Returns whether all edges that leave a node run at once."""
     return schedule == "waves" and not edge_ops.sets

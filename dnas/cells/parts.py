@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 
 from dnas.base import Array, Key, PyTree
-from dnas.cells.cell_stack import stack_layers
 from dnas.cells.heads import Classifier
 from dnas.cells.init import init_variables
+from dnas.cells.layers import residual_layers, stack_layers
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
-from dnas.cells.residual import ResidualBlock, residual_layers
+from dnas.cells.residual import ResidualBlock
 from dnas.kernels.sums import wide
 from dnas.space import CellSpec, LayerParts, NetworkParts, Part, PartNetwork
 

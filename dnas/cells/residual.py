@@ -12,57 +12,13 @@ import jax
 from jax import lax
 
 from dnas.base import Array
-from dnas.cells.cell_stack import checkpointed, stack_trees
 from dnas.cells.heads import Classifier
-from dnas.cells.init import TracedOnce, Unbound, apply_once
+from dnas.cells.init import TracedOnce, Unbound, apply_once, checkpointed, stack_trees
+from dnas.cells.layers import STAGES, residual_layers
 from dnas.cells.norms import Norms
 from dnas.cells.ops import NorConv, conv, pointwise
 from dnas.kernels.sums import wide
 from dnas.space import LayerSpec
-
-STAGES = 3
-
-
-def residual_layers(
-    *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
-) -> tuple[LayerSpec, ...]:
-    """Returns the cells of three stages; channels double and the size halves in the residual blocks
-    between the stages.
-
-    Args:
-      channels: of the first stage.
-      num_cells: in all stages together, a multiple of three.
-      image_size: pixels, one number or (height, width), multiples of four: of an odd size a
-        residual block's convolution and its pooling would leave different ones.
-      stem: "cifar" only: a 3x3 convolution that keeps the size.
-
-    Raises:
-      ValueError: for sizes that do not fit.
-
-    Example:
-      >>> [layer.channels for layer in residual_layers(channels=16, num_cells=6, image_size=32)]
-      [16, 16, 32, 32, 64, 64]
-    """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if stem != "cifar":
-        raise ValueError(f"stem {stem!r} does not exist in this space; its only stem is 'cifar'")
-    if num_cells < 1 or num_cells % STAGES or channels < 1:
-        raise ValueError(
-            f"a network has at least one channel and {STAGES} stages of equally many cells, so that"
-            f" the number of cells is a multiple of {STAGES}, 15 in the published networks; got"
-            f" {num_cells} cells and {channels} channels"
-        )
-    divisor = 2 ** (STAGES - 1)
-    if min(height, width) < divisor or height % divisor or width % divisor:
-        raise ValueError(
-            f"images of {height}x{width} cannot be halved {STAGES - 1} times; resize or pad them to"
-            f" multiples of {divisor} pixels"
-        )
-    sizes = [
-        LayerSpec("cell", channels << stage, 1, (height >> stage, width >> stage))
-        for stage in range(STAGES)
-    ]
-    return tuple(layer for layer in sizes for _ in range(num_cells // STAGES))
 
 
 class ResidualBlock(nn.Module):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from dnas.base import Array, Mix, PyTree
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import weights_by_edge
-from dnas.cells.mixed_cell import MixedCell
-from dnas.cells.networks import checked_schedule, make_network, make_supernet
+from dnas.cells.mixed_cell import MixedCell, checked_schedule
+from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS
 from dnas.cells.parts import begins_with_relu, edge_choices, part_network

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 
 from dnas.base import Array, Mix, PyTree
-from dnas.cells.cell_stack import STEMS, CellStack, MixedStages, stack_layers
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import EdgeOps, weights_by_edge
-from dnas.cells.mixed_cell import MixedCell, runs_waves
-from dnas.cells.networks import checked_schedule, make_network, make_supernet
+from dnas.cells.layers import STEMS, stack_layers
+from dnas.cells.mixed_cell import MixedCell, checked_schedule, runs_waves
+from dnas.cells.networks import CellStack, MixedStages, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, stack_parts

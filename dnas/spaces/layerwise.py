@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from dnas.base import Array, PyTree
-from dnas.cells.cell_stack import STEMS
+from dnas.cells.layers import STEMS
 from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
 from dnas.cells.mbconv import ACTIVATIONS, Block
 from dnas.cells.networks import make_network, make_supernet

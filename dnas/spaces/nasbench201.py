@@ -10,12 +10,13 @@ import functools
 from dnas.base import Array, PyTree
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import weights_by_edge
-from dnas.cells.mixed_cell import MixedCell, run_chain
-from dnas.cells.networks import checked_schedule, make_network, make_supernet
+from dnas.cells.layers import residual_layers
+from dnas.cells.mixed_cell import MixedCell, checked_schedule, run_chain
+from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import BatchNorm, Norms, final_norms, no_norm, search_norms
 from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, residual_parts
-from dnas.cells.residual import ResidualStack, residual_layers
+from dnas.cells.residual import ResidualStack
 from dnas.genotype import Genotype
 from dnas.kernels.backend import on_cpu
 from dnas.model import Model

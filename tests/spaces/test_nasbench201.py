@@ -13,7 +13,7 @@ from supernets import logits_of, weights_of
 import dnas
 from dnas import inherit_weights
 from dnas.cells import final_norms, search_norms
-from dnas.cells.residual import residual_layers
+from dnas.cells.layers import residual_layers
 from dnas.selection import random_genotype
 from dnas.spaces import nasbench201_space
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from dnas.cells import final_norms, search_norms
-from dnas.cells.cell_stack import CellStack, stack_layers
 from dnas.cells.heads import AuxiliaryHead, Classifier
 from dnas.cells.init import init_variables
+from dnas.cells.layers import stack_layers
+from dnas.cells.networks import CellStack
 from dnas.space import LayerSpec
 
 

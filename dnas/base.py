@@ -9,8 +9,8 @@ is a type of cell, such as "normal" or "reduce". The papers write alpha for arch
 those names appear here only where an equation is quoted.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import jax
 
@@ -45,3 +45,8 @@ class Batch(NamedTuple):
 
     images: Array  # [B, H, W, C]
     labels: Array  # [B] int32
+
+
+def add_up(terms: Iterable[Array]) -> Array:
+    """Returns the sum of one array or more. A type checker takes `sum` for the number 0 as well."""
+    return cast(Array, sum(terms))

@@ -107,8 +107,13 @@ def _converted(function, inputs: dict[str, Any], outputs: list[str], opset: int)
             f"{error}: export to ONNX needs the extra packages: pip install 'dnas[export]'"
         ) from None
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs.values()]
-    names = {"input_names": list(inputs), "output_names": outputs}
-    return convert(standard_ops(function, *shapes), shapes, opset=opset, **names)
+    return convert(
+        standard_ops(function, *shapes),
+        shapes,
+        opset=opset,
+        input_names=list(inputs),
+        output_names=outputs,
+    )
 
 
 def _with_strided_pools(model):

@@ -7,7 +7,7 @@ over independent choices, multilinear in mix.
 """
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -230,5 +230,5 @@ def _error(predicted, costs, importance) -> float:
     return float(np.mean(np.abs(predicted - costs) * importance))
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
     return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import Array
+from dnas.base import Array, add_up
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.kernel import fence, opaque
 from dnas.kernels.sums import channel_sum, channel_sum_of, inner_product, wide
@@ -81,10 +81,10 @@ def norm_moments(x, *, eps):
 
 def weighted_norms(weights, rates, shifts, *arrays):
     """sum_n weights[n] * (rates[n] * arrays[n] - shifts[n]), where rates and shifts may be None."""
-    total = 0.0
+    terms = []
     for weight, rate, shift, x in zip(weights, rates, shifts, arrays, strict=True):
-        total += weight * x if rate is None else (weight * rate) * x - weight * shift
-    return total.astype(arrays[0].dtype)
+        terms.append(weight * x if rate is None else (weight * rate) * x - weight * shift)
+    return add_up(terms).astype(arrays[0].dtype)
 
 
 def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):

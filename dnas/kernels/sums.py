@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import Array
+from dnas.base import Array, add_up
 from dnas.kernels.backend import on_cpu
 
 # Parts that long sums and products over pixels are cut into, on a CPU: one is slower, and so is one
@@ -59,7 +59,7 @@ def channel_sum_of(function: Callable[..., Array], *arrays: Array) -> Array:
         [lax.index_in_dim(group, number, 1, keepdims=False) for group in groups]
         for number in range(terms)
     )
-    return channel_sum(sum(function(*own).astype(wide(kind)) for own in slices))
+    return channel_sum(add_up(function(*own).astype(wide(kind)) for own in slices))
 
 
 def inner_product(x: Array, y: Array) -> Array:
@@ -86,7 +86,7 @@ def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
 
 
 def _weighted_sum_fwd(weights, arrays):
-    y = sum(scaled(weight, array) for weight, array in zip(weights, arrays, strict=True))
+    y = add_up(scaled(weight, array) for weight, array in zip(weights, arrays, strict=True))
     return y, (weights, list(arrays))
 
 

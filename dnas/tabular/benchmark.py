@@ -61,6 +61,7 @@ class Benchmark:
     genotypes: Sequence[Genotype]
     metrics: Mapping[str, np.ndarray]
     costs: Collection[str] | None = None
+    _rows: Mapping[tuple, int] = dataclasses.field(init=False)
 
     def __post_init__(self):
         genotypes, metrics = tuple(self.genotypes), {}
@@ -209,8 +210,12 @@ class Benchmark:
             )
         return self.metrics[metric]
 
+    def is_cost(self, metric: str) -> bool:
+        """Whether less is better."""
+        return metric in (self.costs or ())
+
     def _sign(self, metric: str) -> int:
-        return -1 if metric in self.costs else 1
+        return -1 if self.is_cost(metric) else 1
 
     def _scores(self, metric: str) -> np.ndarray:
         """The values, or for a cost their negatives: higher is better."""

@@ -80,7 +80,7 @@ def _standing(
         regret=benchmark.regret(genotype, metric),
         quantile=benchmark.quantile(genotype, metric),
         expected_best={n: benchmark.expected_best_of(n, metric) for n in draws},
-        lower_is_better=metric in benchmark.costs,
+        lower_is_better=benchmark.is_cost(metric),
     )
 
 

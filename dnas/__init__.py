@@ -31,6 +31,7 @@ from dnas.bilevel import (
 )
 from dnas.cells import OPS, Op, widen_weights
 from dnas.genotype import Edge, Genotype
+from dnas.graph import CellSpec
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
 from dnas.model import Model, Outputs, Tokens
@@ -75,7 +76,6 @@ from dnas.selection import (
     top_edges,
 )
 from dnas.space import (
-    CellSpec,
     LayerSpec,
     SearchSpace,
     check_genotype,

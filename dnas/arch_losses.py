@@ -1,7 +1,7 @@
 """Terms that are added to the outer objective: (arch, mix) -> scalar.
 
-arch is {kind: logits [E, O]}, or a mapping with the logits under "ops"; what belongs to ops or
-edges that have been dropped (`dnas.base.ABSENT`) does not count. A loss has no weight of its own;
+arch is {kind: {"ops": logits [E, O], ...}}; what belongs to ops or edges that have been dropped
+(`dnas.base.ABSENT`) does not count. A loss has no weight of its own;
 `make_search` takes pairs (weight or schedule, loss).
 """
 
@@ -14,7 +14,7 @@ from jax.scipy.special import digamma, gammaln
 
 from dnas.base import Arch, ArchLoss, Array, Mix
 from dnas.relax.dirichlet import concentration
-from dnas.relax.relaxation import op_logits, present
+from dnas.relax.relaxation import present
 
 
 def entropy() -> ArchLoss:
@@ -24,7 +24,8 @@ def entropy() -> ArchLoss:
     QuantNAS, https://arxiv.org/abs/2208.14839, with the weight of `quantnas_entropy_schedule`.
 
     Example:
-      >>> round(float(entropy()({"cell": jnp.zeros((3, 5))}, {})), 4), round(3 * math.log(5), 4)
+      >>> arch = {"cell": {"ops": jnp.zeros((3, 5))}}
+      >>> round(float(entropy()(arch, {})), 4), round(3 * math.log(5), 4)
       (4.8283, 4.8283)
     """
 
@@ -32,7 +33,7 @@ def entropy() -> ArchLoss:
         logarithms = jax.nn.log_softmax(logits, axis=-1)
         return -jnp.where(present(logits), jnp.exp(logarithms) * logarithms, 0.0).sum(axis=-1)
 
-    return lambda arch, mix: sum(of_edges(op_logits(rows)).sum() for rows in arch.values())
+    return lambda arch, mix: sum(of_edges(rows["ops"]).sum() for rows in arch.values())
 
 
 def quantnas_entropy_schedule(
@@ -79,13 +80,13 @@ def beta_decay() -> ArchLoss:
     gradient is softmax(arch) divided by the number of edges, those of all kinds together.
 
     Example:
-      >>> round(float(beta_decay()({"cell": jnp.zeros((3, 5))}, {})), 6)
+      >>> round(float(beta_decay()({"cell": {"ops": jnp.zeros((3, 5))}}, {})), 6)
       1.609438
     """
 
     def loss(arch: Arch, mix: Mix) -> Array:
         del mix
-        logits = [op_logits(rows) for rows in arch.values()]
+        logits = [rows["ops"] for rows in arch.values()]
         edges = [present(rows).any(axis=-1) for rows in logits]
         sums = [jax.nn.logsumexp(rows, axis=-1) for rows in logits]
         return _mean(sums, edges)
@@ -121,7 +122,7 @@ def zero_one(*, form: str = "l2") -> ArchLoss:
       ValueError: for another form.
 
     Example:
-      >>> float(zero_one()({"cell": jnp.array([[0.0, 100.0], [-100.0, 100.0]])}, {}))
+      >>> float(zero_one()({"cell": {"ops": jnp.array([[0.0, 100.0], [-100.0, 100.0]])}}, {}))
       -0.1875
     """
     if form not in ("l2", "l1"):
@@ -130,7 +131,7 @@ def zero_one(*, form: str = "l2") -> ArchLoss:
 
     def loss(arch: Arch, mix: Mix) -> Array:
         del mix
-        logits = [op_logits(rows) for rows in arch.values()]
+        logits = [rows["ops"] for rows in arch.values()]
         return -_mean(
             [distance(jax.nn.sigmoid(rows) - 0.5) for rows in logits],
             [present(rows) for rows in logits],
@@ -145,7 +146,7 @@ def l2() -> ArchLoss:
     https://arxiv.org/abs/2006.10355, where the arch optimiser has none.
 
     Example:
-      >>> float(l2()({"cell": jnp.array([[3.0, 4.0]])}, {}))
+      >>> float(l2()({"cell": {"ops": jnp.array([[3.0, 4.0]])}}, {}))
       12.5
     """
 
@@ -167,7 +168,7 @@ def dirichlet_kl() -> ArchLoss:
     its own ops; one over all edges at once, as some other code has it, gives another number.
 
     Example:
-      >>> round(abs(float(dirichlet_kl()({"cell": jnp.zeros((3, 5))}, {}))), 4)
+      >>> round(abs(float(dirichlet_kl()({"cell": {"ops": jnp.zeros((3, 5))}}, {}))), 4)
       0.0
     """
 
@@ -181,7 +182,7 @@ def dirichlet_kl() -> ArchLoss:
         terms = (own - 1) * (digamma(own) - digamma(total)[..., None]) - gammaln(own)
         return gammaln(total) - gammaln(count) + jnp.where(kept, terms, 0.0).sum(axis=-1)
 
-    return lambda arch, mix: sum(of_edges(op_logits(rows)).sum() for rows in arch.values())
+    return lambda arch, mix: sum(of_edges(rows["ops"]).sum() for rows in arch.values())
 
 
 def _mean(values: list[Array], counted: list[Array]) -> Array:

@@ -1,12 +1,16 @@
 """Type aliases, and the words that the project uses everywhere.
 
-weights   the parameters of the network, a pytree arch      the trainable architecture logits:
-{kind: [E, O]} mix       what a relaxation makes of arch, one number per edge and op: {kind: [E, O]}
-genotype  the discrete result, see `dnas.genotype` table     hardware costs per op
+weights   the parameters of the network, a pytree
+arch      the trainable architecture logits: {kind: {"ops": [E, O], ...}}
+mix       what a relaxation makes of arch, one number per row and option: {kind: [E, O]}
+genotype  the discrete result, see `dnas.genotype`
+table     hardware costs per op
+choices   what is decided, see `dnas.choices`
 
-Shape letters: B batch, H height, W width, C channels, E edges, O ops, N examples, K seeds. A *kind*
-is a type of cell, such as "normal" or "reduce". The papers write alpha for arch and w for weights;
-those names appear here only where an equation is quoted.
+Shape letters: B batch, H height, W width, C channels, E rows (the decisions of a kind, in a cell
+its edges), O options (in a cell the ops), N examples, K seeds. A *kind* is a type of cell, such as
+"normal" or "reduce", or any other sort of decision, such as "kernel" or "depth". The papers write
+alpha for arch and w for weights; those names appear here only where an equation is quoted.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,14 +22,12 @@ Array = jax.Array
 Key = jax.Array  # a typed key, jax.random.key(seed)
 PyTree = Any
 Metrics = dict[str, Array]  # scalars by name
-ArchRows = (
-    Array | Mapping[str, Array]
-)  # [E, O], or {"ops": [E, O], ...} for a relaxation that has more than logits of ops
-Arch = Mapping[str, ArchRows]  # {kind: [E, O]}
-Mix = Mapping[
-    str, Array
-]  # {kind: [E, O]}, or [E, O, B] where every sample of a batch has a mix of its own
-Candidates = Mapping[str, Array]  # {kind: bool [E, O]}: which ops are still in play on which edge
+# Of one kind: {"ops": logits [E, O]}, beside them what else its relaxation learns.
+Logits = Mapping[str, Array]
+Arch = Mapping[str, Logits]  # {kind: {"ops": [E, O], ...}}
+# {kind: [E, O]}, or [E, O, B] where every sample of a batch has a mix of its own
+Mix = Mapping[str, Array]
+Candidates = Mapping[str, Array]  # {kind: bool [E, O]}: which options of which row are in play
 
 ABSENT = -1e9  # the logit of an op that has been dropped from its edge
 

@@ -16,11 +16,13 @@ from dnas.base import ABSENT, Mix
 from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
+from dnas.choices import Choices
 from dnas.genotype import Genotype
+from dnas.graph import CellSpec
 from dnas.model import Model, Tokens
-from dnas.relax.relaxation import Relaxation, op_logits, read_mix, replace_op_logits
+from dnas.relax.relaxation import Relaxation, read_mix
 from dnas.selection import Selection, default_selection
-from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
+from dnas.space import SearchSpace, check_genotype, one_hot_mix, picked_of
 
 _BATCH, _HEIGHT, _WIDTH, _CHANNELS, _CLASSES, _SEEDS = 2, 8, 6, 4, 5, 2
 _SIDE = 32  # of the images that networks are given
@@ -130,16 +132,16 @@ def _check_in_final_network(factory, key, images, stride, shape):
         chex.assert_tree_all_finite((trained, evaluated, averages))
 
 
-def check_relaxation(relaxation: Relaxation, spec: CellSpec) -> None:
-    """Checks a relaxation on one kind of cell.
+def check_relaxation(relaxation: Relaxation, choices: Choices | CellSpec) -> None:
+    """Checks a relaxation on one kind of decisions, for instance those of a cell.
 
-    arch is float32 [E, O], or a mapping of float32 arrays that has [E, O] under "ops"; a mix is
-    float32 [E, O]; both are finite, and no weight of a mix is negative. The same key gives the same
-    mix, eagerly and under jit with a traced step; vmap over keys equals one by one; the gradient of
-    arch is finite, and no array of it zero everywhere. `read`, where there is one, returns a mix
-    without a key, the same each time and under jit. An op whose logit is `dnas.base.ABSENT` has no
-    weight, in sample and read, while another op of its edge is present; mixes and gradients are
-    finite with such logits, also where a whole edge has no others.
+    arch is a mapping of float32 arrays that has [E, O] under "ops"; a mix is float32 [E, O]; both
+    are finite, and no weight of a mix is negative. The same key gives the same mix, eagerly and
+    under jit with a traced step; vmap over keys equals one by one; the gradient of arch is finite,
+    and no array of it zero everywhere. `read`, where there is one, returns a mix without a key, the
+    same each time and under jit. An option whose logit is `dnas.base.ABSENT` has no weight, in
+    sample and read, while another option of its row is present; mixes and gradients are finite with
+    such logits, also where a whole row has no others.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -148,43 +150,45 @@ def check_relaxation(relaxation: Relaxation, spec: CellSpec) -> None:
       >>> import dnas
       >>> check_relaxation(dnas.softmax(), dnas.SPACES["darts"].cells["normal"])
     """
-    shape = (len(spec.edges), len(spec.ops))
+    if isinstance(choices, CellSpec):
+        choices = choices.choices
+    shape = choices.shape
     step = jnp.zeros((), jnp.int32)
     keys = jax.random.split(jax.random.key(0), _SEEDS)
-    with _law("init returns arch, finite float32 [E, O]"):
-        arch = relaxation.init(keys[0], spec)
-        chex.assert_shape(op_logits(arch), shape)
+    with _law("init returns arch, a mapping with finite float32 [E, O] under ops"):
+        arch = relaxation.init(keys[0], choices)
+        chex.assert_shape(arch["ops"], shape)
         chex.assert_type(jax.tree.leaves(arch), jnp.float32)
         chex.assert_tree_all_finite(arch)
     with _law("sample returns a mix, finite float32 [E, O]"):
-        mixes = [relaxation.sample(key, arch, spec, step) for key in keys]
+        mixes = [relaxation.sample(key, arch, choices, step) for key in keys]
         _check_mixes(mixes, shape)
     with _law("no weight of a mix is negative"):
         _check_not_negative(mixes)
     with _law("the same key gives the same mix"):
-        chex.assert_trees_all_equal(relaxation.sample(keys[0], arch, spec, step), mixes[0])
+        chex.assert_trees_all_equal(relaxation.sample(keys[0], arch, choices, step), mixes[0])
     with _law("a relaxation works under jit and gives the same mix"):
-        jitted = jax.jit(lambda key, arch, step: relaxation.sample(key, arch, spec, step))
+        jitted = jax.jit(lambda key, arch, step: relaxation.sample(key, arch, choices, step))
         chex.assert_trees_all_close(jitted(keys[0], arch, step), mixes[0], atol=1e-5)
     with _law("vmap of a relaxation over keys equals one by one"):
-        archs = jax.vmap(lambda key: relaxation.init(key, spec))(keys)
+        archs = jax.vmap(lambda key: relaxation.init(key, choices))(keys)
         chex.assert_tree_shape_prefix(archs, (_SEEDS,))
-        chex.assert_shape(op_logits(archs), (_SEEDS, *shape))
-        mapped = jax.vmap(lambda key: relaxation.sample(key, arch, spec, step))(keys)
+        chex.assert_shape(archs["ops"], (_SEEDS, *shape))
+        mapped = jax.vmap(lambda key: relaxation.sample(key, arch, choices, step))(keys)
         chex.assert_trees_all_close(mapped, jnp.stack(mixes), atol=1e-5)
 
     direction = jax.random.normal(jax.random.key(1), shape)
 
     def product(arch):
-        return jnp.vdot(relaxation.sample(keys[0], arch, spec, step), direction)
+        return jnp.vdot(relaxation.sample(keys[0], arch, choices, step), direction)
 
     with _law("the gradient of arch is finite and not zero everywhere"):
         gradient = jax.grad(product)(arch)
         chex.assert_tree_all_finite(gradient)
         if not all(part.any() for part in jax.tree.leaves(gradient)):
             raise ValueError("it is zero: the architecture would never be learnt")
-    _check_read(relaxation, arch, spec, shape)
-    _check_absent(relaxation, arch, spec, product)
+    _check_read(relaxation, arch, choices, shape)
+    _check_absent(relaxation, arch, choices, product)
 
 
 def _check_mixes(mixes, shape):
@@ -198,37 +202,37 @@ def _check_not_negative(mixes):
         raise ValueError(f"the smallest is {min(float(mix.min()) for mix in mixes)}")
 
 
-def _check_read(relaxation, arch, spec, shape):
+def _check_read(relaxation, arch, choices, shape):
     if relaxation.read is None:
         with _law("a relaxation without read draws nothing at random"):
             one, other = (
-                relaxation.sample(jax.random.key(seed), arch, spec, 0) for seed in range(2)
+                relaxation.sample(jax.random.key(seed), arch, choices, 0) for seed in range(2)
             )
             chex.assert_trees_all_equal(one, other)
         return
     with _law("read returns a mix, finite float32 [E, O], none of it negative"):
-        mix = relaxation.read(arch, spec)
+        mix = relaxation.read(arch, choices)
         _check_mixes([mix], shape)
         _check_not_negative([mix])
     with _law("read gives the same mix each time, and under jit"):
-        chex.assert_trees_all_equal(relaxation.read(arch, spec), mix)
+        chex.assert_trees_all_equal(relaxation.read(arch, choices), mix)
         chex.assert_trees_all_close(
-            jax.jit(lambda arch: relaxation.read(arch, spec))(arch), mix, atol=1e-5
+            jax.jit(lambda arch: relaxation.read(arch, choices))(arch), mix, atol=1e-5
         )
 
 
-def _check_absent(relaxation, arch, spec, product):
+def _check_absent(relaxation, arch, choices, product):
     """On the first edge nothing is present, on the others all ops but one, another one on each
     edge."""
-    edges, ops = len(spec.edges), len(spec.ops)
+    edges, ops = choices.shape
     absent = jnp.arange(ops) == (jnp.arange(edges) % ops)[:, None]
     if ops == 1:
         absent = jnp.zeros_like(absent)
-    dropped = replace_op_logits(arch, jnp.where(absent.at[0].set(True), ABSENT, op_logits(arch)))
+    dropped = {**arch, "ops": jnp.where(absent.at[0].set(True), ABSENT, arch["ops"])}
     with _law("a mix is finite and not negative though ops, or all ops of an edge, are absent"):
         keys = jax.random.split(jax.random.key(2), 4 * _SEEDS)
-        mixes = [relaxation.sample(key, dropped, spec, 0) for key in keys] + [
-            read_mix(relaxation, dropped, spec)
+        mixes = [relaxation.sample(key, dropped, choices, 0) for key in keys] + [
+            read_mix(relaxation, dropped, choices)
         ]
         _check_mixes(mixes, (edges, ops))
         _check_not_negative(mixes)
@@ -262,8 +266,7 @@ def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
     genotype = _check_genotypes(space)
     sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
     mix = {
-        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32)
-        for kind, spec in space.cells.items()
+        kind: jax.ShapeDtypeStruct(own.shape, jnp.float32) for kind, own in space.choices.items()
     }
     inputs = _INPUTS[space.inputs]
     _check_model("supernet", lambda: space.supernet(**sizes), mix, inputs)
@@ -275,7 +278,7 @@ def _check_cell(kind, spec):
         if empty := [node for node in spec.nodes if not spec.incoming(node)]:
             raise ValueError(f"none enters {empty}")
     with _law(f"cell {kind!r} has an op that can be chosen"):
-        if not all(set(own) - {"none"} for own in spec.edge_ops or [spec.ops]):
+        if not spec.choices.computes.any(axis=-1).all():
             raise ValueError(f"its ops are {spec.edge_ops or spec.ops}")
 
 
@@ -301,16 +304,15 @@ def _check_layers(space, num_cells):
 def _check_genotypes(space) -> Genotype:
     with _law("the selection of the space makes a genotype of the space from a mix"):
         mix = {
-            kind: jax.random.uniform(jax.random.key(number), (len(spec.edges), len(spec.ops)))
-            for number, (kind, spec) in enumerate(space.cells.items())
+            kind: jax.random.uniform(jax.random.key(number), choices.shape)
+            for number, (kind, choices) in enumerate(space.choices.items())
         }
         genotype = default_selection(space, mix)
         check_genotype(space, genotype)
     with _law("selection reads a genotype back from its one-hot mix"):
         again = default_selection(space, one_hot_mix(space, genotype))
-        for kind, edges in genotype.cells.items():
-            if set(again.cells[kind]) != set(edges):
-                raise ValueError(f"{again.cells[kind]} is not {edges}")
+        if _unordered(space, again) != _unordered(space, genotype):
+            raise ValueError(f"{again} is not {genotype}")
     with _law("a genotype is equal after a round trip through JSON"):
         if Genotype.from_json(genotype.to_json()) != genotype:
             raise ValueError(genotype.to_json())
@@ -324,6 +326,11 @@ def _check_genotypes(space) -> Genotype:
             if dataclasses.replace(Genotype.from_text(text), space=space.name) != genotype:
                 raise ValueError(text)
     return genotype
+
+
+def _unordered(space, genotype) -> dict[str, set[tuple[int, int]]]:
+    """What a genotype is but for the order in which it lists edges."""
+    return {kind: set(own) for kind, own in picked_of(space, genotype).items()}
 
 
 def _check_model(name: str, make: Callable[[], Model], mix: Mix, inputs) -> None:
@@ -390,7 +397,7 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
       >>> import dnas
       >>> check_selection(dnas.top_edges(), dnas.SPACES["darts"])
     """
-    shapes = {kind: (len(spec.edges), len(spec.ops)) for kind, spec in space.cells.items()}
+    shapes = {kind: choices.shape for kind, choices in space.choices.items()}
     random = np.random.default_rng(0)
     mixes = [
         {
@@ -403,8 +410,8 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
     with _law("a selection makes a genotype of the space from any mix"):
         genotypes = [selection(space, mix) for mix in mixes]
         mostly_none = {
-            kind: np.where([op == "none" for op in spec.ops], 0.9, 0.1 * mixes[0][kind])
-            for kind, spec in space.cells.items()
+            kind: np.where(choices.is_nothing, 0.9, 0.1 * mixes[0][kind])
+            for kind, choices in space.choices.items()
         }
         even = [
             {kind: np.full(shape, value) for kind, shape in shapes.items()}
@@ -422,23 +429,20 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
     with _law("a selection reads a genotype that it chose back from its one-hot mix"):
         for genotype in genotypes:
             again = selection(space, one_hot_mix(space, genotype))
-            if {kind: set(edges) for kind, edges in again.cells.items()} != {
-                k: set(e) for k, e in genotype.cells.items()
-            }:
+            if _unordered(space, again) != _unordered(space, genotype):
                 raise ValueError(f"{again} is not {genotype}")
     with _law("a chosen op stays chosen when it weighs more"):
-        for kind, edge in (
-            (kind, edge) for kind, edges in genotypes[0].cells.items() for edge in edges
-        ):
-            row, column = (
-                space.cells[kind].edges.index(edge[:2]),
-                space.cells[kind].ops.index(edge.op),
-            )
+        picked = picked_of(space, genotypes[0])
+        for kind, row, column in ((name, *own) for name in picked for own in picked[name]):
             rows = mixes[0][kind].copy()
             rows[row, column] += 1
-            if edge not in selection(space, {**mixes[0], kind: rows}).cells[kind]:
-                raise ValueError(f"{edge} of cell {kind!r} is dropped")
-    kind = next(iter(space.cells))
+            again = selection(space, {**mixes[0], kind: rows})
+            if (row, column) not in picked_of(space, again)[kind]:
+                choices = space.choices[kind]
+                raise ValueError(
+                    f"{choices.options[column]} on {choices.rows[row]} of cell {kind!r} is dropped"
+                )
+    kind = next(iter(space.choices))
     spoiled = {
         "a NaN": {
             **mixes[0],

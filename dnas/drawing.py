@@ -20,26 +20,32 @@ _BOX, _HEIGHT, _STEP, _ROW = (
 _IN_ROW, _CHAIN = 8, 5  # boxes in a row; a chain of so many edges is drawn as boxes
 
 
-def draw_cells(cells, concat, output="concatenation") -> str:
-    """Returns one SVG picture of all cells.
+def draw_genotype(cells, concat, picks, output="concatenation") -> str:
+    """Returns one SVG picture of all cells and picks.
 
     The nodes of a cell stand in a row; every edge runs in a lane of its own above the row, labelled
     with its op, so that no two labels meet; an edge that carries `none` is faint and dashed. Nodes
     that are concatenated to the output have a double border. A longer chain, as in a layer-wise
-    space, is drawn as rows of boxes, one an edge.
+    space, is drawn as rows of boxes, one an edge, and so are picks, a box an option.
 
     Args:
       cells: {kind: [(source, target, op), ...]}.
       concat: {kind: node numbers}.
+      picks: {kind: [option or None, ...]}.
       output: what is made of these nodes.
     """
-    ops = sorted({op for edges in cells.values() for _, _, op in edges} - {"none"})
+    chains = {
+        kind: [(row, row + 1, option or "none") for row, option in enumerate(options)]
+        for kind, options in picks.items()
+    }
+    ops = {op for edges in (*cells.values(), *chains.values()) for _, _, op in edges}
+    ops = sorted(ops - {"none"})
     colours = {op: _COLOURS[number % len(_COLOURS)] for number, op in enumerate(ops)} | {
         "none": _NOTHING
     }
     parts, top, width = [], 0, 0
-    for kind, edges in cells.items():
-        if _is_chain(edges, concat[kind]):
+    for kind, edges in (*cells.items(), *chains.items()):
+        if kind in chains or _is_chain(edges, concat[kind]):
             picture, cell_width, cell_height = _draw_chain(kind, edges, colours)
         else:
             picture, cell_width, cell_height = _draw_cell(

@@ -1,4 +1,4 @@
-"""A genotype: the discrete cells that a search ends with. Standard library only."""
+"""A genotype: what a search ends with, an option for every decision. Standard library only."""
 
 import dataclasses
 import json
@@ -22,8 +22,10 @@ class Edge(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Genotype:
-    """The cells of one discrete architecture, by kind: frozen, hashable, independent of the order
-    of the kinds.
+    """One discrete architecture: frozen, hashable, independent of the order of its kinds.
+
+    Kinds that are cells, graphs of edges, are in `cells`; all other kinds are in `picks`, an option
+    for each of their rows, such as the kernel size of each block.
 
     Nodes of a cell are numbered from 0, its inputs first. A cell's output is the concatenation, in
     a recurrent cell the mean, of the nodes in `concat[kind]`; a kind that is not in `concat` has
@@ -35,11 +37,12 @@ class Genotype:
       cells: {kind: edges}; an edge is an `Edge` or a tuple (source, target, op). The order of edges
         is kept.
       concat: {kind: node numbers}.
+      picks: {kind: the name of the option of each row}; None for a row that was not kept.
 
     Raises:
       ValueError: for edges that do not form a directed acyclic graph of named ops, or repeat each
-        other. Whether an op is known is checked by `dnas.space.check_genotype`, since a genotype
-        can be read without its space.
+        other, and for options without a name. Whether an op is known is checked by
+        `dnas.space.check_genotype`, since a genotype can be read without its space.
 
     Example:
       >>> cell = Genotype("darts", {"normal": [(0, 2, "sep_conv_3x3"), (1, 2, "skip_connect")]})
@@ -50,16 +53,21 @@ class Genotype:
     """
 
     space: str
-    cells: Mapping[str, tuple[Edge, ...]]
+    cells: Mapping[str, tuple[Edge, ...]] = dataclasses.field(default_factory=dict)
     concat: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    picks: Mapping[str, tuple[str | None, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not isinstance(self.space, str) or not self.space:
             raise ValueError(
                 f"space must be the name of a search space such as 'darts', not {self.space!r}"
             )
-        if not isinstance(self.cells, Mapping) or not self.cells:
+        if not isinstance(self.picks, Mapping):
+            raise ValueError(f"picks must map kinds to the options of rows, not {self.picks!r}")
+        if not isinstance(self.cells, Mapping) or not (self.cells or self.picks):
             raise ValueError(f"cells must map at least one kind to its edges, not {self.cells!r}")
+        if both := sorted(set(self.cells) & set(self.picks), key=repr):
+            raise ValueError(f"a kind has edges or picks, but {both} have both")
         if not isinstance(self.concat, Mapping):
             raise ValueError(f"concat must map kinds to node numbers, not {self.concat!r}")
         unknown = sorted(set(self.concat) - set(self.cells), key=repr)
@@ -72,29 +80,35 @@ class Genotype:
             kind: _checked_concat(kind, nodes, cells[kind]) for kind, nodes in self.concat.items()
         }
         concat = {kind: nodes for kind, nodes in concat.items() if nodes != _entered(cells[kind])}
+        picks = {kind: _checked_picks(kind, options) for kind, options in self.picks.items()}
         object.__setattr__(self, "cells", _FrozenDict(cells))
         object.__setattr__(self, "concat", _FrozenDict(concat))
+        object.__setattr__(self, "picks", _FrozenDict(picks))
 
     def __eq__(self, other):
         if not isinstance(other, Genotype):
             return NotImplemented
-        return (self.space, self.cells, self.concat) == (other.space, other.cells, other.concat)
+        return self._parts() == other._parts()
 
     def __hash__(self):
-        return hash((self.space, self.cells, self.concat))
+        return hash(self._parts())
+
+    def _parts(self) -> tuple:
+        return self.space, self.cells, self.concat, self.picks
 
     def concat_of(self, kind: str) -> tuple[int, ...]:
         """Returns the nodes whose concatenation is the output of a cell of this kind."""
         return self.concat.get(kind, _entered(self.cells[kind]))
 
     def count(self, op: str) -> dict[str, int]:
-        """Returns how many edges of each kind of cell carry `op`; count("skip_connect") warns of a
+        """Returns how many rows of each kind have `op`; count("skip_connect") warns of a
         collapse."""
-        return {kind: sum(edge.op == op for edge in edges) for kind, edges in self.cells.items()}
+        ops = {kind: [edge.op for edge in edges] for kind, edges in self.cells.items()}
+        return {kind: list(own).count(op) for kind, own in (ops | self.picks).items()}
 
     @classmethod
     def from_text(cls, text: str) -> "Genotype":
-        """Returns the genotype written in any of four notations; the text is parsed and never
+        """Returns the genotype written in any of these notations; the text is parsed and never
         evaluated.
 
         * that of the original DARTS code: "Genotype(normal=[('sep_conv_3x3', 1), ...],
@@ -106,6 +120,8 @@ class Genotype:
         * that of NAS-Bench-201: "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|";
         * that of layer-wise spaces, their name and a block for each layer: "fbnet: k3_e1, k3_e6,
           skip_connect, ...";
+        * that of spaces without cells, an option for each row of each kind, "-" for a row that is
+          not kept: "digits: kernel = k3 k5; depth = d2";
         * the JSON of `to_json`.
 
         Raises:
@@ -128,6 +144,9 @@ class Genotype:
             if notation.is_recurrent(stripped):
                 return cls("recurrent", *notation.parse_recurrent(stripped))
             return cls("darts", *notation.parse_original(stripped))
+        if notation.is_picks(stripped):
+            space, picks = notation.parse_picks(stripped)
+            return cls(space, picks=picks)
         if notation.is_layers(stripped):
             return cls(*notation.parse_layers(stripped))
         raise ValueError(
@@ -149,6 +168,8 @@ class Genotype:
           ValueError: if the notation cannot hold this genotype (in the original notation every node
             of a cell has the same number of edges); `to_json` holds every genotype.
         """
+        if self.picks:
+            return notation.write_picks(self.space, self.picks, self.cells)
         if set(self.cells) == {"layers"}:
             return notation.write_layers(
                 self.space, self.cells, {"layers": self.concat_of("layers")}
@@ -174,29 +195,34 @@ class Genotype:
             tree = json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the genotype is not valid JSON: {error}") from None
-        if not isinstance(tree, dict) or not isinstance(tree.get("cells"), dict):
+        if not isinstance(tree, dict) or not isinstance(tree.get("cells", tree.get("picks")), dict):
             raise ValueError(
                 'a JSON genotype is an object with "space" and "cells": {kind: [[source, target,'
                 " op], ...]}"
             )
-        extra = sorted(set(tree) - {"space", "cells", "concat"})
+        extra = sorted(set(tree) - {"space", "cells", "concat", "picks"})
         if extra:
-            raise ValueError(f"a JSON genotype has no {extra}; it has space, cells and concat")
-        return cls(tree.get("space"), tree["cells"], tree.get("concat", {}))
+            raise ValueError(
+                f"a JSON genotype has no {extra}; it has space, cells, concat and picks"
+            )
+        parts = (tree.get(name, {}) for name in ("cells", "concat", "picks"))
+        return cls(tree.get("space"), *parts)
 
     def to_json(self) -> str:
         """Returns one line of JSON; `from_json` and `from_text` read it back to an equal
         genotype."""
         cells = {kind: [list(edge) for edge in edges] for kind, edges in self.cells.items()}
         concat = {kind: list(nodes) for kind, nodes in self.concat.items()}
-        return json.dumps({"space": self.space, "cells": cells, "concat": concat})
+        tree = {"space": self.space, "cells": cells, "concat": concat}
+        if self.picks:
+            tree["picks"] = {kind: list(options) for kind, options in self.picks.items()}
+        return json.dumps(tree)
 
     def _repr_svg_(self) -> str:
-        """Returns the cells drawn as SVG: a notebook shows a genotype this way."""
+        """Returns the genotype drawn as SVG: a notebook shows it this way."""
         output = "mean" if self._is_recurrent() else "concatenation"
-        return drawing.draw_cells(
-            self.cells, {kind: self.concat_of(kind) for kind in self.cells}, output
-        )
+        concat = {kind: self.concat_of(kind) for kind in self.cells}
+        return drawing.draw_genotype(self.cells, concat, self.picks, output)
 
     def _is_recurrent(self) -> bool:
         return set(self.cells) == {"recurrent"} and self.space not in ("darts", "nasbench201")
@@ -230,9 +256,26 @@ def _is_node(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_NODES
 
 
-def _checked_edges(kind, edges) -> tuple[Edge, ...]:
+def _check_kind(kind) -> None:
     if not isinstance(kind, str) or not kind.isidentifier():
         raise ValueError(f"a kind of cell is named by an identifier such as 'normal', not {kind!r}")
+
+
+def _checked_picks(kind, options) -> tuple[str | None, ...]:
+    _check_kind(kind)
+    if not isinstance(options, (list, tuple)) or not options:
+        raise ValueError(f"picks of {kind!r} are a list of options, not {options!r:.80}")
+    for row, option in enumerate(options):
+        if option is not None and not (isinstance(option, str) and re.fullmatch(r"\w+", option)):
+            raise ValueError(
+                f"row {row} of {kind!r} needs the name of an option such as 'k3', or None where it"
+                f" was not kept; got {option!r:.80}"
+            )
+    return tuple(options)
+
+
+def _checked_edges(kind, edges) -> tuple[Edge, ...]:
+    _check_kind(kind)
     if not isinstance(edges, (list, tuple)) or not edges:
         raise ValueError(
             f"cell {kind!r} needs a list of edges (source, target, op), not {edges!r:.80}"

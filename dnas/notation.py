@@ -6,10 +6,12 @@ A cell is plain data here: edges are (source, target, op) tuples, and {kind: edg
 
 import ast
 import re
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 Cells = dict[str, list[tuple[int, int, str]]]
 Concat = dict[str, tuple[int, ...]]
+Picks = dict[str, list[str | None]]
 
 
 def parse_original(text: str) -> tuple[Cells, Concat]:
@@ -272,6 +274,39 @@ def write_layers(space: str, cells: Cells, concat: Concat) -> str:
             " its space, one word; use to_json()"
         )
     return text
+
+
+def is_picks(text: str) -> bool:
+    """Whether the text begins as a genotype without cells does: with the name of its space, a colon
+    and a kind with an equals sign."""
+    return re.match(r"\w+:\s*\w+\s*=", text) is not None
+
+
+def parse_picks(text: str) -> tuple[str, Picks]:
+    """Returns (space, picks) of "digits: kernel = k3 k5; depth = d2": an option for each row of
+    each kind, "-" for a row that is not kept."""
+    space, _, rest = text.partition(":")
+    picks: Picks = {}
+    for field in rest.split(";"):
+        match = re.fullmatch(r"\s*(\w+)\s*=((?:\s+(?:\w+|-))+)\s*", field)
+        if not match or match[1] in picks:
+            raise ValueError(
+                f"{field.strip()[:80]!r} is not a kind, each once, and the options of its rows,"
+                " such as 'kernel = k3 k5'"
+            )
+        picks[match[1]] = [None if name == "-" else name for name in match[2].split()]
+    return space, picks
+
+
+def write_picks(space: str, picks: Mapping[str, Sequence[str | None]], cells: Cells) -> str:
+    """Returns the text that `parse_picks` reads back, or raises ValueError if there is none."""
+    if cells or not re.fullmatch(r"\w+", space):
+        raise ValueError(
+            "the notation of picks has no place for cells, and the name of the space in it is one"
+            " word; use to_json()"
+        )
+    rows = {kind: " ".join(name or "-" for name in options) for kind, options in picks.items()}
+    return f"{space}: " + "; ".join(f"{kind} = {own}" for kind, own in rows.items())
 
 
 def _reads_back(parse, text: str, cells: Cells, concat: Concat) -> bool:

@@ -29,7 +29,7 @@ from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Constraint
 from dnas.model import Model
 from dnas.relax import Relaxation, softmax
-from dnas.relax.relaxation import op_logits, read_mix, replace_op_logits, value_at
+from dnas.relax.relaxation import read_mix, value_at
 from dnas.rules import Observed, Rule, Verdict
 from dnas.running.compiling import compile_step
 from dnas.running.loop import (
@@ -182,10 +182,10 @@ def make_search_by(
     def init(key: Key) -> SearchState:
         weights_key, arch_key, key = jax.random.split(key, 3)
         weights = init_weights(weights_key)
-        parts = jax.random.split(arch_key, len(space.cells))
+        parts = jax.random.split(arch_key, len(space.choices))
         arch = {
-            kind: relaxation.init(part, spec)
-            for (kind, spec), part in zip(space.cells.items(), parts, strict=True)
+            kind: relaxation.init(part, choices)
+            for (kind, choices), part in zip(space.choices.items(), parts, strict=True)
         }
         in_play = jax.tree.map(jnp.asarray, candidates)
         state = SearchState(
@@ -198,10 +198,12 @@ def make_search_by(
         )
 
     def sample(key: Key, arch: Arch, candidates: Candidates, step: Array) -> Mix:
-        parts = jax.random.split(key, len(space.cells))
+        parts = jax.random.split(key, len(space.choices))
         return {
-            kind: keep_candidates(relaxation.sample(part, arch[kind], spec, step), candidates[kind])
-            for (kind, spec), part in zip(space.cells.items(), parts, strict=True)
+            kind: keep_candidates(
+                relaxation.sample(part, arch[kind], choices, step), candidates[kind]
+            )
+            for (kind, choices), part in zip(space.choices.items(), parts, strict=True)
         }
 
     def metrics(weights: PyTree, mix: Mix, batch: Batch) -> Metrics:
@@ -272,7 +274,7 @@ def in_play(arch: Arch, candidates: Candidates) -> Arch:
     gradients."""
 
     return {
-        kind: replace_op_logits(rows, jnp.where(candidates[kind], op_logits(rows), ABSENT))
+        kind: {**rows, "ops": jnp.where(candidates[kind], rows["ops"], ABSENT)}
         for kind, rows in arch.items()
     }
 
@@ -286,13 +288,13 @@ def _read(space: SearchSpace, relaxation: Relaxation, arch: Arch, candidates: Ca
     """The mix {kind: [E, O]} that a selection reads."""
     arch = in_play(arch, candidates)
     return {
-        kind: keep_candidates(read_mix(relaxation, arch[kind], spec), candidates[kind])
-        for kind, spec in space.cells.items()
+        kind: keep_candidates(read_mix(relaxation, arch[kind], choices), candidates[kind])
+        for kind, choices in space.choices.items()
     }
 
 
 def _checked_candidates(space: SearchSpace, candidates: Candidates | None) -> dict[str, np.ndarray]:
-    full = {kind: spec.allowed for kind, spec in space.cells.items()}
+    full = {kind: own.allowed for kind, own in space.choices.items()}
     if candidates is None:
         return full
     given = {kind: np.asarray(rows) for kind, rows in candidates.items()}

@@ -1,86 +1,19 @@
-"""What a search space is: the graph of its cells, its layers, and how to build its networks."""
+"""What a search space is: what is decided in it, its layers, and how to build its networks."""
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, Key, PyTree
+from dnas.base import Array, PyTree
+from dnas.choices import Choices, relevant_rows
 from dnas.genotype import Edge, Genotype
+from dnas.graph import CellSpec
 from dnas.model import Model
-
-
-@dataclasses.dataclass(frozen=True)
-class CellSpec:
-    """The graph of one kind of cell: which edges there are and which ops compete on each.
-
-    Nodes are numbered from 0, inputs first. Row e of a mix belongs to `edges[e]`, column o to
-    `ops[o]`. Where edges have different candidates, as in the spaces of RobustDARTS, `ops` are
-    those of any edge and `edge_ops` those of each.
-
-    Raises:
-      ValueError: if an edge does not lead from a node to a later, non-input node of the cell, or
-        names repeat.
-    """
-
-    num_inputs: int
-    num_nodes: int  # intermediate nodes, inputs not counted
-    edges: tuple[tuple[int, int], ...]  # (source, target)
-    ops: tuple[str, ...]
-    concat: tuple[int, ...]  # the nodes whose concatenation is the output
-    edge_ops: tuple[tuple[str, ...], ...] | None = (
-        None  # of each edge; None where all edges have all ops
-    )
-
-    def __post_init__(self):
-        last = self.num_inputs + self.num_nodes - 1
-        for source, target in self.edges:
-            if not 0 <= source < target <= last or target < self.num_inputs:
-                raise ValueError(
-                    f"edge {(source, target)} does not lead to a later node among {self.num_inputs}"
-                    f" to {last} of the cell"
-                )
-        if (
-            not self.concat
-            or not set(self.concat) <= set(self.nodes)
-            or len(set(self.concat)) < len(self.concat)
-        ):
-            raise ValueError(
-                f"concat names intermediate nodes, {self.num_inputs} to {last}, each once; got"
-                f" {self.concat}"
-            )
-        if len(set(self.edges)) != len(self.edges) or len(set(self.ops)) != len(self.ops):
-            raise ValueError(f"edges and ops of a cell are unique, got {self.edges} and {self.ops}")
-        if self.edge_ops is None:
-            return
-        if len(self.edge_ops) != len(self.edges) or not all(self.edge_ops):
-            raise ValueError(
-                f"edge_ops names the ops of each of the {len(self.edges)} edges, got"
-                f" {self.edge_ops}"
-            )
-        if unknown := {op for own in self.edge_ops for op in own} - set(self.ops):
-            raise ValueError(
-                f"edge_ops names {sorted(unknown)}, which are not among the ops of the cell,"
-                f" {self.ops}"
-            )
-
-    @property
-    def allowed(self) -> np.ndarray:
-        """bool [E, O]: which op may be chosen on which edge."""
-        own = [self.ops] * len(self.edges) if self.edge_ops is None else self.edge_ops
-        return np.array([[op in ops for op in self.ops] for ops in own])
-
-    def incoming(self, node: int) -> tuple[int, ...]:
-        """Returns the row numbers of the edges that enter `node`."""
-        return tuple(number for number, (_, target) in enumerate(self.edges) if target == node)
-
-    @property
-    def nodes(self) -> range:
-        """The intermediate nodes."""
-        return range(self.num_inputs, self.num_inputs + self.num_nodes)
+from dnas.parts import NetworkParts, Part, PartNetwork
 
 
 class LayerSpec(NamedTuple):
@@ -96,81 +29,6 @@ class LayerSpec(NamedTuple):
     size: tuple[int, int]  # height and width of the input
 
 
-class Part(NamedTuple):
-    """One part of a final network, as a hardware table has a row for it: an op at one shape.
-
-    Example:
-      >>> print(Part("mbconv", 16, 24, 112, 112, 2, (("expand", 3), ("kernel", 5))))
-      mbconv 16->24 112x112 stride 2 expand=3 kernel=5
-    """
-
-    op: str
-    channels_in: int
-    channels_out: int
-    height: int  # of the input
-    width: int
-    stride: int = 1
-    keys: tuple[tuple[str, int | str], ...] = ()  # what else tells two parts apart, sorted by name
-
-    def __str__(self):
-        size = (
-            f"{self.op} {self.channels_in}->{self.channels_out} {self.height}x{self.width} stride"
-            f" {self.stride}"
-        )
-        return " ".join([size, *(f"{name}={value}" for name, value in self.keys)])
-
-
-class LayerParts(NamedTuple):
-    """What may run in one layer: for each edge of its cell and each op a `Part`.
-
-    None stands where nothing runs: `none`, and an op that the edge does not have.
-    """
-
-    kind: str
-    choices: tuple[tuple[Part | None, ...], ...]  # [E][O]
-
-
-class NetworkParts(NamedTuple):
-    """All that the final networks of a space are made of, at one size. Sums and concatenations of
-    nodes are not listed."""
-
-    cells: Mapping[str, CellSpec]
-    fixed: tuple[Part, ...]  # what every network runs, as often as it does
-    layers: tuple[LayerParts, ...]
-    edges_per_node: int | None  # that a genotype keeps, see `SearchSpace`
-    begins_with_relu: Callable[[Part], bool] = lambda part: (
-        False
-    )  # of a candidate; runtimes compute it once for several
-
-    def distinct(self) -> tuple[Part, ...]:
-        """Returns each part once, in the order of the network: what a table of the space must have
-        rows for."""
-        return tuple(dict.fromkeys((*self.fixed, *self._choices())))
-
-    def candidates(self) -> set[Part]:
-        """Returns the parts that are a choice somewhere."""
-        return set(self._choices())
-
-    def _choices(self) -> Iterator[Part]:
-        return (
-            part
-            for layer in self.layers
-            for row in layer.choices
-            for part in row
-            if part is not None
-        )
-
-
-class PartNetwork(NamedTuple):
-    """One part as a network of its own, in the form that final networks have once they are
-    trained."""
-
-    init: Callable[
-        [Key, Array], PyTree
-    ]  # (key, x [B, H, W, C]) -> variables, with the weights under "params"
-    apply: Callable[[PyTree, Array], Array]  # (variables, x) -> y
-
-
 def _no_parts(*args, **sizes):
     raise ValueError(
         "the space does not say what its networks are made of, so that tables do not fit it; give"
@@ -179,7 +37,10 @@ def _no_parts(*args, **sizes):
 
 
 class SearchSpace(NamedTuple):
-    """A search space: cells and their ops, and factories of what is built from them.
+    """A search space: what is decided, and factories of what is built from it.
+
+    Its kinds are `cells`, graphs each of whose edges gets an op, and `dimensions`, decisions of any
+    other sort; `choices` has all of them, and is what relaxations, selections and costs read.
 
     `layers(channels=, num_cells=, image_size=, stem=)` returns a tuple of `LayerSpec`,
     `supernet(channels=, num_cells=, num_classes=)` the supernet as a `Model`, with further options
@@ -196,9 +57,6 @@ class SearchSpace(NamedTuple):
     layers: Callable[..., tuple[LayerSpec, ...]]
     supernet: Callable[..., Model]
     network: Callable[..., Model]
-    edges_per_node: int | None = (
-        2  # that a genotype keeps; None where every edge keeps an op, `none` where there is one
-    )
     channels: int = 16  # the published sizes of a supernet
     num_cells: int = 8
     final_channels: int = 36  # and of a final network
@@ -210,7 +68,13 @@ class SearchSpace(NamedTuple):
     part_network: Callable[[Part], PartNetwork] = _no_parts
     inputs: str = "images"  # what its networks read: "images", or "tokens", see `Tokens`
     # options of a supernet that writes out every edge, as it is counted
-    unrolled: Mapping[str, Any] = {}
+    unrolled: Mapping[str, Any] = MappingProxyType({})
+    dimensions: Mapping[str, Choices] = MappingProxyType({})  # the kinds that are no cells
+
+    @property
+    def choices(self) -> dict[str, Choices]:
+        """What is decided, {kind: its rows and options}, cells first."""
+        return {**{kind: spec.choices for kind, spec in self.cells.items()}, **self.dimensions}
 
 
 def check_inputs(space: SearchSpace, inputs: str) -> None:
@@ -222,8 +86,73 @@ def check_inputs(space: SearchSpace, inputs: str) -> None:
         )
 
 
+# {kind: [(row, column), ...]}: the rows that are kept, in some order, each with its option.
+Picked = Mapping[str, Sequence[tuple[int, int]]]
+
+
+def genotype_of(
+    space: SearchSpace, picked: Picked, concat: Mapping[str, tuple[int, ...]] | None = None
+) -> Genotype:
+    """Returns the genotype with these options; edges of cells are listed in the order given.
+
+    Args:
+      concat: of the cells, that of the space unless given.
+    """
+    cells, picks = {}, {}
+    for kind, spec in space.cells.items():
+        cells[kind] = [Edge(*spec.edges[row], spec.ops[column]) for row, column in picked[kind]]
+    for kind, choices in space.dimensions.items():
+        options = {row: choices.options[column] for row, column in picked[kind]}
+        picks[kind] = tuple(options.get(row) for row in range(len(choices.rows)))
+    if concat is None:
+        concat = {kind: spec.concat for kind, spec in space.cells.items()}
+    return Genotype(space.name, cells, concat, picks)
+
+
+def picked_of(space: SearchSpace, genotype: Genotype) -> dict[str, list[tuple[int, int]]]:
+    """Returns the rows that a genotype keeps and their options, as `genotype_of` takes them.
+
+    Raises:
+      ValueError: if the genotype does not fit the space.
+    """
+    check_genotype(space, genotype)
+    picked = {}
+    for kind, spec in space.cells.items():
+        picked[kind] = [
+            (spec.edges.index((source, target)), spec.ops.index(op))
+            for source, target, op in genotype.cells[kind]
+        ]
+    for kind, choices in space.dimensions.items():
+        picked[kind] = [
+            (row, choices.options.index(option))
+            for row, option in enumerate(genotype.picks[kind])
+            if option is not None
+        ]
+    return picked
+
+
+def canonical_genotype(space: SearchSpace, genotype: Genotype) -> Genotype:
+    """Returns the one of all genotypes that differ only in rows which do not matter in it, as the
+    `under` of choices says: these have the first option that they may have.
+
+    Example:
+      A block beyond the depth may have any kernel; in the canonical genotype it has the first.
+
+    Raises:
+      ValueError: if the genotype does not fit the space.
+    """
+    picked = picked_of(space, genotype)
+    matters = relevant_rows(space.choices, {kind: dict(own) for kind, own in picked.items()})
+    for kind, choices in space.choices.items():
+        first = choices.allowed.argmax(axis=-1)
+        picked[kind] = [
+            (row, column if matters[kind][row] else int(first[row])) for row, column in picked[kind]
+        ]
+    return genotype_of(space, picked, genotype.concat)
+
+
 def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
-    """Raises ValueError unless every cell, edge and op of the genotype exists in the space."""
+    """Raises ValueError unless every kind, row and option of the genotype exists in the space."""
     if genotype.space != space.name:
         raise ValueError(
             f"the genotype belongs to the space {genotype.space!r}, but the space is {space.name!r}"
@@ -233,6 +162,13 @@ def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
             f"the genotype has cells of kind {sorted(genotype.cells)}; the space {space.name!r}"
             f" needs {sorted(space.cells)}"
         )
+    if set(genotype.picks) != set(space.dimensions):
+        raise ValueError(
+            f"the genotype has picks of {sorted(genotype.picks)}; the space {space.name!r} needs"
+            f" {sorted(space.dimensions)}"
+        )
+    for kind, choices in space.dimensions.items():
+        _check_picks(space.name, kind, choices, genotype.picks[kind])
     for kind, edges in genotype.cells.items():
         spec = space.cells[kind]
         for edge in edges:
@@ -247,6 +183,22 @@ def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
             raise ValueError(f"cell {kind!r} reads from nodes {unfed}, which no edge enters")
 
 
+def _check_picks(name: str, kind: str, choices: Choices, picks: Sequence[str | None]) -> None:
+    if len(picks) != len(choices.rows):
+        raise ValueError(
+            f"{kind!r} has {len(choices.rows)} rows in the space {name!r}, {choices.rows}, and the"
+            f" genotype {len(picks)} picks for them"
+        )
+    for row, option in enumerate(picks):
+        if option is None and choices.may_be_dropped[row]:
+            continue
+        if option not in choices.options_of(row):
+            raise ValueError(
+                f"option {option!r} is not among those of row {choices.rows[row]!r} of {kind!r} in"
+                f" the space {name!r}; choose from: {', '.join(choices.options_of(row))}"
+            )
+
+
 def _check_edge(name: str, kind: str, spec: CellSpec, edge: Edge) -> None:
     if edge.op not in spec.ops:
         raise ValueError(
@@ -259,11 +211,11 @@ def _check_edge(name: str, kind: str, spec: CellSpec, edge: Edge) -> None:
             f"edge {edge.source} -> {edge.target} of cell {kind!r} is not in the space {name!r},"
             f" whose edges are {spec.edges}"
         )
-    row = spec.edges.index((edge.source, edge.target))
-    if spec.edge_ops is not None and edge.op not in spec.edge_ops[row]:
+    own = spec.choices.options_of(spec.edges.index((edge.source, edge.target)))
+    if edge.op not in own:
         raise ValueError(
             f"op {edge.op!r} is not among those of edge {edge.source} -> {edge.target} of cell"
-            f" {kind!r} in the space {name!r}; choose from: {', '.join(spec.edge_ops[row])}"
+            f" {kind!r} in the space {name!r}; choose from: {', '.join(own)}"
         )
 
 
@@ -271,8 +223,8 @@ def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
     """Returns the mix {kind: [E, O]} under which the supernet computes what the genotype's network
     computes.
 
-    A chosen op has weight one, everything else zero: an edge that was not chosen contributes
-      nothing.
+    A chosen option has weight one, everything else zero: an edge that was not chosen contributes
+    nothing.
 
     Raises:
       ValueError: if the genotype does not fit the space.
@@ -283,12 +235,11 @@ def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
       >>> mix["normal"].shape, float(mix["normal"].sum())
       ((14, 8), 8.0)
     """
-    check_genotype(space, genotype)
-    mix = {}
-    for kind, spec in space.cells.items():
-        rows = np.zeros((len(spec.edges), len(spec.ops)), np.float32)
-        for source, target, op in genotype.cells[kind]:
-            rows[spec.edges.index((source, target)), spec.ops.index(op)] = 1.0
+    picked, mix = picked_of(space, genotype), {}
+    for kind, choices in space.choices.items():
+        rows = np.zeros(choices.shape, np.float32)
+        for row, column in picked[kind]:
+            rows[row, column] = 1.0
         mix[kind] = jnp.asarray(rows)
     return mix
 

@@ -203,7 +203,8 @@ def search_step(case: Case):
 
     def loss(weights, arch, batch, key):
         rows = {
-            kind: relaxation.sample(key, arch[kind], spec, 0) for kind, spec in space.cells.items()
+            kind: relaxation.sample(key, arch[kind], choices, 0)
+            for kind, choices in space.choices.items()
         }
         outputs, _ = supernet.apply({"params": weights}, rows, batch.images)
         return classification_loss(outputs.logits, batch.labels)[0]

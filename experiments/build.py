@@ -86,7 +86,7 @@ def method_parts(
 
 
 def _check(config: MethodConfig, relaxation: dnas.Relaxation) -> None:
-    rows = relax.op_logits(_first_arch(config, relaxation))
+    rows = _first_arch(config, relaxation)["ops"]
     on_simplex = bool(jnp.allclose(rows.sum(-1), 1, atol=1e-4))
     optimizer = named.name_of(config.arch_optimizer)
     needs_simplex = optimizer in ("exponentiated_gradient", "frank_wolfe")
@@ -153,16 +153,16 @@ def _base_relaxation(config: MethodConfig, length: Length) -> dnas.Relaxation:
 
 
 def _first_arch(config: MethodConfig, relaxation: dnas.Relaxation) -> Any:
-    """What the relaxation makes of the first kind of cells."""
-    spec = next(iter(dnas.SPACES[config.space].cells.values()))
-    return relaxation.init(jax.random.key(config.seed), spec)
+    """What the relaxation starts the first kind of decisions with."""
+    choices = next(iter(dnas.SPACES[config.space].choices.values()))
+    return relaxation.init(jax.random.key(config.seed), choices)
 
 
 def _first_mix(config: MethodConfig, relaxation: dnas.Relaxation) -> jax.Array:
-    """A draw for the first kind of cells."""
-    spec = next(iter(dnas.SPACES[config.space].cells.values()))
-    key = jax.random.key(config.seed)
-    return relaxation.sample(key, _first_arch(config, relaxation), spec, jnp.zeros((), jnp.int32))
+    """A draw for the first kind of decisions."""
+    choices = next(iter(dnas.SPACES[config.space].choices.values()))
+    key, arch = jax.random.key(config.seed), _first_arch(config, relaxation)
+    return relaxation.sample(key, arch, choices, jnp.zeros((), jnp.int32))
 
 
 def _is_one_hot(mix: jax.Array) -> bool:

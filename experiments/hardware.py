@@ -13,9 +13,9 @@ from tqdm import tqdm
 import dnas
 from dnas import export, hw_loss
 from dnas.base import Mix
+from dnas.graph import live_edges
 from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
-from dnas.hw_loss.live_edges import live_edges
 from dnas.selection import default_selection
 from experiments import devices, named
 from experiments.config import MethodConfig, SearchConfig

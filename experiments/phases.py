@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 import dnas
 from dnas.hw_loss import feasible_start
-from dnas.relax import op_logits
 from dnas.running.loop import Progress, StepMemory
 from dnas.space import check_inputs
 from dnas.tabular import Benchmark, load_benchmark
@@ -459,7 +458,7 @@ class Phase:
             }
             if hasattr(progress.state, "arch"):
                 row["arch"] = {
-                    kind: np.asarray(op_logits(rows)).tolist()
+                    kind: np.asarray(rows["ops"]).tolist()
                     for kind, rows in progress.state.arch.items()
                 }
             self._job.run.append(row)

@@ -17,6 +17,7 @@ from scipy.stats import kendalltau
 from tqdm import tqdm
 
 import dnas
+from dnas.graph import live_edges
 from dnas.hw_loss import (
     REFERENCE,
     CostTable,
@@ -27,7 +28,6 @@ from dnas.hw_loss import (
     read_table,
     write_table,
 )
-from dnas.hw_loss.live_edges import live_edges
 from dnas.hw_loss.table import unit_factor
 from dnas.running.runtime import set_up_process
 from experiments import devices

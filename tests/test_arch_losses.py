@@ -20,8 +20,8 @@ from dnas.arch_losses import (
     zero_one,
 )
 from dnas.base import ABSENT
+from dnas.choices import Choices
 from dnas.relax import dirichlet
-from dnas.space import CellSpec
 
 try:
     from jax import enable_x64
@@ -31,7 +31,7 @@ except ImportError:  # jax before 0.8
 ROWS = np.random.default_rng(0).normal(size=(4, 5))
 OTHER = np.random.default_rng(1).normal(size=(2, 3))  # kinds may differ in their ops
 ARCH = {
-    "normal": jnp.asarray(ROWS, jnp.float32),
+    "normal": {"ops": jnp.asarray(ROWS, jnp.float32)},
     "reduce": {"ops": jnp.asarray(OTHER, jnp.float32), "edges": jnp.ones(2)},
 }
 LOSSES = {
@@ -80,26 +80,25 @@ def test_loss_is_its_equation_over_the_edges_of_all_kinds(name):
 def test_what_has_been_dropped_does_not_count(name):
     """Ops of one edge, and a whole edge, are as though they were not there; their gradient is zero,
     all of it finite."""
-    arch = ARCH | {"normal": ARCH["normal"].at[0, 1:3].set(ABSENT).at[2].set(ABSENT)}
+    logits = ARCH["normal"]["ops"].at[0, 1:3].set(ABSENT).at[2].set(ABSENT)
+    arch = ARCH | {"normal": {"ops": logits}}
     left = [ROWS[0, [0, 3, 4]], ROWS[1], ROWS[3], *OTHER]
     loss, gradient = jax.value_and_grad(LOSSES[name])(arch, {})
     np.testing.assert_allclose(loss, EQUATIONS[name](left), rtol=1e-4)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert (
-        (gradient["normal"][0, 1:3] == 0).all()
-        and (gradient["normal"][2] == 0).all()
-        and gradient["normal"][1].any()
-    )
+    of_normal = gradient["normal"]["ops"]
+    assert (of_normal[0, 1:3] == 0).all() and (of_normal[2] == 0).all() and of_normal[1].any()
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_agree_with_finite_differences(name):
     with enable_x64(True):
         rows = jnp.asarray(ROWS)
-        gradient = jax.grad(lambda rows: LOSSES[name]({"cell": rows}, {}))(rows)
+        gradient = jax.grad(lambda rows: LOSSES[name]({"cell": {"ops": rows}}, {}))(rows)
         for index in ((0, 0), (1, 3), (3, 4)):
             change = [
-                LOSSES[name]({"cell": rows.at[index].add(move)}, {}) for move in (1e-5, -1e-5)
+                LOSSES[name]({"cell": {"ops": rows.at[index].add(move)}}, {})
+                for move in (1e-5, -1e-5)
             ]
             np.testing.assert_allclose(
                 gradient[index], (change[0] - change[1]) / 2e-5, rtol=1e-5, atol=1e-8
@@ -115,27 +114,30 @@ def test_losses_work_under_jit_and_vmap(name):
 
 
 def test_entropy_is_largest_when_uniform_and_zero_when_one_hot():
-    assert math.isclose(entropy()({"cell": jnp.zeros((3, 5))}, {}), 3 * math.log(5), rel_tol=1e-5)
-    assert abs(entropy()({"cell": 1e4 * jnp.eye(3, 5)}, {})) < 1e-6
+    assert math.isclose(
+        entropy()({"cell": {"ops": jnp.zeros((3, 5))}}, {}), 3 * math.log(5), rel_tol=1e-5
+    )
+    assert abs(entropy()({"cell": {"ops": 1e4 * jnp.eye(3, 5)}}, {})) < 1e-6
 
 
 def test_beta_decay_at_zero_is_the_logarithm_of_the_number_of_ops_with_a_uniform_gradient():
-    loss, gradient = jax.value_and_grad(beta_decay())({"cell": jnp.zeros((1, 5))}, {})
+    loss, gradient = jax.value_and_grad(beta_decay())({"cell": {"ops": jnp.zeros((1, 5))}}, {})
     assert math.isclose(loss, 1.609438, rel_tol=1e-6)
-    np.testing.assert_allclose(gradient["cell"], 1 / 5, rtol=1e-6)
+    np.testing.assert_allclose(gradient["cell"]["ops"], 1 / 5, rtol=1e-6)
 
 
 def test_gradient_of_beta_decay_is_softmax_over_the_number_of_edges():
     gradient = jax.grad(beta_decay())(ARCH, {})
-    np.testing.assert_allclose(gradient["normal"], softmax(ROWS, axis=1) / 6, rtol=1e-4)
+    np.testing.assert_allclose(gradient["normal"]["ops"], softmax(ROWS, axis=1) / 6, rtol=1e-4)
     np.testing.assert_allclose(gradient["reduce"]["ops"], softmax(OTHER, axis=1) / 6, rtol=1e-4)
 
 
 def test_zero_one_is_zero_at_one_half_and_least_at_the_ends():
     ends = jnp.asarray([[100.0, -100.0, 100.0]])
-    assert zero_one()({"cell": jnp.zeros((2, 3))}, {}) == 0
+    assert zero_one()({"cell": {"ops": jnp.zeros((2, 3))}}, {}) == 0
     assert (
-        zero_one()({"cell": ends}, {}) == -0.25 and zero_one(form="l1")({"cell": ends}, {}) == -0.5
+        zero_one()({"cell": {"ops": ends}}, {}) == -0.25
+        and zero_one(form="l1")({"cell": {"ops": ends}}, {}) == -0.5
     )
     with pytest.raises(ValueError, match="'l2' or 'l1', got 'l3'"):
         zero_one(form="l3")
@@ -146,13 +148,12 @@ def test_gradient_of_l2_is_arch():
 
 
 def test_dirichlet_kl_is_zero_at_zero_and_the_expected_log_ratio_elsewhere():
-    assert abs(dirichlet_kl()({"cell": jnp.zeros((3, 5))}, {})) < 1e-4
+    assert abs(dirichlet_kl()({"cell": {"ops": jnp.zeros((3, 5))}}, {})) < 1e-4
     row = np.asarray([0.8, -0.5, 0.1])
-    edges = tuple((0, node) for node in range(1, 4001))
     draws = dirichlet().sample(
         jax.random.key(0),
-        jnp.tile(jnp.asarray(row), (4000, 1)),
-        CellSpec(1, 4000, edges, tuple("abc"), (1,)),
+        {"ops": jnp.tile(jnp.asarray(row), (4000, 1))},
+        Choices(tuple("abc"), tuple(map(str, range(4000)))),
         0,
     )
     own = np.where(row > 0, row + 1, np.exp(row))
@@ -161,7 +162,7 @@ def test_dirichlet_kl_is_zero_at_zero_and_the_expected_log_ratio_elsewhere():
         2
     )  # Dir(1) of 3 has density 2
     assert (
-        abs(ratios.mean() - dirichlet_kl()({"cell": jnp.asarray(row)[None]}, {}))
+        abs(ratios.mean() - dirichlet_kl()({"cell": {"ops": jnp.asarray(row)[None]}}, {}))
         < 4 * ratios.std() / 4000**0.5
     )
 

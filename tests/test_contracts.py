@@ -293,33 +293,35 @@ def softmax_but(**changes):
 
 
 def init_of(function):
-    return softmax_but(init=lambda key, spec: function(jax.random.normal(key, (14, 8))))
+    return softmax_but(init=lambda key, choices: {"ops": function(jax.random.normal(key, (14, 8)))})
 
 
 def sample_of(function):
     return softmax_but(
-        sample=lambda key, arch, spec, step: function(key, jax.nn.softmax(arch), step)
+        sample=lambda key, arch, choices, step: function(key, jax.nn.softmax(arch["ops"]), step)
     )
 
 
 def forgetful() -> Relaxation:
     calls = []
 
-    def sample(key, arch, spec, step):
+    def sample(key, arch, choices, step):
         calls.append(1)
-        return jax.nn.softmax(arch + len(calls))[:, ::-1] * len(calls)
+        return jax.nn.softmax(arch["ops"] + len(calls))[:, ::-1] * len(calls)
 
     return softmax_but(sample=sample)
 
 
 def read_of(function):
-    return softmax_but(read=lambda arch, spec: function(jax.nn.softmax(arch)))
+    return softmax_but(read=lambda arch, choices: function(jax.nn.softmax(arch["ops"])))
 
 
 def ops_of(function):
     """A relaxation that makes its mix of the logits and of which of them are present."""
     return softmax_but(
-        sample=lambda key, arch, spec, step: function(arch, arch > dnas.base.ABSENT / 2)
+        sample=lambda key, arch, choices, step: function(
+            arch["ops"], arch["ops"] > dnas.base.ABSENT / 2
+        )
     )
 
 
@@ -353,7 +355,9 @@ BROKEN_RELAXATIONS = {
     ),
     "an array without gradient": (
         "not zero everywhere",
-        edge_weights()._replace(sample=lambda key, arch, spec, step: jax.nn.softmax(arch["ops"])),
+        edge_weights()._replace(
+            sample=lambda key, arch, choices, step: jax.nn.softmax(arch["ops"])
+        ),
     ),
     "draws without read": ("without read draws nothing", gumbel_softmax()._replace(read=None)),
     "read of another shape": ("read returns a mix", read_of(lambda mix: mix[0])),
@@ -407,8 +411,8 @@ def test_check_relaxation_refuses_a_sample_that_vmap_changes():
     def _(axis_size, in_batched, key_data):
         return jnp.full((axis_size,), 2.0), True
 
-    def sample(key, arch, spec, step):
-        return jax.nn.softmax(arch) * one(jax.random.key_data(key))
+    def sample(key, arch, choices, step):
+        return jax.nn.softmax(arch["ops"]) * one(jax.random.key_data(key))
 
     with pytest.raises(AssertionError, match="vmap of a relaxation over keys equals one by one"):
         check_relaxation(softmax_but(sample=sample), SPEC)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dnas.drawing import _lanes, draw_cells
+from dnas.drawing import _lanes, draw_genotype
 from dnas.genotype import Genotype
 from dnas.published import PUBLISHED
 
@@ -95,7 +95,7 @@ def test_edges_in_one_lane_do_not_overlap(seed):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_two_lines_meet_a_node_at_one_place(seed):
-    root = ElementTree.fromstring(draw_cells({"cell": random_edges(seed)}, {"cell": (8,)}))
+    root = ElementTree.fromstring(draw_genotype({"cell": random_edges(seed)}, {"cell": (8,)}, {}))
     lines = [
         element.get("d") for element in root.iter(f"{SVG}path") if element.get("fill") == "none"
     ]
@@ -115,7 +115,7 @@ def test_drawing_is_deterministic_and_follows_the_edges():
 
 def test_signs_of_xml_are_escaped():
     op, kind = "<b>&\"'", "a<b&c"
-    root = ElementTree.fromstring(draw_cells({kind: [(0, 1, op)]}, {kind: (1,)}))
+    root = ElementTree.fromstring(draw_genotype({kind: [(0, 1, op)]}, {kind: (1,)}, {}))
     assert op in texts(root) and kind in texts(root)
 
 
@@ -154,7 +154,7 @@ def test_a_chain_is_drawn_as_boxes_that_do_not_meet_in_the_order_of_the_layers(n
 
 def test_what_is_no_long_chain_is_drawn_as_a_cell():
     for edges in ([(0, 1, "a"), (1, 2, "b")], [(n, n + 1, "a") for n in range(6)] + [(0, 6, "b")]):
-        assert "output: node" in draw_cells({"layers": edges}, {"layers": (edges[-1][1],)})
+        assert "output: node" in draw_genotype({"layers": edges}, {"layers": (edges[-1][1],)}, {})
 
 
 def test_an_edge_of_none_is_dashed_and_pale_and_no_other_is():

@@ -14,9 +14,10 @@ FILES = sorted(path.relative_to(ROOT / "dnas").as_posix() for path in (ROOT / "d
 # What stands on a level never imports its siblings, packages apart, and nothing above.
 LADDER = (
     ("base", "notation", "drawing"),
-    (),
-    ("genotype", "model"),
-    ("space", "published"),
+    ("choices",),
+    ("genotype", "graph", "model"),
+    ("published", "parts"),
+    ("space",),
     ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian"),
     ("cells", "hw_loss", "rules", "arch_losses", "tabular"),
     ("spaces", "export", "search", "arch_optimizers"),
@@ -27,21 +28,22 @@ LADDER = (
 LEVELS = {unit: level for level, units in enumerate(LADDER) for unit in units}
 # Those that stand high, since search uses them, yet need little themselves.
 ONLY = {
-    "kernels": {"base", "space"},
+    "kernels": {"base", "graph", "space"},
     "bilevel": {"base"},
     "tasks": {"base", "model"},
     "running": {"base"},
-    "selection": {"base", "genotype", "space"},
+    "selection": {"base", "choices", "genotype", "space"},
     "arch_losses": {"base", "relax"},
     "arch_optimizers": {"bilevel", "relax", "hw_loss"},
     "hessian": {"base"},
     "model": {"base"},
-    "rules": {"base", "genotype", "space", "selection"},
+    "rules": {"base", "choices", "genotype", "space", "selection"},
     "published": {"genotype"},
-    "tabular": {"genotype", "space"},
+    "tabular": {"choices", "genotype", "graph", "space"},
 }
 PACKAGES = {path.split("/")[0] for path in FILES if "/" in path}
 STDLIB_ONLY = {"genotype", "notation", "drawing"}
+NUMPY_ONLY = {"choices"}
 # Exporters know flax's layers by themselves, with their biases.
 MAY_FLAX = ("cells/", "spaces/", "export/standard.py")
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they
@@ -121,6 +123,8 @@ def violations(path, source):
         elif top not in sys.stdlib_module_names:
             if unit in STDLIB_ONLY:
                 found.append(f"{path} imports {module}, but uses the standard library only")
+            if unit in NUMPY_ONLY and top != "numpy":
+                found.append(f"{path} imports {module}, but uses numpy only")
             if top == "flax" and not path.startswith(MAY_FLAX):
                 found.append(f"{path} imports {module}; only {MAY_FLAX} may")
             if top not in installed_with_dnas() | OPTIONAL.get(path, set()):
@@ -156,7 +160,7 @@ BAD = {
     "up, relative in a package": ("cells/ops.py", "from ..search import run_search"),
     "up, within a function": ("space.py", "def f():\n    from dnas.retrain import retrain"),
     "siblings at the bottom": ("notation.py", "from dnas import drawing"),
-    "siblings": ("space.py", "from dnas.published import PUBLISHED"),
+    "siblings": ("parts.py", "from dnas.published import PUBLISHED"),
     "siblings above": ("bilevel/alternating.py", "from dnas.running.loop import run_steps"),
     "packages": ("relax/softmax.py", "from dnas.cells.ops import OPS"),
     "packages, other way": ("hw_loss/table.py", "import dnas.rules"),
@@ -169,6 +173,7 @@ BAD = {
     "experiments": ("search.py", "from experiments import datasets"),
     "no place": ("zoo.py", ""),
     "array library at the bottom": ("genotype.py", "import numpy as np"),
+    "jax in what is decided": ("choices.py", "import jax"),
     "jax at the bottom": ("drawing.py", "from jax import numpy"),
     "flax outside cells": ("search.py", "import flax.linen as nn"),
     "not required": ("tasks/data.py", "import torch"),

@@ -15,9 +15,10 @@ from supernets import logits_of, supernet_of, weights_of
 
 import dnas
 from dnas.bilevel import alternating, darts_optimizer, first_order
+from dnas.graph import CellSpec
 from dnas.relax import Relaxation, softmax
 from dnas.search import make_search, run_search
-from dnas.space import CellSpec, LayerSpec, SearchSpace
+from dnas.space import LayerSpec, SearchSpace
 
 TINY = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
@@ -46,15 +47,15 @@ def linear_layers(*, channels, num_cells, image_size, stem="cifar"):
 
 LINEAR = SearchSpace(
     "linear",
-    {
-        "cell": CellSpec(
-            num_inputs=2, num_nodes=1, edges=((0, 2), (1, 2)), ops=("none", "a", "b"), concat=(2,)
-        )
-    },
+    {"cell": CellSpec(2, 1, edges=((0, 2), (1, 2)), ops=("none", "a", "b"), concat=(2,), keep=2)},
     linear_layers,
     linear_supernet,
     None,
 )
+
+
+def arch_of(state):
+    return state.arch["cell"]["ops"]
 
 
 def search(space=LINEAR, images=IMAGES, labels=LABELS, **changes):
@@ -113,7 +114,7 @@ def test_another_seed_gives_another_search():
     one, again, other = search(seed=1), search(seed=1), search(seed=2)
     assert_same(one.state, again.state)
     assert one.history[-1]["loss"] == again.history[-1]["loss"] != other.history[-1]["loss"]
-    assert (one.state.arch["cell"] != other.state.arch["cell"]).any()
+    assert (arch_of(one.state) != arch_of(other.state)).any()
 
 
 AUGMENTATION = dnas.Augmentation((0.5,), (0.25,), crop_padding=2, cutout=2)
@@ -196,7 +197,7 @@ def test_step_under_vmap_over_seeds_equals_one_seed_after_another(space):
     for seed in range(2):
         for kind in space.cells:
             np.testing.assert_allclose(
-                states.arch[kind][seed], alone[seed].arch[kind], rtol=1e-3, atol=1e-4
+                states.arch[kind]["ops"][seed], alone[seed].arch[kind]["ops"], rtol=1e-3, atol=1e-4
             )
 
 
@@ -221,7 +222,7 @@ def test_arch_gradient_of_softmax_sums_to_zero_on_every_edge():
     state = jax.jit(parts.init)(jax.random.key(0))
     after, _ = jax.jit(parts.step)(state, *batches())
     for kind in TINY.cells:
-        gradient = state.arch[kind] - after.arch[kind]
+        gradient = state.arch[kind]["ops"] - after.arch[kind]["ops"]
         assert (jnp.abs(gradient).max(1) > 1e-5).all()
         np.testing.assert_allclose(gradient.sum(1), 0.0, atol=1e-6)
 
@@ -244,11 +245,9 @@ def test_metrics_are_loss_and_accuracy_of_both_batches_where_their_gradients_are
     state = parts.init(jax.random.key(0))
     train, valid = batches()
     after, metrics = parts.step(state, train, valid)
-    loss, accuracy = cross_entropy(
-        state.weights, {"cell": jax.nn.softmax(after.arch["cell"])}, train
-    )
+    loss, accuracy = cross_entropy(state.weights, {"cell": jax.nn.softmax(arch_of(after))}, train)
     valid_loss, valid_accuracy = cross_entropy(
-        state.weights, {"cell": jax.nn.softmax(state.arch["cell"])}, valid
+        state.weights, {"cell": jax.nn.softmax(arch_of(state))}, valid
     )
     found = [float(metrics[name]) for name in ("loss", "accuracy", "valid_loss", "valid_accuracy")]
     np.testing.assert_allclose(found, [loss, accuracy, valid_loss, valid_accuracy], rtol=1e-5)
@@ -265,7 +264,7 @@ def test_arch_factors_multiply_the_loss_of_arch_and_touch_nothing_else():
     ):
         parts = small_search(LINEAR, optimizer=optimizer, arch_factors=factors)
         start = parts.init(jax.random.key(0))
-        steps.append(parts.step(start, *batches())[0].arch["cell"] - start.arch["cell"])
+        steps.append(arch_of(parts.step(start, *batches())[0]) - arch_of(start))
     np.testing.assert_allclose(steps[1], 3 * steps[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
         steps[2], len(LINEAR.cells["cell"].edges) * steps[0], rtol=1e-3, atol=1e-6
@@ -275,7 +274,7 @@ def test_arch_factors_multiply_the_loss_of_arch_and_touch_nothing_else():
 
 def test_arch_losses_add_up_and_touch_arch_only():
     def term(arch, mix):
-        return (jnp.asarray([0.0, 1.0, 2.0]) * mix["cell"]).sum() + (arch["cell"] ** 2).sum()
+        return (jnp.asarray([0.0, 1.0, 2.0]) * mix["cell"]).sum() + (arch["cell"]["ops"] ** 2).sum()
 
     descent = alternating(first_order(), optax.sgd(0.1), optax.set_to_zero())
     ascent = alternating(first_order(), optax.set_to_zero(), optax.sgd(1.0))
@@ -287,7 +286,7 @@ def test_arch_losses_add_up_and_touch_arch_only():
         if optimizer is descent:
             assert_same(states[0].weights, states[2].weights)
         else:
-            once, twice = (state.arch["cell"] - states[0].arch["cell"] for state in states[1:])
+            once, twice = (arch_of(state) - arch_of(states[0]) for state in states[1:])
             np.testing.assert_allclose(twice, 2 * once, rtol=1e-3, atol=1e-6)
             assert (once != 0).any()
 
@@ -299,7 +298,7 @@ def test_training_images_train_the_weights_and_validation_images_arch():
     other, _ = batches(1)
     base = parts.step(state, train, valid)[0]
     assert_same(parts.step(state, other, valid)[0].arch, base.arch)
-    assert (parts.step(state, train, other)[0].arch["cell"] != base.arch["cell"]).any()
+    assert (arch_of(parts.step(state, train, other)[0]) != arch_of(base)).any()
     assert (parts.step(state, other, valid)[0].weights != base.weights).any()
 
 
@@ -307,10 +306,10 @@ def test_relaxation_is_given_key_spec_and_step():
     """A relaxation that is noise around softmax: each step and each objective has its own."""
     seen = []
 
-    def sample(key, arch, spec, step):
-        assert spec is LINEAR.cells["cell"]
+    def sample(key, arch, choices, step):
+        assert choices is LINEAR.choices["cell"]
         seen.append((tuple(np.asarray(jax.random.key_data(key))), int(step)))
-        return jax.nn.softmax(arch) * jax.random.uniform(key, arch.shape)
+        return jax.nn.softmax(arch["ops"]) * jax.random.uniform(key, choices.shape)
 
     parts = small_search(LINEAR, relaxation=Relaxation(softmax().init, sample))
     state = parts.init(jax.random.key(0))
@@ -327,7 +326,7 @@ def test_rows_hold_mix_and_genotype_of_the_state():
     assert rows == result.history and [row["epoch"] for row in rows] == [1, 2, 3, 4]
     for progress in reports:
         if progress.row:
-            mix = np.asarray(jax.nn.softmax(progress.state.arch["cell"]))
+            mix = np.asarray(jax.nn.softmax(arch_of(progress.state)))
             np.testing.assert_allclose(progress.row["mix"]["cell"], mix, rtol=1e-6)
             assert progress.row["genotype"] == dnas.top_edges()(LINEAR, progress.row["mix"])
     assert result.genotype == rows[-1]["genotype"]

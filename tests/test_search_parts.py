@@ -80,7 +80,7 @@ def test_a_relaxation_is_moved_by_an_optimizer(name, optimizer):
     assert all(
         jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((after.weights, after.arch, metrics))
     )
-    moved = relax.op_logits(before.arch["cell"]) != relax.op_logits(after.arch["cell"])
+    moved = before.arch["cell"]["ops"] != after.arch["cell"]["ops"]
     assert moved.any() and (before.weights != after.weights).any()
 
 
@@ -104,7 +104,7 @@ def test_dropped_candidates_have_no_weight_and_what_is_decided_does_not_move(nam
         "simplex",
         "sigmoid",
     ):  # a sigmoid of one op still has somewhere to go; the simplex is normalised
-        before, moved = (relax.op_logits(one.arch["cell"]) for one in (state, after))
+        before, moved = (one.arch["cell"]["ops"] for one in (state, after))
         np.testing.assert_array_equal(before[1], moved[1])
         np.testing.assert_array_equal(before[0, 0], moved[0, 0])
 
@@ -134,7 +134,7 @@ def test_weights_of_arch_losses_are_numbers_or_schedules():
     def moved(losses):
         optimizer = bilevel.alternating(bilevel.first_order(), optax.set_to_zero(), optax.sgd(1.0))
         before, after, _ = step_with(relax.softmax(), optimizer, arch_losses=losses)
-        return np.asarray(after.arch["cell"] - before.arch["cell"])
+        return np.asarray(after.arch["cell"]["ops"] - before.arch["cell"]["ops"])
 
     term = arch_losses.beta_decay()
     once, plain = moved([term]), moved([])
@@ -251,7 +251,7 @@ def test_a_rule_sees_accuracy_and_sharpness_of_the_supernet():
             logits, jnp.asarray(valid.labels[:4])
         ).mean()
 
-    dense = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(state.arch["cell"].ravel()))
+    dense = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(state.arch["cell"]["ops"].ravel()))
     np.testing.assert_allclose(sharpness, dense[-1], rtol=1e-3)
 
 
@@ -266,7 +266,7 @@ def test_perturbation_keeps_a_planted_op_where_the_logits_prefer_another():
         weights[:, 2, :, 1] = 1.0
         weights[:, 2, :, 0] = -1.0
         arch = jnp.asarray([[0.0, 3.0, 0.0]] * 2)
-        return state._replace(weights=jnp.asarray(weights), arch={"cell": arch})
+        return state._replace(weights=jnp.asarray(weights), arch={"cell": {"ops": arch}})
 
     def still(*sizes):
         return bilevel.alternating(bilevel.first_order(), optax.set_to_zero(), optax.set_to_zero())
@@ -300,6 +300,7 @@ SKIPS = LINEAR._replace(
             edges=((0, 2), (1, 2)),
             ops=("none", "skip_connect", "b"),
             concat=(2,),
+            keep=2,
         )
     },
     layers=lambda **sizes: (dnas.LayerSpec("normal", 2, 1, sizes["image_size"]),),
@@ -322,7 +323,7 @@ def drifting(**parts):
     curvature."""
 
     def start(state):
-        return state._replace(arch={"normal": jnp.asarray([[0.0, -0.5, 0.5]] * 2)})
+        return state._replace(arch={"normal": {"ops": jnp.asarray([[0.0, -0.5, 0.5]] * 2)}})
 
     return search(
         SKIPS,

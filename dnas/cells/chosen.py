@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from dnas.base import Array
-from dnas.cells.cell import run_cell, waves
+from dnas.cells.cell import run_cell
 from dnas.cells.norms import Norms
 from dnas.cells.ops import OPS
+from dnas.graph import waves
 
 
 class ChosenCell(nn.Module):

@@ -14,11 +14,11 @@ from dnas.cells.init import run_module
 from dnas.cells.mixed_op import MixedOp, left_norms, switch, weight_shapes
 from dnas.cells.norms import LeftToSum, Norms, Unnormed
 from dnas.cells.ops import OPS, edge_numbers
+from dnas.graph import CellSpec
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.loops import OneOf, RunEdge, SampledOp, Shared
 from dnas.kernels.norms import mixed_norm_sum
 from dnas.kernels.sums import weighted_sum
-from dnas.space import CellSpec
 
 Edge = tuple[int, int]
 
@@ -149,7 +149,7 @@ def _alone(op: MixedOp, number: int) -> SampledOp | None:
 def rows_with(spec: CellSpec, edges: Sequence[Edge], op: str) -> np.ndarray:
     """Returns the places of those edges that have an op."""
     column = spec.ops.index(op)
-    allowed = [spec.allowed[spec.edges.index(edge), column] for edge in edges]
+    allowed = [spec.choices.allowed[spec.edges.index(edge), column] for edge in edges]
     return np.flatnonzero(allowed)
 
 

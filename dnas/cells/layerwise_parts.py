@@ -15,7 +15,8 @@ from dnas.cells.norms import Norms
 from dnas.cells.ops import conv, pointwise
 from dnas.cells.parts import FIXED, PartModule
 from dnas.cells.trunk import Chain, Place, Sizes
-from dnas.space import LayerSpec, Part
+from dnas.parts import Part
+from dnas.space import LayerSpec
 
 
 def block_part(op: str, block: Block, place: Place, size: tuple[int, int]) -> Part:

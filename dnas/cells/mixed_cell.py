@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, PyTree
-from dnas.cells.cell import run_cell, waves
+from dnas.cells.cell import run_cell
 from dnas.cells.edge_ops import Edge, EdgeOps, rows_with, stacked_edges, weights_of_edge
 from dnas.cells.mixed_op import MixedOp
 from dnas.cells.norms import Norms
 from dnas.cells.ops import edge_numbers
+from dnas.graph import CellSpec, waves
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.loops import EdgeArrays, EdgeLoop, edge_loop
-from dnas.space import CellSpec
 
 SCHEDULES = ("edges", "waves", "unrolled")
 

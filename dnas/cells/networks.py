@@ -29,10 +29,11 @@ from dnas.cells.init import (
 from dnas.cells.layers import stack_layers
 from dnas.cells.norms import Norms
 from dnas.cells.ops import FactorizedReduce, ReLUConvBN, conv
+from dnas.graph import CellSpec
 from dnas.kernels.loops import EdgeArrays, EdgeLoop, Links, edge_loop
 from dnas.kernels.sums import wide
 from dnas.model import Model, Outputs
-from dnas.space import CellSpec, LayerSpec
+from dnas.space import LayerSpec
 
 
 def make_supernet(

@@ -9,7 +9,7 @@ order as in quark0/darts, cnn/operations.py.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -385,6 +385,11 @@ OPS: dict[str, Op] = _Ops(
 )
 
 
+def nothing_of(ops: Iterable[str]) -> tuple[str, ...]:
+    """Returns those of the ops that compute nothing."""
+    return tuple(op for op in ops if OPS[op].computes_nothing)
+
+
 def check_ops(ops: tuple[str, ...]) -> None:
     """Raises ValueError unless a space can have these candidates."""
     if isinstance(ops, str):
@@ -394,7 +399,7 @@ def check_ops(ops: tuple[str, ...]) -> None:
             raise ValueError(
                 f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}"
             )
-    if not set(ops) - {"none"}:
+    if not set(ops) - set(nothing_of(ops)):
         raise ValueError(
             f"a space needs an op besides none, got {ops}; choose from: {', '.join(OPS)}"
         )

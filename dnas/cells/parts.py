@@ -13,8 +13,9 @@ from dnas.cells.layers import residual_layers, stack_layers
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
 from dnas.cells.residual import ResidualBlock
+from dnas.graph import CellSpec
 from dnas.kernels.sums import wide
-from dnas.space import CellSpec, LayerParts, NetworkParts, Part, PartNetwork
+from dnas.parts import LayerParts, NetworkParts, Part, PartNetwork
 
 PartModule = Callable[[Part, Norms], nn.Module]
 
@@ -113,8 +114,8 @@ def part_network(part: Part, modules: Mapping[str, PartModule] = FIXED) -> PartN
 def edge_choices(
     spec: CellSpec, channels: int, size: tuple[int, int], stride: int
 ) -> tuple[tuple[Part | None, ...], ...]:
-    """Returns the parts [E][O] of a cell whose ops keep the number of channels; None for `none` and
-    what an edge lacks.
+    """Returns the parts [E][O] of a cell whose ops keep the number of channels; None for what
+    computes nothing and what an edge lacks.
 
     Args:
       size: height and width of the inputs of the cell; stride: of the edges that leave them.
@@ -126,11 +127,8 @@ def edge_choices(
         return Part(op, channels, channels, *own_size, own_stride)
 
     return tuple(
-        tuple(
-            part(op, source) if may and op != "none" else None
-            for op, may in zip(spec.ops, allowed, strict=True)
-        )
-        for (source, _), allowed in zip(spec.edges, spec.allowed, strict=True)
+        tuple(part(op, source) if may else None for op, may in zip(spec.ops, allowed, strict=True))
+        for (source, _), allowed in zip(spec.edges, spec.choices.computes, strict=True)
     )
 
 
@@ -149,7 +147,6 @@ def begins_with_relu(part: Part) -> bool:
 
 def stack_parts(
     cells: Mapping[str, CellSpec],
-    edges_per_node: int | None,
     *,
     channels: int,
     num_cells: int,
@@ -164,7 +161,7 @@ def stack_parts(
     The auxiliary head is not there: it is used in training only.
 
     Args:
-      cells, edges_per_node: of the space; the rest as `stack_layers` has it.
+      cells: of the space; the rest as `stack_layers` has it.
 
     Raises:
       ValueError: for sizes that `stack_layers` refuses.
@@ -197,7 +194,7 @@ def stack_parts(
         before, last, halve = last, width_of_cell * len(cells[layer.kind].concat), layer.stride == 2
     height, width = height // layers[-1].stride, width // layers[-1].stride
     fixed.append(Part("classifier", last, num_classes, height, width))
-    return NetworkParts(cells, tuple(fixed), tuple(choices), edges_per_node, begins_with_relu)
+    return NetworkParts(cells, tuple(fixed), tuple(choices), begins_with_relu)
 
 
 def residual_parts(
@@ -230,4 +227,4 @@ def residual_parts(
     choices = tuple(
         LayerParts("cell", edge_choices(spec, layer.channels, layer.size, 1)) for layer in layers
     )
-    return NetworkParts({"cell": spec}, tuple(fixed), choices, None, begins_with_relu)
+    return NetworkParts({"cell": spec}, tuple(fixed), choices, begins_with_relu)

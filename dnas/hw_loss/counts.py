@@ -109,8 +109,7 @@ def count_supernet(
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(supernet.init, key, image)
     mix = {
-        kind: jax.ShapeDtypeStruct((len(spec.edges), len(spec.ops)), jnp.float32)
-        for kind, spec in space.cells.items()
+        kind: jax.ShapeDtypeStruct(own.shape, jnp.float32) for kind, own in space.choices.items()
     }
     macs = _count_macs(supernet.apply, variables, mix, image)
     return Counts(_count_params(variables["params"]), macs)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Mix
-from dnas.space import CellSpec, NetworkParts
+from dnas.choices import Choices
+from dnas.parts import NetworkParts
 
 
 def discrete_mix(layers: NetworkParts, mix: Mix) -> dict[str, Array]:
@@ -26,26 +27,23 @@ def discrete_mix(layers: NetworkParts, mix: Mix) -> dict[str, Array]:
       >>> jax.jit(lambda mix: discrete_mix(layers, mix))(mix)["cell"][0].tolist()
       [0.0, 0.0, 0.0, 0.0, 1.0]
     """
-    return {
-        kind: _discrete(spec, layers.edges_per_node, mix[kind])
-        for kind, spec in layers.cells.items()
-    }
+    return {kind: _discrete(spec.choices, mix[kind]) for kind, spec in layers.cells.items()}
 
 
-def _discrete(spec: CellSpec, k: int | None, rows: Array) -> Array:
-    rows, is_none = jax.lax.stop_gradient(rows), np.array(spec.ops) == "none"
-    in_play = spec.allowed if k is None else spec.allowed & ~is_none
+def _discrete(choices: Choices, rows: Array) -> Array:
+    rows = jax.lax.stop_gradient(rows)
+    in_play = choices.allowed if choices.keep is None else choices.computes
     weights = jnp.where(in_play, rows, -jnp.inf)
     best = weights.argmax(axis=-1)
-    if k is None:
-        if is_none.any():  # an edge without any weight has been dropped
-            best = jnp.where(
-                jnp.where(spec.allowed, rows, 0.0).any(axis=-1), best, int(is_none.argmax())
-            )
-        return jax.nn.one_hot(best, len(spec.ops), dtype=rows.dtype)
-    targets, numbers = np.array([target for _, target in spec.edges]), np.arange(len(spec.edges))
-    strength = weights.max(axis=-1)
+    if choices.keep is None:
+        # A row without any weight has been dropped: it computes nothing, where it may.
+        nothing = choices.allowed & choices.is_nothing
+        empty = ~jnp.where(choices.allowed, rows, 0.0).any(axis=-1)
+        best = jnp.where(empty & nothing.any(axis=-1), nothing.argmax(axis=-1), best)
+        return jax.nn.one_hot(best, rows.shape[-1], dtype=rows.dtype)
+    strength, numbers = weights.max(axis=-1), np.arange(len(choices.rows))
     stronger = strength[None] > strength[:, None]
     earlier = (strength[None] == strength[:, None]) & (numbers[None] < numbers[:, None])
-    ahead = ((stronger | earlier) & (targets[None] == targets[:, None])).sum(axis=-1)
-    return jax.nn.one_hot(best, len(spec.ops), dtype=rows.dtype) * (ahead < k)[:, None]
+    ahead = ((stronger | earlier) & choices.compete).sum(axis=-1)
+    kept = (ahead < choices.keep) | ~choices.may_be_dropped
+    return jax.nn.one_hot(best, rows.shape[-1], dtype=rows.dtype) * kept[:, None]

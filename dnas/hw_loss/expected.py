@@ -19,10 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Mix
+from dnas.choices import Choices
 from dnas.genotype import Genotype
-from dnas.hw_loss.live_edges import at_most_one, check_live, live_edges, make_liveness, namespace
+from dnas.graph import (
+    CellSpec,
+    at_most_one,
+    check_live,
+    expected_live,
+    live_edges,
+    namespace,
+)
 from dnas.hw_loss.table import METRICS, CostTable
-from dnas.space import CellSpec, NetworkParts, Part, SearchSpace, check_genotype
+from dnas.parts import NetworkParts, Part
+from dnas.space import SearchSpace, check_genotype
 
 # Published counts are those of networks as they are built, dead branches included.
 _BUILT = ("macs", "params")
@@ -220,7 +229,6 @@ def expected_cost(
     offset, factor, relu = _calibration(table, metric)
     combine = max if metric == "peak_memory" else math.fsum
     per_op, running = {}, {}
-    k = layers.edges_per_node
     for kind, spec in layers.cells.items():
         own = [layer.choices for layer in layers.layers if layer.kind == kind]
         per_op[kind] = np.array(
@@ -239,7 +247,7 @@ def expected_cost(
                 for edge in range(len(spec.edges))
             ]
         )
-        running[kind] = _make_running(spec, live, k if kept_only else None, kept=k is not None)
+        running[kind] = _make_running(spec, live, kept_only)
     fixed = offset + combine([factor(part.op) * costs[part].mean for part in layers.fixed])
     interpolated = tuple(part for part, cost in costs.items() if cost.interpolated)
     made = ExpectedCost(
@@ -270,15 +278,20 @@ def _calibration(table: CostTable, metric: str) -> tuple[float, Callable[[str], 
     )
 
 
-def _make_running(spec: CellSpec, live: str, k: int | None, kept: bool) -> Callable[[Array], Array]:
+def _make_running(spec: CellSpec, live: str, kept_only: bool) -> Callable[[Array], Array]:
     """Returns rows [E, O] -> the probability that an edge has an op and it runs, [E, O]."""
-    runs = spec.allowed & (np.array(spec.ops) != "none")  # bool [E, O]
-    certain = (runs == spec.allowed).all(axis=-1) & (not kept)
-    liveness = make_liveness(spec, certain, live=live, kept=kept)
-    rates = _make_rates(spec, k) if k is not None else None
+    choices = spec.choices
+    rates = _make_rates(choices) if choices.keep is not None and kept_only else None
+    certain = np.zeros(len(choices.rows))
+    certain[spec.live_rows(range(len(choices.rows)), live)] = 1.0
+
+    def liveness(there: Array) -> Array:
+        if choices.always.all():
+            return certain
+        return expected_live(spec, there, live=live, kept=choices.keep is not None)
 
     def running(rows: Array) -> Array:
-        rows = rows * runs
+        rows = rows * choices.computes
         there = rows.sum(axis=-1)
         if rates is not None:
             rates_of_edges = rates(there)
@@ -338,33 +351,39 @@ def _relus_of(
     return found
 
 
-def _make_rates(spec: CellSpec, k: int) -> Callable[[Array], Array]:
-    """Returns strengths [E] -> probabilities to be among the k edges that a node draws, divided by
-    the strengths, [E].
+def _make_rates(choices: Choices) -> Callable[[Array], Array]:
+    """Returns strengths [E] -> probabilities to be among the rows of a group that are drawn,
+    divided by the strengths, [E].
 
-    Edges are drawn one after the other without replacement, each in proportion to its strength;
-    those without any are not drawn. With all strengths 0 or 1, and at most k ones a node, the
-    probabilities are the strengths.
+    The k rows that a group keeps are drawn one after the other without replacement, each in
+    proportion to its strength; those without any are not drawn. With all strengths 0 or 1, and at
+    most k ones a group, the probabilities are the strengths.
     """
-    most = max(len(spec.incoming(node)) for node in spec.nodes)
-    # All nodes at once: a node of fewer edges has others of no strength, which are not drawn
-    #   either.
-    places = np.full((len(spec.nodes), most), len(spec.edges))
-    for row, node in zip(places, spec.nodes, strict=True):
-        row[: len(spec.incoming(node))] = spec.incoming(node)
-    back = np.argsort(places.ravel(), kind="stable")[: len(spec.edges)]
-    draws = _draws(most, k)
+    most = max(len(group) for group in choices.groups)
+    # All groups at once: a group of fewer rows has others of no strength, which are not drawn
+    # either.
+    places = np.full((len(choices.groups), most), len(choices.rows))
+    for place, group in zip(places, choices.groups, strict=True):
+        place[: len(group)] = group
+    order = np.argsort(places.ravel(), kind="stable")
+    inside = np.sort(np.concatenate([np.array(group, int) for group in choices.groups]))
+    draws = _draws(most, choices.keep)
 
     def rates(strengths: Array) -> Array:
         xp = namespace(strengths)
-        own = xp.concatenate([strengths, xp.zeros(1, strengths.dtype)])[places]  # [nodes, n]
+        own = xp.concatenate([strengths, xp.zeros(1, strengths.dtype)])[places]  # [groups, n]
         chance, rate = xp.ones((len(own), 1), strengths.dtype), 0.0
         for others, steps in draws:
             left = own @ others.T
             chance = chance * xp.where(left > 0, 1 / xp.where(left > 0, left, 1.0), 0.0)
             rate = rate + chance @ others
             chance = xp.einsum("tse,ns,ne->nt", steps, chance, own)
-        return rate.ravel()[back]
+        found = rate.ravel()[order[: len(inside)]]
+        if len(inside) == len(strengths):
+            return found
+        alone = xp.ones(len(strengths) - len(inside), strengths.dtype)  # which compete with none
+        rows = np.r_[inside, np.setdiff1d(np.arange(len(strengths)), inside)]
+        return xp.concatenate([found, alone])[np.argsort(rows)]
 
     return rates
 
@@ -445,7 +464,7 @@ def genotype_cost(
                 f" {genotype.concat_of(layer.kind)}, but the networks of the space {space.name!r},"
                 f" whose parts a table has, concatenate {spec.concat}"
             )
-        there = [edge for edge in edges if edge.op != "none"]
+        there = [edge for edge in edges if edge.op not in spec.choices.nothing]
         running = live_edges({edge[:2] for edge in there}, spec.num_inputs, spec.concat, live)
         readers: dict[int, list[Part]] = {}
         for edge in there:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnas.graph import CellSpec, live_edges
 from dnas.hw_loss.expected import ExpectedCost
-from dnas.hw_loss.live_edges import live_edges
-from dnas.space import CellSpec
 
 _MOST_UNCERTAIN = 10  # edges that may be `none`, all sets of which are compared
 
@@ -87,14 +86,15 @@ def _extreme_cell(
 
     More edges never cost less, so that the dearest has all of them.
     """
-    runs = spec.allowed & (np.array(spec.ops) != "none")
+    choices = spec.choices
+    runs = choices.computes
     best_op = (
         np.where(runs, per_op, -math.inf).argmax(axis=-1)
         if largest
         else np.where(runs, per_op, math.inf).argmin(axis=-1)
     )
     own = per_op[np.arange(len(spec.edges)), best_op]
-    k = cost.layers.edges_per_node
+    k = choices.keep
     if k is not None:
         sign = -1 if largest else 1
         sets = [
@@ -106,7 +106,7 @@ def _extreme_cell(
         ]
         exact = set(spec.concat) == set(spec.nodes)
     else:
-        uncertain = np.flatnonzero((spec.allowed & ~runs).any(axis=-1)).tolist()
+        uncertain = np.flatnonzero((choices.allowed & ~runs).any(axis=-1)).tolist()
         certain = sorted(set(range(len(spec.edges))) - set(uncertain))
         exact = largest or len(uncertain) <= _MOST_UNCERTAIN
         sizes = [len(uncertain)] if largest else range(len(uncertain) + 1) if exact else [0]
@@ -129,6 +129,7 @@ def _extreme_cell(
     place = int(np.argmin(found))
     rows = np.zeros(per_op.shape)
     rows[sets[place], best_op[sets[place]]] = 1.0
-    if k is None and "none" in spec.ops:
-        rows[rows.sum(axis=-1) == 0, spec.ops.index("none")] = 1.0
+    if k is None:
+        for row in np.flatnonzero(rows.sum(axis=-1) == 0):
+            rows[row, (choices.allowed[row] & choices.is_nothing).argmax()] = 1.0
     return (0.0 if k is not None and not exact and not largest else found[place]), rows, exact

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
+from dnas.graph import CellSpec
 from dnas.hw_loss.graphs import MOST_CELLS, ZEROS, all_cells, average_over_cells, count_cells
 from dnas.hw_loss.liveness import expected_liveness, present_ops
 from dnas.hw_loss.residual import Residual, fit_residual
-from dnas.space import CellSpec
 
 NO_RESIDUAL = Residual(0.0, (), (), ZEROS[0], {})
 

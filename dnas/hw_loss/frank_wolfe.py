@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import Array, Key, Mix, PyTree
+from dnas.base import Arch, Array, Key, Mix, PyTree
 from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.feasible import cheapest_mix, check_bound
 
@@ -76,28 +76,30 @@ def frank_wolfe(
         next_key, own_key = jax.random.split(state.key)
         chosen = jax.random.randint(own_key, (), 0, len(kinds))
         share = 2 * len(kinds) / (state.step + 2 * len(kinds))
-        value, slopes = jax.value_and_grad(_scaled(cost, bound))(params)
+        gradients, rows = _mix_of(gradients), _mix_of(params)
+        value, slopes = jax.value_and_grad(_scaled(cost, bound))(rows)
         directions = {}
         for number, kind in enumerate(kinds):
-            limit = 1 - _MARGIN - value + (slopes[kind] * params[kind]).sum()
+            limit = 1 - _MARGIN - value + (slopes[kind] * rows[kind]).sum()
             corner = best_corner(
-                gradients[kind], slopes[kind], limit, cost.layers.cells[kind].allowed
+                gradients[kind], slopes[kind], limit, cost.layers.cells[kind].choices.allowed
             )
-            directions[kind] = jnp.where(chosen == number, corner - params[kind], 0.0)
+            directions[kind] = jnp.where(chosen == number, corner - rows[kind], 0.0)
         steps = share * jnp.array([0.5**half for half in range(_HALVINGS)])
 
         def at(step: Array) -> Mix:
-            return jax.tree.map(
-                lambda rows, direction: rows + step * direction, dict(params), directions
-            )
+            return {kind: rows[kind] + step * directions[kind] for kind in kinds}
 
         fits = jax.vmap(lambda step: _scaled(cost, bound)(at(step)))(steps) <= 1
         step = jnp.where(fits.any(), steps[fits.argmax()], 0.0)
-        return jax.tree.map(lambda direction: step * direction, directions), FrankWolfeState(
-            state.step + 1, next_key
-        )
+        updates = {kind: {"ops": step * direction} for kind, direction in directions.items()}
+        return updates, FrankWolfeState(state.step + 1, next_key)
 
     return optax.GradientTransformation(init, update)
+
+
+def _mix_of(arch: Arch) -> Mix:
+    return {kind: rows["ops"] for kind, rows in arch.items()}
 
 
 def _scaled(cost: ExpectedCost, bound: float):
@@ -155,9 +157,9 @@ def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: A
     return (1 - share)[:, None] * rows[0] + share[:, None] * rows[1]
 
 
-def feasible_start(cost: ExpectedCost, bound: float) -> dict[str, Array]:
-    """Returns the mix nearest to the uniform one, on the way from the cheapest, that costs at most
-    `bound`.
+def feasible_start(cost: ExpectedCost, bound: float) -> dict[str, dict[str, Array]]:
+    """Returns the arch of `simplex()` that is the mix nearest to the uniform one, on the way from
+    the cheapest, that costs at most `bound`.
 
     Where nodes drop edges and there is no `none`, the rows of edges that the cheapest genotype
     drops sum to less than one.
@@ -168,9 +170,12 @@ def feasible_start(cost: ExpectedCost, bound: float) -> dict[str, Array]:
     check_bound(cost, bound)
     cheapest, uniform = cheapest_mix(cost), {}
     for kind, spec in cost.layers.cells.items():
-        uniform[kind] = spec.allowed / spec.allowed.sum(axis=-1, keepdims=True)
-        if "none" in spec.ops:  # edges that the cheapest genotype does not keep
-            cheapest[kind][cheapest[kind].sum(axis=-1) == 0, spec.ops.index("none")] = 1.0
+        choices = spec.choices
+        uniform[kind] = choices.allowed / choices.allowed.sum(axis=-1, keepdims=True)
+        nothing = choices.allowed & choices.is_nothing
+        dropped = cheapest[kind].sum(axis=-1) == 0  # edges that the cheapest genotype does not keep
+        for row in np.flatnonzero(dropped & nothing.any(axis=-1)):
+            cheapest[kind][row, nothing[row].argmax()] = 1.0
 
     def between(share: float) -> dict[str, np.ndarray]:
         return {kind: (1 - share) * cheapest[kind] + share * uniform[kind] for kind in uniform}
@@ -182,4 +187,4 @@ def feasible_start(cost: ExpectedCost, bound: float) -> dict[str, Array]:
     while low < 1 and high - low > 1e-7:
         middle = (low + high) / 2
         low, high = (middle, high) if float(cost(between(middle))) <= limit else (low, middle)
-    return {kind: jnp.asarray(rows, jnp.float32) for kind, rows in between(low).items()}
+    return {kind: {"ops": jnp.asarray(rows, jnp.float32)} for kind, rows in between(low).items()}

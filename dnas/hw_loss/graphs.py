@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from dnas.base import Array
+from dnas.choices import NOTHING
+from dnas.graph import CellSpec
 from dnas.hw_loss.liveness import present_ops
-from dnas.space import CellSpec
 
 # What a runtime makes of zeros. "run": ops on them run. "fold": whatever is zero is dropped, sums
 # included. "fold_ops": an op on a missing tensor is dropped, but a sum of missing tensors is a
@@ -45,7 +46,7 @@ def graph_text(spec: CellSpec, choices: Sequence[str], *, zeros: str = "fold") -
             missing = (
                 not any(source) if zeros == "fold" else source in ([], [""]) and zeros == "fold_ops"
             )
-            if op == "none" or missing:
+            if op in NOTHING or missing:
                 terms.append("")
             elif op == "skip_connect":
                 terms += source

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
-from dnas.space import NetworkParts, Part
+from dnas.parts import NetworkParts, Part
 
 _EXPORT = """\
 import json

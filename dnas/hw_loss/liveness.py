@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import chex
 import jax.numpy as jnp
+import numpy as np
 
 from dnas.base import Array
-from dnas.hw_loss.live_edges import reached_nodes
-from dnas.space import CellSpec
+from dnas.graph import CellSpec, reached_nodes
 
 
 class Liveness(NamedTuple):
@@ -44,7 +44,7 @@ def expected_liveness(spec: CellSpec, mix: Array) -> Liveness:
       ([0.25, 0.25, 0.0], [0.0, 0.25, 0.0], 0.25)
     """
     chex.assert_shape(mix, (len(spec.edges), len(spec.ops)))
-    chosen = mix * jnp.array([op != "none" for op in spec.ops], mix.dtype)
+    chosen = mix * jnp.asarray(~spec.choices.is_nothing, mix.dtype)
     present = chosen.sum(axis=-1)
     total = spec.num_inputs + spec.num_nodes
     # A node behind the output, which is reached if any of the output is.
@@ -65,5 +65,5 @@ def expected_liveness(spec: CellSpec, mix: Array) -> Liveness:
 
 
 def present_ops(spec: CellSpec) -> list[int]:
-    """Returns the columns of the ops that pass something on: all but "none"."""
-    return [number for number, op in enumerate(spec.ops) if op != "none"]
+    """Returns the columns of the ops that pass something on."""
+    return np.flatnonzero(~spec.choices.is_nothing).tolist()

@@ -17,7 +17,8 @@ from dnas.genotype import Genotype
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.runtimes import Runtime
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
-from dnas.space import NetworkParts, Part, SearchSpace
+from dnas.parts import NetworkParts, Part
+from dnas.space import SearchSpace
 
 # Beside what everything is measured: a chain of four 3x3 convolutions with ReLUs. Its row says at
 #   which speed a table was made.
@@ -210,12 +211,10 @@ def _logits(network, variables: PyTree) -> Callable[[Array], Array]:
 
 def _added(layers: NetworkParts) -> set[Part]:
     """The candidates that are added to others at a node of any number of edges."""
-    if layers.edges_per_node is not None:
-        return set()
     kinds = {
         kind
         for kind, spec in layers.cells.items()
-        if any(len(spec.incoming(node)) > 1 for node in spec.nodes)
+        if spec.keep is None and any(len(group) > 1 for group in spec.choices.groups)
     }
     return layers._replace(
         layers=tuple(layer for layer in layers.layers if layer.kind in kinds)

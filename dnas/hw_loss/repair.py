@@ -7,9 +7,9 @@ import numpy as np
 
 from dnas.base import Mix
 from dnas.genotype import Edge, Genotype
+from dnas.graph import live_edges
 from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.feasible import cheapest_mix, check_bound
-from dnas.hw_loss.live_edges import live_edges
 from dnas.space import SearchSpace, one_hot_mix
 
 _MOST_PAIRS = 5000  # of exchanges that are tried, a cost each
@@ -62,7 +62,7 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
                     place,
                     space.cells[kind].ops[rows[space.cells[kind].edges.index(edge[:2])].argmax()],
                 )
-    elif excess(draft.chosen) > 0 and space.edges_per_node is not None:
+    elif excess(draft.chosen) > 0 and any(own.keep is not None for own in space.choices.values()):
         # Other edges are needed: those of the cheapest network, which then get the strongest ops
         #   that the limits allow.
         first = {(kind, place): ops for kind, rows in cheapest_mix(limits[0][0]).items()
@@ -206,9 +206,7 @@ class _Draft:
         spec, self.chosen[kind] = self.space.cells[kind], np.array(rows)
         kept = np.flatnonzero(rows.any(axis=-1))
         self.cells[kind] = [Edge(*spec.edges[row], spec.ops[rows[row].argmax()]) for row in kept]
-        usable = np.where(
-            spec.allowed & (np.array(spec.ops) != "none"), self._weights[kind], -np.inf
-        )
+        usable = np.where(spec.choices.computes, self._weights[kind], -np.inf)
         orders = [np.argsort(-usable[row], kind="stable") for row in kept]
         return [
             [spec.ops[op] for op in order if usable[row, op] > -np.inf]
@@ -218,19 +216,19 @@ class _Draft:
     def all_edges_listed(self) -> bool:
         """Whether every edge may turn to any of its ops: nodes keep all of them, and those of
         `none` are listed."""
-        return self.space.edges_per_node is None and all(
+        return all(own.keep is None for own in self.space.choices.values()) and all(
             len(edges) == len(self.space.cells[kind].edges) for kind, edges in self.cells.items()
         )
 
     def stays_connected(self, kind: str, place: int, op: str) -> bool:
         """Whether an input reaches the output of the cell after an exchange for `none`."""
-        if op != "none":
+        if op not in self.space.choices[kind].nothing:
             return True
         spec = self.space.cells[kind]
         there = {
             edge[:2]
             for own, edge in enumerate(self.cells[kind])
-            if edge.op != "none" and own != place
+            if edge.op not in spec.choices.nothing and own != place
         }
         return bool(live_edges(there, spec.num_inputs, spec.concat))
 
@@ -244,11 +242,13 @@ class _Draft:
         for kind, edges in self.cells.items():
             spec = self.space.cells[kind]
             for place, edge in enumerate(edges):
-                allowed = spec.allowed[spec.edges.index(edge[:2])]
+                allowed = spec.choices.allowed[spec.edges.index(edge[:2])]
                 for op, may in zip(spec.ops, allowed, strict=True):
                     if (
                         may
                         and op != edge.op
-                        and (op != "none" or self.space.edges_per_node is None)
+                        and (
+                            op not in spec.choices.nothing or self.space.choices[kind].keep is None
+                        )
                     ):
                         yield kind, place, op

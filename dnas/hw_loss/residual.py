@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnas.graph import CellSpec
 from dnas.hw_loss.graphs import ZEROS, graph_text, live_choices
-from dnas.space import CellSpec
 
 _SIMILARITIES = (0.3, 0.6, 0.85)
 _NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from dnas.space import Part
+from dnas.parts import Part
 
 Number = TypeVar("Number", int, float)
 

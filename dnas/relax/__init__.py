@@ -14,7 +14,7 @@ from dnas.relax.perturbation import (
 )
 from dnas.relax.prior import with_prior
 from dnas.relax.proxyless import binary_gates, keep_pair_mass
-from dnas.relax.relaxation import Relaxation, op_logits, read_mix
+from dnas.relax.relaxation import Relaxation, read_mix
 from dnas.relax.sigmoid import sigmoid
 from dnas.relax.simplex import exponentiated_gradient, simplex
 from dnas.relax.softmax import softmax
@@ -51,7 +51,6 @@ __all__ = [
     "keep_pair_mass",
     "linear_temperature",
     "max_w",
-    "op_logits",
     "per_sample",
     "perturbation_radius",
     "random_perturbation",

@@ -4,9 +4,9 @@ https://arxiv.org/abs/2006.10355"""
 import jax
 import jax.numpy as jnp
 
-from dnas.base import ABSENT, Array, Key
+from dnas.base import ABSENT, Array, Key, Logits
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits, present
-from dnas.space import CellSpec
 
 _LOWEST = (
     -50.0
@@ -41,20 +41,22 @@ def dirichlet(*, init_scale: float = 1e-3) -> Relaxation:
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = dirichlet().sample(key, dirichlet().init(key, spec), spec, 0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> mix = dirichlet().sample(key, dirichlet().init(key, choices), choices, 0)
       >>> mix.shape, float(mix[0].sum().round(5))
       ((14, 8), 1.0)
     """
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del spec, step
-        logarithms = jax.random.loggamma(key, concentration(jnp.where(present(arch), arch, 0.0)))
-        return jax.nn.softmax(jnp.where(present(arch), logarithms, ABSENT), axis=-1)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del choices, step
+        kept = present(arch["ops"])
+        logarithms = jax.random.loggamma(key, concentration(jnp.where(kept, arch["ops"], 0.0)))
+        return jax.nn.softmax(jnp.where(kept, logarithms, ABSENT), axis=-1)
 
-    def read(arch: Array, spec: CellSpec) -> Array:
-        del spec
-        logarithms = jnp.log(concentration(jnp.where(present(arch), arch, 0.0)))
-        return jax.nn.softmax(jnp.where(present(arch), logarithms, ABSENT), axis=-1)
+    def read(arch: Logits, choices: Choices) -> Array:
+        del choices
+        kept = present(arch["ops"])
+        logarithms = jnp.log(concentration(jnp.where(kept, arch["ops"], 0.0)))
+        return jax.nn.softmax(jnp.where(kept, logarithms, ABSENT), axis=-1)
 
     return Relaxation(normal_logits(init_scale), sample, read)

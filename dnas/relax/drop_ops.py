@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import ArchRows, Array, Key
+from dnas.base import Array, Key, Logits
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, read_mix, value_at
-from dnas.space import CellSpec
 
 
 def drop_ops(
@@ -35,14 +35,14 @@ def drop_ops(
       ops: names of the ops that may be dropped; all unless given.
 
     Raises:
-      ValueError: unless a number lies in [0, 1); on use if an op is not in the cell.
+      ValueError: unless a number lies in [0, 1); on use if an op is not among the options.
 
     Example:
       >>> import dnas, jax
       >>> from dnas.relax import softmax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
       >>> mix = drop_ops(softmax(), 0.5, ops=("skip_connect",)).sample(
-      ...     key, jax.numpy.zeros((14, 8)), spec, 0
+      ...     key, {"ops": jax.numpy.zeros((14, 8))}, choices, 0
       ... )
       >>> sorted(set(mix[:, 3].tolist())), set(mix[:, 4].tolist())
       ([0.0, 0.25], {0.125})
@@ -50,22 +50,23 @@ def drop_ops(
     if not callable(rate) and not 0 <= rate < 1:
         raise ValueError(f"the rate at which ops are dropped lies in [0, 1), got {rate}")
 
-    def sample(key: Key, arch: ArchRows, spec: CellSpec, step: Array) -> Array:
-        names = spec.ops if ops is None else tuple(ops)
-        if unknown := set(names) - set(spec.ops):
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        names = choices.options if ops is None else tuple(ops)
+        if unknown := set(names) - set(choices.options):
             raise ValueError(
-                f"ops {sorted(unknown)} are not in the cell; choose from: {', '.join(spec.ops)}"
+                f"ops {sorted(unknown)} are not among the options; choose from:"
+                f" {', '.join(choices.options)}"
             )
         # The relaxation gets the key itself, so that at rate 0 its draws are those it has alone.
         # The fold differs between sets of ops: one wrapper inside another drops independently.
         drop_key = jax.random.fold_in(key, zlib.crc32(" ".join(names).encode()))
-        mix = relaxation.sample(key, arch, spec, step)
+        mix = relaxation.sample(key, arch, choices, step)
         keep = 1 - value_at(step, rate)
         factors = jax.random.bernoulli(drop_key, keep, mix.shape) / keep
-        may_drop = np.isin(spec.ops, names).reshape(-1, *[1] * (mix.ndim - 2))
+        may_drop = np.isin(choices.options, names).reshape(-1, *[1] * (mix.ndim - 2))
         return mix * jnp.where(may_drop, factors, 1.0)
 
-    def read(arch: ArchRows, spec: CellSpec) -> Array:
-        return read_mix(relaxation, arch, spec)
+    def read(arch: Logits, choices: Choices) -> Array:
+        return read_mix(relaxation, arch, choices)
 
     return Relaxation(relaxation.init, sample, read)

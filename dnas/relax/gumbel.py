@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnas.base import Array, Key
+from dnas.base import Array, Key, Logits
+from dnas.choices import Choices
 from dnas.relax.relaxation import (
     Relaxation,
     normal_logits,
@@ -13,7 +14,6 @@ from dnas.relax.relaxation import (
     straight_through,
     value_at,
 )
-from dnas.space import CellSpec
 
 
 def gumbel_softmax(
@@ -36,18 +36,18 @@ def gumbel_softmax(
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
       >>> from dnas.relax import linear_temperature
       >>> relaxation = gumbel_softmax(temperature=linear_temperature(50, 100, start=1.0, end=0.03))
-      >>> mix = relaxation.sample(key, relaxation.init(key, spec), spec, 0)
+      >>> mix = relaxation.sample(key, relaxation.init(key, choices), choices, 0)
       >>> mix.shape, float(mix[0].sum().round(5))
       ((14, 8), 1.0)
     """
     _check(temperature)
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del spec
-        return jax.nn.softmax(_noisy(key, arch) / value_at(step, temperature), axis=-1)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del choices
+        return jax.nn.softmax(_noisy(key, arch["ops"]) / value_at(step, temperature), axis=-1)
 
     return Relaxation(normal_logits(init_scale), sample, read_softmax)
 
@@ -72,16 +72,16 @@ def gumbel_hard(
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = gumbel_hard().sample(key, gumbel_hard().init(key, spec), spec, 0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> mix = gumbel_hard().sample(key, gumbel_hard().init(key, choices), choices, 0)
       >>> mix.shape, float(mix.max()), float(mix.sum())
       ((14, 8), 1.0, 14.0)
     """
     _check(temperature)
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del spec
-        noisy = _noisy(key, arch)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del choices
+        noisy = _noisy(key, arch["ops"])
         soft = jax.nn.softmax(noisy / value_at(step, temperature), axis=-1)
         # Of `noisy`, not `soft`, in which two entries may round to the same number.
         hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), noisy.shape[-1], dtype=soft.dtype)
@@ -97,7 +97,7 @@ def _check(temperature: optax.ScalarOrSchedule) -> None:
         )
 
 
-def _noisy(key: Key, arch: Array) -> Array:
+def _noisy(key: Key, logits: Array) -> Array:
     """Logits plus Gumbel noise. Everything stays in log space: no probability is divided by or
     taken the logarithm of."""
-    return arch + jax.random.gumbel(key, arch.shape, arch.dtype)
+    return logits + jax.random.gumbel(key, logits.shape, logits.dtype)

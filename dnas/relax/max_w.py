@@ -4,10 +4,10 @@ https://arxiv.org/abs/1903.09900"""
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import ArchRows, Array, Key
-from dnas.relax.relaxation import Relaxation, op_logits, present, read_mix
+from dnas.base import Array, Key, Logits
+from dnas.choices import Choices
+from dnas.relax.relaxation import Relaxation, present, read_mix
 from dnas.relax.softmax import softmax
-from dnas.space import CellSpec
 
 
 def max_w(relaxation: Relaxation | None = None, *, detach: bool = False) -> Relaxation:
@@ -27,20 +27,20 @@ def max_w(relaxation: Relaxation | None = None, *, detach: bool = False) -> Rela
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> max_w().sample(key, jax.numpy.zeros((14, 8)), spec, 0)[0].tolist()
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> max_w().sample(key, {"ops": jax.numpy.zeros((14, 8))}, choices, 0)[0].tolist()
       [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
     inner = softmax() if relaxation is None else relaxation
 
-    def sample(key: Key, arch: ArchRows, spec: CellSpec, step: Array) -> Array:
-        mix = inner.sample(key, arch, spec, step)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        mix = inner.sample(key, arch, choices, step)
         largest = mix.max(axis=1, keepdims=True)
         largest = lax.stop_gradient(largest) if detach else largest
-        kept = present(op_logits(arch)).reshape(*mix.shape[:2], *[1] * (mix.ndim - 2))
+        kept = present(arch["ops"]).reshape(*mix.shape[:2], *[1] * (mix.ndim - 2))
         return jnp.where(kept, 1 - (largest - mix), 0.0)
 
-    def read(arch: ArchRows, spec: CellSpec) -> Array:
-        return read_mix(inner, arch, spec)
+    def read(arch: Logits, choices: Choices) -> Array:
+        return read_mix(inner, arch, choices)
 
     return Relaxation(inner.init, sample, read)

@@ -2,9 +2,9 @@
 
 import jax
 
-from dnas.base import ArchRows, Array, Key
+from dnas.base import Array, Key, Logits
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, read_mix
-from dnas.space import CellSpec
 
 
 def per_sample(relaxation: Relaxation, batch_size: int) -> Relaxation:
@@ -25,19 +25,19 @@ def per_sample(relaxation: Relaxation, batch_size: int) -> Relaxation:
     Example:
       >>> import dnas, jax
       >>> from dnas.relax import gumbel_softmax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
       >>> relaxation = per_sample(gumbel_softmax(), 64)
-      >>> relaxation.sample(key, relaxation.init(key, spec), spec, 0).shape
+      >>> relaxation.sample(key, relaxation.init(key, choices), choices, 0).shape
       (14, 8, 64)
     """
     if batch_size < 1:
         raise ValueError(f"a batch has at least one image, got batch_size = {batch_size}")
 
-    def sample(key: Key, arch: ArchRows, spec: CellSpec, step: Array) -> Array:
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
         keys = jax.random.split(key, batch_size)
-        return jax.vmap(lambda key: relaxation.sample(key, arch, spec, step), out_axes=-1)(keys)
+        return jax.vmap(lambda key: relaxation.sample(key, arch, choices, step), out_axes=-1)(keys)
 
-    def read(arch: ArchRows, spec: CellSpec) -> Array:
-        return read_mix(relaxation, arch, spec)
+    def read(arch: Logits, choices: Choices) -> Array:
+        return read_mix(relaxation, arch, choices)
 
     return Relaxation(relaxation.init, sample, read)

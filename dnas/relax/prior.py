@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import ABSENT, ArchRows, Array, Key
-from dnas.relax.relaxation import Relaxation, op_logits, read_mix, replace_op_logits
-from dnas.space import CellSpec
+from dnas.base import ABSENT, Array, Key, Logits
+from dnas.choices import Choices
+from dnas.relax.relaxation import Relaxation, read_mix
 
 
 def with_prior(relaxation: Relaxation, prior: Array) -> Relaxation:
@@ -22,16 +22,16 @@ def with_prior(relaxation: Relaxation, prior: Array) -> Relaxation:
       prior: [O], the same for every edge, or [E, O]; finite.
 
     Raises:
-      ValueError: if the prior is not finite; on use if its shape does not fit the cell.
+      ValueError: if the prior is not finite; on use if its shape does not fit the choices.
 
     Example:
       >>> import dnas, jax
       >>> from dnas.relax import softmax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
       >>> relaxation = with_prior(
       ...     softmax(), jax.numpy.log(jax.numpy.array([1.0, 3.0, 3.0, 3.0, 5.0, 5.0, 5.0, 5.0]))
       ... )
-      >>> mix = relaxation.sample(key, jax.numpy.zeros((14, 8)), spec, 0)
+      >>> mix = relaxation.sample(key, {"ops": jax.numpy.zeros((14, 8))}, choices, 0)
       >>> [round(30 * float(number), 3) for number in mix[0]]
       [1.0, 3.0, 3.0, 3.0, 5.0, 5.0, 5.0, 5.0]
     """
@@ -42,19 +42,20 @@ def with_prior(relaxation: Relaxation, prior: Array) -> Relaxation:
             f" got {prior}"
         )
 
-    def with_prior_added(arch: ArchRows, spec: CellSpec) -> ArchRows:
-        if prior.shape not in (shapes := ((len(spec.ops),), (len(spec.edges), len(spec.ops)))):
+    def with_prior_added(arch: Logits, choices: Choices) -> Logits:
+        if prior.shape not in (shapes := (choices.shape[1:], choices.shape)):
             raise ValueError(
-                f"the prior has shape {prior.shape}; for this cell it is {shapes[0]} or {shapes[1]}"
+                f"the prior has shape {prior.shape}; for these choices it is {shapes[0]} or"
+                f" {shapes[1]}"
             )
         # A logit that is absent twice over stays as it is instead of growing without bound under
         # nested priors.
-        return replace_op_logits(arch, jnp.maximum(op_logits(arch) + prior, ABSENT))
+        return {**arch, "ops": jnp.maximum(arch["ops"] + prior, ABSENT)}
 
-    def sample(key: Key, arch: ArchRows, spec: CellSpec, step: Array) -> Array:
-        return relaxation.sample(key, with_prior_added(arch, spec), spec, step)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        return relaxation.sample(key, with_prior_added(arch, choices), choices, step)
 
-    def read(arch: ArchRows, spec: CellSpec) -> Array:
-        return read_mix(relaxation, with_prior_added(arch, spec), spec)
+    def read(arch: Logits, choices: Choices) -> Array:
+        return read_mix(relaxation, with_prior_added(arch, choices), choices)
 
     return Relaxation(relaxation.init, sample, read)

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnas.base import ABSENT, Array, Key, PyTree
+from dnas.base import ABSENT, Array, Key, Logits, PyTree
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits, read_softmax, straight_through
-from dnas.space import CellSpec
 
 
 def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation:
@@ -34,29 +34,29 @@ def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = binary_gates().sample(key, binary_gates().init(key, spec), spec, 0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> mix = binary_gates().sample(key, binary_gates().init(key, choices), choices, 0)
       >>> mix.shape, float(mix.max()), float(mix.sum())
       ((14, 8), 1.0, 14.0)
     """
     if paths not in ("full", "two"):
         raise ValueError(f"paths is 'full' or 'two', got {paths!r}")
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del spec, step
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del choices, step
         pair_key, gate_key = jax.random.split(key)
+        logits = arch["ops"]
         if paths == "two":
             # The two largest of logits plus Gumbel noise are draws without replacement:
             #   https://arxiv.org/abs/1903.06059
             _, pair = jax.lax.top_k(
-                arch + jax.random.gumbel(pair_key, arch.shape), min(2, arch.shape[-1])
+                logits + jax.random.gumbel(pair_key, logits.shape), min(2, logits.shape[-1])
             )
-            drawn = jax.nn.one_hot(pair, arch.shape[-1]).any(axis=-2)
-            arch = jnp.where(
-                drawn, arch, 2 * ABSENT
-            )  # below a dropped op that was drawn for want of others
-        gates = jax.nn.one_hot(jax.random.categorical(gate_key, arch), arch.shape[-1])
-        return straight_through(gates, jax.nn.softmax(arch, axis=-1))
+            drawn = jax.nn.one_hot(pair, logits.shape[-1]).any(axis=-2)
+            # Below a dropped op that was drawn for want of others.
+            logits = jnp.where(drawn, logits, 2 * ABSENT)
+        gates = jax.nn.one_hot(jax.random.categorical(gate_key, logits), logits.shape[-1])
+        return straight_through(gates, jax.nn.softmax(logits, axis=-1))
 
     return Relaxation(normal_logits(init_scale), sample, read_softmax)
 

@@ -7,35 +7,25 @@ import jax
 import optax
 from jax import lax
 
-from dnas.base import ABSENT, ArchRows, Array, Key
-from dnas.space import CellSpec
+from dnas.base import ABSENT, Array, Key, Logits
+from dnas.choices import Choices
 
 
 class Relaxation(NamedTuple):
-    """How arch becomes mix, for one kind of cell.
+    """How arch becomes mix, for one kind of decisions.
 
-    `init(key, spec)` returns arch: logits [E, O], or a mapping that holds them under "ops" beside
-    other arrays. `sample(key, arch, spec, step)` returns the mix [E, O] of one step of the search.
-    `read(arch, spec)` returns the mix that a genotype is read from, with nothing drawn at random;
-    None where `sample` itself draws nothing.
+    `init(key, choices)` returns arch, a mapping with logits [E, O] under "ops", and whatever else
+    the relaxation learns beside them. `sample(key, arch, choices, step)` returns the mix [E, O] of
+    one step of the search. `read(arch, choices)` returns the mix that a genotype is read from, with
+    nothing drawn at random; None where `sample` itself draws nothing.
 
-    A logit of `dnas.base.ABSENT` belongs to an op that has been dropped from its edge: it is given
-    no weight that another op of the edge could have.
+    A logit of `dnas.base.ABSENT` belongs to an option that has been dropped from its row: it is
+    given no weight that another option of the row could have.
     """
 
-    init: Callable[[Key, CellSpec], ArchRows]
-    sample: Callable[[Key, ArchRows, CellSpec, Array], Array]
-    read: Callable[[ArchRows, CellSpec], Array] | None = None
-
-
-def op_logits(arch: ArchRows) -> Array:
-    """Returns the logits [E, O] of the ops in what a relaxation calls arch."""
-    return arch if hasattr(arch, "shape") else arch["ops"]
-
-
-def replace_op_logits(arch: ArchRows, logits: Array) -> ArchRows:
-    """Returns arch with the logits [E, O] of its ops replaced."""
-    return logits if hasattr(arch, "shape") else {**arch, "ops": logits}
+    init: Callable[[Key, Choices], Logits]
+    sample: Callable[[Key, Logits, Choices, Array], Array]
+    read: Callable[[Logits, Choices], Array] | None = None
 
 
 def present(logits: Array) -> Array:
@@ -44,24 +34,24 @@ def present(logits: Array) -> Array:
     return logits > ABSENT / 2
 
 
-def normal_logits(init_scale: float) -> Callable[[Key, CellSpec], Array]:
+def normal_logits(init_scale: float) -> Callable[[Key, Choices], Logits]:
     """Returns the `init` that draws logits [E, O] from a normal distribution of that standard
     deviation."""
-    return lambda key, spec: init_scale * jax.random.normal(key, (len(spec.edges), len(spec.ops)))
+    return lambda key, choices: {"ops": init_scale * jax.random.normal(key, choices.shape)}
 
 
-def read_softmax(arch: Array, spec: CellSpec) -> Array:
+def read_softmax(arch: Logits, choices: Choices) -> Array:
     """The `read` of relaxations that draw from softmax(arch)."""
-    del spec
-    return jax.nn.softmax(arch, axis=-1)
+    del choices
+    return jax.nn.softmax(arch["ops"], axis=-1)
 
 
-def read_mix(relaxation: Relaxation, arch: ArchRows, spec: CellSpec) -> Array:
+def read_mix(relaxation: Relaxation, arch: Logits, choices: Choices) -> Array:
     """Returns the mix [E, O] that a genotype is read from: that of `read`, or of `sample` where
     nothing is drawn."""
     if relaxation.read is None:
-        return relaxation.sample(jax.random.key(0), arch, spec, 0)
-    return relaxation.read(arch, spec)
+        return relaxation.sample(jax.random.key(0), arch, choices, 0)
+    return relaxation.read(arch, choices)
 
 
 def value_at(step: Array, value: optax.ScalarOrSchedule) -> Array | float:

@@ -2,9 +2,9 @@
 
 import jax
 
-from dnas.base import Array, Key
+from dnas.base import Array, Key, Logits
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits
-from dnas.space import CellSpec
 
 
 def sigmoid(*, init_scale: float = 0.0) -> Relaxation:
@@ -19,14 +19,14 @@ def sigmoid(*, init_scale: float = 0.0) -> Relaxation:
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = sigmoid().sample(key, sigmoid().init(key, spec), spec, 0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> mix = sigmoid().sample(key, sigmoid().init(key, choices), choices, 0)
       >>> mix.shape, float(mix[0, 0])
       ((14, 8), 0.5)
     """
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del key, spec, step
-        return jax.nn.sigmoid(arch)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del key, choices, step
+        return jax.nn.sigmoid(arch["ops"])
 
     return Relaxation(normal_logits(init_scale), sample)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dnas.base import Array, Key, PyTree
+from dnas.base import Array, Key, Logits, PyTree
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, present, value_at
-from dnas.space import CellSpec
 
 
 def simplex() -> Relaxation:
@@ -21,20 +21,20 @@ def simplex() -> Relaxation:
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = simplex().sample(key, simplex().init(key, spec), spec, 0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> mix = simplex().sample(key, simplex().init(key, choices), choices, 0)
       >>> mix.shape, float(mix[0, 0])
       ((14, 8), 0.125)
     """
 
-    def init(key: Key, spec: CellSpec) -> Array:
+    def init(key: Key, choices: Choices) -> Logits:
         del key
-        return jnp.full((len(spec.edges), len(spec.ops)), 1 / len(spec.ops))
+        return {"ops": jnp.full(choices.shape, 1 / len(choices.options))}
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del key, spec, step
-        kept = present(arch)
-        rows = jnp.where(kept, arch, 0.0)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del key, choices, step
+        kept = present(arch["ops"])
+        rows = jnp.where(kept, arch["ops"], 0.0)
         # A whole row is not divided, so that its gradient is that of the identity; nor is an empty
         # one.
         partial = kept.any(axis=-1, keepdims=True) & ~kept.all(axis=-1, keepdims=True)

@@ -3,9 +3,9 @@ https://arxiv.org/abs/1806.09055."""
 
 import jax
 
-from dnas.base import Array, Key
+from dnas.base import Array, Key, Logits
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits
-from dnas.space import CellSpec
 
 
 def softmax(*, init_scale: float = 1e-3) -> Relaxation:
@@ -17,14 +17,14 @@ def softmax(*, init_scale: float = 1e-3) -> Relaxation:
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = softmax().sample(key, softmax().init(key, spec), spec, 0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> mix = softmax().sample(key, softmax().init(key, choices), choices, 0)
       >>> mix.shape, float(mix[0].sum().round(5))
       ((14, 8), 1.0)
     """
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del key, spec, step
-        return jax.nn.softmax(arch, axis=-1)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del key, choices, step
+        return jax.nn.softmax(arch["ops"], axis=-1)
 
     return Relaxation(normal_logits(init_scale), sample)

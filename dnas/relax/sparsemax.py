@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import Array, Key
+from dnas.base import Array, Key, Logits
+from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits
-from dnas.space import CellSpec
 
 
 def sparsemax(*, init_scale: float = 1e-3) -> Relaxation:
@@ -20,15 +20,15 @@ def sparsemax(*, init_scale: float = 1e-3) -> Relaxation:
 
     Example:
       >>> import dnas, jax
-      >>> spec, key = dnas.SPACES["darts"].cells["normal"], jax.random.key(0)
-      >>> mix = sparsemax().sample(key, 10 * jax.numpy.eye(14, 8), spec, 0)
+      >>> choices, key = dnas.SPACES["darts"].choices["normal"], jax.random.key(0)
+      >>> mix = sparsemax().sample(key, {"ops": 10 * jax.numpy.eye(14, 8)}, choices, 0)
       >>> mix[0].tolist()
       [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
 
-    def sample(key: Key, arch: Array, spec: CellSpec, step: Array) -> Array:
-        del key, spec, step
-        return _project(arch)
+    def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
+        del key, choices, step
+        return _project(arch["ops"])
 
     return Relaxation(normal_logits(init_scale), sample)
 

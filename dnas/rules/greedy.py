@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import Array
+from dnas.choices import Choices
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
-from dnas.space import CellSpec, SearchSpace
+from dnas.space import SearchSpace
 
 
 class GreedyState(NamedTuple):
@@ -59,12 +60,14 @@ def greedy(
         )
 
     def init(space: SearchSpace, epochs: int) -> GreedyState:
-        for kind, spec in space.cells.items():
-            if few := [node for node in spec.nodes if len(spec.incoming(node)) < k]:
-                raise ValueError(
-                    f"nodes {few} of cell {kind!r} have fewer than k = {k} incoming edges"
-                )
-        decided = {kind: np.zeros(len(spec.edges), bool) for kind, spec in space.cells.items()}
+        for kind, choices in space.choices.items():
+            for group in choices.groups:
+                if len(group) < k:
+                    raise ValueError(
+                        f"a node of cell {kind!r} has fewer than k = {k} incoming edges:"
+                        f" {[choices.rows[row] for row in group]}"
+                    )
+        decided = {kind: np.zeros(len(own.rows), bool) for kind, own in space.choices.items()}
         past = {
             kind: np.repeat(rows[None], history, axis=0) for kind, rows in zero_mix(space).items()
         }
@@ -74,18 +77,17 @@ def greedy(
         last = observed.epoch >= state.epochs
         due = observed.epoch > warm_up and (observed.epoch - 1 - warm_up) % interval == 0
         decided, past, candidates = dict(state.decided), {}, dict(observed.candidates)
-        for kind, spec in observed.space.cells.items():
-            choosable = np.array([op != "none" for op in spec.ops])
-            weights = np.where(choosable, observed.mix[kind], 0.0)
+        for kind, choices in observed.space.choices.items():
+            weights = np.where(choices.is_nothing, 0.0, observed.mix[kind])
             shares = weights / np.maximum(weights.sum(1, keepdims=True), np.finfo(np.float32).tiny)
             recent = state.history[kind][history - min(int(state.seen), history) :]
             past[kind] = np.concatenate([state.history[kind][1:], shares[None].astype(np.float32)])
-            factors = [weights.sum(1), _certainty(shares, choosable.sum())]
+            factors = [weights.sum(1), _certainty(shares, (~choices.is_nothing).sum())]
             if criterion == 2 and len(recent):
                 factors.append(np.minimum(recent, shares).sum(2).mean(0))
-            for _ in range(len(spec.edges) if last else int(due)):
+            for _ in range(len(choices.rows) if last else int(due)):
                 candidates[kind], decided[kind] = _decide(
-                    spec, candidates[kind], decided[kind], weights, factors, k
+                    choices, candidates[kind], decided[kind], weights, factors, k
                 )
         changed = due or last
         state = GreedyState(decided, past, np.asarray(state.seen + 1), state.epochs)
@@ -110,12 +112,15 @@ def greedy_epochs(
       >>> greedy_epochs(dnas.SPACES["darts"])
       50
     """
-    decisions = max(k * spec.num_nodes for spec in space.cells.values())
+    decisions = max(
+        sum(choices.places(group, k) for group in choices.together)
+        for choices in space.choices.values()
+    )
     return warm_up + 1 + interval * (decisions - 1) + after
 
 
 def _decide(
-    spec: CellSpec,
+    choices: Choices,
     candidates: Array,
     decided: np.ndarray,
     weights: np.ndarray,
@@ -124,17 +129,17 @@ def _decide(
 ) -> tuple[Array, np.ndarray]:
     """The candidates [E, O] and the decided edges [E] after the next decision, if there is one left
     to make."""
-    left = np.asarray(candidates) & [op != "none" for op in spec.ops]
+    left = np.asarray(candidates) & ~choices.is_nothing
     undecided = np.flatnonzero(left.any(1) & ~decided)
     if not undecided.size:
         return candidates, decided
     score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
     edge = undecided[score.argmax()]
     candidates = keep_op(candidates, edge, np.where(left[edge], weights[edge], -1).argmax())
-    decided = decided | (np.arange(len(spec.edges)) == edge)
-    incoming = spec.incoming(spec.edges[edge][1])
-    if decided[list(incoming)].sum() >= k:
-        for other in incoming:
+    decided = decided | (np.arange(len(choices.rows)) == edge)
+    group = choices.group_of(edge)
+    if decided[list(group)].sum() >= choices.places(group, k):
+        for other in group:
             candidates = candidates if decided[other] else drop_edge(candidates, other)
     return candidates, decided
 

@@ -6,16 +6,17 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import Array, Candidates, Mix
+from dnas.choices import Choices
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict
-from dnas.space import CellSpec, SearchSpace
+from dnas.space import SearchSpace
 
 
 class PerturbationState(NamedTuple):
     edges: dict[str, np.ndarray]  # {kind: [E]}: the order in which edges are decided
     nodes: dict[
         str, np.ndarray
-    ]  # {kind: [nodes with more than k edges]}: the order in which their edges are dropped
+    ]  # {kind: [groups of more than k edges]}: the order in which their edges are dropped
     events: np.ndarray  # []: how many there have been
 
 
@@ -52,7 +53,7 @@ def perturbation(*, interval: int = 5, from_epoch: int = 1, k: int = 2, seed: in
       >>> space = dnas.SPACES["darts"]
       >>> state = perturbation().init(space, perturbation_epochs(space))
       >>> len(state.edges["normal"]), sorted(map(int, state.nodes["normal"]))
-      (14, [3, 4, 5])
+      (14, [1, 2, 3])
     """
     if min(interval, from_epoch, k) < 1:
         raise ValueError(
@@ -67,8 +68,8 @@ def perturbation(*, interval: int = 5, from_epoch: int = 1, k: int = 2, seed: in
                 f" {epochs}"
             )
         random = np.random.default_rng(seed)
-        edges = {kind: random.permutation(len(spec.edges)) for kind, spec in space.cells.items()}
-        nodes = {kind: random.permutation(_crowded(spec, k)) for kind, spec in space.cells.items()}
+        edges = {kind: random.permutation(len(own.rows)) for kind, own in space.choices.items()}
+        nodes = {kind: random.permutation(_crowded(own, k)) for kind, own in space.choices.items()}
         return PerturbationState(edges, nodes, np.asarray(0))
 
     def update(state: PerturbationState, observed: Observed) -> tuple[PerturbationState, Verdict]:
@@ -76,15 +77,15 @@ def perturbation(*, interval: int = 5, from_epoch: int = 1, k: int = 2, seed: in
             return state, Verdict()
         event, (op_events, node_events) = int(state.events), _events(observed.space, k)
         candidates = dict(observed.candidates)
-        for kind, spec in observed.space.cells.items():
+        for kind, choices in observed.space.choices.items():
             mix = decided_mix(observed.mix, candidates)
-            if event < len(spec.edges):
+            if event < len(choices.rows):
                 candidates[kind] = _decide_op(
                     observed, mix, candidates, kind, state.edges[kind][event]
                 )
             elif 0 <= event - op_events < len(state.nodes[kind]):
-                incoming = spec.incoming(state.nodes[kind][event - op_events])
-                candidates[kind] = _thin_out(observed, mix, candidates, kind, incoming, k)
+                group = choices.groups[state.nodes[kind][event - op_events]]
+                candidates[kind] = _thin_out(observed, mix, candidates, kind, group, k)
         done = event + 1 >= op_events + node_events
         verdict = Verdict(
             candidates, done, decided_mix(observed.mix, candidates), {"projected": float(event + 1)}
@@ -109,12 +110,12 @@ def perturbation_epochs(
 
 def _events(space: SearchSpace, k: int) -> tuple[int, int]:
     """How many events decide ops, and how many drop edges."""
-    cells = space.cells.values()
-    return max(len(spec.edges) for spec in cells), max(len(_crowded(spec, k)) for spec in cells)
+    kinds = space.choices.values()
+    return max(len(own.rows) for own in kinds), max(len(_crowded(own, k)) for own in kinds)
 
 
-def _crowded(spec: CellSpec, k: int) -> list[int]:
-    return [node for node in spec.nodes if len(spec.incoming(node)) > k]
+def _crowded(choices: Choices, k: int) -> list[int]:
+    return [number for number, group in enumerate(choices.groups) if len(group) > k]
 
 
 def _without(mix: Mix, kind: str, place: int | tuple[int, int]) -> dict[str, np.ndarray]:
@@ -124,9 +125,8 @@ def _without(mix: Mix, kind: str, place: int | tuple[int, int]) -> dict[str, np.
 
 
 def _decide_op(observed: Observed, mix: Mix, candidates: Candidates, kind: str, edge: int) -> Array:
-    ops = observed.space.cells[kind].ops
-    left = [op for op in np.flatnonzero(candidates[kind][edge]) if ops[op] != "none"]
-    if not left:  # dropped by another rule
+    left = np.flatnonzero(candidates[kind][edge] & ~observed.space.choices[kind].is_nothing)
+    if not left.size:  # dropped by another rule
         return candidates[kind]
     accuracies = [observed.accuracy(_without(mix, kind, (edge, op))) for op in left]
     return keep_op(candidates[kind], edge, left[int(np.argmin(accuracies))])
@@ -137,10 +137,10 @@ def _thin_out(
     mix: Mix,
     candidates: Candidates,
     kind: str,
-    incoming: tuple[int, ...],
+    group: tuple[int, ...],
     k: int,
 ) -> Array:
-    left, rows = [edge for edge in incoming if candidates[kind][edge].any()], candidates[kind]
+    left, rows = [edge for edge in group if candidates[kind][edge].any()], candidates[kind]
     while len(left) > k:
         accuracies = [observed.accuracy(_without(mix, kind, edge)) for edge in left]
         weakest = left.pop(len(left) - 1 - int(np.argmax(accuracies[::-1])))

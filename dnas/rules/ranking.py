@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import Mix
+from dnas.choices import Choices
 from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.space import SearchSpace
 
@@ -43,15 +44,15 @@ def ranking(*, patience: int = 10, from_epoch: int = 1) -> Rule:
         raise ValueError(f"a ranking settles after at least one epoch, got patience = {patience}")
 
     def init(space: SearchSpace, epochs: int) -> RankingState:
-        first = {kind: np.full(len(spec.edges), -1) for kind, spec in space.cells.items()}
+        first = {kind: np.full(len(own.rows), -1) for kind, own in space.choices.items()}
         return RankingState(first, np.asarray(0), zero_mix(space))
 
     def update(state: RankingState, observed: Observed) -> tuple[RankingState, Verdict]:
         if observed.epoch < from_epoch:
             return state, Verdict(metrics={"unchanged": 0.0})
         first = {
-            kind: _strongest(spec.ops, observed.mix[kind])
-            for kind, spec in observed.space.cells.items()
+            kind: _strongest(choices, observed.mix[kind])
+            for kind, choices in observed.space.choices.items()
         }
         if any((first[kind] != state.first[kind]).any() for kind in first):
             return RankingState(first, np.asarray(0), kept_mix(observed.mix)), Verdict(
@@ -67,5 +68,5 @@ def ranking(*, patience: int = 10, from_epoch: int = 1) -> Rule:
     return Rule(init, update)
 
 
-def _strongest(ops: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
-    return np.where([op == "none" for op in ops], -np.inf, np.asarray(rows)).argmax(1)
+def _strongest(choices: Choices, rows: np.ndarray) -> np.ndarray:
+    return np.where(choices.is_nothing, -np.inf, np.asarray(rows)).argmax(1)

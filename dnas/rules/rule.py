@@ -54,7 +54,4 @@ def kept_mix(mix: Mix) -> dict[str, np.ndarray]:
 
 def zero_mix(space: SearchSpace) -> dict[str, np.ndarray]:
     """Returns {kind: zeros [E, O]}: the place in a state for a mix that is to be kept."""
-    return {
-        kind: np.zeros((len(spec.edges), len(spec.ops)), np.float32)
-        for kind, spec in space.cells.items()
-    }
+    return {kind: np.zeros(own.shape, np.float32) for kind, own in space.choices.items()}

@@ -53,10 +53,10 @@ def skip_count(
         raise ValueError(f"max_skips is a number of edges, at least 0, got {max_skips}")
 
     def init(space: SearchSpace, epochs: int) -> SkipCountState:
-        if kind not in space.cells:
+        if kind not in space.choices:
             raise ValueError(
                 f"the space {space.name!r} has no cell of kind {kind!r}; choose from:"
-                f" {', '.join(space.cells)}"
+                f" {', '.join(space.choices)}"
             )
         return SkipCountState(np.asarray(False), zero_mix(space))
 

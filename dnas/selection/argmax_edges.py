@@ -6,8 +6,9 @@ NAS-Bench-201, https://arxiv.org/abs/2001.00326; SNAS, https://arxiv.org/abs/181
 import math
 
 from dnas.base import Mix
-from dnas.genotype import Edge, Genotype
-from dnas.selection.selection import Selection, checked_rows, genotype_of
+from dnas.choices import Choices
+from dnas.genotype import Genotype
+from dnas.selection.selection import Selection, Weights, genotype_by
 from dnas.space import SearchSpace, check_genotype
 
 
@@ -36,18 +37,14 @@ def argmax_edges(*, keep_none: bool = True) -> Selection:
     """
 
     def select(space: SearchSpace, mix: Mix) -> Genotype:
-        cells = {}
-        for kind, spec in space.cells.items():
-            cells[kind] = []
-            for edge, row in zip(spec.edges, checked_rows(space, kind, mix), strict=True):
-                empty = "none" in spec.ops and not any(
-                    weight for weight in row if weight > -math.inf
-                )
-                op = "none" if empty else spec.ops[max(range(len(row)), key=row.__getitem__)]
-                if op != "none" or keep_none:
-                    cells[kind].append(Edge(*edge, op))
+        def read(kind: str, choices: Choices, weights: Weights) -> list[tuple[int, int]]:
+            picked = argmax_options(choices, weights)
+            if keep_none or kind not in space.cells:
+                return picked
+            return [(row, column) for row, column in picked if not choices.is_nothing[column]]
+
         try:
-            genotype = genotype_of(space, cells)
+            genotype = genotype_by(space, mix, read)
             check_genotype(space, genotype)
         except ValueError as error:
             raise ValueError(
@@ -57,3 +54,17 @@ def argmax_edges(*, keep_none: bool = True) -> Selection:
         return genotype
 
     return select
+
+
+def argmax_options(choices: Choices, weights: Weights) -> list[tuple[int, int]]:
+    """Returns (row, column) of the strongest option of every row; of a row without any weight one
+    that computes nothing, where it has such."""
+    picked = []
+    for row, own in enumerate(weights):
+        column = max(range(len(own)), key=own.__getitem__)
+        empty = not any(weight for weight in own if weight > -math.inf)
+        nothing = choices.allowed[row] & choices.is_nothing
+        if empty and nothing.any():
+            column = int(nothing.argmax())
+        picked.append((row, column))
+    return picked

@@ -13,7 +13,7 @@ from dnas.base import Key, Mix
 from dnas.genotype import Genotype
 from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection, checked_rows
-from dnas.space import SearchSpace, one_hot_mix
+from dnas.space import SearchSpace, one_hot_mix, picked_of
 
 
 def sample_genotype(
@@ -37,9 +37,9 @@ def sample_genotype(
     """
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     noisy = {}
-    for kind in space.cells:
+    for kind, choices in space.choices.items():
         rows = np.array(checked_rows(space, kind, mix))
-        allowed = space.cells[kind].allowed
+        allowed = choices.allowed
         if rows[allowed].min() < 0:
             raise ValueError(
                 f"weights are read as probabilities, but the mix of cell {kind!r} holds"
@@ -90,9 +90,10 @@ def best_of_samples(
     drawn = {}
     for part in jax.random.split(key, num_samples):
         genotype = sample_genotype(part, space, mix, selection=selection)
+        # Edges that are listed in another order make no other genotype.
+        picked = picked_of(space, genotype)
         drawn.setdefault(
-            frozenset((kind, edge) for kind, edges in genotype.cells.items() for edge in edges),
-            genotype,
+            frozenset((kind, *own) for kind in picked for own in picked[kind]), genotype
         )
     scored = [
         (genotype, float(accuracy(one_hot_mix(space, genotype)))) for genotype in drawn.values()

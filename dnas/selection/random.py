@@ -18,7 +18,7 @@ def random_genotype(
     the random baseline of the space, https://arxiv.org/abs/1902.07638.
     """
     mix = {}
-    for kind, part in zip(space.cells, jax.random.split(key, len(space.cells)), strict=True):
-        spec = space.cells[kind]
-        mix[kind] = jax.random.uniform(part, (len(spec.edges), len(spec.ops)))
+    keys = jax.random.split(key, len(space.choices))
+    for (kind, choices), part in zip(space.choices.items(), keys, strict=True):
+        mix[kind] = jax.random.uniform(part, choices.shape)
     return select(space, mix)

@@ -9,7 +9,7 @@ from dnas.base import Mix
 from dnas.genotype import Genotype
 from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection, checked_rows
-from dnas.space import SearchSpace
+from dnas.space import SearchSpace, picked_of
 
 
 def skip_budget(
@@ -50,23 +50,25 @@ def skip_budget(
         raise ValueError(f"the budget is a number of edges, at least 0, got {budget}")
 
     def select(space: SearchSpace, mix: Mix) -> Genotype:
-        if kind not in space.cells or op not in space.cells[kind].ops:
+        choices = space.choices.get(kind)
+        if choices is None or op not in choices.options:
+            options = {name: own.options for name, own in space.choices.items()}
             raise ValueError(
                 f"the space {space.name!r} has no {op!r} in a cell of kind {kind!r}; its cells have"
-                f" { {kind: spec.ops for kind, spec in space.cells.items()} }"
+                f" {options}"
             )
-        spec = space.cells[kind]
-        rows, column = np.array(checked_rows(space, kind, mix)), spec.ops.index(op)
+        rows, column = np.array(checked_rows(space, kind, mix)), choices.options.index(op)
         while True:
             genotype = selection(space, {**mix, kind: rows})
-            chosen = [spec.edges.index(edge[:2]) for edge in genotype.cells[kind] if edge.op == op]
+            picked = picked_of(space, genotype)[kind]
+            chosen = [row for row, own in picked if own == column]
             if len(chosen) <= budget:
                 return genotype
             weakest = min(sorted(chosen, reverse=True), key=lambda edge: rows[edge, column])
             if rows[weakest, column] == -math.inf:
                 raise ValueError(
-                    f"cell {kind!r} cannot do with {budget} {op}: edge {spec.edges[weakest]} has no"
-                    " other op to choose; raise the budget"
+                    f"cell {kind!r} cannot do with {budget} {op}: edge {choices.rows[weakest]} has"
+                    " no other op to choose; raise the budget"
                 )
             # Not zero, as the paper has it: other ops of the edge may have no weight either, and
             #   win only against less.

@@ -1,6 +1,8 @@
 """The rule of FairDARTS: what has grown strong enough is kept. https://arxiv.org/abs/1911.12126."""
 
-from dnas.selection.selection import Selection, edges_by_node
+from collections.abc import Sequence
+
+from dnas.selection.selection import Selection, by_group, genotype_by
 
 
 def threshold(value: float = 0.85, *, k: int = 2) -> Selection:
@@ -34,7 +36,9 @@ def threshold(value: float = 0.85, *, k: int = 2) -> Selection:
     if not 0 <= value <= 1:
         raise ValueError(f"the value that weights must reach is between 0 and 1, got {value}")
 
-    def keep(kind, node, incoming, best):
-        return [edge for edge in incoming[:k] if best[edge][0] >= value] or incoming[:1]
+    def keep(falling: Sequence[int], strengths: Sequence[float]) -> Sequence[int]:
+        return [row for row in falling[:k] if strengths[row] >= value] or falling[:1]
 
-    return lambda space, mix: edges_by_node(space, mix, keep)
+    return lambda space, mix: genotype_by(
+        space, mix, lambda kind, choices, weights: by_group(choices, weights, keep)
+    )

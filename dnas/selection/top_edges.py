@@ -1,7 +1,10 @@
 """The rule of DARTS: the strongest edges of each node. Section 2.4,
 https://arxiv.org/abs/1806.09055."""
 
-from dnas.selection.selection import Selection, edges_by_node
+from collections.abc import Sequence
+
+from dnas.choices import Choices
+from dnas.selection.selection import Selection, Weights, by_group, genotype_by
 
 
 def top_edges(k: int = 2) -> Selection:
@@ -27,16 +30,23 @@ def top_edges(k: int = 2) -> Selection:
       >>> genotype.cells["normal"][:2]
       (Edge(source=0, target=2, op='max_pool_3x3'), Edge(source=1, target=2, op='max_pool_3x3'))
     """
-
     if k < 1:
         raise ValueError(f"each node keeps at least one edge, got k = {k}")
+    return lambda space, mix: genotype_by(
+        space, mix, lambda kind, choices, weights: top_options(kind, choices, weights, k)
+    )
 
-    def keep(kind, node, incoming, best):
-        if len(incoming) < k:
+
+def top_options(kind: str, choices: Choices, weights: Weights, k: int) -> list[tuple[int, int]]:
+    """Returns (row, column) of the k strongest rows of each group, those that compete with no other
+    row besides, and of each its strongest option that computes something."""
+
+    def keep(falling: Sequence[int], strengths: Sequence[float]) -> Sequence[int]:
+        if len(falling) < k:
             raise ValueError(
-                f"node {node} of cell {kind!r} has {len(incoming)} incoming edges, fewer than k"
-                f" = {k}"
+                f"a node of cell {kind!r} has {len(falling)} incoming edges"
+                f" {[choices.rows[row] for row in falling]}, fewer than k = {k}"
             )
-        return incoming[:k]
+        return falling[:k]
 
-    return lambda space, mix: edges_by_node(space, mix, keep)
+    return by_group(choices, weights, keep)

@@ -1,5 +1,6 @@
 """A search space of one's own: cells, layers, and a macro network written as a plain function."""
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -14,20 +15,13 @@ from dnas.cells.edge_ops import weights_by_edge
 from dnas.cells.mixed_cell import MixedCell, checked_schedule
 from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
-from dnas.cells.ops import OPS
+from dnas.cells.ops import OPS, nothing_of
 from dnas.cells.parts import begins_with_relu, edge_choices, part_network
 from dnas.genotype import Genotype
+from dnas.graph import CellSpec
 from dnas.model import Model
-from dnas.space import (
-    CellSpec,
-    LayerParts,
-    LayerSpec,
-    NetworkParts,
-    Part,
-    PartNetwork,
-    SearchSpace,
-    check_genotype,
-)
+from dnas.parts import LayerParts, NetworkParts, Part, PartNetwork
+from dnas.space import LayerSpec, SearchSpace, check_genotype
 
 # (images [B, H, W, C], layers, num_classes, norms, cell) -> logits [B, num_classes]
 Macro = Callable[[Array, tuple[LayerSpec, ...], int, Norms, Callable[..., Array]], Array]
@@ -60,8 +54,8 @@ def custom_space(
         convolutions; `cell(layer, *inputs)` runs the cell of a layer on inputs [B, H, W,
         layer.channels], one for each input node, and returns [B, H/s, W/s, layer.channels *
         len(concat)].
-      edges_per_node: how many edges a node of a genotype keeps; None where every edge keeps an op,
-        `none` where there is one.
+      edges_per_node: how many edges a node of a genotype keeps, in cells that do not say so with
+        `keep`; None where every edge keeps an op, `none` where there is one.
       channels, num_cells, final_channels, final_cells: default sizes of supernet and final network.
 
     Hardware tables of the space have a row for each op at each size, and one for everything else:
@@ -97,6 +91,7 @@ def custom_space(
                 f"cell {kind!r} has an op of the name {_AROUND!r}, which tables have for what is"
                 " around the cells"
             )
+    cells = {kind: _keeping(spec, edges_per_node) for kind, spec in cells.items()}
 
     def place(
         sizes: Mapping[str, Any], num_classes: int, norms: Norms, make_cell, cell_args
@@ -198,7 +193,7 @@ def custom_space(
             )
             for layer in layers(**sizes, image_size=size)
         )
-        return NetworkParts(cells, (around,), choices, edges_per_node, begins_with_relu)
+        return NetworkParts(cells, (around,), choices, begins_with_relu)
 
     def around_cells(part: Part, norms: Norms) -> nn.Module:
         return place(
@@ -220,7 +215,6 @@ def custom_space(
         layers,
         supernet,
         network,
-        edges_per_node=edges_per_node,
         channels=channels,
         num_cells=num_cells,
         final_channels=final_channels,
@@ -231,6 +225,11 @@ def custom_space(
         part_network=network_of_part,
     )
     return space
+
+
+def _keeping(spec: CellSpec, edges_per_node: int | None) -> CellSpec:
+    keep = edges_per_node if spec.keep is None else spec.keep
+    return dataclasses.replace(spec, keep=keep, nothing=nothing_of(spec.ops))
 
 
 def _handed_on(inputs: tuple[Array, ...], stride: int, times: int) -> Array:

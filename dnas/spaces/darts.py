@@ -12,16 +12,13 @@ from dnas.cells.layers import STEMS, stack_layers
 from dnas.cells.mixed_cell import MixedCell, checked_schedule, runs_waves
 from dnas.cells.networks import CellStack, MixedStages, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
-from dnas.cells.ops import check_ops
+from dnas.cells.ops import check_ops, nothing_of
 from dnas.cells.parts import part_network, stack_parts
 from dnas.genotype import Genotype
+from dnas.graph import CellSpec
 from dnas.model import Model
-from dnas.space import (
-    CellSpec,
-    NetworkParts,
-    SearchSpace,
-    check_genotype,
-)
+from dnas.parts import NetworkParts
+from dnas.space import SearchSpace, check_genotype
 
 # The order matters for ties and for the columns of arch.
 DARTS_OPS = (
@@ -77,7 +74,13 @@ def darts_space(
     nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
     spec = CellSpec(
-        num_inputs=NUM_INPUTS, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes
+        num_inputs=NUM_INPUTS,
+        num_nodes=num_nodes,
+        edges=edges,
+        ops=tuple(ops),
+        concat=nodes,
+        keep=2,
+        nothing=nothing_of(ops),
     )
     cells = {"normal": spec, "reduce": spec}
     if edge_ops is not None:
@@ -129,7 +132,7 @@ def darts_space(
 
     def parts(**sizes) -> NetworkParts:
         published = {"channels": space.final_channels, "num_cells": space.final_cells}
-        return stack_parts(cells, space.edges_per_node, **{**published, **sizes})
+        return stack_parts(cells, **{**published, **sizes})
 
     space = SearchSpace(
         name,

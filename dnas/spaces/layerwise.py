@@ -28,17 +28,10 @@ from dnas.cells.trunk import (
     strided,
 )
 from dnas.genotype import Genotype
+from dnas.graph import CellSpec
 from dnas.model import Model
-from dnas.space import (
-    CellSpec,
-    LayerParts,
-    LayerSpec,
-    NetworkParts,
-    Part,
-    PartNetwork,
-    SearchSpace,
-    check_genotype,
-)
+from dnas.parts import LayerParts, NetworkParts, Part, PartNetwork
+from dnas.space import LayerSpec, SearchSpace, check_genotype
 
 __all__ = ["Chain", "Stage", "layerwise_space", "rounded"]
 
@@ -212,7 +205,7 @@ def layerwise_space(
             found = {op: block_part(op, block, place, layer.size) for op, block in place.blocks}
             choices.append(tuple(found.get(op) for op in names))
         fixed = around_parts(sizes, chain, image_channels, num_classes, image_size, own)
-        return NetworkParts({KIND: spec}, fixed, (LayerParts(KIND, tuple(choices)),), None)
+        return NetworkParts({KIND: spec}, fixed, (LayerParts(KIND, tuple(choices)),))
 
     def part_of(part: Part) -> PartNetwork:
         return part_network(part, part_modules(chain, blocks))
@@ -223,7 +216,6 @@ def layerwise_space(
         layers,
         supernet,
         network,
-        edges_per_node=None,
         channels=chain.stem,
         num_cells=number,
         final_channels=chain.stem,

@@ -18,9 +18,11 @@ from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, residual_parts
 from dnas.cells.residual import ResidualStack
 from dnas.genotype import Genotype
+from dnas.graph import CellSpec
 from dnas.kernels.backend import on_cpu
 from dnas.model import Model
-from dnas.space import CellSpec, NetworkParts, SearchSpace, check_genotype
+from dnas.parts import NetworkParts
+from dnas.space import SearchSpace, check_genotype
 
 # The order matters for ties and for the columns of arch.
 NASBENCH201_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -133,7 +135,6 @@ def nasbench201_space(
         residual_layers,
         supernet,
         network,
-        edges_per_node=None,
         channels=16,
         num_cells=15,
         final_channels=16,

@@ -17,18 +17,11 @@ from jax import lax
 from dnas.base import Array, Key, Mix, PyTree
 from dnas.cells.init import check_dtype, in_dtype
 from dnas.genotype import Edge, Genotype
+from dnas.graph import CellSpec
 from dnas.kernels.kernel import fence
 from dnas.model import Model, Outputs, Tokens
-from dnas.space import (
-    CellSpec,
-    LayerParts,
-    LayerSpec,
-    NetworkParts,
-    Part,
-    PartNetwork,
-    SearchSpace,
-    check_genotype,
-)
+from dnas.parts import LayerParts, NetworkParts, Part, PartNetwork
+from dnas.space import LayerSpec, SearchSpace, check_genotype
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -123,7 +116,9 @@ def recurrent_space(
         )
     nodes = tuple(range(1, 1 + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
-    spec = CellSpec(num_inputs=1, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes)
+    spec = CellSpec(
+        num_inputs=1, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=nodes, keep=1
+    )
 
     def network(genotype: Genotype, **options) -> Model:
         check_genotype(space, genotype)
@@ -135,7 +130,6 @@ def recurrent_space(
         _layers,
         lambda **options: _supernet(spec, **options),
         network,
-        edges_per_node=1,
         channels=300,
         num_cells=1,
         final_channels=850,
@@ -162,7 +156,6 @@ def _parts(
         {"recurrent": spec},
         fixed,
         (LayerParts("recurrent", (row,) * len(spec.edges)),),
-        edges_per_node=1,
     )
 
 

@@ -17,8 +17,8 @@ from dnas.cells.init import init_variables
 from dnas.cells.mixed_cell import MixedCell, run_chain
 from dnas.cells.mixed_op import MixedOp, shuffle
 from dnas.cells.norms import BatchNorm
+from dnas.graph import CellSpec
 from dnas.kernels.sums import weighted_sum
-from dnas.space import CellSpec
 from dnas.spaces import DARTS_OPS
 
 try:

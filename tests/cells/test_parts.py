@@ -12,8 +12,9 @@ from dnas.cells.norms import final_norms
 from dnas.cells.ops import OPS
 from dnas.cells.parts import part_network
 from dnas.hw_loss import count_network, count_table, genotype_cost
+from dnas.parts import Part
 from dnas.selection import random_genotype
-from dnas.space import Part, SearchSpace
+from dnas.space import SearchSpace
 
 SIZES = {
     "small": dict(channels=4, num_cells=4, num_classes=7, image_size=(16, 24), image_channels=1),
@@ -111,7 +112,7 @@ def test_choices_are_where_the_space_has_ops_but_none():
         assert {layer.kind for layer in layers.layers} <= set(space.cells), name
         for layer in layers.layers:
             spec = space.cells[layer.kind]
-            for row, allowed in zip(layer.choices, spec.allowed, strict=True):
+            for row, allowed in zip(layer.choices, spec.choices.allowed, strict=True):
                 named = [part.op if part else None for part in row]
                 assert named == [
                     op if may and op != "none" else None

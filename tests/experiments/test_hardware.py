@@ -10,8 +10,8 @@ import pytest
 
 import dnas
 from dnas import hw_loss
+from dnas.graph import live_edges
 from dnas.hw_loss import CostTable, count_network, expected_cost, feasible_range, write_table
-from dnas.hw_loss.live_edges import live_edges
 from experiments import devices, hardware, pareto, retrain
 from experiments import table as tables
 from experiments.config import SearchConfig, preset

@@ -9,7 +9,7 @@ from dnas import export
 from dnas.export import standard_ops
 from dnas.hw_loss.measure_table import random_variables
 from dnas.kernels.pooling import max_pool
-from dnas.space import Part
+from dnas.parts import Part
 
 DARTS = dnas.SPACES["darts"]
 SIZES = {"channels": 4, "num_cells": 3, "num_classes": 5}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnas.space import CellSpec
+from dnas.graph import CellSpec
 
 SPECS = {
     "one input": CellSpec(

@@ -33,8 +33,8 @@ def test_ties_and_dropped_edges_are_read_as_the_selection_reads_them(name):
     space = SPACES[name]
     layers = space.parts(**sizes_of(name))
     for rows_of in (
-        lambda spec: spec.allowed * 1.0,
-        lambda spec: spec.allowed * (np.arange(len(spec.edges)) % 2)[:, None],
+        lambda spec: spec.choices.allowed * 1.0,
+        lambda spec: spec.choices.allowed * (np.arange(len(spec.edges)) % 2)[:, None],
     ):
         mix = {kind: rows_of(spec) for kind, spec in space.cells.items()}
         expected = one_hot_mix(space, default_selection(space, mix))

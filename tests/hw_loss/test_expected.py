@@ -2,6 +2,7 @@
 gradient of both."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 
@@ -12,6 +13,7 @@ import pytest
 
 import dnas
 from dnas.genotype import Genotype
+from dnas.graph import CellSpec
 from dnas.hw_loss import (
     REFERENCE,
     Cost,
@@ -23,10 +25,10 @@ from dnas.hw_loss import (
     load_table,
     table_names,
 )
-from dnas.hw_loss.live_edges import live_edges, make_liveness
+from dnas.parts import LayerParts, NetworkParts, Part
 from dnas.relax import softmax
 from dnas.selection import random_genotype
-from dnas.space import CellSpec, LayerParts, NetworkParts, Part, SearchSpace, one_hot_mix
+from dnas.space import SearchSpace, one_hot_mix
 
 SIZES = dict(channels=4, num_cells=4, image_size=16)
 MADE_UP = ("chain", "cells")
@@ -67,12 +69,9 @@ def cell_space(ops=("none", "skip", "conv"), nodes=3):
 
 def made_up(name, kind, spec, layers, edges_per_node=None):
     fixed = (Part("stem", 3, 8, 8, 8), Part("head", 8, 10, 4, 4))
-    parts = NetworkParts(
-        {kind: spec}, fixed, tuple(LayerParts(kind, choices) for choices in layers), edges_per_node
-    )
-    return SearchSpace(
-        name, {kind: spec}, None, None, None, edges_per_node=edges_per_node, parts=lambda: parts
-    )
+    cells = {kind: dataclasses.replace(spec, keep=edges_per_node)}
+    parts = NetworkParts(cells, fixed, tuple(LayerParts(kind, choices) for choices in layers))
+    return SearchSpace(name, cells, None, None, None, parts=lambda: parts)
 
 
 IMAGES = [name for name, space in dnas.SPACES.items() if space.inputs == "images"]
@@ -96,7 +95,11 @@ def random_mix(space, seed=0, scale=1.0):
     random = np.random.default_rng(seed)
     mix = {}
     for kind, spec in space.cells.items():
-        rows = np.where(spec.allowed, np.exp(scale * random.normal(size=spec.allowed.shape)), 0.0)
+        rows = np.where(
+            spec.choices.allowed,
+            np.exp(scale * random.normal(size=spec.choices.allowed.shape)),
+            0.0,
+        )
         mix[kind] = rows / rows.sum(axis=-1, keepdims=True)
     return mix
 
@@ -228,7 +231,7 @@ def test_the_gradient_is_that_of_finite_differences(name, kept_only, metric):
     random = np.random.default_rng(2)
     for _ in range(3):
         direction = {
-            kind: random.normal(size=rows.shape) * space.cells[kind].allowed
+            kind: random.normal(size=rows.shape) * space.cells[kind].choices.allowed
             for kind, rows in mix.items()
         }
 
@@ -324,20 +327,20 @@ def test_it_works_under_vmap_and_from_logits(name):
 def test_it_is_an_arch_loss_that_draws_arch_to_the_cheapest_op():
     space = chain_space()
     layers, relaxation = space.parts(), softmax()
-    spec = space.cells["layers"]
+    choices = space.choices["layers"]
     cost = expected_cost(random_table(layers), layers, metric="latency")
-    arch = {"layers": jnp.where(spec.allowed, 0.0, -1e9)}
+    arch = {"layers": {"ops": jnp.where(choices.allowed, 0.0, -1e9)}}
 
     def loss(arch):
-        return cost({"layers": relaxation.sample(jax.random.key(0), arch["layers"], spec, 0)})
+        return cost({"layers": relaxation.sample(jax.random.key(0), arch["layers"], choices, 0)})
 
     step = jax.jit(
         lambda arch: jax.tree.map(lambda own, slope: own - slope, arch, jax.grad(loss)(arch))
     )
     for _ in range(200):
         arch = step(arch)
-    cheapest = np.where(spec.allowed, cost.per_op["layers"], np.inf).argmin(axis=-1)
-    assert np.array_equal(arch["layers"].argmax(axis=-1), cheapest)
+    cheapest = np.where(choices.allowed, cost.per_op["layers"], np.inf).argmin(axis=-1)
+    assert np.array_equal(arch["layers"]["ops"].argmax(axis=-1), cheapest)
 
 
 def test_every_row_that_the_space_needs_and_the_table_lacks_is_named():
@@ -378,67 +381,6 @@ def test_what_does_not_fit_is_refused():
     narrow = Genotype("darts", genotype.cells, {"normal": (4, 5)})
     with pytest.raises(ValueError, match=r"'normal' of the genotype concatenates \(4, 5\)"):
         genotype_cost(table, space, narrow, metric="latency", **SIZES)
-
-
-def test_live_edges_of_all_patterns_are_those_of_a_search_for_paths():
-    edges = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
-
-    def on_a_path(there, edge):
-        def paths(node, path):
-            if node == 3:
-                yield path
-            for own in there:
-                if own[0] == node:
-                    yield from paths(own[1], [*path, own])
-
-        return any(edge in path for path in paths(0, []))
-
-    for pattern in itertools.product((False, True), repeat=6):
-        there = [edge for edge, has in zip(edges, pattern, strict=True) if has]
-        assert live_edges(there, 1, [3]) == {edge for edge in there if on_a_path(there, edge)}
-
-
-def every_set(edges):
-    for pattern in itertools.product((0.0, 1.0), repeat=len(edges)):
-        yield np.array(pattern), [edge for edge, there in zip(edges, pattern, strict=True) if there]
-
-
-@pytest.mark.parametrize("live", ["path", "output"])
-def test_the_probability_to_run_is_the_share_of_all_sets_of_edges_in_which_one_does(live):
-    edges = [(0, 2), (1, 2), (0, 3), (2, 3), (2, 4), (3, 4)]
-    spec = CellSpec(2, 3, tuple(edges), ("none", "conv"), (3, 4))
-    there = np.random.default_rng(0).random(len(edges))
-    total = np.zeros(len(edges))
-    for pattern, chosen in every_set(edges):
-        alive = live_edges(chosen, 2, spec.concat, live)
-        total += np.prod(np.where(pattern, there, 1 - there)) * np.array(
-            [edge in alive for edge in edges]
-        )
-    found = make_liveness(spec, np.zeros(len(edges), bool), live=live, kept=False)(there)
-    np.testing.assert_allclose(there * found, total, rtol=1e-12)
-
-
-@pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize("nodes", [4, 14])
-def test_at_the_corners_the_probability_to_run_is_whether_an_edge_does(nodes, kept):
-    edges = [
-        (source, target)
-        for target in range(1, nodes + 1)
-        for source in (target - 1, target - 2, target - 4)
-        if source >= 0
-    ]
-    spec = CellSpec(1, nodes, tuple(edges), ("none", "conv"), (nodes - 1, nodes))
-    random = np.random.default_rng(0)
-    for live in ("path", "output"):
-        liveness = make_liveness(spec, np.zeros(len(edges), bool), live=live, kept=kept)
-        for _ in range(20):
-            there = (random.random(len(edges)) < 0.6).astype(float)
-            alive = live_edges(
-                [edge for edge, has in zip(edges, there, strict=True) if has], 1, spec.concat, live
-            )
-            assert np.array_equal(there * liveness(there), [float(edge in alive) for edge in edges])
-        found = liveness(random.random(len(edges)))
-        assert np.all((found >= 0) & (found <= 1 + 1e-12))
 
 
 SHIPPED_SIZES = {"c16": {"channels": 16, "num_cells": 8}}

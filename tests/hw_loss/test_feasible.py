@@ -8,11 +8,12 @@ from test_expected import SIZES, SPACES, cell_space, made_up, random_table, size
 
 import dnas
 from dnas.genotype import Genotype
+from dnas.graph import CellSpec, live_edges
 from dnas.hw_loss import expected_cost, feasible_range
 from dnas.hw_loss.feasible import cheapest_mix
-from dnas.hw_loss.live_edges import live_edges
+from dnas.parts import Part
 from dnas.selection import random_genotype
-from dnas.space import CellSpec, Part, one_hot_mix
+from dnas.space import one_hot_mix
 
 
 def cost_of(space, sizes=None, **more):
@@ -23,7 +24,9 @@ def cost_of(space, sizes=None, **more):
 def all_cells(space, kind):
     """Every genotype of a small cell of which every edge keeps an op."""
     spec = space.cells[kind]
-    own = [[op for op, may in zip(spec.ops, row, strict=True) if may] for row in spec.allowed]
+    own = [
+        [op for op, may in zip(spec.ops, row, strict=True) if may] for row in spec.choices.allowed
+    ]
     for ops in itertools.product(*own):
         yield Genotype(
             space.name,

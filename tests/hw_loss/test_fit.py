@@ -10,10 +10,10 @@ import pytest
 from measured_cells import CELL, all_mixes, connected, probabilities
 from scipy.stats import kendalltau
 
+from dnas.graph import CellSpec
 from dnas.hw_loss import CostModel, fit_cost
 from dnas.hw_loss.fit import structure
 from dnas.hw_loss.graphs import all_cells, graph_text
-from dnas.space import CellSpec
 
 MIXES = all_mixes(CELL)
 OPS = np.array([0, 0.1, 2.0, 0.4])

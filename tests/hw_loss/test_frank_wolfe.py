@@ -59,6 +59,14 @@ def test_without_a_limit_that_binds_every_row_takes_its_best_op():
     assert np.array_equal(found, np.eye(3)[gradient.argmin(axis=-1)])
 
 
+def mix_of(arch):
+    return {kind: rows["ops"] for kind, rows in arch.items()}
+
+
+def arch_of(mix):
+    return {kind: {"ops": jnp.asarray(rows, jnp.float32)} for kind, rows in mix.items()}
+
+
 def bounded(name, share):
     space = SPACES[name]
     layers = space.parts(**sizes_of(name))
@@ -71,13 +79,13 @@ def bounded(name, share):
 @pytest.mark.parametrize("name", SPACES)
 def test_the_start_is_on_simplexes_and_within_the_bound(name, share):
     space, cost, bound = bounded(name, share)
-    start = feasible_start(cost, bound)
+    start = mix_of(feasible_start(cost, bound))
     assert cost(start) <= bound * (1 + 1e-6)
     for kind, spec in space.cells.items():
         sums = start[kind].sum(axis=-1)
-        drops = space.edges_per_node is not None and "none" not in spec.ops
+        drops = spec.keep is not None and not spec.choices.nothing
         assert np.all((np.abs(sums - 1) < 1e-5) | ((sums < 1 + 1e-5) & drops))
-        assert not np.any(np.asarray(start[kind])[~spec.allowed])
+        assert not np.any(np.asarray(start[kind])[~spec.choices.allowed])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +100,7 @@ def test_every_iterate_meets_the_bound(name, share):
     @jax.jit
     def step(arch, state):
         gradient = jax.grad(
-            lambda arch: sum(((arch[kind] - wanted[kind]) ** 2).sum() for kind in arch)
+            lambda arch: sum(((arch[kind]["ops"] - wanted[kind]) ** 2).sum() for kind in arch)
         )(arch)
         updates, state = optimizer.update(gradient, state, arch)
         return optax.apply_updates(arch, updates), state
@@ -101,15 +109,15 @@ def test_every_iterate_meets_the_bound(name, share):
     first = arch
     for _ in range(60):
         arch, state = step(arch, state)
-        costs.append(float(cost(arch)))
-        for kind, rows in arch.items():
+        costs.append(float(cost(mix_of(arch))))
+        for kind, rows in mix_of(arch).items():
             assert np.all(np.asarray(rows) >= -1e-6) and not np.any(
-                np.asarray(rows)[~space.cells[kind].allowed]
+                np.asarray(rows)[~space.cells[kind].choices.allowed]
             )
             assert np.all(np.asarray(rows.sum(axis=-1)) <= 1 + 1e-5)
     assert max(costs) <= bound * (1 + 1e-6)
     distance = [
-        sum(float(((own[kind] - wanted[kind]) ** 2).sum()) for kind in wanted)
+        sum(float(((own[kind]["ops"] - wanted[kind]) ** 2).sum()) for kind in wanted)
         for own in (first, arch)
     ]
     assert distance[1] < distance[0]
@@ -121,29 +129,31 @@ def test_it_reaches_the_solution_of_a_linear_loss():
     optimizer, arch = frank_wolfe(jax.random.key(0), cost, bound), feasible_start(cost, bound)
     state, update = optimizer.init(arch), jax.jit(optimizer.update)
     for _ in range(200):
-        updates, state = update(gradient, state, arch)
+        updates, state = update(arch_of(gradient), state, arch)
         arch = optax.apply_updates(arch, updates)
     spec = space.cells["layers"]
     best = by_scipy(
         np.asarray(gradient["layers"], float),
         cost.per_op["layers"],
         bound - cost.fixed,
-        spec.allowed,
+        spec.choices.allowed,
     )
-    assert float((gradient["layers"] * arch["layers"]).sum()) == pytest.approx(best, rel=1e-2)
+    assert float((gradient["layers"] * arch["layers"]["ops"]).sum()) == pytest.approx(
+        best, rel=1e-2
+    )
 
 
 @pytest.mark.parametrize(("start", "share"), [(0, 1.0), (2, 0.5), (6, 0.25)])
 def test_the_first_step_goes_the_share_of_the_paper_towards_the_corner(start, share):
     _, cost, bound = bounded("chain", 1.0)  # a bound that does not bind
     optimizer = frank_wolfe(jax.random.key(0), cost, bound, start=start)
-    arch, gradient = (
-        feasible_start(cost, bound),
-        {"layers": jnp.asarray(np.arange(12.0).reshape(4, 3))},
-    )
+    arch = feasible_start(cost, bound)
+    gradient = arch_of({"layers": np.arange(12.0).reshape(4, 3)})
     updates, _ = jax.jit(optimizer.update)(gradient, optimizer.init(arch), arch)
     corner = jax.nn.one_hot(jnp.zeros(4, int), 3)
-    np.testing.assert_allclose(updates["layers"], share * (corner - arch["layers"]), atol=1e-6)
+    np.testing.assert_allclose(
+        updates["layers"]["ops"], share * (corner - arch["layers"]["ops"]), atol=1e-6
+    )
 
 
 def test_a_bound_below_the_cheapest_network_is_refused_before_any_work():

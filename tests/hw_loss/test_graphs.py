@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from measured_cells import CELL, SPECS, all_mixes, probabilities
 
+from dnas.graph import CellSpec
 from dnas.hw_loss.graphs import all_cells, average_over_cells, count_cells, graph_text
-from dnas.space import CellSpec
 
 
 def text(*choices, zeros="fold"):

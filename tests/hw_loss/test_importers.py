@@ -17,7 +17,7 @@ from dnas.hw_loss import (
     write_table,
 )
 from dnas.hw_loss.importers import proxylessnas_part
-from dnas.space import Part
+from dnas.parts import Part
 
 FROM = dict(device="Pixel 1", runtime="TFLite", date="2018", source="mobile_trim.yaml")
 RELU6 = (("activation", "relu6"),)

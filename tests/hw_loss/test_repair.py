@@ -8,6 +8,7 @@ import pytest
 from test_expected import SIZES, SPACES, cell_space, chain_space, random_mix, random_table
 
 import dnas
+from dnas.graph import live_edges
 from dnas.hw_loss import (
     Cost,
     CostTable,
@@ -18,7 +19,6 @@ from dnas.hw_loss import (
     load_table,
     repair,
 )
-from dnas.hw_loss.live_edges import live_edges
 from dnas.selection import default_selection, random_genotype
 from dnas.space import one_hot_mix
 

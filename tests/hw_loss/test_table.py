@@ -17,7 +17,7 @@ from dnas.hw_loss import (
     write_table,
 )
 from dnas.hw_loss.table import unit_factor
-from dnas.space import Part
+from dnas.parts import Part
 
 CONV, SKIP = (
     Part("sep_conv_3x3", 16, 16, 32, 32),

@@ -5,19 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from dnas.choices import Choices
 from dnas.relax import dirichlet
 from dnas.relax.dirichlet import concentration
-from dnas.space import CellSpec
 
 DRAWS = 4000
-MANY = CellSpec(
-    1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ("a", "b", "c"), (1,)
-)  # an edge a draw
+MANY = Choices(("a", "b", "c"), tuple(map(str, range(DRAWS))))  # a row a draw
 ROW = jnp.asarray([0.5, -1.0, 0.0])
 
 
 def draws(row, seed=0):
-    return dirichlet().sample(jax.random.key(seed), jnp.tile(row, (DRAWS, 1)), MANY, 0)
+    return dirichlet().sample(jax.random.key(seed), {"ops": jnp.tile(row, (DRAWS, 1))}, MANY, 0)
 
 
 def mean(row):
@@ -51,7 +49,7 @@ def test_logits_of_zero_are_uniform_on_the_simplex():
 
 def test_pathwise_gradient_agrees_with_the_derivative_of_the_mean():
     def average(arch, op):
-        return dirichlet().sample(jax.random.key(0), arch, MANY, 0)[:, op]
+        return dirichlet().sample(jax.random.key(0), {"ops": arch}, MANY, 0)[:, op]
 
     for op in range(3):
         each = jax.grad(lambda arch, op=op: average(arch, op).sum())(jnp.tile(ROW, (DRAWS, 1)))
@@ -65,26 +63,28 @@ def test_pathwise_gradient_of_a_draw_is_finite_for_small_and_large_concentration
     for scale in (-200.0, -30.0, -8.0, -3.0, 100.0):
         arch = scale + jax.random.normal(jax.random.key(1), (DRAWS, 3))
         mix, gradient = jax.value_and_grad(
-            lambda arch: (dirichlet().sample(jax.random.key(0), arch, MANY, 0) ** 2).sum()
+            lambda arch: (dirichlet().sample(jax.random.key(0), {"ops": arch}, MANY, 0) ** 2).sum()
         )(arch)
         assert jnp.isfinite(mix) and jnp.isfinite(gradient).all()
 
 
-def test_read_is_the_mean(spec):
+def test_read_is_the_mean(choices):
     arch = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
-    np.testing.assert_allclose(dirichlet().read(arch, spec), jax.vmap(mean)(arch), rtol=1e-5)
+    np.testing.assert_allclose(
+        dirichlet().read({"ops": arch}, choices), jax.vmap(mean)(arch), rtol=1e-5
+    )
 
 
-def test_ops_that_are_absent_leave_the_distribution_of_the_others_alone(spec):
+def test_ops_that_are_absent_leave_the_distribution_of_the_others_alone(choices):
     row = ROW.at[1].set(-1e9)
     mix, own = np.asarray(draws(row)), np.asarray(concentration(ROW))
     assert (mix[:, 1] == 0).all()
     assert stats.kstest(mix[:, 0], stats.beta(own[0], own[2]).cdf).pvalue > 1e-3
-    read = dirichlet().read(jnp.tile(row, (4, 1)), spec)[0]
+    read = dirichlet().read({"ops": jnp.tile(row, (4, 1))}, choices)[0]
     np.testing.assert_allclose(
         read, [own[0] / (own[0] + own[2]), 0, own[2] / (own[0] + own[2])], rtol=1e-5
     )
     gradient = jax.grad(
-        lambda arch: (dirichlet().sample(jax.random.key(0), arch, MANY, 0)[:, 0]).sum()
+        lambda arch: (dirichlet().sample(jax.random.key(0), {"ops": arch}, MANY, 0)[:, 0]).sum()
     )(jnp.tile(row, (DRAWS, 1)))
     assert (gradient[:, 1] == 0).all() and gradient[:, 0].any()

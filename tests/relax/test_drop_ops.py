@@ -7,14 +7,12 @@ import optax
 import pytest
 from scipy import stats
 
+from dnas.choices import Choices
 from dnas.relax import drop_ops, gumbel_softmax, per_sample, softmax
-from dnas.space import CellSpec
 
 DRAWS = 3000
 OPS = ("none", "skip_connect", "b")
-MANY = CellSpec(
-    1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), OPS, (1,)
-)  # an edge a draw
+MANY = Choices(OPS, tuple(map(str, range(DRAWS))))  # a row a draw
 ARCH = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 
 
@@ -22,7 +20,7 @@ def factors(rate, ops=None, relaxation=None, step=0):
     """What multiplies the uniform mix of 1/3 everywhere, [DRAWS, O]."""
     relaxation = softmax() if relaxation is None else relaxation
     mix = drop_ops(relaxation, rate, ops=ops).sample(
-        jax.random.key(0), jnp.zeros((DRAWS, 3)), MANY, jnp.asarray(step)
+        jax.random.key(0), {"ops": jnp.zeros((DRAWS, 3))}, MANY, jnp.asarray(step)
     )
     return 3 * np.asarray(mix, float)
 
@@ -71,9 +69,9 @@ def test_images_drop_independently_of_each_other(mix_of):
         assert stats.binomtest(int((mix[2, 1] == 0).sum()), 2000, 0.3).pvalue > 1e-3
 
 
-def test_genotypes_are_read_without_it(spec):
+def test_genotypes_are_read_without_it(choices):
     np.testing.assert_array_equal(
-        drop_ops(gumbel_softmax(), 0.5).read(ARCH, spec), jax.nn.softmax(ARCH)
+        drop_ops(gumbel_softmax(), 0.5).read({"ops": ARCH}, choices), jax.nn.softmax(ARCH)
     )
 
 
@@ -82,6 +80,6 @@ def test_rates_and_ops_that_do_not_fit_are_refused(mix_of):
         with pytest.raises(ValueError, match=rf"lies in \[0, 1\), got {rate}"):
             drop_ops(softmax(), rate)
     with pytest.raises(
-        ValueError, match=r"ops \['skip'\] are not in the cell; choose from: none, a, b"
+        ValueError, match=r"ops \['skip'\] are not among the options; choose from: none, a, b"
     ):
         mix_of(drop_ops(softmax(), 0.5, ops=("skip",)), ARCH)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnas.choices import Choices
 from dnas.relax import dirichlet, edge_weights, gumbel_softmax, per_sample, sigmoid, softmax
 
 OPS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
@@ -12,13 +13,12 @@ EDGES = jnp.asarray([0.5, -1.0, 2.0, 0.3])
 ARCH = {"ops": OPS, "edges": EDGES}
 
 
-def test_mix_is_the_product_of_two_softmaxes(mix_of, spec):
+def test_mix_is_the_product_of_two_softmaxes(mix_of, choices):
     expected = np.array(jax.nn.softmax(OPS))
-    for node in spec.nodes:
-        incoming = list(spec.incoming(node))
-        expected[incoming] *= np.asarray(jax.nn.softmax(EDGES[jnp.asarray(incoming)]))[:, None]
+    for group in map(list, choices.groups):
+        expected[group] *= np.asarray(jax.nn.softmax(EDGES[jnp.asarray(group)]))[:, None]
     np.testing.assert_allclose(mix_of(edge_weights(), ARCH), expected, rtol=1e-5)
-    np.testing.assert_allclose(edge_weights().read(ARCH, spec), expected, rtol=1e-5)
+    np.testing.assert_allclose(edge_weights().read(ARCH, choices), expected, rtol=1e-5)
 
 
 def test_equal_beta_makes_the_mean_over_edges_of_what_darts_sums(mix_of):
@@ -42,7 +42,7 @@ def test_draws_are_those_of_the_relaxation_at_the_same_key(mix_of):
     np.testing.assert_allclose(ratio, ratio[:, :1] + jnp.zeros((1, 3)), rtol=1e-5)
 
 
-def test_an_edge_without_ops_takes_no_part(mix_of, spec):
+def test_an_edge_without_ops_takes_no_part(mix_of, choices):
     arch = {"ops": OPS.at[0].set(-1e9), "edges": EDGES}
     mix = mix_of(edge_weights(), arch)
     np.testing.assert_allclose(mix[1:].sum(1), [1.0, *jax.nn.softmax(EDGES[2:])], rtol=1e-5)
@@ -57,17 +57,26 @@ def test_a_mix_for_each_image_is_weighted_as_well(mix_of):
     )
 
 
-def test_init_draws_beta_at_its_scale_beside_the_arch_of_the_relaxation(spec):
-    arch = edge_weights(softmax(init_scale=2.0), init_scale=0.0).init(jax.random.key(0), spec)
+def test_init_draws_beta_at_its_scale_beside_the_arch_of_the_relaxation(choices):
+    arch = edge_weights(softmax(init_scale=2.0), init_scale=0.0).init(jax.random.key(0), choices)
     assert (
         set(arch) == {"ops", "edges"}
         and arch["ops"].shape == (4, 3)
         and arch["edges"].shape == (4,)
     )
     assert jnp.abs(arch["ops"]).max() > 0.5 and (arch["edges"] == 0).all()
-    assert 0 < jnp.abs(edge_weights().init(jax.random.key(0), spec)["edges"]).max() < 1e-2
+    assert 0 < jnp.abs(edge_weights().init(jax.random.key(0), choices)["edges"]).max() < 1e-2
 
 
-def test_edge_weights_of_edge_weights_are_refused(spec):
+def test_edge_weights_of_edge_weights_are_refused(choices):
     with pytest.raises(ValueError, match="has edge weights already"):
-        edge_weights(edge_weights()).init(jax.random.key(0), spec)
+        edge_weights(edge_weights()).init(jax.random.key(0), choices)
+
+
+def test_where_no_rows_compete_the_mix_is_that_of_the_relaxation(mix_of):
+    alone = Choices(("a", "b"), ("x", "y", "z"))
+    arch = edge_weights().init(jax.random.key(0), alone)
+    assert set(arch) == {"ops"}
+    np.testing.assert_array_equal(
+        mix_of(edge_weights(), arch, choices=alone), mix_of(softmax(), arch, choices=alone)
+    )

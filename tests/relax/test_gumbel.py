@@ -7,20 +7,20 @@ import pytest
 from scipy import stats
 from scipy.special import softmax
 
+from dnas.choices import Choices
 from dnas.relax import gumbel_hard, gumbel_softmax
-from dnas.space import CellSpec
 
 DRAWS = 4000
-MANY = CellSpec(
-    1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ("a", "b", "c"), (1,)
-)  # an edge a draw
+MANY = Choices(("a", "b", "c"), tuple(map(str, range(DRAWS))))  # a row a draw
 ROW = jnp.asarray([0.0, 1.0, -0.5])
 BOTH = pytest.mark.parametrize("factory", [gumbel_softmax, gumbel_hard])
 
 
 def draws(relaxation, row=ROW, step=0):
     return np.asarray(
-        relaxation.sample(jax.random.key(0), jnp.tile(row, (DRAWS, 1)), MANY, jnp.asarray(step))
+        relaxation.sample(
+            jax.random.key(0), {"ops": jnp.tile(row, (DRAWS, 1))}, MANY, jnp.asarray(step)
+        )
     )
 
 
@@ -89,9 +89,9 @@ def test_the_schedule_is_read_at_the_step(mix_of):
 
 
 @BOTH
-def test_read_is_the_softmax_of_arch(factory, spec):
+def test_read_is_the_softmax_of_arch(factory, choices):
     arch = jnp.eye(4, 3)
-    np.testing.assert_array_equal(factory().read(arch, spec), jax.nn.softmax(arch))
+    np.testing.assert_array_equal(factory().read({"ops": arch}, choices), jax.nn.softmax(arch))
 
 
 @BOTH

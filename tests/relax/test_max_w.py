@@ -8,7 +8,7 @@ from dnas.relax import Relaxation, dirichlet, edge_weights, max_w, per_sample, s
 
 ARCH = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 UPSTREAM = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)), jnp.float32)
-IDENTITY = Relaxation(init=None, sample=lambda key, arch, spec, step: arch)
+IDENTITY = Relaxation(init=None, sample=lambda key, arch, choices, step: arch["ops"])
 
 
 def test_strongest_op_has_weight_one_and_the_others_what_they_lack(mix_of):
@@ -43,10 +43,10 @@ def test_dropped_ops_stay_without_weight(mix_of):
     assert three.shape == (4, 3, 5) and (three[:, 1] == 0).all() and (three.max(1) == 1).all()
 
 
-def test_genotypes_are_read_from_what_it_is_made_of(mix_of, spec):
-    np.testing.assert_array_equal(max_w().read(ARCH, spec), mix_of(softmax(), ARCH))
-    arch = edge_weights(max_w(dirichlet())).init(jax.random.key(0), spec)
+def test_genotypes_are_read_from_what_it_is_made_of(mix_of, choices):
+    np.testing.assert_array_equal(max_w().read({"ops": ARCH}, choices), mix_of(softmax(), ARCH))
+    arch = edge_weights(max_w(dirichlet())).init(jax.random.key(0), choices)
     np.testing.assert_array_equal(
-        edge_weights(max_w(dirichlet())).read(arch, spec),
-        edge_weights(dirichlet()).read(arch, spec),
+        edge_weights(max_w(dirichlet())).read(arch, choices),
+        edge_weights(dirichlet()).read(arch, choices),
     )

@@ -32,19 +32,21 @@ def test_where_nothing_is_drawn_every_image_has_the_same_mix(mix_of):
     np.testing.assert_array_equal(mix, mix_of(softmax(), ARCH)[:, :, None] + jnp.zeros(5))
 
 
-def test_each_image_has_the_draw_of_its_part_of_the_key(mix_of, spec):
+def test_each_image_has_the_draw_of_its_part_of_the_key(mix_of, choices):
     mix = mix_of(per_sample(gumbel_softmax(), 3), ARCH, seed=4)
     for number, key in enumerate(jax.random.split(jax.random.key(4), 3)):
         np.testing.assert_allclose(
-            mix[..., number], gumbel_softmax().sample(key, ARCH, spec, 0), rtol=1e-5
+            mix[..., number], gumbel_softmax().sample(key, {"ops": ARCH}, choices, 0), rtol=1e-5
         )
 
 
-def test_genotypes_are_read_from_one_mix_for_all(spec):
+def test_genotypes_are_read_from_one_mix_for_all(choices):
     np.testing.assert_array_equal(
-        per_sample(gumbel_softmax(), 5).read(ARCH, spec), jax.nn.softmax(ARCH)
+        per_sample(gumbel_softmax(), 5).read({"ops": ARCH}, choices), jax.nn.softmax(ARCH)
     )
-    np.testing.assert_array_equal(per_sample(softmax(), 5).read(ARCH, spec), jax.nn.softmax(ARCH))
+    np.testing.assert_array_equal(
+        per_sample(softmax(), 5).read({"ops": ARCH}, choices), jax.nn.softmax(ARCH)
+    )
 
 
 def test_an_empty_batch_is_refused():

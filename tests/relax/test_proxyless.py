@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 from scipy.special import softmax
 
+from dnas.choices import Choices
 from dnas.relax import binary_gates, keep_pair_mass
-from dnas.space import CellSpec
 
 DRAWS = 4000
 ROW = jnp.asarray([0.0, 1.0, -0.5])
@@ -20,14 +20,12 @@ COST = jnp.asarray([1.0, -2.0, 0.5])
 
 def wide(num_ops):
     ops = tuple(f"op{number}" for number in range(num_ops))
-    return CellSpec(
-        1, DRAWS, tuple((0, node) for node in range(1, DRAWS + 1)), ops, (1,)
-    )  # an edge a draw
+    return Choices(ops, tuple(map(str, range(DRAWS))))  # a row a draw
 
 
 def gates_and_gradients(paths, row, cost):
     def loss(arch):
-        mix = binary_gates(paths=paths).sample(jax.random.key(0), arch, wide(len(row)), 0)
+        mix = binary_gates(paths=paths).sample(jax.random.key(0), {"ops": arch}, wide(len(row)), 0)
         return (mix * cost).sum(), mix
 
     gradients, mix = jax.grad(loss, has_aux=True)(jnp.tile(row, (DRAWS, 1)))
@@ -91,11 +89,11 @@ def test_gradient_of_the_worked_example():
 def test_full_gradient_of_any_loss_is_taken_at_the_drawn_gate():
     """dL/darch_i = p_i (dL/dg_i - sum_j p_j dL/dg_j), dL/dg at the gate: here L = cost . g^3."""
     arch, key = jnp.tile(ROW, (4, 1)), jax.random.key(3)
-    cell = CellSpec(1, 4, tuple((0, node) for node in range(1, 5)), ("a", "b", "c"), (1,))
-    gradient = jax.grad(lambda arch: (COST * binary_gates().sample(key, arch, cell, 0) ** 3).sum())(
-        arch
-    )
-    of_gates = 3 * COST * binary_gates().sample(key, arch, cell, 0) ** 2
+    four = Choices(("a", "b", "c"), tuple("wxyz"))
+    gradient = jax.grad(
+        lambda arch: (COST * binary_gates().sample(key, {"ops": arch}, four, 0) ** 3).sum()
+    )(arch)
+    of_gates = 3 * COST * binary_gates().sample(key, {"ops": arch}, four, 0) ** 2
     p = jax.nn.softmax(ROW)
     np.testing.assert_allclose(
         gradient, p * (of_gates - (p * of_gates).sum(1, keepdims=True)), atol=1e-6

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.relax import RELAXATIONS, op_logits, read_mix
-from dnas.relax.relaxation import present, replace_op_logits, straight_through, value_at
+from dnas.relax import RELAXATIONS, read_mix
+from dnas.relax.relaxation import present, straight_through, value_at
 
 KEY = jax.random.key(0)
 
@@ -16,8 +16,8 @@ def relaxation(request):
     return RELAXATIONS[request.param]()
 
 
-def test_arch_and_mix_are_functions_of_the_key(relaxation, spec):
-    one, again, other = (relaxation.init(jax.random.key(seed), spec) for seed in (0, 0, 1))
+def test_arch_and_mix_are_functions_of_the_key(relaxation, choices):
+    one, again, other = (relaxation.init(jax.random.key(seed), choices) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
     random = any(
         leaf.max() > leaf.min() for leaf in jax.tree.leaves(one)
@@ -26,27 +26,27 @@ def test_arch_and_mix_are_functions_of_the_key(relaxation, spec):
         (a != b).any() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     )
     np.testing.assert_array_equal(
-        *(relaxation.sample(KEY, one, spec, jnp.asarray(0)) for _ in range(2))
+        *(relaxation.sample(KEY, one, choices, jnp.asarray(0)) for _ in range(2))
     )
 
 
-def test_sample_under_jit_and_vmap_over_seeds_equals_one_after_another(relaxation, spec):
+def test_sample_under_jit_and_vmap_over_seeds_equals_one_after_another(relaxation, choices):
     keys = jax.random.split(KEY, 3)
-    archs = jax.vmap(lambda key: relaxation.init(key, spec))(keys)
-    sample = jax.jit(jax.vmap(lambda key, arch, step: relaxation.sample(key, arch, spec, step)))
+    archs = jax.vmap(lambda key: relaxation.init(key, choices))(keys)
+    sample = jax.jit(jax.vmap(lambda key, arch, step: relaxation.sample(key, arch, choices, step)))
     together = sample(keys, archs, jnp.arange(3))
     for number, key in enumerate(keys):
         arch = jax.tree.map(lambda leaf, number=number: leaf[number], archs)
-        alone = relaxation.sample(key, arch, spec, jnp.asarray(number))
+        alone = relaxation.sample(key, arch, choices, jnp.asarray(number))
         np.testing.assert_allclose(together[number], alone, rtol=1e-5, atol=1e-7)
 
 
-def test_the_op_of_the_largest_logit_is_the_one_that_is_read(relaxation, spec):
-    arch = relaxation.init(KEY, spec)
+def test_the_op_of_the_largest_logit_is_the_one_that_is_read(relaxation, choices):
+    arch = relaxation.init(KEY, choices)
     logits = jax.nn.softmax(
         4 * jax.random.normal(KEY, (4, 3))
     )  # on the simplex, where one relaxation has its arch
-    mix = read_mix(relaxation, replace_op_logits(arch, logits), spec)
+    mix = read_mix(relaxation, {**arch, "ops": logits}, choices)
     np.testing.assert_array_equal(mix.argmax(1), logits.argmax(1))
 
 
@@ -57,14 +57,6 @@ def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other():
         values, surrogates
     )
     np.testing.assert_allclose(gradient, (np.zeros(1000), 3 * surrogates**2), rtol=1e-5)
-
-
-def test_logits_of_ops_are_read_and_replaced_in_arrays_and_mappings():
-    logits, edges = jnp.ones((4, 3)), jnp.zeros(4)
-    np.testing.assert_array_equal(op_logits(replace_op_logits(logits, 2 * logits)), 2 * logits)
-    replaced = replace_op_logits({"ops": logits, "edges": edges}, 2 * logits)
-    np.testing.assert_array_equal(op_logits(replaced), 2 * logits)
-    assert replaced["edges"] is edges
 
 
 def test_an_absent_logit_stays_absent_under_what_is_usually_added_to_it():

@@ -20,8 +20,10 @@ def test_ops_do_not_compete(mix_of):
     np.testing.assert_allclose(jacobian, np.diag(mix * (1 - mix)), atol=1e-6)
 
 
-def test_search_starts_at_one_half(mix_of, spec):
-    np.testing.assert_array_equal(mix_of(sigmoid(), sigmoid().init(jax.random.key(0), spec)), 0.5)
+def test_search_starts_at_one_half(mix_of, choices):
+    np.testing.assert_array_equal(
+        mix_of(sigmoid(), sigmoid().init(jax.random.key(0), choices)), 0.5
+    )
 
 
 def test_dropped_ops_have_no_weight_and_the_others_keep_theirs(mix_of):

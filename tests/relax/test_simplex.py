@@ -32,8 +32,8 @@ def test_ops_that_are_left_share_the_weight_of_those_dropped(mix_of):
     np.testing.assert_array_equal(mix[3], 0)
 
 
-def test_arch_starts_uniform(spec):
-    np.testing.assert_allclose(simplex().init(jax.random.key(0), spec), 1 / 3, rtol=1e-6)
+def test_arch_starts_uniform(choices):
+    np.testing.assert_allclose(simplex().init(jax.random.key(0), choices)["ops"], 1 / 3, rtol=1e-6)
 
 
 def test_step_is_the_equation_of_the_paper():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnas.choices import Choices
 from dnas.relax import softmax
-from dnas.space import CellSpec
 
 KEY = jax.random.key(0)
 ARCH = np.random.default_rng(0).normal(size=(4, 3))
@@ -68,12 +68,12 @@ def test_softmax_over_identity_and_zero_halves_the_input(mix_of):
 
 @pytest.mark.parametrize("scale", [1e-3, 0.5])
 def test_softmax_starts_from_normal_logits_of_the_given_scale(scale):
-    wide = CellSpec(1, 1, ((0, 1),), tuple(f"op{number}" for number in range(5000)), (1,))
-    arch = softmax(init_scale=scale).init(KEY, wide)
+    wide = Choices(tuple(f"op{number}" for number in range(5000)), ("row",))
+    arch = softmax(init_scale=scale).init(KEY, wide)["ops"]
     np.testing.assert_allclose([arch.mean() / scale, arch.std() / scale], [0.0, 1.0], atol=0.05)
 
 
-def test_softmax_starts_at_the_scale_of_the_paper(spec):
+def test_softmax_starts_at_the_scale_of_the_paper(choices):
     np.testing.assert_array_equal(
-        softmax().init(KEY, spec), softmax(init_scale=1e-3).init(KEY, spec)
+        softmax().init(KEY, choices)["ops"], softmax(init_scale=1e-3).init(KEY, choices)["ops"]
     )

@@ -54,7 +54,7 @@ def test_gradient_agrees_with_finite_differences():
         )
 
         def product(arch):
-            return (weights * sparsemax().sample(None, arch, None, 0)).sum()
+            return (weights * sparsemax().sample(None, {"ops": arch}, None, 0)).sum()
 
         gradient = jax.grad(product)(arch)
         for index in np.ndindex(4, 3):

@@ -5,9 +5,10 @@ import pytest
 from fakes import Run, everything, mix_of, random_logits
 
 import dnas
+from dnas.graph import CellSpec
 from dnas.rules import greedy, greedy_epochs
 from dnas.selection import top_edges
-from dnas.space import CellSpec, SearchSpace
+from dnas.space import SearchSpace
 
 DARTS = dnas.SPACES["darts"]
 EPOCHS = greedy_epochs(DARTS)
@@ -62,7 +63,12 @@ ONE_CELL = SearchSpace(
     "one",
     {
         "cell": CellSpec(
-            2, 2, ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)), ("none", "a", "b", "c"), (2, 3)
+            2,
+            2,
+            ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)),
+            ("none", "a", "b", "c"),
+            (2, 3),
+            keep=2,
         )
     },
     None,
@@ -170,5 +176,5 @@ def test_bad_options_are_refused(options):
 
 
 def test_a_node_with_too_few_edges_is_refused():
-    with pytest.raises(ValueError, match=r"\[2\] of cell 'normal'.*k = 3"):
+    with pytest.raises(ValueError, match="a node of cell 'normal'.*k = 3.*'0->2', '1->2'"):
         greedy(k=3).init(DARTS, 50)

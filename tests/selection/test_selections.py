@@ -10,6 +10,7 @@ from supernets import logits_of, weights_of
 
 import dnas
 from dnas.contracts import check_selection
+from dnas.graph import CellSpec
 from dnas.selection import (
     SELECTIONS,
     argmax_edges,
@@ -20,7 +21,7 @@ from dnas.selection import (
     threshold,
     top_edges,
 )
-from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
+from dnas.space import SearchSpace, check_genotype, one_hot_mix
 
 DARTS = dnas.SPACES["darts"]
 TINY = dnas.darts_space(name="tiny", ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=2)

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 import dnas
+from dnas.graph import CellSpec
 from dnas.selection import random_genotype, top_edges
-from dnas.space import CellSpec, SearchSpace, check_genotype, one_hot_mix
+from dnas.space import SearchSpace, check_genotype, one_hot_mix
 
 DARTS = dnas.SPACES["darts"]
 
 
 def made_up(ops=("none", "a", "b"), edges=((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)), concat=(2, 3)):
-    cell = CellSpec(num_inputs=2, num_nodes=2, edges=edges, ops=ops, concat=concat)
+    cell = CellSpec(num_inputs=2, num_nodes=2, edges=edges, ops=ops, concat=concat, keep=2)
     return SearchSpace("made_up", {"cell": cell}, None, None, None)
 
 
@@ -103,7 +104,7 @@ def test_selection_depends_on_the_order_of_weights_only(change):
 KEEPING = [
     name
     for name, genotype in dnas.PUBLISHED.items()
-    if dnas.SPACES[genotype.space].edges_per_node is not None
+    if all(own.keep for own in dnas.SPACES[genotype.space].choices.values())
 ]
 
 
@@ -111,7 +112,7 @@ KEEPING = [
 def test_published_cell_is_selected_from_its_one_hot_mix(name):
     genotype = dnas.PUBLISHED[name]
     space = dnas.SPACES[genotype.space]
-    again = top_edges(space.edges_per_node)(space, one_hot_mix(space, genotype))
+    again = top_edges(next(iter(space.choices.values())).keep)(space, one_hot_mix(space, genotype))
     assert {kind: set(edges) for kind, edges in again.cells.items()} == {
         k: set(v) for k, v in genotype.cells.items()
     }
@@ -164,7 +165,7 @@ def test_mix_that_does_not_fit_is_refused(name):
 
 
 def test_more_edges_than_there_are_is_refused():
-    with pytest.raises(ValueError, match=r"node 2 .*2 incoming edges.*k = 3"):
+    with pytest.raises(ValueError, match="2 incoming edges .'0->2', '1->2'.*k = 3"):
         top_edges(3)(DARTS, random_mix(0))
 
 

@@ -65,9 +65,11 @@ def test_every_block_of_every_layer_counts_in_the_mix(built):
         one_hots[genotype] = np.asarray(apply(weights, mix_of(space, genotype), IMAGES))
     for (one, logits), (other, others) in itertools.combinations(one_hots.items(), 2):
         assert one == other or not np.allclose(logits, others, atol=1e-3)
-    mix = jnp.asarray(spec.allowed / spec.allowed.sum(1, keepdims=True), jnp.float32)
+    mix = jnp.asarray(
+        spec.choices.allowed / spec.choices.allowed.sum(1, keepdims=True), jnp.float32
+    )
     absent = (
-        mix + 5.0 * ~spec.allowed
+        mix + 5.0 * ~spec.choices.allowed
     )  # weights of blocks that a layer does not have change nothing
     assert (
         apply(weights, {"layers": mix}, IMAGES) == apply(weights, {"layers": absent}, IMAGES)

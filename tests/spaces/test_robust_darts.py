@@ -55,7 +55,7 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(name):
 
 def random_mix(space, seed=0):
     return {
-        kind: jax.random.uniform(jax.random.key(seed), spec.allowed.shape)
+        kind: jax.random.uniform(jax.random.key(seed), spec.choices.allowed.shape)
         for kind, spec in space.cells.items()
     }
 
@@ -63,7 +63,9 @@ def random_mix(space, seed=0):
 def test_what_an_edge_may_not_choose_changes_nothing():
     space, (weights, apply) = dnas.SPACES["s1"], supernet("s1")
     mix = random_mix(space)
-    without = {kind: jnp.where(space.cells[kind].allowed, rows, 0.0) for kind, rows in mix.items()}
+    without = {
+        kind: jnp.where(space.cells[kind].choices.allowed, rows, 0.0) for kind, rows in mix.items()
+    }
     np.testing.assert_array_equal(apply(weights, mix, IMAGES), apply(weights, without, IMAGES))
 
 
@@ -92,7 +94,9 @@ def test_every_schedule_computes_the_same_supernet_where_edges_differ(more):
 def test_a_sampled_supernet_of_s1_equals_the_weighted_one_at_a_one_hot_mix():
     space, (weights, apply) = dnas.SPACES["s1"], supernet("s1")
     sampled = compiled(logits_of(space.supernet(**SIZES, sampled=True)))
-    mix = {kind: np.zeros(spec.allowed.shape, np.float32) for kind, spec in space.cells.items()}
+    mix = {
+        kind: np.zeros(spec.choices.allowed.shape, np.float32) for kind, spec in space.cells.items()
+    }
     for kind, spec in space.cells.items():
         for row, ops in enumerate(spec.edge_ops):
             mix[kind][row, spec.ops.index(ops[row % 2])] = 1.0
@@ -104,9 +108,9 @@ def test_a_sampled_supernet_of_s1_equals_the_weighted_one_at_a_one_hot_mix():
 def test_s1_has_two_candidates_an_edge_which_the_supernet_has_weights_for():
     space = dnas.SPACES["s1"]
     for spec in space.cells.values():
-        assert {len(ops) for ops in spec.edge_ops} == {2} and spec.allowed.sum() == 28
+        assert {len(ops) for ops in spec.edge_ops} == {2} and spec.choices.allowed.sum() == 28
     counts = {
-        kind: {op: spec.allowed[:, n].sum() for n, op in enumerate(spec.ops)}
+        kind: {op: spec.choices.allowed[:, n].sum() for n, op in enumerate(spec.ops)}
         for kind, spec in space.cells.items()
     }
     stacks = supernet("s1")[0]["cell_0"]["cell"]["edges_stride_1"]
@@ -123,7 +127,7 @@ def test_filled_up_weights_are_those_of_each_edge_and_zeros():
     )
     stored = supernet("s1")[0]["cell_0"]["cell"]["edges_stride_1"]
     numbers, filled = candidates.stack(spec, 4, 1, stacked_edges(spec, 1)[1], stored)
-    allowed = spec.allowed[[spec.edges.index(edge) for edge in stacked_edges(spec, 1)[1]]]
+    allowed = spec.choices.allowed[[spec.edges.index(edge) for edge in stacked_edges(spec, 1)[1]]]
     for op, tree in filled.items():
         kernel = jax.tree.leaves(tree)[0]
         assert (

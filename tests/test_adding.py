@@ -169,8 +169,11 @@ def test_an_op_of_a_user_that_computes_nothing_costs_nothing(monkeypatch):
     monkeypatch.setitem(dnas.OPS, "nothing", dnas.Op(Nothing, computes_nothing=True))
     space = dnas.darts_space(name="mine", ops=("nothing", "skip_connect"), num_nodes=2)
     table = hw_loss.count_table(space, **SIZES, image_size=8)
-    rows = {part.op: cost.mean for (metric, part), cost in table.rows.items() if metric == "macs"}
-    assert rows["nothing"] == 0
+    assert "nothing" not in {part.op for _, part in table.rows}
+    assert not space.choices["normal"].computes[:, 0].any()
+    mix = {kind: np.eye(2)[[0] * len(own.rows)] for kind, own in space.choices.items()}
+    cost = hw_loss.expected_cost(table, space.parts(**SIZES, image_size=8), metric="macs")
+    assert cost(mix) == cost.fixed
 
 
 # A relaxation.
@@ -179,12 +182,12 @@ def test_an_op_of_a_user_that_computes_nothing_costs_nothing(monkeypatch):
 def shares() -> dnas.Relaxation:
     """A relaxation without options: what sigmoids of the logits have of their sum."""
 
-    def init(key, spec):
-        return 1e-3 * jax.random.normal(key, (len(spec.edges), len(spec.ops)))
+    def init(key, choices):
+        return {"ops": 1e-3 * jax.random.normal(key, choices.shape)}
 
-    def sample(key, arch, spec, step):
-        del key, spec, step
-        weights = jax.nn.sigmoid(arch)
+    def sample(key, arch, choices, step):
+        del key, choices, step
+        weights = jax.nn.sigmoid(arch["ops"])
         return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
 
     return dnas.Relaxation(init, sample)
@@ -199,8 +202,7 @@ def search(**parts):
 
 
 def test_a_relaxation_of_a_user_without_options_searches():
-    spec = LINES.cells["normal"]
-    check_relaxation(shares(), spec)
+    check_relaxation(shares(), LINES.choices["normal"])
     result = search(relaxation=shares())
     for rows in result.mix.values():
         np.testing.assert_allclose(rows.sum(-1), 1, rtol=1e-5)

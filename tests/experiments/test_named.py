@@ -92,9 +92,10 @@ def test_a_relaxation_of_a_user_without_options_is_found_by_its_name(known, monk
 
 def test_a_relaxation_of_a_user_is_sampled_if_its_draws_are_one_hot(monkeypatch):
     def first_or_last() -> dnas.Relaxation:
-        def sample(key, arch, spec, step):
-            last = jax.random.bernoulli(key, shape=arch.shape[:1])
-            return jax.nn.one_hot(jnp.where(last, arch.shape[1] - 1, 0), arch.shape[1])
+        def sample(key, arch, choices, step):
+            rows, options = choices.shape
+            last = jax.random.bernoulli(key, shape=(rows,))
+            return jax.nn.one_hot(jnp.where(last, options - 1, 0), options)
 
         return dnas.softmax()._replace(sample=sample)
 

@@ -16,6 +16,7 @@ from dnas.base import ABSENT, Mix
 from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
+from dnas.cells.ops import Op
 from dnas.choices import Choices
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
@@ -57,7 +58,8 @@ def check_op(factory: Callable) -> None:
     ceil(W/s), C]; values and the gradients of images and weights are finite, also at zero; jit
     changes nothing, and vmap over weights and images equals running them one by one, as the
     supernet does; with `search_norms` it has weights only, with `final_norms` it may keep running
-    averages in "batch_stats", which only training changes.
+    averages in "batch_stats", which only training changes. Where the op is a record, what it says
+    of the op is so.
 
     Raises:
       AssertionError: names the first law that fails.
@@ -91,6 +93,10 @@ def _check_in_search(factory, keys, images, stride, shape):
     with _law(f"an op is finite {where}"):
         chex.assert_tree_all_finite(eager)
 
+    if isinstance(factory, Op):
+        with _law(f"the record of an op says what it does {where}"):
+            _check_record(factory, op, variables[0], images[0], eager[0], stride)
+
     direction = jax.random.normal(jax.random.key(2), shape)
 
     def product(own, x):
@@ -110,6 +116,19 @@ def _check_in_search(factory, keys, images, stride, shape):
         chex.assert_trees_all_close(
             jax.vmap(op.apply)(stacked, images), jnp.stack(eager), atol=1e-4
         )
+
+
+def _check_record(record, op, variables, images, output, stride):
+    if record.computes_nothing and np.any(output):
+        raise ValueError("it is said to compute nothing, and computes something")
+    if record.is_identity(stride) and not np.array_equal(output, images):
+        raise ValueError("it is said to be an identity, and changes its input")
+    if record.without_weights and jax.tree.leaves(variables):
+        raise ValueError(f"it is said to have no weights, and has {sorted(variables['params'])}")
+    if record.begins_with_relu(stride):
+        again = op.apply(variables, jax.nn.relu(images))
+        if not np.allclose(output, again, atol=1e-5):
+            raise ValueError("it is said to begin with a ReLU, and depends on negative numbers")
 
 
 def _check_in_final_network(factory, key, images, stride, shape):

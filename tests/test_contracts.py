@@ -217,6 +217,20 @@ def test_check_op_refuses_an_op_that_ignores_its_stride():
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "claim", "message"),
+    [
+        ("max_pool_3x3", {"computes_nothing": True}, "computes something"),
+        ("max_pool_3x3", {"is_identity": lambda stride: stride == 1}, "changes its input"),
+        ("sep_conv_3x3", {"without_weights": True}, "have no weights"),
+        ("skip_connect", {"begins_with_relu": lambda stride: True}, "depends on negative numbers"),
+    ],
+)
+def test_check_op_refuses_a_record_that_says_what_is_not_so(name, claim, message):
+    with pytest.raises(AssertionError, match=f"record of an op says what it does.*{message}"):
+        check_op(dataclasses.replace(OPS[name], **claim))
+
+
 def test_check_op_refuses_an_op_that_keeps_averages_in_search():
     def factory(channels, stride, norms, name=None):
         return OPS["dil_conv_3x3"](

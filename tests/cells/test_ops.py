@@ -165,6 +165,17 @@ def test_op_equals_numpy(name, stride, size):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", [name for name in OPS if name not in ("none", "noise")])
+def test_records_say_which_ops_begin_with_a_relu_and_which_have_weights(name, stride):
+    """`none` ignores its input, and noise depends on its signs alone."""
+    op, variables, images = build(name, stride)
+    same = jnp.allclose(op.apply(variables, images), op.apply(variables, jax.nn.relu(images)))
+    assert OPS[name].begins_with_relu(stride) == bool(same)
+    without = not jax.tree.leaves(variables) and not OPS[name].is_identity(stride)
+    assert OPS[name].without_weights == without
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3"])
 def test_pooling_has_no_norm_in_the_final_network(name, stride):
     op, variables, images = build(name, stride, norms=final_norms(True))

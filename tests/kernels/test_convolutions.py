@@ -1,5 +1,4 @@
-"""The hand-written kernels against those of XLA: values, gradients, and gradients of gradients, in
-float64."""
+"""Convolutions equal XLA's, to second order."""
 
 import functools
 import itertools
@@ -16,7 +15,7 @@ from jax import lax
 
 from dnas.kernels.convolutions import conv3x3, depthwise_conv, pointwise_product
 from dnas.kernels.pooling import avg_pool, max_pool
-from dnas.kernels.sums import channel_sum, channel_sum_of, inner_product
+from dnas.kernels.sums import channel_sum
 
 try:
     from jax import enable_x64
@@ -52,14 +51,6 @@ def conv_by_xla(x, kernel, stride, dilation):
         dimension_numbers=names,
         feature_group_count=x.shape[-1],
     )
-
-
-def max_pool_by_flax(x, stride):
-    return nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
-
-
-def avg_pool_by_flax(x, stride):
-    return nn.avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)), count_include_pad=False)
 
 
 def normal(seed, *shape):
@@ -130,21 +121,6 @@ def test_relu_in_the_convolution_equals_the_relu_before_it_to_second_order(side,
         lambda *args: gradients(lambda x, k: depthwise_conv(nn.relu(x), k, stride, dilation), *args)
     )
     assert_equal(ours(x, kernel), theirs(x, kernel))
-
-
-def test_channel_sum_equals_a_sum_over_all_axes_but_the_last():
-    x = normal(0, 2, 3, 4, 5)
-    np.testing.assert_allclose(channel_sum(x), x.sum((0, 1, 2)), atol=1e-12)
-    np.testing.assert_allclose(jax.vmap(channel_sum)(x), x.sum((1, 2)), atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(4, 3, 2, 5), (7, 3, 2, 5), (48, 2, 2, 3), (1, 4, 4, 2), (6, 5)])
-def test_channel_sum_of_a_function_equals_the_sum_of_its_values(shape):
-    x, y = (jax.random.normal(jax.random.key(n), shape) for n in (0, 1))
-    found = jax.jit(partial(channel_sum_of, lambda x, y: x * jnp.exp(y)))(x, y)
-    np.testing.assert_allclose(
-        found, (x * jnp.exp(y)).sum(tuple(range(len(shape) - 1))), rtol=1e-5, atol=1e-5
-    )
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 2, 5), (6, 5), (2, 3, 5)])
@@ -224,16 +200,6 @@ def test_low_precision_is_summed_in_float32():
     assert kernel_gradient[1, 1, 0, 0] == 1024.0
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(
-    ("ours", "theirs"), [(max_pool, max_pool_by_flax), (avg_pool, avg_pool_by_flax)]
-)
-def test_pool_equals_flax_to_second_order(ours, theirs, stride, size):
-    x = normal(0, 2, *size, CHANNELS)
-    assert_equal(*(second_order(f, stride)(x) for f in (ours, theirs)))
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
     "function",
@@ -262,26 +228,6 @@ def test_depthwise_conv_under_vmap_equals_one_by_one(axes, stride=2, dilation=2)
     )
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("function", [max_pool, avg_pool])
-def test_pool_under_vmap_equals_one_by_one(function, stride):
-    x = normal(0, 3, 2, 6, 4, CHANNELS)
-
-    alone = second_order(function, stride)
-    assert_equal(
-        jax.jit(jax.vmap(alone))(x), jax.tree.map(lambda *arrays: jnp.stack(arrays), *map(alone, x))
-    )
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_gradient_of_max_pool_with_only_the_cotangent_mapped(stride):
-    x = normal(0, 2, 6, 4, CHANNELS)
-    y, pullback = jax.vjp(lambda x: max_pool(x, stride), x)
-    cotangents = normal(1, 3, *y.shape)
-    mapped = jax.vmap(pullback)(cotangents)[0]
-    np.testing.assert_allclose(mapped, jnp.stack([pullback(g)[0] for g in cotangents]), atol=1e-12)
-
-
 @pytest.mark.parametrize(("side", "stride", "dilation"), [(3, 1, 2), (5, 2, 1)])
 def test_depthwise_gradient_equals_finite_differences(side, stride, dilation):
     x, kernel = normal(0, 1, 5, 6, CHANNELS), normal(1, side, side, 1, CHANNELS)
@@ -294,50 +240,6 @@ def test_depthwise_gradient_equals_finite_differences(side, stride, dilation):
     ]:
         difference = (moved(1e-4, direction) - moved(-1e-4, direction)) / 2e-4
         np.testing.assert_allclose(jnp.vdot(gradient, direction), difference, rtol=1e-8)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("function", [max_pool, avg_pool])
-def test_pool_gradient_equals_finite_differences(function, stride):
-    x = normal(0, 1, 5, 6, CHANNELS)
-    cotangent, direction = normal(1, *function(x, stride).shape), normal(2, *x.shape)
-    value = jax.jit(lambda x: jnp.vdot(function(x, stride), cotangent))
-    difference = (value(x + 1e-6 * direction) - value(x - 1e-6 * direction)) / 2e-6
-    np.testing.assert_allclose(jnp.vdot(jax.grad(value)(x), direction), difference, rtol=1e-7)
-
-
-def test_max_pool_gradient_goes_to_the_first_of_equal_maxima():
-    gradient = jax.grad(lambda x: max_pool(x, 2).sum())(jnp.ones((1, 4, 4, 1)))
-    # Windows start at row and column -1, whose padding never wins: the first pixel inside takes
-    #   all.
-    assert gradient[0, :, :, 0].tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_max_pool_breaks_ties_as_a_loop_that_takes_the_first(stride):
-    x = np.asarray(jax.random.randint(jax.random.key(0), (5, 6), 0, 2), np.float64)
-    expected = np.zeros_like(x)
-    for i in range(0, 5, stride):
-        for j in range(0, 6, stride):
-            window = [
-                (r, c)
-                for r in (i - 1, i, i + 1)
-                for c in (j - 1, j, j + 1)
-                if 0 <= r < 5 and 0 <= c < 6
-            ]
-            expected[max(window, key=lambda place: x[place])] += 1  # max keeps the first
-    gradient = jax.grad(lambda x: max_pool(x, stride).sum())(jnp.asarray(x)[None, :, :, None])
-    np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
-
-
-def test_avg_pool_does_not_count_the_padding():
-    np.testing.assert_allclose(
-        avg_pool(jnp.ones((1, 5, 4, 1)), 2), jnp.ones((1, 3, 2, 1)), atol=1e-12
-    )
-
-
-def test_max_pool_of_negative_numbers_ignores_the_padding():
-    np.testing.assert_array_equal(max_pool(-jnp.ones((1, 4, 4, 1)), 2), -jnp.ones((1, 2, 2, 1)))
 
 
 def test_kernels_keep_float32():
@@ -369,25 +271,3 @@ def test_the_gradient_of_a_kernel_is_that_of_each_image_added_up(function, kerne
 
     apart = sum(gradient(x[number : number + 1], g[number : number + 1]) for number in range(batch))
     np.testing.assert_allclose(jax.jit(gradient)(x, g), apart, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("shape", [(40, 6, 5, 4), (12, 3), (7, 1, 1, 2)])
-def test_sums_of_channels_are_those_of_numpy(shape):
-    x = normal(1, *shape)
-    np.testing.assert_allclose(
-        channel_sum(x), np.asarray(x).reshape(-1, shape[-1]).sum(0), rtol=1e-12, atol=1e-12
-    )
-
-
-@pytest.mark.parametrize("shape", [(8, 3, 3, 5), (3, 2, 5), (7,)])
-def test_the_inner_product_is_that_of_float32_whatever_the_types(shape):
-    x, y = (jax.random.normal(jax.random.key(seed), shape, jnp.float32) for seed in (1, 2))
-    expected = np.vdot(np.asarray(x, np.float64), np.asarray(y, np.float64))
-    np.testing.assert_allclose(inner_product(x, y), expected, rtol=1e-5)
-    short = x.astype(jnp.bfloat16)
-    for other in (y, y.astype(jnp.bfloat16)):
-        found = inner_product(short, other)
-        assert found.dtype == jnp.float32
-        np.testing.assert_allclose(
-            found, np.vdot(np.asarray(short, np.float64), np.asarray(other, np.float64)), rtol=1e-5
-        )

@@ -14,7 +14,7 @@ alpha for arch and w for weights; those names appear here only where an equation
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 
@@ -28,6 +28,8 @@ Arch = Mapping[str, Logits]  # {kind: {"ops": [E, O], ...}}
 # {kind: [E, O]}, or [E, O, B] where every sample of a batch has a mix of its own
 Mix = Mapping[str, Array]
 Candidates = Mapping[str, Array]  # {kind: bool [E, O]}: which options of which row are in play
+
+T = TypeVar("T")
 
 ABSENT = -1e9  # the logit of an op that has been dropped from its edge
 
@@ -52,3 +54,13 @@ class Batch(NamedTuple):
 def add_up(terms: Iterable[Array]) -> Array:
     """Returns the sum of one array or more. A type checker takes `sum` for the number 0 as well."""
     return cast(Array, sum(terms))
+
+
+def custom_vjp(
+    *, nondiff_argnums: tuple[int, ...]
+) -> "Callable[[Callable[..., T]], jax.custom_vjp[T]]":
+    """Returns the decorator `jax.custom_vjp` with these arguments, of which a type checker knows
+    what the function returns."""
+    return lambda function: cast(
+        "jax.custom_vjp[T]", jax.custom_vjp(function, nondiff_argnums=nondiff_argnums)
+    )

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dnas.base import Array
+from dnas.base import Array, add_up
 from dnas.cells.cell import run_cell
 from dnas.cells.norms import Norms
 from dnas.cells.ops import OPS
@@ -47,7 +47,7 @@ class ChosenCell(nn.Module):
         def run_wave(wave, xs):
             states = dict(zip(wave.sources, xs, strict=True))
             return [
-                sum(run_edge(source, target, x) for source, x in states.items())
+                add_up(run_edge(source, target, x) for source, x in states.items())
                 for target in wave.targets
             ]
 
@@ -72,7 +72,7 @@ class ChosenOps(nn.Module):
             if drop_path is not None and not OPS[name].is_identity(self.stride):
                 y = drop_samples(self.make_rng("drop_path"), y, drop_path)
             outputs.append(y)
-        return sum(outputs)
+        return add_up(outputs)
 
 
 def drop_samples(key: Array, x: Array, rate: Array | float) -> Array:

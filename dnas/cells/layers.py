@@ -5,6 +5,11 @@ from dnas.space import LayerSpec
 STEMS = ("cifar", "imagenet")
 
 
+def strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Returns what a stride leaves of a height and width: it rounds up."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
 def stack_layers(
     *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
 ) -> tuple[LayerSpec, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import flax.linen as nn
 
 from dnas.base import Array
+from dnas.cells.layers import strided
 from dnas.cells.mbconv import ACTIVATIONS, Block, activation_keys
 from dnas.cells.norms import Norms
 from dnas.cells.ops import conv, pointwise
@@ -41,13 +42,13 @@ def around_parts(
       sizes, chain: of the network; layers: in front of which the stem is, and behind which the
         head.
     """
-    image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     keys, first, last = activation_keys(chain.activation), layers[0], layers[-1]
-    fixed = [Part("stem_3x3", image_channels, sizes.stem, *image_size, sizes.stem_stride, keys)]
+    fixed = [Part("stem_3x3", image_channels, sizes.stem, height, width, sizes.stem_stride, keys)]
     if chain.first is not None:
         op, block, _ = chain.first
         fixed.append(Part(op, sizes.stem, sizes.first, *first.size, 1, block.keys))
-    size = tuple(-(-side // last.stride) for side in last.size)
+    size = strided(last.size, last.stride)
     fixed.append(Part("head_1x1", last.channels, sizes.head, *size, 1, keys))
     return (*fixed, Part("classifier", sizes.head, num_classes, *size))
 

@@ -232,8 +232,13 @@ def blocks_of(
             found[name] = skip(activation=activation)
         else:
             kernel, expansion, *groups = (int(part[1:]) for part in name.split("_"))
-            options = dict(groups=groups[0] if groups else 1, expand_ones=expand_ones)
-            found[name] = mbconv(kernel, expansion, activation=activation, **options)
+            found[name] = mbconv(
+                kernel,
+                expansion,
+                groups=groups[0] if groups else 1,
+                activation=activation,
+                expand_ones=expand_ones,
+            )
     return found
 
 

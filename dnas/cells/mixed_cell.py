@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, PyTree
+from dnas.base import Array, PyTree, add_up
 from dnas.cells.cell import run_cell
 from dnas.cells.edge_ops import Edge, EdgeOps, rows_with, stacked_edges, weights_of_edge
 from dnas.cells.mixed_op import MixedOp
@@ -142,7 +142,7 @@ class MixedCell(nn.Module):
         def run_wave(wave, xs):
             states = dict(zip(wave.sources, xs, strict=True))
             return [
-                sum(run_edge(source, target, states[source]) for source in wave.sources)
+                add_up(run_edge(source, target, states[source]) for source in wave.sources)
                 for target in wave.targets
             ]
 

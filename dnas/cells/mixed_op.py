@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dnas.base import Array, Key, PyTree
-from dnas.cells.norms import LeftToSum, Norms, Unnormed
+from dnas.base import Array, Key, PyTree, custom_vjp
+from dnas.cells.init import output_of
+from dnas.cells.norms import LeftToSum, Norms, Unnormed, with_norm
 from dnas.cells.ops import OPS
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.norms import mixed_norm_sum
@@ -79,7 +80,7 @@ class MixedOp:
           pools: candidates that are run here, since they have no weights.
         """
         part, rest = self.split(x)
-        outputs = {op: self._module(op, mixed=False).apply({}, part) for op in pools}
+        outputs = {op: output_of(self._module(op, mixed=False), {}, part) for op in pools}
         return part, Passed(outputs, rest)
 
     def run(self, weights: PyTree, mix: Array, prepared: tuple[Array, Passed]) -> Array:
@@ -100,11 +101,12 @@ class MixedOp:
                 outputs.append(self._run_op(op, weights, x) if known is None else known)
             arrays, eps = left_norms(outputs)
             if mix.ndim > 1 or not any(eps):
-                terms.append(weighted_sum(row, normed(outputs)))
+                terms.append(weighted_sum(row, [with_norm(own) for own in outputs]))
             else:
                 terms.append(mixed_norm_sum(row, arrays, eps))
-        y = sum(terms[1:], terms[0]) if terms else self._run_op(self.ops[0], weights, x)
-        return self.beside(y, mix, passed.rest)
+        if not terms:  # no candidate computes anything
+            terms = [with_norm(self._run_op(self.ops[0], weights, x))]
+        return self.beside(sum(terms[1:], terms[0]), mix, passed.rest)
 
     def passing(self, mix: Array, passed: Passed) -> Array:
         """Returns the terms of the mixed op that depend on what is passed."""
@@ -131,7 +133,7 @@ class MixedOp:
         return made.clone(parent=None)
 
     def _run_op(self, op: str, weights: PyTree, x: Array) -> Array | Unnormed:
-        return self._module(op).apply({"params": weights.get(op, {})}, x)
+        return output_of(self._module(op), {"params": weights.get(op, {})}, x)
 
     def _alike(self, kept: Sequence[int], mix: Array) -> list[int]:
         """The candidates that run as one."""
@@ -142,7 +144,7 @@ class MixedOp:
         return found if len(found) > 1 else []
 
     def _separable(self, alike: Sequence[int], weights: PyTree, mix: Array, x: Array) -> Array:
-        forms = [OPS[self.ops[n]].separable for n in alike]
+        forms = [form for n in alike if (form := OPS[self.ops[n]].separable) is not None]
         own = nn.meta.unbox([weights[self.ops[n]] for n in alike])
         eps = self.norms._replace(mixed=True).last().eps
         return separable_sum(mix[np.asarray(alike)], forms, own, x, self.stride, eps)
@@ -176,11 +178,6 @@ class MixedOp:
         return shuffle(both, self.partial_channels)
 
 
-def normed(outputs: Sequence[Array | Unnormed]) -> list[Array]:
-    """Returns what ops return, with the norms that they leave to be done."""
-    return [own.normed() if isinstance(own, Unnormed) else own for own in outputs]
-
-
 def left_norms(
     outputs: Sequence[Array | Unnormed],
 ) -> tuple[list[Array], tuple[float | None, ...]]:
@@ -203,7 +200,7 @@ def shuffle(x: Array, groups: int) -> Array:
     return jnp.stack(jnp.split(x, groups, axis=-1), axis=-1).reshape(x.shape)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+@custom_vjp(nondiff_argnums=(0,))
 def switch(branches, number, *args):
     """Returns branches[number](*args): only this one runs, forward and backward.
 

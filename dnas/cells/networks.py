@@ -4,7 +4,7 @@ classifier, with the cells of a stage of a supernet in one loop."""
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from dnas.cells.init import (
     checkpointed,
     in_dtype,
     init_variables,
+    output_of,
     run_module,
     stack_trees,
 )
@@ -73,7 +74,7 @@ def make_supernet(
     ) -> tuple[Outputs, PyTree]:
         del key, train, drop_path
         weights, images = in_dtype(dtype, (variables["params"], images))
-        found = module(mix).apply({"params": weights}, images, *args(mix))
+        found = output_of(module(mix), {"params": weights}, images, *args(mix))
         return _outputs(found), variables
 
     return Model(init, apply)
@@ -116,16 +117,16 @@ def make_network(
         weights, images = in_dtype(dtype, (variables["params"], images))
         collections = {**variables, "params": weights}
         if not train:
-            return _outputs(module(False, None, False).apply(collections, images, *args(None))), (
-                variables
-            )
+            found = output_of(module(False, None, False), collections, images, *args(None))
+            return _outputs(found), variables
         drops = not isinstance(drop_path, (int, float)) or drop_path > 0
         rate = jnp.asarray(drop_path) if drops else None
+        rngs: dict[str, Any] = {"drop_path": key} if drops else {}
         found, averages = module(True, rate, auxiliary).apply(
             collections,
             images,
             *args(rate),
-            rngs={"drop_path": key} if drops else {},
+            rngs=rngs,
             mutable=["batch_stats"],
         )
         return _outputs(found), {**variables, **averages}
@@ -203,8 +204,13 @@ class CellStack(nn.Module):
     def __call__(self, images: Array) -> tuple[Array, Array | None]:
         """Returns (logits [B, num_classes], auxiliary logits or None) for images [B, H, W, C];
         logits float32 or wider."""
-        sizes = dict(channels=self.channels, num_cells=self.num_cells, stem=self.stem)
-        layers = stack_layers(image_size=images.shape[1:3], **sizes)
+        _, height, width, _ = images.shape
+        layers = stack_layers(
+            channels=self.channels,
+            num_cells=self.num_cells,
+            image_size=(height, width),
+            stem=self.stem,
+        )
         before, last = self._stem(images)
         # With the imagenet stem, its second half has halved what the first cell reads as the older
         # input.
@@ -408,7 +414,9 @@ class MixedStages(NamedTuple):
 
         def body(carry, cell: _CellArrays):
             inputs, third = carry
-            own = jnp.zeros_like(nodes) if stride == 1 else jnp.where(cell.begins, nodes, 0)
+            own = jnp.zeros_like(nodes)
+            if cell.begins is not None:
+                own = jnp.where(cell.begins, nodes, 0)
             states = jnp.concatenate([jnp.stack(inputs), own])
             states = loop(EdgeArrays(cell.weights, cell.rows, None, states, cell.skip))
             y = _joined(spec, states, 0)

@@ -49,7 +49,9 @@ class BatchNorm(nn.Module):
             shift = self.param("bias", nn.initializers.zeros, channels, x.dtype)
         if self.running and not self.train:
             y = (x - average_mean.value) * lax.rsqrt(average_var.value + self.eps)
-            y = (y * scale + shift if self.affine else y).astype(x.dtype)
+            if scale is not None and shift is not None:
+                y = y * scale + shift
+            y = y.astype(x.dtype)
         else:
             y, mean, var = normalize(x, scale, shift, self.eps)
             if self.running and not self.is_initializing():
@@ -73,6 +75,11 @@ class Unnormed:
 
     def normed(self) -> Array:
         return normalize(self.x, None, None, self.eps)[0]
+
+
+def with_norm(y: Array | Unnormed) -> Array:
+    """Returns what an op returns, with the norm that it left to be done."""
+    return y.normed() if isinstance(y, Unnormed) else y
 
 
 @dataclasses.dataclass(frozen=True)

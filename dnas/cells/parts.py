@@ -8,8 +8,8 @@ import flax.linen as nn
 
 from dnas.base import Array, Key, PyTree
 from dnas.cells.heads import Classifier
-from dnas.cells.init import init_variables
-from dnas.cells.layers import residual_layers, stack_layers
+from dnas.cells.init import init_variables, output_of
+from dnas.cells.layers import residual_layers, stack_layers, strided
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
 from dnas.cells.residual import ResidualBlock
@@ -106,7 +106,7 @@ def part_network(part: Part, modules: Mapping[str, PartModule] = FIXED) -> PartN
         return init_variables(make(part, final_norms(True)), key, x)
 
     def apply(variables: PyTree, x: Array) -> Array:
-        return make(part, final_norms(False)).apply(variables, x)
+        return output_of(make(part, final_norms(False)), variables, x)
 
     return PartNetwork(init, apply)
 
@@ -120,7 +120,7 @@ def edge_choices(
     Args:
       size: height and width of the inputs of the cell; stride: of the edges that leave them.
     """
-    inner = tuple(-(-side // stride) for side in size)
+    inner = strided(size, stride)
 
     def part(op, source):
         own_size, own_stride = (size, stride) if source < spec.num_inputs else (inner, 1)

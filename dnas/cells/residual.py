@@ -15,7 +15,7 @@ from dnas.base import Array
 from dnas.cells.heads import Classifier
 from dnas.cells.init import TracedOnce, Unbound, apply_once, checkpointed, stack_trees
 from dnas.cells.layers import STAGES, residual_layers
-from dnas.cells.norms import Norms
+from dnas.cells.norms import Norms, with_norm
 from dnas.cells.ops import NorConv, conv, pointwise
 from dnas.kernels.sums import wide
 from dnas.space import LayerSpec
@@ -33,8 +33,8 @@ class ResidualBlock(nn.Module):
         norms = self.norms._replace(
             conv=self.norms.stem
         )  # it is no candidate: its norms have scale and shift in a search too
-        y = NorConv(self.channels, 2, norms, kernel=3)(x)
-        y = NorConv(self.channels, 1, norms, kernel=3)(y)
+        y = with_norm(NorConv(self.channels, 2, norms, kernel=3)(x))
+        y = with_norm(NorConv(self.channels, 1, norms, kernel=3)(y))
         return y + pointwise(self.channels)(nn.avg_pool(x, (2, 2), (2, 2)))
 
 
@@ -66,8 +66,9 @@ class ResidualStack(nn.Module):
     def __call__(self, images: Array, *args: Array) -> Array:
         """Returns logits [B, num_classes], float32 or wider, for images [B, H, W, C] and what else
         cells are called with."""
+        _, height, width, _ = images.shape
         layers = residual_layers(
-            channels=self.channels, num_cells=self.num_cells, image_size=images.shape[1:3]
+            channels=self.channels, num_cells=self.num_cells, image_size=(height, width)
         )
         steps = [
             TracedOnce(Unbound(self.make_cell(layer)), name=f"cell_{n}")

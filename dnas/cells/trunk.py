@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dnas.base import Array, PyTree
+from dnas.base import Array, PyTree, add_up
 from dnas.cells.heads import Classifier
-from dnas.cells.init import TracedOnce, Unbound, apply_once, conv_init
+from dnas.cells.init import TracedOnce, Unbound, apply_once, conv_init, output_of
+from dnas.cells.layers import strided
 from dnas.cells.mbconv import Block, MBConv, Skip, keeps_size, run_together
 from dnas.cells.mixed_op import run_sampled
 from dnas.cells.norms import Norms
@@ -57,11 +58,6 @@ class Sizes(NamedTuple):
     first: int
     head: int
     places: tuple[Place, ...]
-
-
-def strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Returns what a stride leaves of a height and width: it rounds up."""
-    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 class Trunk(nn.Module):
@@ -110,7 +106,7 @@ class MixedBlock(nn.Module):
         its own."""
         sizes = dict(channels=self.place.channels, stride=self.place.stride, norms=self.norms)
         if self.is_initializing():
-            return sum(block(**sizes, name=op)(x) for op, block in self.place.blocks)
+            return add_up(block(**sizes, name=op)(x) for op, block in self.place.blocks)
         modules = [block(**sizes, parent=None) for _, block in self.place.blocks]
         if self.sampled:
             return self._sample(modules, x, mix)
@@ -135,23 +131,21 @@ class MixedBlock(nn.Module):
         )
 
     def _sum(self, modules: Sequence[nn.Module], x: Array, mix: Array) -> Array:
-        together: dict[int, list[int]] = {}  # by kernel size
+        together: dict[int, dict[int, MBConv]] = {}  # by kernel size
         adding = []  # blocks whose output holds x itself
         arrays: dict[int, Array] = {}
         for number, module in enumerate(modules):
             if isinstance(module, MBConv) and module.expands:
-                together.setdefault(module.kernel, []).append(number)
+                together.setdefault(module.kernel, {})[number] = module
                 adding += [number] * keeps_size(module, x)
             elif isinstance(module, Skip) and keeps_size(module, x):
                 adding.append(number)
             else:
-                arrays[number] = module.apply({"params": self._own(number)}, x)
-        for numbers in together.values():
-            own = [self._own(number) for number in numbers]
-            blocks = [modules[number] for number in numbers]
-            arrays |= zip(
-                numbers, run_together(lambda y: self.norms.conv()(y), blocks, own, x), strict=True
-            )
+                arrays[number] = output_of(module, {"params": self._own(number)}, x)
+        for blocks in together.values():
+            own = [self._own(number) for number in blocks]
+            found = run_together(lambda y: self.norms.conv()(y), list(blocks.values()), own, x)
+            arrays |= zip(blocks, found, strict=True)
         rows = [mix[number] for number in arrays]
         if adding:
             rows.append(mix[np.asarray(adding)].sum(0))
@@ -180,10 +174,11 @@ class MixedLayers(nn.Module):
             mixed = MixedBlock(place, self.norms, self.sampled, parent=None)
             if self.is_initializing():
                 self._make_weights(stack_name(first, length), mixed, length, x)
-                x = jnp.zeros(
-                    (len(x), *strided(x.shape[1:3], place.stride), place.channels), x.dtype
-                )
+                batch, height, width, _ = x.shape
+                size = strided((height, width), place.stride)
+                x = jnp.zeros((batch, *size, place.channels), x.dtype)
                 continue
+            assert mix is not None  # initialisation alone does without
             weights = self.get_variable("params", stack_name(first, length))
             rows = mix[
                 first : first + length, np.asarray([self.ops.index(op) for op, _ in place.blocks])
@@ -207,7 +202,7 @@ class MixedLayers(nn.Module):
 
 
 def _run(mixed: MixedBlock, weights: PyTree, row: Array, x: Array) -> Array:
-    return mixed.apply({"params": weights}, x, row)
+    return output_of(mixed, {"params": weights}, x, row)
 
 
 def alike(places: Sequence[Place]) -> list[tuple[int, int]]:

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import Array, add_up
+from dnas.base import Array, add_up, custom_vjp
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.kernel import fence, opaque
 from dnas.kernels.sums import channel_sum, channel_sum_of, inner_product, wide
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@custom_vjp(nondiff_argnums=(3,))
 def normalize(
     x: Array, scale: Array | None, shift: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -122,7 +122,7 @@ def _normalize_bwd(eps, saved, cotangents):
 normalize.defvjp(_normalize_fwd, _normalize_bwd)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@custom_vjp(nondiff_argnums=(2,))
 def mixed_norm_sum(weights: Array, arrays: Sequence[Array], eps: tuple[float | None, ...]) -> Array:
     """Returns sum_n weights[n] * norm_n(arrays[n]) for N arrays [B, H, W, C] and weights [N].
 
@@ -168,7 +168,7 @@ def _mixed_norm_sum_bwd(eps, saved, g):
 mixed_norm_sum.defvjp(_mixed_norm_sum_fwd, _mixed_norm_sum_bwd)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@custom_vjp(nondiff_argnums=(2,))
 def stacked_norm_sum(weights: Array, x: Array, eps: float) -> Array:
     """Returns mixed_norm_sum(weights, list(x), (eps,) * N) for x [N, B, H, W, C], with one
     reduction in place of N."""

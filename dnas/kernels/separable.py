@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, PyTree
+from dnas.base import Array, PyTree, add_up
 from dnas.kernels.convolutions import depthwise_conv, pointwise_product
 from dnas.kernels.norms import normalize, stacked_norm_sum
 
@@ -45,12 +45,15 @@ def separable_sum(
     order = once + twice
     dilations = [ops[n].dilation for n in order]
     first = _halves(0, [weights[n] for n in order], [x] * len(ops), stride, dilations)
-    total = stacked_norm_sum(mix[np.asarray(once)], first[: len(once)], eps) if once else 0.0
+    terms = []
+    if once:
+        terms.append(stacked_norm_sum(mix[np.asarray(once)], first[: len(once)], eps))
     if not twice:
-        return total
+        return add_up(terms)
     between = jax.vmap(lambda y: normalize(y, None, None, eps)[0])(first[len(once) :])
     second = _halves(1, [weights[n] for n in twice], list(between), 1, [1] * len(twice))
-    return total + stacked_norm_sum(mix[np.asarray(twice)], second, eps)
+    terms.append(stacked_norm_sum(mix[np.asarray(twice)], second, eps))
+    return add_up(terms)
 
 
 def _halves(

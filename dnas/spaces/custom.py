@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dnas.base import Array, Mix, PyTree
+from dnas.base import Array, Mix, PyTree, add_up
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import weights_by_edge
 from dnas.cells.mixed_cell import MixedCell, checked_schedule
@@ -233,7 +233,7 @@ def _keeping(spec: CellSpec, edges_per_node: int | None) -> CellSpec:
 
 
 def _handed_on(inputs: tuple[Array, ...], stride: int, times: int) -> Array:
-    return jnp.concatenate([sum(inputs)[:, ::stride, ::stride]] * times, axis=-1)
+    return jnp.concatenate([add_up(inputs)[:, ::stride, ::stride]] * times, axis=-1)
 
 
 class _MacroNetwork(nn.Module):

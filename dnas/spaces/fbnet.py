@@ -69,5 +69,5 @@ def fbnet_space(
       Counts(params=5572200, macs=384960160)
     """
     blocks = blocks_of(FBNET_OPS, expand_ones=expand_ones)
-    chain = Chain(stem=16, stages=tuple(stages), head=head)
+    chain = Chain(stem=16, stages=tuple(Stage(*own) for own in stages), head=head)
     return layerwise_space(name, chain, blocks, width=width)

@@ -115,7 +115,7 @@ def layerwise_space(
         *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
     ):
         sizes = sizes_of(channels, num_cells, stem)
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if min(size) < 1:
             raise ValueError(f"images have at least one pixel a side, got {size[0]}x{size[1]}")
         size, found = strided(size, sizes.stem_stride), []

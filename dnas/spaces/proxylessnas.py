@@ -58,5 +58,11 @@ def proxylessnas_space(
     """
     blocks = blocks_of(PROXYLESS_OPS, activation="relu6")
     fixed = mbconv(3, 1, activation="relu6", expand_ones=False)
-    chain = Chain(stem, tuple(stages), head, ("k3_e1", fixed, first), activation="relu6")
+    chain = Chain(
+        stem,
+        tuple(Stage(*own) for own in stages),
+        head,
+        ("k3_e1", fixed, first),
+        activation="relu6",
+    )
     return layerwise_space(name, chain, blocks, inside=("skip_connect",), width=width)

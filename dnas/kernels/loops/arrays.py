@@ -31,7 +31,8 @@ class EdgeArrays(NamedTuple):
     mix: Array  # [E, O]
     states: Array | None  # [S, B, H, W, C], what the edges read; None if they read `nodes` itself
     nodes: Array  # [N, B, h, w, C], what the outputs of edges are added to
-    skip: Array | None = None  # bool [E], edges that do not run and add nothing; None to run all
+    # bool [E], edges that do not run and add nothing; None to run all
+    skip: Array | np.ndarray | None = None
 
     @property
     def read(self) -> Array:
@@ -93,7 +94,7 @@ def zeros(shapes: PyTree) -> PyTree:
     return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
 
 
-def no_gradient(array: Array | None) -> np.ndarray | None:
+def no_gradient(array: Array | np.ndarray | None) -> np.ndarray | None:
     """Returns the cotangent of an array that is not differentiated."""
     return None if array is None else np.zeros(array.shape, jax.dtypes.float0)
 

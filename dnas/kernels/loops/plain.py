@@ -1,12 +1,10 @@
 """One function on every edge, one after the other or a node's at once, in one compiled loop."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import Array
+from dnas.base import Array, custom_vjp
 from dnas.kernels.loops.arrays import (
     EdgeArrays,
     EdgeLoop,
@@ -65,7 +63,7 @@ def _run_unless(run_edge: RunEdge, width: int | None) -> RunEdge:
     return run
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+@custom_vjp(nondiff_argnums=(0, 1, 2, 3))
 def _scan(
     run_edge: RunEdge, links: Links, width: int | None, remat: bool, arrays: EdgeArrays
 ) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dnas.base import Array, PyTree
+from dnas.base import Array, PyTree, custom_vjp
 from dnas.kernels.loops.arrays import (
     EdgeArrays,
     EdgeLoop,
@@ -70,7 +70,7 @@ def sampled_loop(one_of: OneOf, links: Links, *, remat: bool) -> EdgeLoop:
     return loop
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@custom_vjp(nondiff_argnums=(0, 1))
 def _scan(ops, links: Links, arrays: EdgeArrays) -> Array:
     return _nodes(ops, links, arrays)[0]
 
@@ -112,8 +112,8 @@ def _choices(ops, row: Array, skipped: Array) -> list[tuple[SampledOp, Array]]:
 
 
 def _backward(ops, links, saved, gradient):
-    *found, _ = _gradients(ops, links, saved, gradient)
-    return (EdgeArrays(*found, no_gradient(saved[0].skip)),)
+    found = _gradients(ops, links, saved, gradient)
+    return (found._replace(skip=no_gradient(saved[0].skip)),)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

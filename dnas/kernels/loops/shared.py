@@ -87,8 +87,8 @@ def _forward(run_edge, links, arrays):
 
 
 def _backward(run_edge, links, arrays, gradient):
-    *found, _ = _gradients(run_edge, links, arrays, gradient)
-    return (EdgeArrays(*found, no_gradient(arrays.skip)),)
+    found = _gradients(run_edge, links, arrays, gradient)
+    return (found._replace(skip=no_gradient(arrays.skip)),)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -160,14 +160,14 @@ def _runs(links: Links) -> list[tuple[int, int]]:
     return list(zip(starts.tolist(), [*starts[1:].tolist(), len(links)], strict=True))
 
 
-def _ends_of_runs(links: Links, skip: Array | None) -> tuple[Array, Array]:
+def _ends_of_runs(links: Links, skip: Array | np.ndarray | None) -> tuple[Array, Array]:
     """([E], [E]) bool: whether an edge is the first, and the last, of its run, unless all edges of
     that are skipped."""
     runs = _runs(links)
-    first = np.isin(np.arange(len(links)), [start for start, _ in runs])
-    last = np.isin(np.arange(len(links)), [stop - 1 for _, stop in runs])
+    first = jnp.asarray(np.isin(np.arange(len(links)), [start for start, _ in runs]))
+    last = jnp.asarray(np.isin(np.arange(len(links)), [stop - 1 for _, stop in runs]))
     if skip is None:
-        return jnp.asarray(first), jnp.asarray(last)
+        return first, last
     runs_at_all = [
         jnp.broadcast_to(~jnp.asarray(skip)[start:stop].all(), stop - start) for start, stop in runs
     ]
@@ -175,7 +175,9 @@ def _ends_of_runs(links: Links, skip: Array | None) -> tuple[Array, Array]:
     return first & run, last & run
 
 
-def _rows_of_runs(links: Links, mix: Array, skip: Array | None) -> tuple[np.ndarray, Array]:
+def _rows_of_runs(
+    links: Links, mix: Array, skip: Array | np.ndarray | None
+) -> tuple[np.ndarray, Array]:
     """For each edge where the edges of its run lead, [E, most], and their rows of the mix, [E,
     most, O]; zeros for edges that are skipped, and where a run has fewer edges than the longest."""
     most = max(stop - start for start, stop in _runs(links))

@@ -335,9 +335,8 @@ def _check_genotypes(space) -> Genotype:
     with _law("a genotype is equal after a round trip through JSON"):
         if Genotype.from_json(genotype.to_json()) != genotype:
             raise ValueError(genotype.to_json())
-    with contextlib.suppress(
-        ValueError
-    ):  # not every genotype can be written in the notation of its space
+    # Not every genotype can be written in the notation of its space.
+    with contextlib.suppress(ValueError):
         text = genotype.to_text()
         with _law(
             "a genotype is equal after a round trip through text, the name of its space aside"

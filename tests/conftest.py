@@ -12,10 +12,11 @@ import pytest
 # inherit this. Of two flags the later holds, so that XLA_FLAGS="--xla_backend_optimization_level=3
 # --xla_cpu_use_fusion_emitters=true" tests optimised code.
 _FLAGS = ["--xla_backend_optimization_level=0"]
+# XLA ends at a flag that it no longer knows: try it with a newer one and raise this.
 if jax.__version_info__ < (
     0,
     11,
-):  # XLA ends at a flag that it no longer knows: try it with a newer one and raise this
+):
     _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")])
 
@@ -24,9 +25,8 @@ jax.config.update(
     "jax_compilation_cache_dir",
     os.environ.get("DNAS_TEST_CACHE", str(_ROOT / ".pytest_cache" / "xla")),
 )
-jax.config.update(
-    "jax_persistent_cache_min_compile_time_secs", 0.5
-)  # what is compiled sooner takes longer to store
+# What is compiled sooner takes longer to store.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def pytest_addoption(parser):

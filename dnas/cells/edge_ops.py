@@ -75,8 +75,8 @@ class EdgeOps(NamedTuple):
             nobody = jax.tree.map(lambda like: jnp.zeros((0, *like.shape), dtype), shapes)
             rows = rows_with(spec, edges, op)
             filled[op] = jax.tree.map(partial(fill, rows=rows), weights.get(op, nobody))
-        ops_of = dict(zip(spec.edges, spec.edge_ops or (), strict=True))
-        own = [self.sets.index(ops_of[edge]) for edge in edges]
+        of_edges = dict(zip(spec.edges, spec.edge_ops or (), strict=True))
+        own = [self.sets.index(of_edges[edge]) for edge in edges]
         return np.asarray(own, np.int32), {**filled, **numbers}
 
 

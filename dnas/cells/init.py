@@ -11,9 +11,9 @@ A supernet also has many cells of the same shapes. Python traces a flax module s
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -34,7 +34,7 @@ class Undrawn(nn.meta.AxisMetadata):
         return self.value
 
     def replace_boxed(self, value: Array) -> "Undrawn":
-        return dataclasses.replace(self, value=value)
+        return Undrawn(value, self.bound)
 
     def add_axis(self, index: int, params) -> "Undrawn":
         del index, params
@@ -45,26 +45,22 @@ class Undrawn(nn.meta.AxisMetadata):
         return self
 
 
-def _undrawn(shape: tuple[int, ...], dtype: Any, bound: float) -> Array:
-    """The box, which flax opens before a module is given the parameter: to that it is the array."""
-    return cast(Array, Undrawn(jnp.zeros(shape, dtype), bound))
-
-
-def conv_init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def conv_init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Any:
     """Marks a kernel [..., C_in, C_out] to be drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
-    PyTorch's default, from which all published results of the DARTS family start.
+    PyTorch's default, from which all published results of the DARTS family start. What flax hands
+    to the module is the array in the mark.
     """
     del key
-    return _undrawn(shape, dtype, math.prod(shape[:-1]) ** -0.5)
+    return Undrawn(jnp.zeros(shape, dtype), math.prod(shape[:-1]) ** -0.5)
 
 
 def bias_init(fan_in: int) -> nn.initializers.Initializer:
     """Returns PyTorch's default for the bias of a linear layer: the distribution of its kernel."""
 
-    def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Undrawn:
         del key
-        return _undrawn(shape, dtype, fan_in**-0.5)
+        return Undrawn(jnp.zeros(shape, dtype), fan_in**-0.5)
 
     return init
 
@@ -76,23 +72,22 @@ def _init(module: nn.Module, key: Key, args: PyTree) -> tuple[PyTree, PyTree]:
 
 @partial(jax.jit, static_argnums=0)
 def apply_once(
-    module: nn.Module, variables: PyTree, rngs: dict[str, Key], *args: Array
+    module: nn.Module, variables: PyTree, rngs: Mapping[str, Key], *args: Array
 ) -> tuple[Any, PyTree]:
     """Returns (output, what changed in "batch_stats") of a module; traced once for equal modules
     and shapes."""
-    return module.apply(variables, *args, rngs=rngs, mutable=["batch_stats"])
-
-
-def output_of(module: nn.Module, variables: PyTree, *args: Any) -> Any:
-    """Returns what a module makes of its arguments. The type of `module.apply` leaves open whether
-    the variables, which may not change here, come back as well."""
-    return module.apply(variables, *args)
+    return module.apply(variables, *args, rngs=dict(rngs), mutable=["batch_stats"])
 
 
 @partial(jax.jit, static_argnums=0)
 def run_module(module: nn.Module, weights: PyTree, x: Array) -> Any:
     """Returns what a module without state makes of x; traced once for equal modules and shapes."""
-    return output_of(module, {"params": weights}, x)
+    return applied(module, {"params": weights}, x)
+
+
+def applied(module: nn.Module, variables: PyTree, *args: Any) -> Any:
+    """Returns the output of a module that changes none of its variables."""
+    return module.apply(variables, *args)
 
 
 # The same, computed again for the gradient instead of keeping what it computed.
@@ -130,7 +125,7 @@ class TracedOnce(nn.Module):
         """The variables of the module."""
         return nn.meta.unbox({name: dict(values) for name, values in self.variables.items()})
 
-    def rngs(self) -> dict[str, Key]:
+    def rngs(self) -> Mapping[str, Key]:
         """A new key for each random stream that is on."""
         return {"drop_path": self.make_rng("drop_path")} if self.has_rng("drop_path") else {}
 

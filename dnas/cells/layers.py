@@ -1,17 +1,22 @@
 """Which layers networks have, and their sizes."""
 
+from collections.abc import Sequence
+
 from dnas.space import LayerSpec
 
 STEMS = ("cifar", "imagenet")
 
 
-def strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Returns what a stride leaves of a height and width: it rounds up."""
-    return -(-size[0] // stride), -(-size[1] // stride)
+def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns height and width of what may be given as one number."""
+    if isinstance(image_size, int):
+        return image_size, image_size
+    height, width = image_size
+    return height, width
 
 
 def stack_layers(
-    *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
+    *, channels: int, num_cells: int, image_size: int | Sequence[int], stem: str = "cifar"
 ) -> tuple[LayerSpec, ...]:
     """Returns the layers of a stack of normal and reduction cells, DARTS section 3.1 and appendix
     A.
@@ -32,7 +37,7 @@ def stack_layers(
       >>> [layer.stride for layer in stack_layers(channels=16, num_cells=6, image_size=32)]
       [1, 1, 2, 1, 2, 1]
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = sides(image_size)
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
     if num_cells < 1 or channels < 1:
@@ -69,7 +74,7 @@ STAGES = 3
 
 
 def residual_layers(
-    *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
+    *, channels: int, num_cells: int, image_size: int | Sequence[int], stem: str = "cifar"
 ) -> tuple[LayerSpec, ...]:
     """Returns the cells of three stages; channels double and the size halves in the residual blocks
     between the stages.
@@ -88,7 +93,7 @@ def residual_layers(
       >>> [layer.channels for layer in residual_layers(channels=16, num_cells=6, image_size=32)]
       [16, 16, 32, 32, 64, 64]
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = sides(image_size)
     if stem != "cifar":
         raise ValueError(f"stem {stem!r} does not exist in this space; its only stem is 'cifar'")
     if num_cells < 1 or num_cells % STAGES or channels < 1:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import flax.linen as nn
 
 from dnas.base import Array
-from dnas.cells.layers import strided
+from dnas.cells.layers import sides
 from dnas.cells.mbconv import ACTIVATIONS, Block, activation_keys
 from dnas.cells.norms import Norms
 from dnas.cells.ops import conv, pointwise
 from dnas.cells.parts import FIXED, PartModule
-from dnas.cells.trunk import Chain, Place, Sizes
+from dnas.cells.trunk import Chain, Place, Sizes, strided
 from dnas.parts import Part
 from dnas.space import LayerSpec
 
@@ -42,7 +42,7 @@ def around_parts(
       sizes, chain: of the network; layers: in front of which the stem is, and behind which the
         head.
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = sides(image_size)
     keys, first, last = activation_keys(chain.activation), layers[0], layers[-1]
     fixed = [Part("stem_3x3", image_channels, sizes.stem, height, width, sizes.stem_stride, keys)]
     if chain.first is not None:

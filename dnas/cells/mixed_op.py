@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dnas.base import Array, Key, PyTree, custom_vjp
-from dnas.cells.init import output_of
-from dnas.cells.norms import LeftToSum, Norms, Unnormed, with_norm
+from dnas.base import Array, Key, PyTree
+from dnas.cells.init import applied
+from dnas.cells.norms import LeftToSum, Norms, Output, Unnormed
 from dnas.cells.ops import OPS
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.norms import mixed_norm_sum
@@ -80,7 +80,7 @@ class MixedOp:
           pools: candidates that are run here, since they have no weights.
         """
         part, rest = self.split(x)
-        outputs = {op: output_of(self._module(op, mixed=False), {}, part) for op in pools}
+        outputs = {op: applied(self._module(op, mixed=False), {}, part) for op in pools}
         return part, Passed(outputs, rest)
 
     def run(self, weights: PyTree, mix: Array, prepared: tuple[Array, Passed]) -> Array:
@@ -101,11 +101,11 @@ class MixedOp:
                 outputs.append(self._run_op(op, weights, x) if known is None else known)
             arrays, eps = left_norms(outputs)
             if mix.ndim > 1 or not any(eps):
-                terms.append(weighted_sum(row, [with_norm(own) for own in outputs]))
+                terms.append(weighted_sum(row, normed(outputs)))
             else:
                 terms.append(mixed_norm_sum(row, arrays, eps))
-        if not terms:  # no candidate computes anything
-            terms = [with_norm(self._run_op(self.ops[0], weights, x))]
+        if not terms:
+            terms = normed([self._run_op(self.ops[0], weights, x)])
         return self.beside(sum(terms[1:], terms[0]), mix, passed.rest)
 
     def passing(self, mix: Array, passed: Passed) -> Array:
@@ -132,8 +132,8 @@ class MixedOp:
         made = OPS[op](channels=self.width, stride=self.stride, norms=norms)
         return made.clone(parent=None)
 
-    def _run_op(self, op: str, weights: PyTree, x: Array) -> Array | Unnormed:
-        return output_of(self._module(op), {"params": weights.get(op, {})}, x)
+    def _run_op(self, op: str, weights: PyTree, x: Array) -> Output:
+        return applied(self._module(op), {"params": weights.get(op, {})}, x)
 
     def _alike(self, kept: Sequence[int], mix: Array) -> list[int]:
         """The candidates that run as one."""
@@ -178,8 +178,13 @@ class MixedOp:
         return shuffle(both, self.partial_channels)
 
 
+def normed(outputs: Sequence[Output]) -> list[Array]:
+    """Returns what ops return, with the norms that they leave to be done."""
+    return [own.normed() if isinstance(own, Unnormed) else own for own in outputs]
+
+
 def left_norms(
-    outputs: Sequence[Array | Unnormed],
+    outputs: Sequence[Output],
 ) -> tuple[list[Array], tuple[float | None, ...]]:
     """Returns what ops return as arrays, and the eps of the norms that they leave to be done."""
     arrays = [own.x if isinstance(own, Unnormed) else own for own in outputs]
@@ -200,7 +205,7 @@ def shuffle(x: Array, groups: int) -> Array:
     return jnp.stack(jnp.split(x, groups, axis=-1), axis=-1).reshape(x.shape)
 
 
-@custom_vjp(nondiff_argnums=(0,))
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def switch(branches, number, *args):
     """Returns branches[number](*args): only this one runs, forward and backward.
 

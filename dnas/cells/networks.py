@@ -18,12 +18,12 @@ from dnas.cells.heads import AuxiliaryHead, Classifier
 from dnas.cells.init import (
     TracedOnce,
     Unbound,
+    applied,
     apply_once,
     check_dtype,
     checkpointed,
     in_dtype,
     init_variables,
-    output_of,
     run_module,
     stack_trees,
 )
@@ -74,7 +74,7 @@ def make_supernet(
     ) -> tuple[Outputs, PyTree]:
         del key, train, drop_path
         weights, images = in_dtype(dtype, (variables["params"], images))
-        found = output_of(module(mix), {"params": weights}, images, *args(mix))
+        found: Any = module(mix).apply({"params": weights}, images, *args(mix))
         return _outputs(found), variables
 
     return Model(init, apply)
@@ -117,17 +117,13 @@ def make_network(
         weights, images = in_dtype(dtype, (variables["params"], images))
         collections = {**variables, "params": weights}
         if not train:
-            found = output_of(module(False, None, False), collections, images, *args(None))
+            found = applied(module(False, None, False), collections, images, *args(None))
             return _outputs(found), variables
-        drops = not isinstance(drop_path, (int, float)) or drop_path > 0
-        rate = jnp.asarray(drop_path) if drops else None
-        rngs: dict[str, Any] = {"drop_path": key} if drops else {}
+        rate, rngs = None, {}
+        if key is not None and (not isinstance(drop_path, (int, float)) or drop_path > 0):
+            rate, rngs = jnp.asarray(drop_path), {"drop_path": key}
         found, averages = module(True, rate, auxiliary).apply(
-            collections,
-            images,
-            *args(rate),
-            rngs=rngs,
-            mutable=["batch_stats"],
+            collections, images, *args(rate), rngs=rngs, mutable=["batch_stats"]
         )
         return _outputs(found), {**variables, **averages}
 
@@ -204,11 +200,10 @@ class CellStack(nn.Module):
     def __call__(self, images: Array) -> tuple[Array, Array | None]:
         """Returns (logits [B, num_classes], auxiliary logits or None) for images [B, H, W, C];
         logits float32 or wider."""
-        _, height, width, _ = images.shape
         layers = stack_layers(
             channels=self.channels,
             num_cells=self.num_cells,
-            image_size=(height, width),
+            image_size=images.shape[1:3],
             stem=self.stem,
         )
         before, last = self._stem(images)
@@ -414,8 +409,9 @@ class MixedStages(NamedTuple):
 
         def body(carry, cell: _CellArrays):
             inputs, third = carry
-            own = jnp.zeros_like(nodes)
-            if cell.begins is not None:
+            if cell.begins is None:
+                own = jnp.zeros_like(nodes)
+            else:
                 own = jnp.where(cell.begins, nodes, 0)
             states = jnp.concatenate([jnp.stack(inputs), own])
             states = loop(EdgeArrays(cell.weights, cell.rows, None, states, cell.skip))

@@ -92,7 +92,9 @@ class LeftToSum:
         return Unnormed(x, self.eps)
 
 
-Norm = Callable[[Array], Array | Unnormed]
+# What ops return: an image, or what their last norm is left to be applied to.
+Output = Array | Unnormed
+Norm = Callable[[Array], Output]
 
 
 def uses_batch_only(norm: Norm) -> bool:

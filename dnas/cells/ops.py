@@ -20,7 +20,7 @@ import numpy as np
 
 from dnas.base import Array
 from dnas.cells.init import bias_init, conv_init
-from dnas.cells.norms import BatchNorm, Norms, Unnormed, uses_batch_only
+from dnas.cells.norms import BatchNorm, Norms, Output, uses_batch_only
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.convolutions import conv3x3, depthwise_conv, every_pixel, pointwise_product
 from dnas.kernels.pooling import avg_pool, max_pool
@@ -88,7 +88,7 @@ class ReLUConvBN(nn.Module):
     norms: Norms
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> Output:
         return self.norms.conv()(pointwise(self.channels)(nn.relu(x)))
 
 
@@ -104,7 +104,7 @@ class FactorizedReduce(nn.Module):
     norms: Norms
 
     @nn.compact
-    def __call__(self, x: Array) -> Array | Unnormed:
+    def __call__(self, x: Array) -> Output:
         height, width = x.shape[1:3]
         if height % 2 or width % 2:
             raise ValueError(
@@ -155,7 +155,7 @@ class Pool(nn.Module):
     pool: Callable[..., Array]
 
     @nn.compact
-    def __call__(self, x: Array) -> Array | Unnormed:
+    def __call__(self, x: Array) -> Output:
         return self.norms.last("pool")(self.pool(x, self.stride))
 
 
@@ -171,7 +171,7 @@ class SepConv(nn.Module):
     kernel: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array | Unnormed:
+    def __call__(self, x: Array) -> Output:
         x = _first_conv(self.kernel, self.stride, 1, self.norms)(x)
         x = self.norms.conv()(pointwise(self.channels)(x))
         x = DepthwiseConv(self.kernel, 1, relu=True)(x)
@@ -187,7 +187,7 @@ class DilConv(nn.Module):
     kernel: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array | Unnormed:
+    def __call__(self, x: Array) -> Output:
         x = _first_conv(self.kernel, self.stride, 2, self.norms)(x)
         return self.norms.last()(pointwise(self.channels)(x))
 
@@ -208,7 +208,7 @@ class SharpSepConv(nn.Module):
     middle: Callable[[int], int]  # channels -> channels between the two
 
     @nn.compact
-    def __call__(self, x: Array) -> Array | Unnormed:
+    def __call__(self, x: Array) -> Output:
         x = _first_conv(self.kernel, self.stride, self.dilation, self.norms)(x)
         x = self.norms.conv()(pointwise(self.middle(self.channels))(x))
         x = DepthwiseConv(self.kernel, 1, relu=True)(x)
@@ -227,7 +227,7 @@ class NorConv(nn.Module):
     kernel: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array | Unnormed:
+    def __call__(self, x: Array) -> Output:
         norm = self.norms.last()
         fan_in = self.kernel**2 * x.shape[-1]
         x = nn.relu(x)
@@ -277,9 +277,8 @@ class Noise(nn.Module):
     def _edge(self):
         if self.has_variable("params", "edge"):  # of a mixed op, see `edge_numbers`
             return self.get_variable("params", "edge").astype(jnp.uint32)
-        names = [
-            name.split("_") for name in self.path if name.startswith("edge_")
-        ]  # of a final network
+        # Of a final network.
+        names = [name.split("_") for name in self.path if name.startswith("edge_")]
         return _edge_number(*map(int, names[-1][1:])) if names else 0
 
 

@@ -8,8 +8,8 @@ import flax.linen as nn
 
 from dnas.base import Array, Key, PyTree
 from dnas.cells.heads import Classifier
-from dnas.cells.init import init_variables, output_of
-from dnas.cells.layers import residual_layers, stack_layers, strided
+from dnas.cells.init import applied, init_variables
+from dnas.cells.layers import residual_layers, sides, stack_layers
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
 from dnas.cells.residual import ResidualBlock
@@ -106,7 +106,7 @@ def part_network(part: Part, modules: Mapping[str, PartModule] = FIXED) -> PartN
         return init_variables(make(part, final_norms(True)), key, x)
 
     def apply(variables: PyTree, x: Array) -> Array:
-        return output_of(make(part, final_norms(False)), variables, x)
+        return applied(make(part, final_norms(False)), variables, x)
 
     return PartNetwork(init, apply)
 
@@ -120,11 +120,12 @@ def edge_choices(
     Args:
       size: height and width of the inputs of the cell; stride: of the edges that leave them.
     """
-    inner = strided(size, stride)
+    inner = tuple(-(-side // stride) for side in size)
 
     def part(op, source):
-        own_size, own_stride = (size, stride) if source < spec.num_inputs else (inner, 1)
-        return Part(op, channels, channels, *own_size, own_stride)
+        if source < spec.num_inputs:
+            return Part(op, channels, channels, size[0], size[1], stride)
+        return Part(op, channels, channels, inner[0], inner[1])
 
     return tuple(
         tuple(part(op, source) if may else None for op, may in zip(spec.ops, allowed, strict=True))
@@ -167,7 +168,7 @@ def stack_parts(
       ValueError: for sizes that `stack_layers` refuses.
     """
     layers = stack_layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = sides(image_size)
     if stem == "cifar":
         fixed = [Part("conv_3x3", image_channels, 3 * channels, height, width)]
         before = last = 3 * channels

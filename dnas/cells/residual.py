@@ -6,6 +6,7 @@ the paper does not mention.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,7 @@ from dnas.base import Array
 from dnas.cells.heads import Classifier
 from dnas.cells.init import TracedOnce, Unbound, apply_once, checkpointed, stack_trees
 from dnas.cells.layers import STAGES, residual_layers
-from dnas.cells.norms import Norms, with_norm
+from dnas.cells.norms import Norms
 from dnas.cells.ops import NorConv, conv, pointwise
 from dnas.kernels.sums import wide
 from dnas.space import LayerSpec
@@ -30,11 +31,10 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        norms = self.norms._replace(
-            conv=self.norms.stem
-        )  # it is no candidate: its norms have scale and shift in a search too
-        y = with_norm(NorConv(self.channels, 2, norms, kernel=3)(x))
-        y = with_norm(NorConv(self.channels, 1, norms, kernel=3)(y))
+        # It is no candidate: its norms have scale and shift in a search too, and are its own.
+        norms = self.norms._replace(conv=self.norms.stem, mixed=False)
+        y = cast(Array, NorConv(self.channels, 2, norms, kernel=3)(x))
+        y = cast(Array, NorConv(self.channels, 1, norms, kernel=3)(y))
         return y + pointwise(self.channels)(nn.avg_pool(x, (2, 2), (2, 2)))
 
 
@@ -66,9 +66,8 @@ class ResidualStack(nn.Module):
     def __call__(self, images: Array, *args: Array) -> Array:
         """Returns logits [B, num_classes], float32 or wider, for images [B, H, W, C] and what else
         cells are called with."""
-        _, height, width, _ = images.shape
         layers = residual_layers(
-            channels=self.channels, num_cells=self.num_cells, image_size=(height, width)
+            channels=self.channels, num_cells=self.num_cells, image_size=images.shape[1:3]
         )
         steps = [
             TracedOnce(Unbound(self.make_cell(layer)), name=f"cell_{n}")

@@ -13,8 +13,7 @@ from jax import lax
 
 from dnas.base import Array, PyTree, add_up
 from dnas.cells.heads import Classifier
-from dnas.cells.init import TracedOnce, Unbound, apply_once, conv_init, output_of
-from dnas.cells.layers import strided
+from dnas.cells.init import TracedOnce, Unbound, applied, apply_once, conv_init
 from dnas.cells.mbconv import Block, MBConv, Skip, keeps_size, run_together
 from dnas.cells.mixed_op import run_sampled
 from dnas.cells.norms import Norms
@@ -58,6 +57,11 @@ class Sizes(NamedTuple):
     first: int
     head: int
     places: tuple[Place, ...]
+
+
+def strided(size: Sequence[int], stride: int) -> tuple[int, int]:
+    """Returns what a stride leaves of a height and width: it rounds up."""
+    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 class Trunk(nn.Module):
@@ -131,21 +135,25 @@ class MixedBlock(nn.Module):
         )
 
     def _sum(self, modules: Sequence[nn.Module], x: Array, mix: Array) -> Array:
-        together: dict[int, dict[int, MBConv]] = {}  # by kernel size
+        together: dict[int, list[int]] = {}  # by kernel size
         adding = []  # blocks whose output holds x itself
         arrays: dict[int, Array] = {}
+        expanding: dict[int, MBConv] = {}
         for number, module in enumerate(modules):
             if isinstance(module, MBConv) and module.expands:
-                together.setdefault(module.kernel, {})[number] = module
+                together.setdefault(module.kernel, []).append(number)
+                expanding[number] = module
                 adding += [number] * keeps_size(module, x)
             elif isinstance(module, Skip) and keeps_size(module, x):
                 adding.append(number)
             else:
-                arrays[number] = output_of(module, {"params": self._own(number)}, x)
-        for blocks in together.values():
-            own = [self._own(number) for number in blocks]
-            found = run_together(lambda y: self.norms.conv()(y), list(blocks.values()), own, x)
-            arrays |= zip(blocks, found, strict=True)
+                arrays[number] = applied(module, {"params": self._own(number)}, x)
+        for numbers in together.values():
+            own = [self._own(number) for number in numbers]
+            blocks = [expanding[number] for number in numbers]
+            arrays |= zip(
+                numbers, run_together(lambda y: self.norms.conv()(y), blocks, own, x), strict=True
+            )
         rows = [mix[number] for number in arrays]
         if adding:
             rows.append(mix[np.asarray(adding)].sum(0))
@@ -174,11 +182,12 @@ class MixedLayers(nn.Module):
             mixed = MixedBlock(place, self.norms, self.sampled, parent=None)
             if self.is_initializing():
                 self._make_weights(stack_name(first, length), mixed, length, x)
-                batch, height, width, _ = x.shape
-                size = strided((height, width), place.stride)
-                x = jnp.zeros((batch, *size, place.channels), x.dtype)
+                x = jnp.zeros(
+                    (len(x), *strided(x.shape[1:3], place.stride), place.channels), x.dtype
+                )
                 continue
-            assert mix is not None  # initialisation alone does without
+            if mix is None:
+                raise ValueError("layers that are not being initialised need a mix [E, O]")
             weights = self.get_variable("params", stack_name(first, length))
             rows = mix[
                 first : first + length, np.asarray([self.ops.index(op) for op, _ in place.blocks])
@@ -202,7 +211,7 @@ class MixedLayers(nn.Module):
 
 
 def _run(mixed: MixedBlock, weights: PyTree, row: Array, x: Array) -> Array:
-    return output_of(mixed, {"params": weights}, x, row)
+    return applied(mixed, {"params": weights}, x, row)
 
 
 def alike(places: Sequence[Place]) -> list[tuple[int, int]]:

@@ -90,9 +90,10 @@ def language_model_to_onnx(
 
     def read(tokens: Array, hidden: Array) -> tuple[Array, Array]:
         outputs, _ = network.apply(variables, {}, Tokens(tokens, hidden))
+        assert outputs.hidden is not None  # of a network that reads tokens
         return outputs.logits, outputs.hidden
 
-    tokens = jax.ShapeDtypeStruct((batch_size, num_tokens), jnp.int32)
+    tokens: Any = jax.ShapeDtypeStruct((batch_size, num_tokens), jnp.int32)
     states = jax.eval_shape(network.apply, variables, {}, Tokens(tokens))[0].hidden
     hidden = jax.ShapeDtypeStruct((batch_size, states.shape[-1]), states.dtype)
     inputs = {"tokens": tokens, "hidden": hidden}
@@ -181,9 +182,8 @@ def _with_strided_pools(model):
     infos = [info for info in graph.value_info if info.name not in changed]
     del graph.value_info[:]
     graph.value_info.extend(infos)
-    read = outputs | {
-        name for node in graph.node for name in node.input
-    }  # of a network without a path all is constant
+    # Of a network without a path all is constant.
+    read = outputs | {name for node in graph.node for name in node.input}
     tensors = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(tensors)

@@ -5,13 +5,14 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.extend import core
 from jax.extend.core import primitives
 
@@ -78,9 +79,8 @@ class _Convolution(NamedTuple):
             use_bias=shift is not None,
         )
         kernel = self.kernel if gain is None else self.kernel * gain
-        return layer.apply(
-            {"params": {"kernel": kernel} | ({} if shift is None else {"bias": shift})}, self.x
-        )
+        params = {"kernel": kernel} | ({} if shift is None else {"bias": shift})
+        return cast(Array, layer.apply({"params": params}, self.x))
 
 
 class _Affine(NamedTuple):
@@ -121,7 +121,7 @@ def _computed(value):
 
 
 def _is_known(value) -> bool:
-    return not isinstance(value, (*_LATER, jax.core.Tracer))
+    return not isinstance(value, (*_LATER, Tracer))
 
 
 def _run(
@@ -364,10 +364,10 @@ def _sliced(x: Any, *, start_indices, limit_indices, strides, **rest) -> Any:
     """Every so many pixels of images, up to their ends, are left for what reads them."""
     del rest
     x = _computed(x)
-    regular = x.ndim == 4 and strides is not None and (strides[0], strides[3]) == (1, 1)
+    steps = strides or (1,) * x.ndim
     whole = tuple(limit_indices) == x.shape and not (start_indices[0] or start_indices[-1])
-    if regular and whole and max(strides) > 1:
-        return _Strided(x, tuple(start_indices[1:3]), tuple(strides[1:3]))
+    if x.ndim == 4 and whole and (steps[0], steps[3]) == (1, 1) and max(steps) > 1:
+        return _Strided(x, tuple(start_indices[1:3]), tuple(steps[1:3]))
     return lax.slice(x, start_indices, limit_indices, strides)
 
 
@@ -425,11 +425,13 @@ def _of_kernel(form: Convolution | Pooling, x: Array, *others: Array) -> Any:
 
 def _pooled(form: Pooling, x: Array) -> Array:
     # jax2onnx knows no padding but SAME, which pads strided windows on one side only.
-    windows = dict(window_shape=(form.window, form.window), strides=(1, 1), padding="SAME")
+    window, ones = (form.window, form.window), (1, 1)
     if form.kind == "max":
-        y = nn.max_pool(x, **windows)
+        y = nn.max_pool(x, window_shape=window, strides=ones, padding="SAME")
     else:
-        y = nn.avg_pool(x, **windows, count_include_pad=False)
+        y = nn.avg_pool(
+            x, window_shape=window, strides=ones, padding="SAME", count_include_pad=False
+        )
     return y if form.stride == 1 else y[:, :: form.stride, :: form.stride]
 
 

@@ -8,31 +8,19 @@ again one loop over taps, and so are the gradients of gradients: what is behind 
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from dnas.base import Array
 from dnas.kernels.backend import on_cpu, written
-from dnas.kernels.kernel import Convolution, multilinear
+from dnas.kernels.kernel import Convolution, multilinear, with_vjp
 from dnas.kernels.sums import PARTS, wide
 from dnas.kernels.taps import dilate, larger, out_size, pad, slices, smaller, total
 
 # Images of a part that is gone through channel by channel, if they are even: they stay in the cache
 # of a core.
 _IMAGES = 2
-
-
-@jax.custom_vjp
-def pointwise_product(x: Array, kernel: Array) -> Array:
-    """Returns x @ kernel, [..., D] for x [..., C] and kernel [C, D].
-
-    Its gradient of the kernel is a few products over parts of the batch, added up: on a CPU up to
-    three times as fast as one product over all pixels, whose result is small and whose sums are
-    long, or as one an image of 64.
-    """
-    return x @ kernel
 
 
 def _pointwise_bwd(saved, g):
@@ -43,7 +31,15 @@ def _pointwise_bwd(saved, g):
     return g @ kernel.T, of_kernel
 
 
-pointwise_product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _pointwise_bwd)
+@with_vjp(lambda x, kernel: (x @ kernel, (x, kernel)), _pointwise_bwd)
+def pointwise_product(x: Array, kernel: Array) -> Array:
+    """Returns x @ kernel, [..., D] for x [..., C] and kernel [C, D].
+
+    Its gradient of the kernel is a few products over parts of the batch, added up: on a CPU up to
+    three times as fast as one product over all pixels, whose result is small and whose sums are
+    long, or as one an image of 64.
+    """
+    return x @ kernel
 
 
 def every_pixel(x: Array, stride: int, first: int = 0) -> Array:
@@ -149,12 +145,10 @@ def _kernel_gradient_of_rows(padded, g, side, stride, dilation, border):
     found = lax.dot_general(
         x, g, dimensions, precision="highest", preferred_element_type=wide(g.dtype)
     )
-    places = (
-        border + dilation * np.arange(side)[:, None] + stride * np.arange(width)
-    )  # the column that a tap reads
-    diagonals = jnp.asarray(
-        places[:, None] == np.arange(columns)[:, None], wide(g.dtype)
-    )  # [side, columns, width]
+    # The column that a tap reads.
+    places = border + dilation * np.arange(side)[:, None] + stride * np.arange(width)
+    # [side, columns, width].
+    diagonals = jnp.asarray(places[:, None] == np.arange(columns)[:, None], wide(g.dtype))
     return jnp.einsum(
         "crvw,svw->rsc",
         found.reshape(channels, side, columns, width),

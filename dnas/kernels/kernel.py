@@ -13,7 +13,7 @@ import dataclasses
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce, wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from dnas.base import Array, PyTree
 from dnas.kernels.backend import on_cpu, written
 
 Shape = tuple[int, ...]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Convolution(NamedTuple):
@@ -81,6 +82,27 @@ class Kernel:
         if self.standard is None:
             return None
         return self.standard(len(equation.invars), **self.static(equation.params))
+
+
+def with_vjp(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    *,
+    nondiff_argnums: Sequence[int] = (),
+) -> Callable[[Function], Function]:
+    """Returns the decorator that gives a function a gradient of its own, as `jax.custom_vjp` does.
+
+    Args:
+      forward: (*args) -> (value, what the gradient needs).
+      backward: (*static args, what the gradient needs, cotangent) -> cotangents of the args.
+    """
+
+    def decorate(function: Function) -> Function:
+        made = jax.custom_vjp(function, nondiff_argnums=tuple(nondiff_argnums))
+        made.defvjp(forward, backward)
+        return cast(Function, made)
+
+    return decorate
 
 
 KERNELS: dict[Primitive, Kernel] = {}  # every kernel, by its primitive

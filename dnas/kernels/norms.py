@@ -7,26 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import Array, add_up, custom_vjp
+from dnas.base import Array, add_up
 from dnas.kernels.backend import on_cpu
-from dnas.kernels.kernel import fence, opaque
+from dnas.kernels.kernel import fence, opaque, with_vjp
 from dnas.kernels.sums import channel_sum, channel_sum_of, inner_product, wide
-
-
-@custom_vjp(nondiff_argnums=(3,))
-def normalize(
-    x: Array, scale: Array | None, shift: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    """Returns (y, mean, var) with y = (x - mean) / sqrt(var + eps), mean and biased var [C] over
-    all axes but the last.
-
-    With `scale` and `shift` [C] y is multiplied and shifted in the same pass; either both are given
-    or neither. Statistics are float32 or wider. The gradient is that of y alone: with n = (x -
-    mean) / sqrt(var + eps), dshift = sum(dy), dscale = sum(dy * n) and dx = scale * (dy - dshift /
-    N - n * dscale / N) / sqrt(var + eps). What it keeps is one array, n where it is y anyway,
-    otherwise x; the automatic gradient keeps the steps in between.
-    """
-    return _normalize_fwd(x, scale, shift, eps)[0]
 
 
 def _moments(x, eps):
@@ -119,19 +103,20 @@ def _normalize_bwd(eps, saved, cotangents):
     return _affine_gradient(x, mean, rate, scale, cotangents[0])
 
 
-normalize.defvjp(_normalize_fwd, _normalize_bwd)
+@with_vjp(_normalize_fwd, _normalize_bwd, nondiff_argnums=(3,))
+def normalize(
+    x: Array, scale: Array | None, shift: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """Returns (y, mean, var) with y = (x - mean) / sqrt(var + eps), mean and biased var [C] over
+    all axes but the last.
 
-
-@custom_vjp(nondiff_argnums=(2,))
-def mixed_norm_sum(weights: Array, arrays: Sequence[Array], eps: tuple[float | None, ...]) -> Array:
-    """Returns sum_n weights[n] * norm_n(arrays[n]) for N arrays [B, H, W, C] and weights [N].
-
-    norm_n is `normalize` without scale and shift, with eps[n]; the identity where that is None. No
-    normalised array is ever written, only their sum is, and the gradients of the norms hold what
-    those of the weights need: the inner product of the gradient with the normalised array is one of
-    the two sums in the norm's own gradient.
+    With `scale` and `shift` [C] y is multiplied and shifted in the same pass; either both are given
+    or neither. Statistics are float32 or wider. The gradient is that of y alone: with n = (x -
+    mean) / sqrt(var + eps), dshift = sum(dy), dscale = sum(dy * n) and dx = scale * (dy - dshift /
+    N - n * dscale / N) / sqrt(var + eps). What it keeps is one array, n where it is y anyway,
+    otherwise x; the automatic gradient keeps the steps in between.
     """
-    return mixed_norms(weights, arrays, _moments_of(arrays, eps))
+    return _normalize_fwd(x, scale, shift, eps)[0]
 
 
 def mixed_norms(weights, arrays, moments):
@@ -165,14 +150,16 @@ def _mixed_norm_sum_bwd(eps, saved, g):
     return jnp.stack(of_weights).astype(weights.dtype), type(arrays)(of_arrays)
 
 
-mixed_norm_sum.defvjp(_mixed_norm_sum_fwd, _mixed_norm_sum_bwd)
+@with_vjp(_mixed_norm_sum_fwd, _mixed_norm_sum_bwd, nondiff_argnums=(2,))
+def mixed_norm_sum(weights: Array, arrays: Sequence[Array], eps: tuple[float | None, ...]) -> Array:
+    """Returns sum_n weights[n] * norm_n(arrays[n]) for N arrays [B, H, W, C] and weights [N].
 
-
-@custom_vjp(nondiff_argnums=(2,))
-def stacked_norm_sum(weights: Array, x: Array, eps: float) -> Array:
-    """Returns mixed_norm_sum(weights, list(x), (eps,) * N) for x [N, B, H, W, C], with one
-    reduction in place of N."""
-    return _stacked_norm_sum_fwd(weights, x, eps)[0]
+    norm_n is `normalize` without scale and shift, with eps[n]; the identity where that is None. No
+    normalised array is ever written, only their sum is, and the gradients of the norms hold what
+    those of the weights need: the inner product of the gradient with the normalised array is one of
+    the two sums in the norm's own gradient.
+    """
+    return mixed_norms(weights, arrays, _moments_of(arrays, eps))
 
 
 def _stacked_norm_sum_fwd(weights, x, eps):
@@ -191,4 +178,8 @@ def _stacked_norm_sum_bwd(eps, saved, g):
     return of_weights.astype(weights.dtype), of_x
 
 
-stacked_norm_sum.defvjp(_stacked_norm_sum_fwd, _stacked_norm_sum_bwd)
+@with_vjp(_stacked_norm_sum_fwd, _stacked_norm_sum_bwd, nondiff_argnums=(2,))
+def stacked_norm_sum(weights: Array, x: Array, eps: float) -> Array:
+    """Returns mixed_norm_sum(weights, list(x), (eps,) * N) for x [N, B, H, W, C], with one
+    reduction in place of N."""
+    return _stacked_norm_sum_fwd(weights, x, eps)[0]

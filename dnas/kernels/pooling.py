@@ -44,9 +44,8 @@ def max_pool_gradient(g, winner, *, stride, size, window):
     won."""
     before, last = window // 2, window**2 - 1
     g = pad(dilate(g, size, stride), before)
-    winner = pad(
-        dilate(winner, size, stride, 9), before, 9
-    )  # gaps and padding hold no winner: 9 is no tap
+    # Gaps and padding hold no winner: 9 is no tap.
+    winner = pad(dilate(winner, size, stride, 9), before, 9)
     pairs = zip(slices(winner, window, 1, 1, size), slices(g, window, 1, 1, size), strict=True)
     zeros = lax.full_like(g, 0, shape=(g.shape[0], *size, g.shape[3]))
     return total(

@@ -9,6 +9,7 @@ from jax import lax
 
 from dnas.base import Array, add_up
 from dnas.kernels.backend import on_cpu
+from dnas.kernels.kernel import with_vjp
 
 # Parts that long sums and products over pixels are cut into, on a CPU: one is slower, and so is one
 # an image of many.
@@ -74,17 +75,6 @@ def inner_product(x: Array, y: Array) -> Array:
     return jnp.vdot(x, y, precision="highest", preferred_element_type=kind)
 
 
-@jax.custom_vjp
-def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
-    """Returns sum_n weights[n] * arrays[n], for N arrays [B, ...] and weights [N], or [N, B] for
-    weights of each sample.
-
-    Its gradient of the weights is one inner product an array, which XLA runs as a product of
-    matrices; the automatic one is a reduction to a scalar that does not vectorise.
-    """
-    return _weighted_sum_fwd(weights, arrays)[0]
-
-
 def _weighted_sum_fwd(weights, arrays):
     y = add_up(scaled(weight, array) for weight, array in zip(weights, arrays, strict=True))
     return y, (weights, list(arrays))
@@ -107,4 +97,12 @@ def _weighted_sum_bwd(saved, g):
     return jnp.stack(of_weights).astype(weights.dtype), [scaled(weight, g) for weight in weights]
 
 
-weighted_sum.defvjp(_weighted_sum_fwd, _weighted_sum_bwd)
+@with_vjp(_weighted_sum_fwd, _weighted_sum_bwd)
+def weighted_sum(weights: Array, arrays: Sequence[Array]) -> Array:
+    """Returns sum_n weights[n] * arrays[n], for N arrays [B, ...] and weights [N], or [N, B] for
+    weights of each sample.
+
+    Its gradient of the weights is one inner product an array, which XLA runs as a product of
+    matrices; the automatic one is a reduction to a scalar that does not vectorise.
+    """
+    return _weighted_sum_fwd(weights, arrays)[0]

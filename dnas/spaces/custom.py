@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dnas.base import Array, Mix, PyTree, add_up
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import weights_by_edge
+from dnas.cells.layers import sides
 from dnas.cells.mixed_cell import MixedCell, checked_schedule
 from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
@@ -181,7 +182,7 @@ def custom_space(
         image_channels: int = 3,
         stem: str = "cifar",
     ) -> NetworkParts:
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        size = sides(image_size)
         sizes = {"channels": channels, "num_cells": num_cells, "stem": stem}
         around = Part(
             _AROUND, image_channels, num_classes, *size, keys=tuple(sorted(sizes.items()))

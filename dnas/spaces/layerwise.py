@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from dnas.base import Array, PyTree
-from dnas.cells.layers import STEMS
+from dnas.cells.layers import STEMS, sides
 from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
 from dnas.cells.mbconv import ACTIVATIONS, Block
 from dnas.cells.networks import make_network, make_supernet
@@ -115,7 +115,7 @@ def layerwise_space(
         *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
     ):
         sizes = sizes_of(channels, num_cells, stem)
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        size = sides(image_size)
         if min(size) < 1:
             raise ValueError(f"images have at least one pixel a side, got {size[0]}x{size[1]}")
         size, found = strided(size, sizes.stem_stride), []

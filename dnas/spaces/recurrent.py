@@ -218,9 +218,8 @@ def _supernet(
 
     def node_of(mix: Mix) -> _Node:
         rows = mix["recurrent"][:, columns]
-        rows = rows.reshape(
-            *rows.shape[:2], -1, 1
-        )  # [E, O, 1 or B, 1]: one mix for the batch, or one for each of its texts
+        # [E, O, 1 or B, 1]: one mix for the batch, or one for each of its texts.
+        rows = rows.reshape(*rows.shape[:2], -1, 1)
 
         def node(target: int, states: Mapping[int, Array], project) -> Array:
             edges = spec.incoming(target)

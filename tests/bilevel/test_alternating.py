@@ -19,9 +19,8 @@ def test_arch_moves_first_and_weights_follow_at_the_new_arch():
     new_arch = 2.0 - 0.05 * (-2.0 - 2)
     new_weights = -2.0 - 0.05 * (2 * -2.0 - 2 * new_arch)
     np.testing.assert_allclose([weights, arch], [new_weights, new_arch], rtol=1e-6)
-    assert (
-        abs(new_weights - (-2.0 - 0.05 * (2 * -2.0 - 2 * 2.0))) > 1e-2
-    )  # at the old arch it would be another
+    # At the old arch it would be another.
+    assert abs(new_weights - (-2.0 - 0.05 * (2 * -2.0 - 2 * 2.0))) > 1e-2
 
 
 def test_training_batch_never_enters_the_arch_update():

@@ -33,10 +33,11 @@ def test_sgd_equals_pytorch(size, settings):
     weights, gradients = random.normal(size=6), size * random.normal(size=(5, 6))
     schedule = cosine_by_epoch(5, 1, learning_rate=0.1)
     optimizer = sgd(schedule, **settings)
+    # The norm is that of all arrays together.
     found = {
         "x": jnp.asarray(weights[:2]),
         "y": jnp.asarray(weights[2:]),
-    }  # the norm is that of all arrays together
+    }
     state = optimizer.init(found)
     for gradient in gradients:
         parts = {"x": jnp.asarray(gradient[:2]), "y": jnp.asarray(gradient[2:])}

@@ -130,9 +130,8 @@ def test_sampled_op_equals_the_weighted_sum_at_one_hot_and_its_gradients_reach_t
 def test_sampled_op_runs_one_op():
     sampled = MixedOp(NAMES, CHANNELS, 1, search_norms(), sampled=True)
     weights = op_weights(MixedOp(NAMES, CHANNELS, 1, search_norms()))
-    poisoned = jax.tree.map(
-        lambda array: array * jnp.nan, weights
-    )  # those of sep_conv_3x3, the only ones
+    # Those of sep_conv_3x3, the only ones.
+    poisoned = jax.tree.map(lambda array: array * jnp.nan, weights)
     pool = jnp.eye(4)[1]
     y = jax.jit(lambda w, m: sampled(w, m, images()))(poisoned, pool)
     assert jnp.isfinite(y).all()

@@ -151,9 +151,8 @@ def test_the_stack_refuses_odd_channels_with_the_imagenet_stem():
 @pytest.mark.parametrize("num_cells", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize(("stem", "size"), [("cifar", (8, 12)), ("imagenet", (64, 32))])
 def test_each_cell_gets_two_inputs_of_its_size_and_channels(stem, size, num_cells):
-    (logits, auxiliary), _ = shapes(
-        stack(num_cells=num_cells, stem=stem), images(*size)
-    )  # plain_cell asserts
+    # Plain_cell asserts.
+    (logits, auxiliary), _ = shapes(stack(num_cells=num_cells, stem=stem), images(*size))
     assert logits.shape == (2, 5)
     assert auxiliary is None
 
@@ -187,9 +186,8 @@ def test_stems_are_affine_in_search_and_cells_are_not():
 
 
 def test_imagenet_input_is_halved_three_times_before_the_second_input_of_the_first_cell():
-    _, variables = shapes(
-        stack(stem="imagenet"), images(64, 64)
-    )  # PlainCell asserts the size of both inputs
+    # PlainCell asserts the size of both inputs.
+    _, variables = shapes(stack(stem="imagenet"), images(64, 64))
     layer = variables["params"]["cell_0"]
     assert stack_layers(channels=4, num_cells=3, image_size=64, stem="imagenet")[0].size == (8, 8)
     assert layer["preprocess_0"]["Dense_0"]["kernel"].shape == (4, 2)  # FactorizedReduce

@@ -93,9 +93,8 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(supernet, 
     genotype = GENOTYPES[name]
     network = SPACE.network(genotype, **SIZES, norms=search_norms)
     variables = jax.eval_shape(network.init, jax.random.key(1), images())
-    variables = jax.tree.map(
-        lambda array: jnp.full(array.shape, jnp.nan), variables
-    )  # every array must be inherited
+    # Every array must be inherited.
+    variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)
     variables = dnas.inherit_weights(SPACE, genotype, supernet.weights, variables)
     expected = supernet.apply(supernet.weights, dnas.one_hot_mix(SPACE, genotype), images())
     both = jax.jit(

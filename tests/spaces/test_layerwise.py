@@ -68,9 +68,8 @@ def test_every_block_of_every_layer_counts_in_the_mix(built):
     mix = jnp.asarray(
         spec.choices.allowed / spec.choices.allowed.sum(1, keepdims=True), jnp.float32
     )
-    absent = (
-        mix + 5.0 * ~spec.choices.allowed
-    )  # weights of blocks that a layer does not have change nothing
+    # Weights of blocks that a layer does not have change nothing.
+    absent = mix + 5.0 * ~spec.choices.allowed
     assert (
         apply(weights, {"layers": mix}, IMAGES) == apply(weights, {"layers": absent}, IMAGES)
     ).all()
@@ -360,9 +359,8 @@ def test_a_supernet_costs_what_its_blocks_cost_together():
     each = [
         count_network(space, dnas.Genotype.from_text(f"two: {op}, {op}"), **sizes) for op in blocks
     ]
-    around = (
-        27 * 8 * 64 + 16 * 16 * 64 + 16 * 3
-    )  # stem, head and classifier, which each network has; nothing strides twice
+    # Stem, head and classifier, which each network has; nothing strides twice.
+    around = 27 * 8 * 64 + 16 * 16 * 64 + 16 * 3
     assert count_supernet(space, **sizes).macs == sum(count.macs for count in each) - around
 
 

@@ -49,9 +49,8 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(name):
     genotype, (weights, apply) = GENOTYPES[name], supernet()
     network = SPACE.network(genotype, **SIZES, norms=search_norms, scan=True)
     variables = jax.eval_shape(network.init, KEY, IMAGES)
-    variables = jax.tree.map(
-        lambda array: jnp.full(array.shape, jnp.nan), variables
-    )  # every array must be inherited
+    # Every array must be inherited.
+    variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)
     variables = inherit_weights(SPACE, genotype, weights, variables)
     expected = apply(weights, dnas.one_hot_mix(SPACE, genotype), IMAGES)
     both = compiled(
@@ -262,9 +261,8 @@ def test_random_genotypes_choose_evenly_among_all_five_ops():
     drawn = [random_genotype(key, SPACE).cells["cell"] for key in jax.random.split(KEY, 200)]
     counts = [sum(edge.op == op for edges in drawn for edge in edges) for op in SPEC.ops]
     assert all(len(edges) == 6 for edges in drawn)
-    assert (
-        sum((count - 240) ** 2 / 240 for count in counts) < 23
-    )  # p < 1e-4 with 4 degrees of freedom
+    # P < 1e-4 with 4 degrees of freedom.
+    assert sum((count - 240) ** 2 / 240 for count in counts) < 23
 
 
 def test_a_variant_has_other_ops_and_nodes():

@@ -15,9 +15,8 @@ from dnas.cells.edge_ops import EdgeOps, stacked_edges
 from dnas.selection import random_genotype
 
 NAMES = ("s1", "s2", "s3", "s4")
-SIZES = dict(
-    channels=4, num_cells=4, num_classes=5
-)  # a stage of one cell, one of one and one of two
+# A stage of one cell, one of one and one of two.
+SIZES = dict(channels=4, num_cells=4, num_classes=5)
 KEY = jax.random.key(2)
 IMAGES = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
 
@@ -42,9 +41,8 @@ def test_supernet_at_a_one_hot_mix_equals_the_network_of_the_genotype(name):
     genotype = random_genotype(KEY, space)
     network = space.network(genotype, **SIZES, norms=search_norms)
     variables = jax.eval_shape(network.init, KEY, IMAGES)
-    variables = jax.tree.map(
-        lambda array: jnp.full(array.shape, jnp.nan), variables
-    )  # every array must be inherited
+    # Every array must be inherited.
+    variables = jax.tree.map(lambda array: jnp.full(array.shape, jnp.nan), variables)
     variables = dnas.inherit_weights(space, genotype, weights, variables)
     expected = apply(weights, dnas.one_hot_mix(space, genotype), IMAGES)
     logits = compiled(
@@ -133,10 +131,11 @@ def test_filled_up_weights_are_those_of_each_edge_and_zeros():
         assert (
             (abs(kernel).max(tuple(range(1, kernel.ndim))) > 0) == allowed[:, spec.ops.index(op)]
         ).all()
+    # Edges 0 -> 2, 0 -> 3.
     assert [candidates.sets[n] for n in numbers[:2]] == [
         spec.edge_ops[0],
         spec.edge_ops[2],
-    ]  # edges 0 -> 2, 0 -> 3
+    ]
 
 
 def test_noise_gives_nothing_a_gradient():

@@ -15,6 +15,11 @@ def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
+def strided(size: Sequence[int], stride: int) -> tuple[int, int]:
+    """Returns what a stride leaves of a height and width: it rounds up."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
 def stack_layers(
     *, channels: int, num_cells: int, image_size: int | Sequence[int], stem: str = "cifar"
 ) -> tuple[LayerSpec, ...]:

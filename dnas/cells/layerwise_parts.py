@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 import flax.linen as nn
 
 from dnas.base import Array
-from dnas.cells.layers import sides
+from dnas.cells.layers import sides, strided
 from dnas.cells.mbconv import ACTIVATIONS, Block, activation_keys
 from dnas.cells.norms import Norms
 from dnas.cells.ops import conv, pointwise
 from dnas.cells.parts import FIXED, PartModule
-from dnas.cells.trunk import Chain, Place, Sizes, strided
+from dnas.cells.trunk import Chain, Place, Sizes
 from dnas.parts import Part
 from dnas.space import LayerSpec
 

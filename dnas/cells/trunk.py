@@ -14,6 +14,7 @@ from jax import lax
 from dnas.base import Array, PyTree, add_up
 from dnas.cells.heads import Classifier
 from dnas.cells.init import TracedOnce, Unbound, applied, apply_once, conv_init
+from dnas.cells.layers import strided
 from dnas.cells.mbconv import Block, MBConv, Skip, keeps_size, run_together
 from dnas.cells.mixed_op import run_sampled
 from dnas.cells.norms import Norms
@@ -57,11 +58,6 @@ class Sizes(NamedTuple):
     first: int
     head: int
     places: tuple[Place, ...]
-
-
-def strided(size: Sequence[int], stride: int) -> tuple[int, int]:
-    """Returns what a stride leaves of a height and width: it rounds up."""
-    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 class Trunk(nn.Module):

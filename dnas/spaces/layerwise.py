@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from dnas.base import Array, PyTree
-from dnas.cells.layers import STEMS, sides
+from dnas.cells.layers import STEMS, sides, strided
 from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
 from dnas.cells.mbconv import ACTIVATIONS, Block
 from dnas.cells.networks import make_network, make_supernet
@@ -25,7 +25,6 @@ from dnas.cells.trunk import (
     Trunk,
     alike,
     stack_name,
-    strided,
 )
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec

@@ -31,9 +31,8 @@ class EdgeArrays(NamedTuple):
     mix: Array  # [E, O]
     states: Array | None  # [S, B, H, W, C], what the edges read; None if they read `nodes` itself
     nodes: Array  # [N, B, h, w, C], what the outputs of edges are added to
-    skip: Array | np.ndarray | None = (
-        None  # bool [E], edges that do not run and add nothing; None to run all
-    )
+    # bool [E], edges that do not run and add nothing; None to run all
+    skip: Array | np.ndarray | None = None
 
     @property
     def read(self) -> Array:

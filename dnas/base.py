@@ -18,6 +18,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 
+try:
+    from jax import enable_x64 as enable_x64
+except ImportError:  # before jax 0.8
+    from jax.experimental import enable_x64 as enable_x64
+
 Array = jax.Array
 Key = jax.Array  # a typed key, jax.random.key(seed)
 PyTree = Any

@@ -283,6 +283,15 @@ def at_most_one(xp, values: Array) -> Array:
     return xp.where(values > 1 + 1e-5, 1.0, values)
 
 
+def like(array: Array, values: np.ndarray) -> Array:
+    """Returns the values as an array of the module and the type of another one.
+
+    Left to JAX, a constant of float64 would be what it was when it was first used, with
+    `jax.enable_x64` or without.
+    """
+    return namespace(array).asarray(values, array.dtype)
+
+
 def namespace(array: Array):
     """Returns the module whose functions take the array: numpy, or jax.numpy."""
     return np if isinstance(array, np.ndarray) else jnp

@@ -1,9 +1,14 @@
 """What final networks are made of: the parts that a hardware table has rows for."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+
 from dnas.base import Array, Key, PyTree
+from dnas.choices import Choices, Condition
 from dnas.graph import CellSpec
 
 
@@ -41,6 +46,75 @@ class LayerParts(NamedTuple):
     choices: tuple[tuple[Part | None, ...], ...]  # [E][O]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Term:
+    """What runs in one place, where that depends on several rows: a part for each combination of
+    their options.
+
+    A convolution whose kernel and width are decided has two axes, one that reads a decided width
+    three. What one row of a cell decides is a `LayerParts`.
+
+    Args:
+      at: (kind, row) of each axis of `parts`.
+      parts: array of `Part`, or None where nothing runs, one axis a row, an option a place.
+      alive: conditions on further rows under which it runs at all, such as a depth that reaches it.
+
+    Raises:
+      ValueError: unless there is an axis a row, and a row is named once.
+
+    """
+
+    at: tuple[tuple[str, int], ...]
+    parts: np.ndarray
+    alive: tuple[Condition, ...] = ()
+
+    @property
+    def rows(self) -> tuple[tuple[str, int], ...]:
+        """(kind, row) of all that it depends on, those of `at` first."""
+        return (*self.at, *((under.kind, under.row) for under in self.alive))
+
+    def __post_init__(self):
+        if not self.at or len(set(self.rows)) < len(self.rows):
+            raise ValueError(
+                f"a term names rows, at least one and each once; got {self.rows}. Where a part does"
+                " not run under an option of a row of `at`, put None there"
+            )
+        if np.ndim(self.parts) != len(self.at) or np.asarray(self.parts).dtype != object:
+            raise ValueError(
+                f"the parts of a term on {len(self.at)} rows are an array of objects with as many"
+                f" axes, got {np.asarray(self.parts).dtype} of shape {np.shape(self.parts)}"
+            )
+
+
+def term_of(
+    choices: Mapping[str, Choices],
+    at: tuple[tuple[str, int], ...],
+    part: Callable[..., Part | None],
+    alive: tuple[Condition, ...] = (),
+) -> Term:
+    """Returns the term whose parts a function makes of the columns of its rows.
+
+    Args:
+      choices: of the space.
+      part: (column of the first row, column of the second, ...) -> `Part`, or None.
+
+    Example:
+      >>> choices = {"width": Choices(("w8", "w16"), ("0", "1"), values=(8, 16))}
+      >>> widths = choices["width"].values
+      >>> conv = term_of(
+      ...     choices,
+      ...     (("width", 0), ("width", 1)),
+      ...     lambda one, other: Part("conv", widths[one], widths[other], 4, 4),
+      ... )
+      >>> print(conv.parts[0, 1])
+      conv 8->16 4x4 stride 1
+    """
+    parts = np.empty([len(choices[kind].options) for kind, _ in at], object)
+    for columns in np.ndindex(parts.shape):
+        parts[columns] = part(*columns)
+    return Term(at, parts, alive)
+
+
 class NetworkParts(NamedTuple):
     """All that the final networks of a space are made of, at one size. Sums and concatenations of
     nodes are not listed."""
@@ -50,6 +124,13 @@ class NetworkParts(NamedTuple):
     layers: tuple[LayerParts, ...]
     # of a candidate; runtimes compute the ReLU once for several
     begins_with_relu: Callable[[Part], bool] = lambda part: False
+    dimensions: Mapping[str, Choices] = MappingProxyType({})  # the kinds that are no cells
+    terms: tuple[Term, ...] = ()  # what depends on several rows, beside the layers of cells
+
+    @property
+    def choices(self) -> dict[str, Choices]:
+        """What is decided, as `SearchSpace.choices` has it."""
+        return {**{kind: spec.choices for kind, spec in self.cells.items()}, **self.dimensions}
 
     def distinct(self) -> tuple[Part, ...]:
         """Returns each part once, in the order of the network: what a table of the space must have
@@ -61,13 +142,11 @@ class NetworkParts(NamedTuple):
         return set(self._choices())
 
     def _choices(self) -> Iterator[Part]:
-        return (
-            part
-            for layer in self.layers
-            for row in layer.choices
-            for part in row
-            if part is not None
-        )
+        for layer in self.layers:
+            for row in layer.choices:
+                yield from (part for part in row if part is not None)
+        for term in self.terms:
+            yield from (part for part in term.parts.ravel() if part is not None)
 
 
 class PartNetwork(NamedTuple):

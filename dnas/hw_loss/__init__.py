@@ -5,10 +5,11 @@ from dnas.hw_loss.calibrate import calibrate
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
 from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.energy import energy_meter
-from dnas.hw_loss.expected import ExpectedCost, expected_cost, genotype_cost
+from dnas.hw_loss.expected import ExpectedCost, expected_cost
 from dnas.hw_loss.feasible import FeasibleRange, feasible_range
 from dnas.hw_loss.fit import CostModel, fit_cost
 from dnas.hw_loss.frank_wolfe import feasible_start, frank_wolfe
+from dnas.hw_loss.genotype_cost import genotype_cost
 from dnas.hw_loss.importers import import_fbnet, import_hw_nas_bench, import_proxylessnas
 from dnas.hw_loss.liveness import Liveness, expected_liveness
 from dnas.hw_loss.measure import Measured, Meter, clock, measure

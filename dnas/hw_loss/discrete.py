@@ -27,7 +27,7 @@ def discrete_mix(layers: NetworkParts, mix: Mix) -> dict[str, Array]:
       >>> jax.jit(lambda mix: discrete_mix(layers, mix))(mix)["cell"][0].tolist()
       [0.0, 0.0, 0.0, 0.0, 1.0]
     """
-    return {kind: _discrete(spec.choices, mix[kind]) for kind, spec in layers.cells.items()}
+    return {kind: _discrete(choices, mix[kind]) for kind, choices in layers.choices.items()}
 
 
 def _discrete(choices: Choices, rows: Array) -> Array:

@@ -2,13 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from dnas.choices import Choices
 from dnas.graph import CellSpec, live_edges
-from dnas.hw_loss.expected import ExpectedCost
+from dnas.hw_loss.elimination import Factor, best_columns, good_columns
+from dnas.hw_loss.expected import ExpectedCost, combine_of
 
 _MOST_UNCERTAIN = 10  # edges that may be `none`, all sets of which are compared
 
@@ -26,8 +28,9 @@ def feasible_range(cost: ExpectedCost) -> FeasibleRange:
     """Returns the least and the largest cost of the genotypes of a space.
 
     Cells whose output no input reaches do not count. It is exact for layer-wise spaces, for cells
-    whose nodes keep k edges and are all part of the output, as in DARTS, and for others of up to 10
-    edges that may be `none`; where a table is calibrated for ReLUs that ops share, only if the
+    whose nodes keep k edges and are all part of the output, as in DARTS, for others of up to 10
+    edges that may be `none`, and for terms on several rows unless too many rows hang together, see
+    `elimination.py`; where a table is calibrated for ReLUs that ops share, only if the
     cheapest network has none of them and the dearest all.
 
     Example:
@@ -67,16 +70,65 @@ def check_bound(cost: ExpectedCost, bound: float) -> None:
 
 
 def _extreme(cost: ExpectedCost, largest: bool) -> tuple[float, dict[str, np.ndarray], bool]:
-    total, mix, exact = [cost.fixed], {}, True
+    """(cost, one-hot mix, whether exact) of the cheapest or the dearest network."""
+    costs, mix, exact = [cost.fixed], {}, True
+    free = _free_kinds(cost)
     for kind, spec in cost.layers.cells.items():
-        of_kind, mix[kind], sure = _extreme_cell(cost, spec, cost.per_op[kind], largest)
-        total.append(of_kind)
-        exact &= sure
-    return _sum(cost)(total), mix, exact
+        if kind not in free:
+            of_kind, mix[kind], sure = _extreme_cell(cost, spec, cost.if_run[kind], largest)
+            costs.append(of_kind)
+            exact &= sure
+    of_terms, rows, sure = _extreme_terms(cost, free, largest)
+    combine = combine_of(cost.metric)
+    return float(combine([*costs, *of_terms])), mix | rows, exact and sure
 
 
-def _sum(cost: ExpectedCost) -> Callable[[list[float]], float]:
-    return (lambda numbers: float(max(numbers))) if cost.metric == "peak_memory" else math.fsum
+def _free_kinds(cost: ExpectedCost) -> dict[str, Choices]:
+    """The kinds whose rows are independent of each other but for terms: all that are no cells, and
+    the cells that a term reads."""
+    rows = [row for own in cost.terms for row in own.term.rows]
+    named = {kind for kind, _ in rows} | set(cost.layers.dimensions)
+    return {kind: own for kind, own in cost.layers.choices.items() if kind in named}
+
+
+def _extreme_terms(
+    cost: ExpectedCost, free: Mapping[str, Choices], largest: bool
+) -> tuple[list[float], dict[str, np.ndarray], bool]:
+    """(costs of the terms, one-hot rows of the free kinds, whether exact)."""
+    allowed = {
+        (kind, row): own
+        for kind, choices in free.items()
+        for row, own in enumerate(choices.allowed)
+    }
+    factors = [*_factors(cost, free)]
+    combine = np.maximum if cost.largest else np.add
+    columns = best_columns(factors, allowed, largest=largest, combine=combine)
+    if columns is not None:
+        costs, exact = [factor.at(columns) for factor in factors], True
+    else:  # no network is beyond what each term alone could cost
+        columns = good_columns(factors, allowed, largest=largest, combine=combine)
+        best = np.max if largest else np.min
+        costs, exact = [float(best(factor.costs)) for factor in factors], False
+    mix = {kind: np.zeros(own.shape) for kind, own in free.items()}
+    for (kind, row), column in columns.items():
+        mix[kind][row, column] = 1.0
+    for kind, own in free.items():  # of rows that compete, and cost nothing, any have a place
+        for group in own.groups if own.keep is not None else ():
+            mix[kind][list(group[own.keep :])] = 0.0
+    return costs, mix, exact
+
+
+def _factors(cost: ExpectedCost, free: Mapping[str, Choices]) -> Iterator[Factor]:
+    """The terms, each over all rows that it reads, and the ops of free cells."""
+    for own in cost.terms:
+        costs = own.costs
+        for kind, _, columns in own.term.alive:
+            runs = np.isin(np.arange(len(free[kind].options)), columns)
+            costs = costs[..., None] * runs
+        yield Factor(own.term.rows, costs)
+    for kind in free.keys() & cost.if_run.keys():
+        costs = cost.chances(kind, np.ones(free[kind].shape)) * cost.if_run[kind]
+        yield from (Factor(((kind, row),), own) for row, own in enumerate(costs))
 
 
 def _extreme_cell(
@@ -115,14 +167,14 @@ def _extreme_cell(
             for size in sizes
             for chosen in itertools.combinations(uncertain, size)
         ]
-    found = []
+    found, combine = [], combine_of(cost.metric)
     for edges in sets:
         there = [spec.edges[edge] for edge in edges]
         alive = live_edges(there, spec.num_inputs, spec.concat, cost.live)
         # Where some nodes are not part of the output, how many edges are kept for nothing depends
         # on which are kept.
         at_most = set(there) if k is not None and not exact else alive
-        total = _sum(cost)([0.0, *(own[edge] for edge in edges if spec.edges[edge] in at_most)])
+        total = combine(own[edge] for edge in edges if spec.edges[edge] in at_most)
         found.append(
             total if not exact or live_edges(there, spec.num_inputs, spec.concat) else math.inf
         )

@@ -6,6 +6,7 @@ themselves add: cells that are the same network cost the same. Both parts are ex
 over independent choices, multilinear in mix.
 """
 
+import dataclasses
 import json
 from typing import Any, NamedTuple
 
@@ -44,7 +45,10 @@ class CostModel(NamedTuple):
 
     def to_json(self) -> str:
         """Returns text from which `from_json` makes the model again."""
-        parts = {"spec": self.spec.__dict__, "weights": np.asarray(self.weights, float).tolist()}
+        parts = {
+            "spec": dataclasses.asdict(self.spec),
+            "weights": np.asarray(self.weights, float).tolist(),
+        }
         return json.dumps(parts | {"residual": self.residual._asdict()})
 
     @classmethod

@@ -50,18 +50,17 @@ def frank_wolfe(
       >>> space, sizes = dnas.SPACES["darts"], dict(channels=4, num_cells=3)
       >>> table = dnas.hw_loss.count_table(space, **sizes)
       >>> cost = dnas.hw_loss.expected_cost(table, space.parts(**sizes), metric="params")
-      >>> optimizer, arch = (
-      ...     frank_wolfe(jax.random.key(0), cost, 9000.0),
-      ...     feasible_start(cost, 9000.0),
-      ... )
-      >>> updates, _ = jax.jit(optimizer.update)(
-      ...     jax.tree.map(jnp.negative, arch), optimizer.init(arch), arch
-      ... )
-      >>> bool(cost(optax.apply_updates(arch, updates)) <= 9000.0)
+      >>> arch = feasible_start(cost, 9000.0)
+      >>> optimizer = frank_wolfe(jax.random.key(0), cost, 9000.0)
+      >>> gradients = jax.tree.map(jnp.negative, arch)
+      >>> updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(arch), arch)
+      >>> moved = optax.apply_updates(arch, updates)
+      >>> bool(cost({kind: rows["ops"] for kind, rows in moved.items()}) <= 9000.0)
       True
     """
     check_bound(cost, bound)
-    kinds = list(cost.layers.cells)
+    choices = cost.layers.choices
+    kinds = list(choices)
 
     def init(arch: PyTree) -> FrankWolfeState:
         del arch
@@ -81,9 +80,7 @@ def frank_wolfe(
         directions = {}
         for number, kind in enumerate(kinds):
             limit = 1 - _MARGIN - value + (slopes[kind] * rows[kind]).sum()
-            corner = best_corner(
-                gradients[kind], slopes[kind], limit, cost.layers.cells[kind].choices.allowed
-            )
+            corner = best_corner(gradients[kind], slopes[kind], limit, choices[kind].allowed)
             directions[kind] = jnp.where(chosen == number, corner - rows[kind], 0.0)
         steps = share * jnp.array([0.5**half for half in range(_HALVINGS)])
 
@@ -169,8 +166,7 @@ def feasible_start(cost: ExpectedCost, bound: float) -> dict[str, dict[str, Arra
     """
     check_bound(cost, bound)
     cheapest, uniform = cheapest_mix(cost), {}
-    for kind, spec in cost.layers.cells.items():
-        choices = spec.choices
+    for kind, choices in cost.layers.choices.items():
         uniform[kind] = choices.allowed / choices.allowed.sum(axis=-1, keepdims=True)
         nothing = choices.allowed & choices.is_nothing
         dropped = cheapest[kind].sum(axis=-1) == 0  # edges that the cheapest genotype does not keep

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from dnas.base import Mix
-from dnas.genotype import Edge, Genotype
-from dnas.graph import live_edges
+from dnas.genotype import Genotype
 from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.feasible import cheapest_mix, check_bound
-from dnas.space import SearchSpace, one_hot_mix
+from dnas.space import SearchSpace, genotype_of, one_hot_mix, picked_of
 
 _MOST_PAIRS = 5000  # of exchanges that are tried, a cost each
 
@@ -46,27 +45,21 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
     def excess(chosen) -> float:
         return sum(cost.excess(chosen, bound) for cost, bound in limits)
 
-    first: dict[
-        tuple[str, int], list[str]
-    ] = {}  # what each exchanged edge should have if it may, the best first
+    before = {kind: [column for _, column in own] for kind, own in draft.picked.items()}
+    # What each exchanged place should have if it may, the best first.
+    first: dict[tuple[str, int], list[int]] = {}
     for kind, place, _ in draft.lower(excess):
-        first.setdefault((kind, place), [genotype.cells[kind][place].op])
-    if excess(draft.chosen) > 0 and draft.all_edges_listed():
+        first.setdefault((kind, place), [before[kind][place]])
+    if excess(draft.chosen) > 0 and draft.may_become_any():
         # The way out takes several exchanges at once: to the cheapest network, and back below as
-        #   far as the limits allow.
+        # far as the limits allow. Where other edges are needed, they then get the strongest ops
+        # that the limits allow.
         for kind, rows in cheapest_mix(limits[0][0]).items():
-            for place, edge in enumerate(draft.cells[kind]):
-                first.setdefault((kind, place), [edge.op])
-                draft.exchange(
-                    kind,
-                    place,
-                    space.cells[kind].ops[rows[space.cells[kind].edges.index(edge[:2])].argmax()],
-                )
-    elif excess(draft.chosen) > 0 and any(own.keep is not None for own in space.choices.values()):
-        # Other edges are needed: those of the cheapest network, which then get the strongest ops
-        #   that the limits allow.
-        first = {(kind, place): ops for kind, rows in cheapest_mix(limits[0][0]).items()
-                 for place, ops in enumerate(draft.take_edges(kind, rows))}  # fmt: skip
+            wanted = draft.become(kind, rows)
+            if space.choices[kind].keep is not None:  # other edges than those exchanged before
+                first = {key: columns for key, columns in first.items() if key[0] != kind}
+            for place, columns in enumerate(wanted):
+                first.setdefault((kind, place), columns)
     if excess(draft.chosen) > 0:
         costs = ", ".join(
             f"{float(cost(draft.chosen)):g} {cost.unit} for a bound of {bound:g}"
@@ -77,14 +70,14 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
             " or search with a penalty"
         )
     for kind, place in sorted(first, key=lambda key: draft.lost_by(*key, first[key][0])):
-        for op in first[kind, place]:
-            if op == draft.cells[kind][place].op:
+        for column in first[kind, place]:
+            if column == draft.picked[kind][place][1]:
                 break
             if (
-                draft.stays_connected(kind, place, op)
-                and draft.value_with(excess, kind, place, op) == 0
+                draft.stays_connected(kind, place, column)
+                and draft.value_with(excess, kind, place, column) == 0
             ):
-                draft.exchange(kind, place, op)
+                draft.exchange(kind, place, column)
                 break
     return draft.genotype()
 
@@ -122,24 +115,25 @@ def approach(
     return draft.genotype()
 
 
+Exchange = tuple[str, int, int]  # kind, place among the rows that are picked, new column
+
+
 class _Draft:
-    """A genotype whose ops are exchanged, with its one-hot mix."""
+    """A genotype whose options are exchanged, with its one-hot mix."""
 
     def __init__(self, space: SearchSpace, genotype: Genotype, mix: Mix):
-        self.space, self._name, self._concat = space, genotype.space, genotype.concat
-        self.cells = {kind: list(edges) for kind, edges in genotype.cells.items()}
+        self.space, self._concat = space, genotype.concat
+        self.picked = picked_of(space, genotype)
         self.chosen = {
             kind: np.array(rows, np.float64) for kind, rows in one_hot_mix(space, genotype).items()
         }
-        self._weights = {kind: np.asarray(mix[kind], np.float64) for kind in self.cells}
+        self._weights = {kind: np.asarray(mix[kind], np.float64) for kind in self.picked}
 
     def genotype(self) -> Genotype:
-        return Genotype(self._name, self.cells, self._concat)
+        return genotype_of(self.space, self.picked, self._concat)
 
-    def lower(
-        self, value: Callable[[dict], float], *, pairs: bool = False
-    ) -> Iterator[tuple[str, int, str]]:
-        """Exchanges ops until the value is zero or no exchange lowers it, with `pairs` no two
+    def lower(self, value: Callable[[dict], float], *, pairs: bool = False) -> Iterator[Exchange]:
+        """Exchanges options until the value is zero or no exchange lowers it, with `pairs` no two
         either; yields each exchange."""
         current = value(self.chosen)
         while current > 0:
@@ -159,14 +153,12 @@ class _Draft:
         """(mix lost for what is taken off, value left, exchanges) of every exchange that lowers the
         value."""
         found = []
-        for kind, place, op in self._exchanges():
-            if (kind, place) in [own[:2] for own in before] or not self.stays_connected(
-                kind, place, op
-            ):
+        for exchange in self._exchanges():
+            if exchange[:2] in [own[:2] for own in before] or not self.stays_connected(*exchange):
                 continue
-            if (left := self.value_with(value, kind, place, op)) < current:
-                all_lost = lost + max(self.lost_by(kind, place, op), 0.0)
-                found.append((all_lost / (current - left), left, (*before, (kind, place, op))))
+            if (left := self.value_with(value, *exchange)) < current:
+                all_lost = lost + max(self.lost_by(*exchange), 0.0)
+                found.append((all_lost / (current - left), left, (*before, exchange)))
         return found
 
     def _lower_by_two(self, value: Callable[[dict], float], current: float) -> list:
@@ -174,81 +166,80 @@ class _Draft:
         are many."""
         firsts = sorted(self._exchanges(), key=lambda own: (self.lost_by(*own), own))
         found = []
-        for kind, place, op in firsts[: max(_MOST_PAIRS // len(firsts), 1)]:
-            if self.stays_connected(kind, place, op):
-                lost, old = max(self.lost_by(kind, place, op), 0.0), self.cells[kind][place].op
-                self.exchange(kind, place, op)
-                found += self._lower_by_one(value, current, lost, ((kind, place, op),))
+        for exchange in firsts[: max(_MOST_PAIRS // len(firsts), 1)]:
+            if self.stays_connected(*exchange):
+                kind, place, _ = exchange
+                lost, old = max(self.lost_by(*exchange), 0.0), self.picked[kind][place][1]
+                self.exchange(*exchange)
+                found += self._lower_by_one(value, current, lost, (exchange,))
                 self.exchange(kind, place, old)
         return found
 
-    def value_with(self, value: Callable[[dict], float], kind: str, place: int, op: str) -> float:
-        row, old, new = self._columns(kind, place, op)
-        self.chosen[kind][row, [old, new]] = 0.0, 1.0
+    def value_with(
+        self, value: Callable[[dict], float], kind: str, place: int, column: int
+    ) -> float:
+        row, old = self.picked[kind][place]
+        self.chosen[kind][row, [old, column]] = 0.0, 1.0
         found = value(self.chosen)
-        self.chosen[kind][row, [old, new]] = 1.0, 0.0
+        self.chosen[kind][row, [old, column]] = 1.0, 0.0
         return found
 
-    def lost_by(self, kind: str, place: int, op: str) -> float:
+    def lost_by(self, kind: str, place: int, column: int) -> float:
         """The mix that an exchange loses."""
-        row, old, new = self._columns(kind, place, op)
-        return self._weights[kind][row, old] - self._weights[kind][row, new]
+        row, old = self.picked[kind][place]
+        return self._weights[kind][row, old] - self._weights[kind][row, column]
 
-    def exchange(self, kind: str, place: int, op: str) -> None:
-        row, old, new = self._columns(kind, place, op)
+    def exchange(self, kind: str, place: int, column: int) -> None:
+        row, old = self.picked[kind][place]
         self.chosen[kind][row, old] = 0.0
-        self.chosen[kind][row, new] = 1.0
-        self.cells[kind][place] = self.cells[kind][place]._replace(op=op)
+        self.chosen[kind][row, column] = 1.0
+        self.picked[kind][place] = row, column
 
-    def take_edges(self, kind: str, rows: np.ndarray) -> list[list[str]]:
-        """Takes edges and ops of one-hot rows; returns for each edge its ops, those of the largest
-        weight first."""
-        spec, self.chosen[kind] = self.space.cells[kind], np.array(rows)
-        kept = np.flatnonzero(rows.any(axis=-1))
-        self.cells[kind] = [Edge(*spec.edges[row], spec.ops[rows[row].argmax()]) for row in kept]
-        usable = np.where(spec.choices.computes, self._weights[kind], -np.inf)
-        orders = [np.argsort(-usable[row], kind="stable") for row in kept]
-        return [
-            [spec.ops[op] for op in order if usable[row, op] > -np.inf]
-            for row, order in zip(kept, orders, strict=True)
-        ]
-
-    def all_edges_listed(self) -> bool:
-        """Whether every edge may turn to any of its ops: nodes keep all of them, and those of
-        `none` are listed."""
-        return all(own.keep is None for own in self.space.choices.values()) and all(
-            len(edges) == len(self.space.cells[kind].edges) for kind, edges in self.cells.items()
+    def may_become_any(self) -> bool:
+        """Whether exchanges lead to every genotype: rows are kept by their group, or all of them
+        are listed, those that compute nothing too."""
+        return all(
+            choices.keep is not None or len(self.picked[kind]) == len(choices.rows)
+            for kind, choices in self.space.choices.items()
         )
 
-    def stays_connected(self, kind: str, place: int, op: str) -> bool:
-        """Whether an input reaches the output of the cell after an exchange for `none`."""
-        if op not in self.space.choices[kind].nothing:
+    def become(self, kind: str, rows: np.ndarray) -> list[list[int]]:
+        """Takes the options of one-hot rows; returns for each place the columns that it should
+        rather have, the best first: the one before, or where other rows are kept than before those
+        that compute, the one of the largest weight first."""
+        choices = self.space.choices[kind]
+        if choices.keep is None:
+            before = [[column] for _, column in self.picked[kind]]
+            for place, (row, _) in enumerate(self.picked[kind]):
+                self.exchange(kind, place, int(rows[row].argmax()))
+            return before
+        kept = np.flatnonzero(rows.any(axis=-1)).tolist()
+        self.chosen[kind] = np.array(rows)
+        self.picked[kind] = [(row, int(rows[row].argmax())) for row in kept]
+        usable = np.where(choices.computes, self._weights[kind], -np.inf)
+        orders = {row: np.argsort(-usable[row], kind="stable").tolist() for row in kept}
+        return [[own for own in orders[row] if choices.computes[row, own]] for row in kept]
+
+    def stays_connected(self, kind: str, place: int, column: int) -> bool:
+        """Whether an input reaches the output of a cell after an exchange for what computes
+        nothing."""
+        choices = self.space.choices[kind]
+        if kind not in self.space.cells or not choices.is_nothing[column]:
             return True
-        spec = self.space.cells[kind]
-        there = {
-            edge[:2]
-            for own, edge in enumerate(self.cells[kind])
-            if edge.op not in spec.choices.nothing and own != place
-        }
-        return bool(live_edges(there, spec.num_inputs, spec.concat))
+        there = [
+            row
+            for own, (row, option) in enumerate(self.picked[kind])
+            if own != place and not choices.is_nothing[option]
+        ]
+        return bool(self.space.cells[kind].live_rows(there))
 
-    def _columns(self, kind: str, place: int, op: str) -> tuple[int, int, int]:
-        spec, edge = self.space.cells[kind], self.cells[kind][place]
-        return spec.edges.index(edge[:2]), spec.ops.index(edge.op), spec.ops.index(op)
-
-    def _exchanges(self) -> Iterator[tuple[str, int, str]]:
-        """(kind, number of the edge, op) of every other op that an edge may have; `none` only where
-        edges may be left out."""
-        for kind, edges in self.cells.items():
-            spec = self.space.cells[kind]
-            for place, edge in enumerate(edges):
-                allowed = spec.choices.allowed[spec.edges.index(edge[:2])]
-                for op, may in zip(spec.ops, allowed, strict=True):
-                    if (
-                        may
-                        and op != edge.op
-                        and (
-                            op not in spec.choices.nothing or self.space.choices[kind].keep is None
-                        )
-                    ):
-                        yield kind, place, op
+    def _exchanges(self) -> Iterator[Exchange]:
+        """Every other option that a place may have; one that computes nothing only where rows may
+        have such."""
+        for kind, picked in self.picked.items():
+            choices = self.space.choices[kind]
+            usable = choices.allowed if choices.keep is None else choices.computes
+            for place, (row, column) in enumerate(picked):
+                for other in np.flatnonzero(usable[row]).tolist():
+                    if other != column:
+                        yield kind, place, other

@@ -60,7 +60,7 @@ def linear_search(space, limits, *, rate=0.2, arch_rate=0.1, warmup=0, wanted=1.
     constraint = Constraint(tuple(costs), lagrangian([bound for _, bound in limits], rate=rate))
 
     def apply(weights, mix, images):
-        dear = sum((mix[kind] * jnp.float32(costs[0].per_op[kind])).sum() for kind in space.cells)
+        dear = sum((mix[kind] * jnp.float32(costs[0].if_run[kind])).sum() for kind in space.cells)
         score = wanted * dear + 0 * weights
         return jnp.stack([score, jnp.zeros(())]) * jnp.ones((len(images), 1))
 

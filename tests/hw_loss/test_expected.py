@@ -201,17 +201,38 @@ def test_where_all_edges_are_there_it_is_linear_in_the_mix():
     for scale in (0.1, 1.0, 3.0):  # rows need not sum to one
         rows = scale * random.random((4, 3))
         assert cost({"layers": rows}) == pytest.approx(
-            cost.fixed + (rows * cost.per_op["layers"]).sum(), rel=1e-12
+            cost.fixed + (rows * cost.if_run["layers"]).sum(), rel=1e-12
         )
     gradient = jax.jit(jax.grad(cost))({"layers": jnp.asarray(rows)})["layers"]
-    np.testing.assert_allclose(gradient, cost.per_op["layers"], rtol=1e-6)
+    np.testing.assert_allclose(gradient, cost.if_run["layers"], rtol=1e-6)
+    np.testing.assert_allclose(cost.per_op({"layers": rows})["layers"], cost.if_run["layers"])
+
+
+@pytest.mark.parametrize("name", ["cells", "darts", "nasbench201"])
+def test_what_an_op_costs_at_a_mix_is_the_gradient_there(name):
+    space, sizes = SPACES[name], sizes_of(name)
+    layers, mix = space.parts(**sizes), random_mix(space, scale=0.3)
+    cost = expected_cost(random_table(layers), layers, metric="latency")
+    random = np.random.default_rng(2)
+    slopes = cost.per_op(mix)
+    for kind, choices in space.choices.items():
+        for row, column in zip(*np.nonzero(choices.computes), strict=True):
+            if random.random() > 0.2:
+                continue
+            ends = []
+            for move in (1e-5, -1e-5):
+                rows = mix[kind].copy()
+                rows[row, column] += move
+                ends.append(cost({**mix, kind: rows}))
+            expected = (ends[0] - ends[1]) / 2e-5
+            assert slopes[kind][row, column] == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def test_without_kept_only_it_is_the_sum_over_all_edges():
     space = dnas.SPACES["darts"]
     layers, mix = space.parts(**SIZES), random_mix(space, scale=0.1)
     cost = expected_cost(random_table(layers), layers, metric="latency", kept_only=False)
-    total = cost.fixed + sum((mix[kind] * cost.per_op[kind]).sum() for kind in mix)
+    total = cost.fixed + sum((mix[kind] * cost.if_run[kind]).sum() for kind in mix)
     assert cost(mix) == pytest.approx(total, rel=1e-12)
     genotype = random_genotype(jax.random.key(0), space)
     table = random_table(layers)
@@ -292,7 +313,7 @@ def test_rows_that_sum_to_more_than_one_count_as_far_as_ops_are_on():
     cost = expected_cost(random_table(layers), layers, metric="latency")
     on = cost({"cell": np.array([[0.9, 0.8, 0.7]])})
     assert on == pytest.approx(
-        cost.fixed + 0.8 * cost.per_op["cell"][0, 1] + 0.7 * cost.per_op["cell"][0, 2]
+        cost.fixed + 0.8 * cost.if_run["cell"][0, 1] + 0.7 * cost.if_run["cell"][0, 2]
     )
     # Of kept edges an op counts in proportion, whatever the row sums to.
     darts = dnas.SPACES["darts"]
@@ -339,7 +360,7 @@ def test_it_is_an_arch_loss_that_draws_arch_to_the_cheapest_op():
     )
     for _ in range(200):
         arch = step(arch)
-    cheapest = np.where(choices.allowed, cost.per_op["layers"], np.inf).argmin(axis=-1)
+    cheapest = np.where(choices.allowed, cost.if_run["layers"], np.inf).argmin(axis=-1)
     assert np.array_equal(arch["layers"]["ops"].argmax(axis=-1), cheapest)
 
 

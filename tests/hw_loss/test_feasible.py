@@ -72,7 +72,7 @@ def test_the_range_of_darts_is_that_of_all_its_genotypes():
             for kept in itertools.combinations(spec.incoming(3), 2):
                 edges = [*spec.incoming(2), *kept]
                 cells += [
-                    sum(cost.per_op[kind][edge, op] for edge, op in zip(edges, ops, strict=True))
+                    sum(cost.if_run[kind][edge, op] for edge, op in zip(edges, ops, strict=True))
                     for ops in itertools.product((1, 2), repeat=4)
                 ]
             total += end(cells)

@@ -125,7 +125,7 @@ def test_every_iterate_meets_the_bound(name, share):
 
 def test_it_reaches_the_solution_of_a_linear_loss():
     space, cost, bound = bounded("chain", 0.4)
-    gradient = {"layers": jnp.asarray(-(cost.per_op["layers"] ** 0.5), jnp.float32)}
+    gradient = {"layers": jnp.asarray(-(cost.if_run["layers"] ** 0.5), jnp.float32)}
     optimizer, arch = frank_wolfe(jax.random.key(0), cost, bound), feasible_start(cost, bound)
     state, update = optimizer.init(arch), jax.jit(optimizer.update)
     for _ in range(200):
@@ -134,7 +134,7 @@ def test_it_reaches_the_solution_of_a_linear_loss():
     spec = space.cells["layers"]
     best = by_scipy(
         np.asarray(gradient["layers"], float),
-        cost.per_op["layers"],
+        cost.if_run["layers"],
         bound - cost.fixed,
         spec.choices.allowed,
     )

@@ -67,10 +67,10 @@ def test_one_switch_is_the_one_that_loses_least():
     space = chain_space(ops=("a", "b"), length=3)
     layers = space.parts()
     cost = expected_cost(random_table(layers), layers, metric="latency")
-    dear = cost.per_op["layers"].argmax(axis=-1)
+    dear = cost.if_run["layers"].argmax(axis=-1)
     dear[1] = 0  # its only op
     saved = np.array(
-        [abs(row[0] - row[1]) if n != 1 else 0.0 for n, row in enumerate(cost.per_op["layers"])]
+        [abs(row[0] - row[1]) if n != 1 else 0.0 for n, row in enumerate(cost.if_run["layers"])]
     )
     mix = {"layers": np.zeros((3, 2))}
     for layer, weight in enumerate((0.9, 1.0, 0.6)):

@@ -45,10 +45,8 @@ class CostModel(NamedTuple):
 
     def to_json(self) -> str:
         """Returns text from which `from_json` makes the model again."""
-        parts = {
-            "spec": dataclasses.asdict(self.spec),
-            "weights": np.asarray(self.weights, float).tolist(),
-        }
+        weights = np.asarray(self.weights, float).tolist()
+        parts = {"spec": dataclasses.asdict(self.spec), "weights": weights}
         return json.dumps(parts | {"residual": self.residual._asdict()})
 
     @classmethod

@@ -11,8 +11,8 @@ import numpy as np
 
 from dnas.base import Array, PyTree
 from dnas.cells.init import run_module
-from dnas.cells.mixed_op import MixedOp, left_norms, switch, weight_shapes
-from dnas.cells.norms import LeftToSum, Norms, Unnormed
+from dnas.cells.mixed_op import MixedOp, left_norm, left_norms, op_module, switch, weight_shapes
+from dnas.cells.norms import Norms, Unnormed
 from dnas.cells.ops import OPS, edge_numbers
 from dnas.graph import CellSpec
 from dnas.kernels.backend import on_cpu
@@ -119,7 +119,7 @@ def _of_set(op: MixedOp, ops: tuple[str, ...]) -> RunEdge:
 def _pools(op: MixedOp) -> tuple[str, ...]:
     """The candidates that make the same of an image on all edges, unless their norm has parameters,
     as pooling does."""
-    if not isinstance(op.norms._replace(mixed=True).last("pool"), LeftToSum):
+    if left_norm(op.norms, "pool") is None:
         return ()
     return tuple(name for name in op.ops if OPS[name].without_weights)
 
@@ -129,8 +129,7 @@ def _alone(op: MixedOp, number: int) -> SampledOp | None:
     name, all_channels = op.ops[number], op.partial_channels == 1
     if all_channels and OPS[name].computes_nothing:
         return None
-    norms = op.norms._replace(mixed=True)
-    module = OPS[name](channels=op.width, stride=op.stride, norms=norms).clone(parent=None)
+    module = op_module(OPS[name], op.width, op.stride, op.norms._replace(mixed=True))
 
     def first(weights, x):
         return run_module(module, weights, x[..., : op.width])

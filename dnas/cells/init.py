@@ -11,7 +11,7 @@ A supernet also has many cells of the same shapes. Python traces a flax module s
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -83,6 +83,18 @@ def apply_once(
 def run_module(module: nn.Module, weights: PyTree, x: Array) -> Any:
     """Returns what a module without state makes of x; traced once for equal modules and shapes."""
     return applied(module, {"params": weights}, x)
+
+
+class _Apart(nn.Module):
+    @nn.compact
+    def __call__(self, build):
+        return build()
+
+
+def built_apart(build: Callable[[], Any]) -> Any:
+    """Returns what `build` makes of flax modules, without a place in the module that is running:
+    there each would take the next of the names that flax gives, which weights are found by."""
+    return applied(_Apart(parent=None), {}, build)
 
 
 def applied(module: nn.Module, variables: PyTree, *args: Any) -> Any:

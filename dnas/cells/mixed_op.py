@@ -13,9 +13,9 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array, Key, PyTree
-from dnas.cells.init import applied
+from dnas.cells.init import applied, built_apart
 from dnas.cells.norms import LeftToSum, Norms, Output, Unnormed
-from dnas.cells.ops import OPS
+from dnas.cells.ops import OPS, Op
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.norms import mixed_norm_sum
 from dnas.kernels.pooling import max_pool
@@ -129,16 +129,14 @@ class MixedOp:
 
     def _module(self, op: str, *, mixed: bool = True) -> nn.Module:
         norms = self.norms._replace(mixed=mixed and not self.sampled)
-        made = OPS[op](channels=self.width, stride=self.stride, norms=norms)
-        return made.clone(parent=None)
+        return op_module(OPS[op], self.width, self.stride, norms)
 
     def _run_op(self, op: str, weights: PyTree, x: Array) -> Output:
         return applied(self._module(op), {"params": weights.get(op, {})}, x)
 
     def _alike(self, kept: Sequence[int], mix: Array) -> list[int]:
         """The candidates that run as one."""
-        norm = self.norms._replace(mixed=True).last()
-        if not self.together or mix.ndim != 1 or not isinstance(norm, LeftToSum):
+        if not self.together or mix.ndim != 1 or left_norm(self.norms) is None:
             return []
         found = [n for n in kept if OPS[self.ops[n]].separable is not None]
         return found if len(found) > 1 else []
@@ -146,8 +144,9 @@ class MixedOp:
     def _separable(self, alike: Sequence[int], weights: PyTree, mix: Array, x: Array) -> Array:
         forms = [form for n in alike if (form := OPS[self.ops[n]].separable) is not None]
         own = nn.meta.unbox([weights[self.ops[n]] for n in alike])
-        eps = self.norms._replace(mixed=True).last().eps
-        return separable_sum(mix[np.asarray(alike)], forms, own, x, self.stride, eps)
+        norm = left_norm(self.norms)
+        assert norm is not None  # or they would not run as one
+        return separable_sum(mix[np.asarray(alike)], forms, own, x, self.stride, norm.eps)
 
     def _sample(self, weights: PyTree, mix: Array, x: Array) -> Array:
         if mix.ndim != 1:
@@ -176,6 +175,23 @@ class MixedOp:
             return y
         both = jnp.concatenate([y, scaled(mix.sum(0), rest)], axis=-1)
         return shuffle(both, self.partial_channels)
+
+
+@functools.cache
+def op_module(op: Op, channels: int, stride: int, norms: Norms) -> nn.Module:
+    """Returns the module of an op, by itself."""
+
+    def build():
+        return op(channels=channels, stride=stride, norms=norms).clone(parent=None)
+
+    return built_apart(build)
+
+
+@functools.cache
+def left_norm(norms: Norms, place: str = "conv") -> LeftToSum | None:
+    """Returns the last norm of ops if the mixed op does it together with its sum."""
+    norm = built_apart(lambda: norms._replace(mixed=True).last(place))
+    return norm if isinstance(norm, LeftToSum) else None
 
 
 def normed(outputs: Sequence[Output]) -> list[Array]:

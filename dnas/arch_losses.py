@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.scipy.special import digamma, gammaln
+from jax.typing import ArrayLike
 
-from dnas.base import Arch, ArchLoss, Array, Mix
+from dnas.base import Arch, ArchLoss, Array, Mix, add_up, epoch_of
 from dnas.relax.dirichlet import concentration
 from dnas.relax.relaxation import present
 
@@ -33,7 +34,7 @@ def entropy() -> ArchLoss:
         logarithms = jax.nn.log_softmax(logits, axis=-1)
         return -jnp.where(present(logits), jnp.exp(logarithms) * logarithms, 0.0).sum(axis=-1)
 
-    return lambda arch, mix: sum(of_edges(rows["ops"]).sum() for rows in arch.values())
+    return lambda arch, mix: add_up(of_edges(rows["ops"]).sum() for rows in arch.values())
 
 
 def quantnas_entropy_schedule(
@@ -64,8 +65,8 @@ def quantnas_entropy_schedule(
     left = epochs - warm_up
     quarter = left // 4
 
-    def schedule(step: Array) -> Array:
-        since = jnp.minimum(step // steps_per_epoch, epochs - 1) - warm_up
+    def schedule(step: ArrayLike) -> Array:
+        since = jnp.minimum(epoch_of(step, steps_per_epoch), epochs - 1) - warm_up
         ramp = jnp.log(jnp.maximum(since - quarter, 0) + 2) / math.log(left - quarter + 1)
         return jnp.where(since < quarter, 0.0, coefficient * since / (left - 1) * ramp)
 
@@ -104,7 +105,7 @@ def beta_decay_schedule(epochs: int, steps_per_epoch: int, *, end: float = 50.0)
       [0.0, 0.0, 0.5, 25.0]
     """
     rise = optax.linear_schedule(0.0, end, epochs)
-    return lambda step: rise(step // steps_per_epoch)
+    return lambda step: rise(epoch_of(step, steps_per_epoch))
 
 
 def zero_one(*, form: str = "l2") -> ArchLoss:
@@ -152,7 +153,7 @@ def l2() -> ArchLoss:
 
     def loss(arch: Arch, mix: Mix) -> Array:
         del mix
-        return sum(
+        return add_up(
             0.5 * jnp.square(jnp.where(present(part), part, 0.0)).sum()
             for part in jax.tree.leaves(arch)
         )
@@ -182,12 +183,12 @@ def dirichlet_kl() -> ArchLoss:
         terms = (own - 1) * (digamma(own) - digamma(total)[..., None]) - gammaln(own)
         return gammaln(total) - gammaln(count) + jnp.where(kept, terms, 0.0).sum(axis=-1)
 
-    return lambda arch, mix: sum(of_edges(rows["ops"]).sum() for rows in arch.values())
+    return lambda arch, mix: add_up(of_edges(rows["ops"]).sum() for rows in arch.values())
 
 
 def _mean(values: list[Array], counted: list[Array]) -> Array:
     """The mean of all values that are counted, over several arrays; zero if none is."""
-    total = sum(
+    total = add_up(
         jnp.where(which, part, 0.0).sum() for part, which in zip(values, counted, strict=True)
     )
-    return total / jnp.maximum(sum(which.sum() for which in counted), 1)
+    return total / jnp.maximum(add_up(which.sum() for which in counted), 1)

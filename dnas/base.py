@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 try:
     from jax import enable_x64 as enable_x64
@@ -24,6 +27,7 @@ except ImportError:  # before jax 0.8
     from jax.experimental import enable_x64 as enable_x64
 
 Array = jax.Array
+AnyArray = jax.Array | np.ndarray  # also one on the host, as rules and selections have them
 Key = jax.Array  # a typed key, jax.random.key(seed)
 PyTree = Any
 Metrics = dict[str, Array]  # scalars by name
@@ -31,8 +35,8 @@ Metrics = dict[str, Array]  # scalars by name
 Logits = Mapping[str, Array]
 Arch = Mapping[str, Logits]  # {kind: {"ops": [E, O], ...}}
 # {kind: [E, O]}, or [E, O, B] where every sample of a batch has a mix of its own
-Mix = Mapping[str, Array]
-Candidates = Mapping[str, Array]  # {kind: bool [E, O]}: which options of which row are in play
+Mix = Mapping[str, AnyArray]
+Candidates = Mapping[str, AnyArray]  # {kind: bool [E, O]}: which options of which row are in play
 
 T = TypeVar("T")
 
@@ -69,3 +73,8 @@ def custom_vjp(
     return lambda function: cast(
         "jax.custom_vjp[T]", jax.custom_vjp(function, nondiff_argnums=nondiff_argnums)
     )
+
+
+def epoch_of(step: ArrayLike, steps_per_epoch: int) -> Array:
+    """Returns the epoch that a step belongs to, counted from 0."""
+    return jnp.asarray(step) // steps_per_epoch

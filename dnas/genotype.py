@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnas import drawing, notation
 
@@ -57,6 +57,16 @@ class Genotype:
     concat: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     picks: Mapping[str, tuple[str | None, ...]] = dataclasses.field(default_factory=dict)
 
+    if TYPE_CHECKING:  # what may be given is more than what it is kept as
+
+        def __init__(
+            self,
+            space: str,
+            cells: Mapping[str, Sequence[tuple[int, int, str]]] = {},
+            concat: Mapping[str, Sequence[int]] = {},
+            picks: Mapping[str, Sequence[str | None]] = {},
+        ) -> None: ...
+
     def __post_init__(self):
         if not isinstance(self.space, str) or not self.space:
             raise ValueError(
@@ -103,8 +113,11 @@ class Genotype:
     def count(self, op: str) -> dict[str, int]:
         """Returns how many rows of each kind have `op`; count("skip_connect") warns of a
         collapse."""
-        ops = {kind: [edge.op for edge in edges] for kind, edges in self.cells.items()}
-        return {kind: list(own).count(op) for kind, own in (ops | self.picks).items()}
+        ops: dict[str, Sequence[str | None]] = {
+            kind: [edge.op for edge in edges] for kind, edges in self.cells.items()
+        }
+        ops.update(self.picks)
+        return {kind: own.count(op) for kind, own in ops.items()}
 
     @classmethod
     def from_text(cls, text: str) -> "Genotype":
@@ -206,7 +219,7 @@ class Genotype:
                 f"a JSON genotype has no {extra}; it has space, cells, concat and picks"
             )
         parts = (tree.get(name, {}) for name in ("cells", "concat", "picks"))
-        return cls(tree.get("space"), *parts)
+        return cls(tree.get("space", ""), *parts)
 
     def to_json(self) -> str:
         """Returns one line of JSON; `from_json` and `from_text` read it back to an equal
@@ -228,16 +241,15 @@ class Genotype:
         return set(self.cells) == {"recurrent"} and self.space not in ("darts", "nasbench201")
 
 
+def _refuse(*args: Any, **kwargs: Any) -> Any:
+    raise TypeError("a Genotype is frozen; make a new one, for instance with dataclasses.replace")
+
+
 class _FrozenDict(dict):
     """A dict that hashes by content and refuses to change."""
 
     def __hash__(self):
         return hash(frozenset(self.items()))
-
-    def _refuse(self, *args, **kwargs):
-        raise TypeError(
-            "a Genotype is frozen; make a new one, for instance with dataclasses.replace"
-        )
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 

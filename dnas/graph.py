@@ -11,12 +11,12 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array
+from dnas.base import AnyArray, Array
 from dnas.choices import NOTHING, Choices
 
 LIVE = ("path", "output", "all")
@@ -292,6 +292,6 @@ def like(array: Array, values: np.ndarray) -> Array:
     return namespace(array).asarray(values, array.dtype)
 
 
-def namespace(array: Array):
+def namespace(array: AnyArray) -> Any:
     """Returns the module whose functions take the array: numpy, or jax.numpy."""
     return np if isinstance(array, np.ndarray) else jnp

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 Cells = dict[str, list[tuple[int, int, str]]]
 Concat = dict[str, tuple[int, ...]]
+AnyCells = Mapping[str, Sequence[tuple[int, int, str]]]  # those that are written
 Picks = dict[str, list[str | None]]
 
 
@@ -171,7 +172,7 @@ def parse_recurrent(text: str) -> tuple[Cells, Concat]:
     return {"recurrent": edges}, {"recurrent": _read_nodes("concat", fields["concat"])}
 
 
-def write_recurrent(cells: Cells, concat: Concat) -> str:
+def write_recurrent(cells: AnyCells, concat: Concat) -> str:
     """Returns the text that `parse_recurrent` reads back to the same cell, or raises ValueError if
     there is none."""
     nodes = concat["recurrent"]
@@ -187,7 +188,7 @@ def write_recurrent(cells: Cells, concat: Concat) -> str:
     return text
 
 
-def write_original(cells: Cells, concat: Concat) -> str:
+def write_original(cells: AnyCells, concat: Concat) -> str:
     """Returns the text that `parse_original` reads back to the same cells, or raises ValueError if
     there is none."""
     fields = []
@@ -218,7 +219,7 @@ def parse_nasbench201(text: str) -> tuple[Cells, Concat]:
     return {"cell": edges}, {"cell": (target,)}
 
 
-def write_nasbench201(cells: Cells, concat: Concat) -> str:
+def write_nasbench201(cells: AnyCells, concat: Concat) -> str:
     """Returns the text that `parse_nasbench201` reads back, or raises ValueError if there is
     none."""
     if set(cells) != {"cell"}:
@@ -263,7 +264,7 @@ def parse_layers(text: str) -> tuple[str, Cells, Concat]:
     return space, {"layers": edges}, {"layers": (len(blocks),)}
 
 
-def write_layers(space: str, cells: Cells, concat: Concat) -> str:
+def write_layers(space: str, cells: AnyCells, concat: Concat) -> str:
     """Returns the text that `parse_layers` reads back, or raises ValueError if there is none."""
     text = f"{space}: {', '.join(op for _, _, op in cells['layers'])}"
     if not is_layers(text) or not _reads_back(
@@ -298,7 +299,7 @@ def parse_picks(text: str) -> tuple[str, Picks]:
     return space, picks
 
 
-def write_picks(space: str, picks: Mapping[str, Sequence[str | None]], cells: Cells) -> str:
+def write_picks(space: str, picks: Mapping[str, Sequence[str | None]], cells: AnyCells) -> str:
     """Returns the text that `parse_picks` reads back, or raises ValueError if there is none."""
     if cells or not re.fullmatch(r"\w+", space):
         raise ValueError(
@@ -309,7 +310,7 @@ def write_picks(space: str, picks: Mapping[str, Sequence[str | None]], cells: Ce
     return f"{space}: " + "; ".join(f"{kind} = {own}" for kind, own in rows.items())
 
 
-def _reads_back(parse, text: str, cells: Cells, concat: Concat) -> bool:
+def _reads_back(parse, text: str, cells: AnyCells, concat: Concat) -> bool:
     try:
         return parse(text) == ({kind: list(edges) for kind, edges in cells.items()}, dict(concat))
     except ValueError:

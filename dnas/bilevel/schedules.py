@@ -5,7 +5,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from dnas.base import Array
+from dnas.base import Array, epoch_of
 
 
 def cosine_by_epoch(
@@ -25,7 +25,7 @@ def cosine_by_epoch(
     """
     fall = optax.cosine_decay_schedule(1.0, epochs)
     height = learning_rate - min_learning_rate
-    return lambda step: min_learning_rate + height * fall(jnp.asarray(step) // steps_per_epoch)
+    return lambda step: min_learning_rate + height * fall(epoch_of(step, steps_per_epoch))
 
 
 def cosine_power_annealing(
@@ -71,7 +71,7 @@ def cosine_power_annealing(
     rates = min_learning_rate + (learning_rate - min_learning_rate) * np.concatenate([rise, curve])
 
     def schedule(step: ArrayLike) -> Array:
-        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs - 1)
+        epoch = jnp.minimum(epoch_of(step, steps_per_epoch), epochs - 1)
         return jnp.asarray(rates)[epoch]
 
     return schedule

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from dnas.base import Array, Key, PyTree
+from dnas.base import AnyArray, Array, Key, PyTree
 
 
 @struct.dataclass
@@ -149,7 +149,7 @@ class TracedOnce(nn.Module):
                     self.put_variable(collection, name, value)
 
 
-def init_variables(module: nn.Module, key: Key, images: Array, *args: Array) -> PyTree:
+def init_variables(module: nn.Module, key: Key, images: Array, *args: AnyArray) -> PyTree:
     """Returns the variables of the module for images [B, H, W, C] and further arguments, with every
     marked array drawn."""
     module_key, draw_key = jax.random.split(key)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dnas.base import Array, Key, Mix, PyTree
+from dnas.base import AnyArray, Array, Key, Mix, PyTree
 from dnas.cells.edge_ops import EdgeOps, stacked_edges
 from dnas.cells.heads import AuxiliaryHead, Classifier
 from dnas.cells.init import (
@@ -41,7 +41,7 @@ def make_supernet(
     module: Callable[[Mix], nn.Module],
     cells: Mapping[str, CellSpec],
     *,
-    args: Callable[[Mix], tuple[Array, ...]] = lambda mix: (),
+    args: Callable[[Mix], tuple[AnyArray, ...]] = lambda mix: (),
     dtype=None,
 ) -> Model:
     """Returns the supernet that applies `module(mix)` to images; it has weights only, and draws
@@ -190,7 +190,7 @@ class CellStack(nn.Module):
     stem: str
     norms: Norms
     make_cell: Callable[[LayerSpec], nn.Module]
-    cell_args: Callable[[LayerSpec], tuple[Array, ...]] = lambda layer: ()
+    cell_args: Callable[[LayerSpec], tuple[AnyArray, ...]] = lambda layer: ()
     auxiliary: bool = False
     remat: bool = False
     scan: bool = False
@@ -251,7 +251,9 @@ class CellStack(nn.Module):
         )
         return TracedOnce(Unbound(module), name=f"cell_{number}")
 
-    def _run(self, step: TracedOnce, before: Array, last: Array, args: tuple[Array, ...]) -> Array:
+    def _run(
+        self, step: TracedOnce, before: Array, last: Array, args: tuple[AnyArray, ...]
+    ) -> Array:
         if self.is_initializing() or not self.remat:
             return step(before, last, *args)
         y, changed = checkpointed(step.unbound.module, step.own(), step.rngs(), before, last, *args)
@@ -375,7 +377,7 @@ class MixedStages(NamedTuple):
             strided = [edge for edge in edges if edge[0] < spec.num_inputs]
             links = [(source, target - spec.num_inputs) for source, target in strided]
             number, own = len(strided), self._stacked(layers[0], weights[0], stride)
-            arrays = EdgeArrays(own, rows[0][order[:number]], jnp.stack(first), nodes)
+            arrays = EdgeArrays(own, jnp.asarray(rows[0][order[:number]]), jnp.stack(first), nodes)
             nodes = self._loop(links, channels, stride)(arrays)
             if number == len(edges):
                 if len(layers) == 1:

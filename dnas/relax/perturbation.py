@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dnas.base import Array, Key, Mix, PyTree
+from dnas.base import Array, Key, Mix, PyTree, epoch_of
 from dnas.relax.relaxation import straight_through, value_at
 
 # (key, step, loss of a mix, mix) -> the mix that the weights are trained at. The loss is a function
@@ -28,7 +28,7 @@ def perturbation_radius(
       [0.03, 0.03, 0.0354, 0.2946]
     """
     rise = optax.linear_schedule(start, end, epochs)
-    return lambda step: rise(step // steps_per_epoch)
+    return lambda step: rise(epoch_of(step, steps_per_epoch))
 
 
 def random_perturbation(radius: optax.ScalarOrSchedule = 0.3) -> Perturbation:
@@ -127,7 +127,7 @@ def _check(radius: optax.ScalarOrSchedule) -> None:
         )
 
 
-def _uniform(key: Key, mix: Mix, size: Array) -> PyTree:
+def _uniform(key: Key, mix: Mix, size: Array | float) -> PyTree:
     leaves, tree = jax.tree.flatten(mix)
     keys = jax.random.split(key, len(leaves))
     draws = [
@@ -162,7 +162,7 @@ def _moved(mix: Mix, move: PyTree) -> Mix:
     return jax.tree.map(rows_moved, mix, move)
 
 
-def _constant_move(mix: Mix, moved: Mix, size: Array) -> Mix:
+def _constant_move(mix: Mix, moved: Mix, size: Array | float) -> Mix:
     return jax.tree.map(
         lambda old, new: straight_through(jnp.where(size > 0, new, old), old), mix, moved
     )

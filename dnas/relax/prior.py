@@ -2,13 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from dnas.base import ABSENT, Array, Key, Logits
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, read_mix
 
 
-def with_prior(relaxation: Relaxation, prior: Array) -> Relaxation:
+def with_prior(relaxation: Relaxation, prior: ArrayLike) -> Relaxation:
     """Returns a relaxation that adds a constant to the logits of another one, log probabilities of
     the ops.
 
@@ -35,22 +36,22 @@ def with_prior(relaxation: Relaxation, prior: Array) -> Relaxation:
       >>> [round(30 * float(number), 3) for number in mix[0]]
       [1.0, 3.0, 3.0, 3.0, 5.0, 5.0, 5.0, 5.0]
     """
-    prior = np.asarray(prior, np.float32)
-    if not np.isfinite(prior).all():
+    added = np.asarray(prior, np.float32)
+    if not np.isfinite(added).all():
         raise ValueError(
             f"a prior is finite; for an op that is to be left out give dnas.base.ABSENT = {ABSENT},"
-            f" got {prior}"
+            f" got {added}"
         )
 
     def with_prior_added(arch: Logits, choices: Choices) -> Logits:
-        if prior.shape not in (shapes := (choices.shape[1:], choices.shape)):
+        if added.shape not in (shapes := (choices.shape[1:], choices.shape)):
             raise ValueError(
-                f"the prior has shape {prior.shape}; for these choices it is {shapes[0]} or"
+                f"the prior has shape {added.shape}; for these choices it is {shapes[0]} or"
                 f" {shapes[1]}"
             )
         # A logit that is absent twice over stays as it is instead of growing without bound under
         # nested priors.
-        return {**arch, "ops": jnp.maximum(arch["ops"] + prior, ABSENT)}
+        return {**arch, "ops": jnp.maximum(arch["ops"] + added, ABSENT)}
 
     def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
         return relaxation.sample(key, with_prior_added(arch, choices), choices, step)

@@ -85,13 +85,13 @@ def keep_pair_mass(inner: optax.GradientTransformation) -> optax.GradientTransfo
       [0.238, 1.762, 1.0]
     """
 
-    def update(gradients: PyTree, state: PyTree, params: PyTree | None = None):
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         if params is None:
             raise ValueError(
                 "keep_pair_mass shifts logits and needs them: call update(gradients, state, params)"
             )
-        updates, state = inner.update(gradients, state, params)
-        return jax.tree.map(_shifted, updates, gradients, params), state
+        moved, state = inner.update(updates, state, params)
+        return jax.tree.map(_shifted, moved, updates, params), state
 
     return optax.GradientTransformation(inner.init, update)
 

@@ -1,9 +1,10 @@
 """What a relaxation is, and what several of them are made of."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
@@ -50,13 +51,13 @@ def read_mix(relaxation: Relaxation, arch: Logits, choices: Choices) -> Array:
     """Returns the mix [E, O] that a genotype is read from: that of `read`, or of `sample` where
     nothing is drawn."""
     if relaxation.read is None:
-        return relaxation.sample(jax.random.key(0), arch, choices, 0)
+        return relaxation.sample(jax.random.key(0), arch, choices, jnp.zeros((), jnp.int32))
     return relaxation.read(arch, choices)
 
 
 def value_at(step: Array, value: optax.ScalarOrSchedule) -> Array | float:
     """Returns what a number or a schedule is at a step."""
-    return value(step) if callable(value) else value
+    return cast("Array | float", value(step)) if callable(value) else value
 
 
 def straight_through(value: Array, surrogate: Array) -> Array:

@@ -75,11 +75,13 @@ def exponentiated_gradient(
       [0.75, 0.25]
     """
 
-    def init(arch: PyTree) -> ExponentiatedGradientState:
-        del arch
+    def init(params: PyTree) -> ExponentiatedGradientState:
+        del params
         return ExponentiatedGradientState(jnp.zeros((), jnp.int32))
 
-    def update(gradients: PyTree, state: ExponentiatedGradientState, params: PyTree | None = None):
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None
+    ) -> tuple[PyTree, ExponentiatedGradientState]:
         if params is None:
             raise ValueError(
                 "exponentiated_gradient multiplies arch and needs it: call update(gradients, state,"
@@ -100,6 +102,6 @@ def exponentiated_gradient(
             products = jnp.maximum(products / products.sum(axis=-1, keepdims=True), floor)
             return products / products.sum(axis=-1, keepdims=True) - rows
 
-        return jax.tree.map(change, gradients, params), ExponentiatedGradientState(state.step + 1)
+        return jax.tree.map(change, updates, params), ExponentiatedGradientState(state.step + 1)
 
     return optax.GradientTransformation(init, update)

@@ -5,6 +5,8 @@ import math
 
 import optax
 
+from dnas.base import epoch_of
+
 
 def linear_temperature(
     epochs: int, steps_per_epoch: int, *, start: float = 10.0, end: float = 0.1
@@ -20,7 +22,7 @@ def linear_temperature(
       [10.0, 9.9602, 5.0301, 0.1]
     """
     fall = optax.linear_schedule(start, end, max(epochs - 1, 1))
-    return lambda step: fall(step // steps_per_epoch)
+    return lambda step: fall(epoch_of(step, steps_per_epoch))
 
 
 def exponential_temperature(
@@ -39,4 +41,4 @@ def exponential_temperature(
     fall = optax.exponential_decay(
         start, 1, math.exp(-rate), end_value=start * math.exp(-rate * (epochs - 1))
     )
-    return lambda step: fall(step // steps_per_epoch)
+    return lambda step: fall(epoch_of(step, steps_per_epoch))

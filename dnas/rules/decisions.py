@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from dnas.base import Array, Candidates, Mix
+from dnas.base import AnyArray, Candidates, Mix
 
 
-def keep_op(rows: Array, edge: int, op: int) -> np.ndarray:
+def keep_op(rows: AnyArray, edge: int, op: int) -> np.ndarray:
     """Returns the candidates [E, O] of one kind with nothing but `op` left on `edge`."""
-    rows = np.array(rows)
-    rows[edge] = np.arange(rows.shape[1]) == op
-    return rows
+    kept = np.array(rows)
+    kept[edge] = np.arange(kept.shape[1]) == op
+    return kept
 
 
-def drop_edge(rows: Array, edge: int) -> np.ndarray:
+def drop_edge(rows: AnyArray, edge: int) -> np.ndarray:
     """Returns the candidates [E, O] of one kind with nothing left on `edge`."""
-    rows = np.array(rows)
-    rows[edge] = False
-    return rows
+    kept = np.array(rows)
+    kept[edge] = False
+    return kept
 
 
 def decided_mix(mix: Mix, candidates: Candidates) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnas.base import Array
+from dnas.base import AnyArray
 from dnas.choices import Choices
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
@@ -121,12 +121,12 @@ def greedy_epochs(
 
 def _decide(
     choices: Choices,
-    candidates: Array,
+    candidates: AnyArray,
     decided: np.ndarray,
     weights: np.ndarray,
     factors: list[np.ndarray],
     k: int,
-) -> tuple[Array, np.ndarray]:
+) -> tuple[AnyArray, np.ndarray]:
     """The candidates [E, O] and the decided edges [E] after the next decision, if there is one left
     to make."""
     left = np.asarray(candidates) & ~choices.is_nothing
@@ -134,8 +134,9 @@ def _decide(
     if not undecided.size:
         return candidates, decided
     score = np.prod([_scaled(factor[undecided]) for factor in factors], axis=0)
-    edge = undecided[score.argmax()]
-    candidates = keep_op(candidates, edge, np.where(left[edge], weights[edge], -1).argmax())
+    edge = int(undecided[score.argmax()])
+    op = int(np.where(left[edge], weights[edge], -1).argmax())
+    candidates = keep_op(candidates, edge, op)
     decided = decided | (np.arange(len(choices.rows)) == edge)
     group = choices.group_of(edge)
     if decided[list(group)].sum() >= choices.places(group, k):

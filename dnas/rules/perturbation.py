@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnas.base import Array, Candidates, Mix
+from dnas.base import AnyArray, Candidates, Mix
 from dnas.choices import Choices
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict
@@ -118,18 +118,20 @@ def _crowded(choices: Choices, k: int) -> list[int]:
     return [number for number, group in enumerate(choices.groups) if len(group) > k]
 
 
-def _without(mix: Mix, kind: str, place: int | tuple[int, int]) -> dict[str, np.ndarray]:
+def _without(mix: Mix, kind: str, place: int | tuple[int, int]) -> Mix:
     rows = np.array(mix[kind])
     rows[place] = 0
     return {**mix, kind: rows}
 
 
-def _decide_op(observed: Observed, mix: Mix, candidates: Candidates, kind: str, edge: int) -> Array:
+def _decide_op(
+    observed: Observed, mix: Mix, candidates: Candidates, kind: str, edge: int
+) -> AnyArray:
     left = np.flatnonzero(candidates[kind][edge] & ~observed.space.choices[kind].is_nothing)
     if not left.size:  # dropped by another rule
         return candidates[kind]
-    accuracies = [observed.accuracy(_without(mix, kind, (edge, op))) for op in left]
-    return keep_op(candidates[kind], edge, left[int(np.argmin(accuracies))])
+    accuracies = [observed.accuracy(_without(mix, kind, (edge, int(op)))) for op in left]
+    return keep_op(candidates[kind], edge, int(left[np.argmin(accuracies)]))
 
 
 def _thin_out(
@@ -139,7 +141,7 @@ def _thin_out(
     kind: str,
     group: tuple[int, ...],
     k: int,
-) -> Array:
+) -> AnyArray:
     left, rows = [edge for edge in group if candidates[kind][edge].any()], candidates[kind]
     while len(left) > k:
         accuracies = [observed.accuracy(_without(mix, kind, edge)) for edge in left]

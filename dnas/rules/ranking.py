@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnas.base import Mix
+from dnas.base import AnyArray, Mix
 from dnas.choices import Choices
 from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.space import SearchSpace
@@ -68,5 +68,5 @@ def ranking(*, patience: int = 10, from_epoch: int = 1) -> Rule:
     return Rule(init, update)
 
 
-def _strongest(choices: Choices, rows: np.ndarray) -> np.ndarray:
+def _strongest(choices: Choices, rows: AnyArray) -> np.ndarray:
     return np.where(choices.is_nothing, -np.inf, np.asarray(rows)).argmax(1)

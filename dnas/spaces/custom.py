@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dnas.base import Array, Mix, PyTree, add_up
+from dnas.base import AnyArray, Array, Mix, PyTree, add_up
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import weights_by_edge
 from dnas.cells.layers import sides
@@ -243,7 +243,7 @@ class _MacroNetwork(nn.Module):
     num_classes: int
     norms: Norms
     make_cell: Callable[[LayerSpec, str], nn.Module]
-    cell_args: Callable[[LayerSpec], tuple[Array, ...]]
+    cell_args: Callable[[LayerSpec], tuple[AnyArray, ...]]
 
     @nn.compact
     def __call__(self, images: Array) -> Array:

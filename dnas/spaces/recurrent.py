@@ -8,13 +8,13 @@ state is the mean of the nodes. There is nothing of flax in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dnas.base import Array, Key, Mix, PyTree
+from dnas.base import Array, Key, Mix, PyTree, add_up
 from dnas.cells.init import check_dtype, in_dtype
 from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
@@ -258,7 +258,7 @@ def _network(
 
     def node(target: int, states: Mapping[int, Array], project) -> Array:
         return _normalized(
-            sum(_chosen(edge, states, project) for edge in edges if edge.target == target), norm
+            add_up(_chosen(edge, states, project) for edge in edges if edge.target == target), norm
         )
 
     return _model(
@@ -315,7 +315,7 @@ def _model(
             hidden = jnp.zeros((batch, channels))
         weights, hidden = in_dtype(dtype, (variables["params"], hidden.astype(wide)))
         narrow = weights["embedding"].dtype
-        shapes = Dropout((num_classes, 1), *[(batch, channels)] * 4)
+        shapes = ((num_classes, 1), *[(batch, channels)] * 4)
         masks = _masks(key, dropout if train else NO_DROPOUT, shapes, narrow)
 
         words = (
@@ -336,7 +336,7 @@ def _model(
                     states,
                     lambda before, t=target: (before * masks.hidden) @ weights[f"node_{t}"],
                 )
-            hidden = sum(states[number] for number in concat) / len(concat)
+            hidden = add_up(states[number] for number in concat) / len(concat)
             return hidden, hidden
 
         step = jax.checkpoint(step) if remat else step
@@ -370,7 +370,7 @@ def _mixed_node(
     def forward(shares: Array, before: Array, both: Array) -> Array:
         gate, inner = jnp.split(both, 2, axis=-1)
         gate = jax.nn.sigmoid(gate)
-        activated = sum(
+        activated = add_up(
             shares[:, column] * activation(inner) for column, activation in enumerate(activations)
         )
         return _normalized((shares.sum(1) * (1 - gate) * before + gate * activated).sum(0), norm)
@@ -398,19 +398,31 @@ def _check(channels: int, num_cells: int, num_classes: int, dropout: Dropout, dt
     check_dtype(dtype)
 
 
-def _masks(key: Key | None, dropout: Dropout, shapes: Dropout, dtype) -> Dropout:
-    """Masks of zeros and 1 / (1 - rate), of ones where nothing is dropped; then key may be None."""
-    keys = jax.random.split(key, len(dropout)) if any(dropout) else [None] * len(dropout)
-    return Dropout(
-        *(
-            (
-                jax.random.bernoulli(part, 1 - rate, shape).astype(dtype) / (1 - rate)
-                if rate
-                else jnp.ones(shape, dtype)
-            )
-            for part, rate, shape in zip(keys, dropout, shapes, strict=True)
-        )
-    )
+class _Masks(NamedTuple):
+    """Zeros and 1 / (1 - rate), of each rate of a `Dropout`; ones where nothing is dropped."""
+
+    words: Array  # [V, 1]
+    embedding: Array  # [B, H], as the others
+    inputs: Array
+    hidden: Array
+    output: Array
+
+
+def _masks(
+    key: Key | None, dropout: Dropout, shapes: Sequence[tuple[int, int]], dtype: Any
+) -> _Masks:
+    if not any(dropout):
+        return _Masks(*(jnp.ones(shape, dtype) for shape in shapes))
+    if key is None:
+        raise ValueError("dropout draws numbers: call apply with a key, or with train=False")
+    masks = []
+    for part, rate, shape in zip(jax.random.split(key, len(dropout)), dropout, shapes, strict=True):
+        if rate:
+            kept = jax.random.bernoulli(part, 1 - rate, shape)
+            masks.append(kept.astype(dtype) / (1 - rate))
+        else:
+            masks.append(jnp.ones(shape, dtype))
+    return _Masks(*masks)
 
 
 def _normalized(state: Array, norm: bool) -> Array:

@@ -115,8 +115,16 @@ def live_edges(genotype: Genotype, kind: str, zero: Collection[str] = ("none",))
     return frozenset(edge for edge in genotype.cells[kind] if edge.op not in zero)
 
 
-def _read(genotype, kind, identity, zero, weight_free, num_inputs) -> _Cell:
+def _read(
+    genotype: Genotype,
+    kind: str,
+    identity: Collection[str],
+    zero: Collection[str],
+    weight_free: Collection[str],
+    given_inputs: int | None,
+) -> _Cell:
     edges = genotype.cells[kind]
+    num_inputs = given_inputs
     if num_inputs is None:
         num_inputs = _INPUTS.get(genotype.space, min(edge.target for edge in edges))
     values = {number: Value([number]) for number in range(num_inputs)}

@@ -102,6 +102,16 @@ class CellSpec:
         """The intermediate nodes."""
         return range(self.num_inputs, self.num_inputs + self.num_nodes)
 
+    def live_edges_of(
+        self, edges: Iterable[tuple[int, int, str]], live: str = "path"
+    ) -> list[tuple[int, int, str]]:
+        """Returns those of the edges (source, target, op) of a genotype that run, see
+        `live_edges`."""
+        computing = [edge for edge in edges if edge[2] not in self.nothing]
+        pairs = {(source, target) for source, target, _ in computing}
+        running = live_edges(pairs, self.num_inputs, self.concat, live)
+        return [edge for edge in computing if (edge[0], edge[1]) in running]
+
     def live_rows(self, there: Iterable[int], live: str = "path") -> list[int]:
         """Returns those of the rows that run where the edges of these rows, and no others, compute
         something; see `live_edges`."""

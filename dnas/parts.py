@@ -39,11 +39,11 @@ class Part(NamedTuple):
 class LayerParts(NamedTuple):
     """What may run in one layer: for each edge of its cell and each op a `Part`.
 
-    None stands where nothing runs: `none`, and an op that the edge does not have.
+    None stands where nothing runs: an op that computes nothing, or that the edge does not have.
     """
 
     kind: str
-    choices: tuple[tuple[Part | None, ...], ...]  # [E][O]
+    parts: tuple[tuple[Part | None, ...], ...]  # [E][O]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class NetworkParts(NamedTuple):
 
     def _choices(self) -> Iterator[Part]:
         for layer in self.layers:
-            for row in layer.choices:
+            for row in layer.parts:
                 yield from (part for part in row if part is not None)
         for term in self.terms:
             yield from (part for part in term.parts.ravel() if part is not None)

@@ -13,7 +13,6 @@ from tqdm import tqdm
 import dnas
 from dnas import export, hw_loss
 from dnas.base import Mix
-from dnas.graph import live_edges
 from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
 from dnas.selection import default_selection
@@ -283,16 +282,15 @@ def _connected(space: dnas.SearchSpace, genotype: dnas.Genotype, mix: Mix) -> dn
     ends there.
     """
     for kind, spec in space.cells.items():
-        there = [edge[:2] for edge in genotype.cells[kind] if edge.op != "none"]
-        if not live_edges(there, spec.num_inputs, spec.concat):
+        if not spec.live_edges_of(genotype.cells[kind]):
             tqdm.write(
                 f"the searched {kind} has no path from its inputs to its output; it is read again"
                 " without `none`"
             )
-            columns = {kind: np.array(spec.ops) != "none" for kind, spec in space.cells.items()}
-            return default_selection(
-                space, {kind: np.asarray(mix[kind]) * own for kind, own in columns.items()}
-            )
+            computing = {
+                kind: np.asarray(mix[kind]) * own.computes for kind, own in space.choices.items()
+            }
+            return default_selection(space, computing)
     return genotype
 
 

@@ -17,7 +17,6 @@ from scipy.stats import kendalltau
 from tqdm import tqdm
 
 import dnas
-from dnas.graph import live_edges
 from dnas.hw_loss import (
     REFERENCE,
     CostTable,
@@ -193,12 +192,7 @@ def connected_genotypes(space: dnas.SearchSpace, count: int, seed: int) -> list[
     for number in range(100 * count):
         genotype = dnas.random_genotype(jax.random.fold_in(jax.random.key(seed), number), space)
         if len(found) < count and all(
-            live_edges(
-                [edge[:2] for edge in edges if edge.op != "none"], spec.num_inputs, spec.concat
-            )
-            for (kind, edges), spec in zip(
-                genotype.cells.items(), space.cells.values(), strict=True
-            )
+            spec.live_edges_of(genotype.cells[kind]) for kind, spec in space.cells.items()
         ):
             found[genotype] = None
     return list(found)

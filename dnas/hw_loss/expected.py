@@ -291,7 +291,7 @@ def expected_cost(
 
     if_run, chances = {}, {}
     for kind, spec in layers.cells.items():
-        own = [layer.choices for layer in layers.layers if layer.kind == kind]
+        own = [layer.parts for layer in layers.layers if layer.kind == kind]
         if_run[kind] = np.zeros(spec.choices.shape)
         for edge, op in np.ndindex(spec.choices.shape):
             parts = [row[edge][op] for row in own]

@@ -16,7 +16,15 @@ import numpy as np
 
 from dnas.base import Array
 from dnas.graph import CellSpec
-from dnas.hw_loss.graphs import MOST_CELLS, ZEROS, all_cells, average_over_cells, count_cells
+from dnas.hw_loss.graphs import (
+    MOST_CELLS,
+    ZEROS,
+    Cell,
+    all_cells,
+    average_over_cells,
+    count_cells,
+    live_cell,
+)
 from dnas.hw_loss.liveness import expected_liveness, present_ops
 from dnas.hw_loss.residual import Residual, fit_residual
 
@@ -57,7 +65,9 @@ class CostModel(NamedTuple):
             spec = CellSpec(**{key: _tuples(value) for key, value in tree["spec"].items()})
             residual = Residual(**{key: _tuples(value) for key, value in tree["residual"].items()})
             residual = residual._replace(
-                known={graph: _tuples(pair) for graph, pair in residual.known.items()}
+                # Absent edges may be named by an op that computes nothing.
+                support=tuple(live_cell(spec, cell) for cell in residual.support),
+                known={graph: _tuples(pair) for graph, pair in residual.known.items()},
             )
             return _make_model(spec, np.array(tree["weights"], float), residual)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -108,7 +118,7 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
     measurements, and all but rounding scales with their unit.
 
     Args:
-      mixes: [N, E, O], one-hot rows; zeros or "none" for an absent edge.
+      mixes: [N, E, O], one-hot rows; zeros, or an op that computes nothing, for an absent edge.
       costs: [N], positive, one network each, in any unit.
 
     Raises:
@@ -157,7 +167,7 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
     weights = _robust_weights(numbers, costs, importance, candidates[int(np.argmin(errors))])
     residual = NO_RESIDUAL
     if count_cells(spec) <= MOST_CELLS:
-        residual = fit_residual(spec, _choices(spec, mixes), costs, numbers @ weights, importance)
+        residual = fit_residual(spec, _cells(spec, mixes), costs, numbers @ weights, importance)
     return _make_model(spec, weights, residual)
 
 
@@ -202,7 +212,7 @@ def _make_model(spec, weights, residual) -> CostModel:
     if residual.support or residual.known:
         cells = all_cells(spec)
         rows = np.array(
-            [[[op == choice != "none" for op in spec.ops] for choice in cell] for cell in cells],
+            [[[op == own for op in spec.ops] for own in cell] for cell in cells],
             np.float32,
         )
         predicted = _structures(spec, rows) @ np.asarray(weights, float)
@@ -218,10 +228,9 @@ def _structures(spec: CellSpec, mixes: np.ndarray) -> np.ndarray:
     return np.asarray(numbers, float)
 
 
-def _choices(spec: CellSpec, mixes) -> list[list[str]]:
+def _cells(spec: CellSpec, mixes: np.ndarray) -> list[Cell]:
     """The ops of one-hot mixes; a row of zeros is an absent edge."""
-    names = np.array([*spec.ops, "none"])
-    return [[str(names[row.argmax() if row.any() else -1]) for row in mix] for mix in mixes]
+    return [[spec.ops[row.argmax()] if row.any() else None for row in mix] for mix in mixes]
 
 
 def _follows(spec: CellSpec) -> list[list[bool]]:

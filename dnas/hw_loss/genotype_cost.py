@@ -4,7 +4,6 @@ import itertools
 from typing import Any
 
 from dnas.genotype import Genotype
-from dnas.graph import live_edges
 from dnas.hw_loss.expected import calibration_of, combine_of, live_of
 from dnas.hw_loss.relus import relus_of_node
 from dnas.hw_loss.table import CostTable
@@ -53,21 +52,18 @@ def genotype_cost(
     groups: dict[Any, list[Part]] = {}
     relus = 0
     for layer in layers.layers:
-        spec, edges = layers.cells[layer.kind], genotype.cells[layer.kind]
+        spec = layers.cells[layer.kind]
         if set(genotype.concat_of(layer.kind)) != set(spec.concat):
             raise ValueError(
                 f"cell {layer.kind!r} of the genotype concatenates"
                 f" {genotype.concat_of(layer.kind)}, but the networks of the space {space.name!r},"
                 f" whose parts a table has, concatenate {spec.concat}"
             )
-        there = [edge for edge in edges if edge.op not in spec.choices.nothing]
-        running = live_edges({edge[:2] for edge in there}, spec.num_inputs, spec.concat, live)
         readers: dict[int, list[Part]] = {}
-        for edge in there:
-            if edge[:2] in running:
-                part = layer.choices[spec.edges.index(edge[:2])][spec.ops.index(edge.op)]
-                groups.setdefault((layer.kind, edge), []).append(part)
-                readers.setdefault(edge.source, []).append(part)
+        for source, target, op in spec.live_edges_of(genotype.cells[layer.kind], live):
+            part = layer.parts[spec.edges.index((source, target))][spec.ops.index(op)]
+            groups.setdefault((layer.kind, source, target, op), []).append(part)
+            readers.setdefault(source, []).append(part)
         if relu:
             relus += sum(
                 relus_of_node(own, node in spec.concat, layers) for node, own in readers.items()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from dnas.base import Array
-from dnas.choices import NOTHING
 from dnas.graph import CellSpec
 from dnas.hw_loss.liveness import present_ops
 
@@ -17,8 +16,15 @@ from dnas.hw_loss.liveness import present_ops
 ZEROS = ("run", "fold_ops", "fold")
 MOST_CELLS = 2**17
 
+Cell = Sequence[str | None]  # the op of every edge of a discrete cell; None for an absent one
 
-def graph_text(spec: CellSpec, choices: Sequence[str], *, zeros: str = "fold") -> str:
+
+def is_absent(spec: CellSpec, op: str | None) -> bool:
+    """Returns whether an edge with this op is as good as none."""
+    return op is None or op in spec.nothing
+
+
+def graph_text(spec: CellSpec, cell: Cell, *, zeros: str = "fold") -> str:
     """Returns the computation graph of a discrete cell as text, the same for all cells that compute
     the same.
 
@@ -28,7 +34,7 @@ def graph_text(spec: CellSpec, choices: Sequence[str], *, zeros: str = "fold") -
     rule "fold_ops" without merging sums of sums.
 
     Args:
-      choices: the op of every edge; "none" for an absent one.
+      cell: the op of every edge; None, or an op that computes nothing, for an absent one.
       zeros: one of `ZEROS`, what happens to what no input reaches.
 
     Example:
@@ -42,11 +48,11 @@ def graph_text(spec: CellSpec, choices: Sequence[str], *, zeros: str = "fold") -
     for node in spec.nodes:
         terms = []
         for number in spec.incoming(node):
-            op, source = choices[number], tensors[spec.edges[number][0]]
+            op, source = cell[number], tensors[spec.edges[number][0]]
             missing = (
                 not any(source) if zeros == "fold" else source in ([], [""]) and zeros == "fold_ops"
             )
-            if op in NOTHING or missing:
+            if is_absent(spec, op) or missing:
                 terms.append("")
             elif op == "skip_connect":
                 terms += source
@@ -56,32 +62,22 @@ def graph_text(spec: CellSpec, choices: Sequence[str], *, zeros: str = "fold") -
     return ",".join(sorted("+".join(tensors[node]) for node in spec.concat))
 
 
-def live_choices(spec: CellSpec, choices: Sequence[str]) -> tuple[str, ...]:
-    """Returns the op of every edge of a discrete cell, "none" also where it is not on a path from
-    an input to the output.
+def live_cell(spec: CellSpec, cell: Cell) -> Cell:
+    """Returns the op of every edge of a discrete cell, None also where it is not on a path from an
+    input to the output.
 
     Example:
       >>> spec = CellSpec(1, 2, ((0, 1), (1, 2), (0, 2)), ("none", "conv"), concat=(2,))
-      >>> live_choices(spec, ["none", "conv", "conv"])
-      ('none', 'none', 'conv')
+      >>> live_cell(spec, ["none", "conv", "conv"])
+      (None, None, 'conv')
     """
-    present = [edge for edge, op in zip(spec.edges, choices, strict=True) if op != "none"]
-    reached, used = set(range(spec.num_inputs)), set(spec.concat)
-    for source, target in sorted(present):
-        if source in reached:
-            reached.add(target)
-    for source, target in sorted(present, reverse=True):
-        if target in used:
-            used.add(source)
-    ends = zip(spec.edges, choices, strict=True)
-    return tuple(
-        op if source in reached and target in used else "none" for (source, target), op in ends
-    )
+    live = spec.live_rows(row for row, op in enumerate(cell) if not is_absent(spec, op))
+    return tuple(op if row in live else None for row, op in enumerate(cell))
 
 
-def all_cells(spec: CellSpec) -> list[tuple[str, ...]]:
-    """Returns the choices of every discrete cell, the last edge's changing fastest, in the order of
-    `cell_probabilities`.
+def all_cells(spec: CellSpec) -> list[Cell]:
+    """Returns every discrete cell, the last edge's op changing fastest, in the order of
+    `average_over_cells`.
 
     Raises:
       ValueError: for more than 2^17 of them; `count_cells` tells.
@@ -90,11 +86,8 @@ def all_cells(spec: CellSpec) -> list[tuple[str, ...]]:
         raise ValueError(
             f"{count_cells(spec)} cells are too many to go through; at most {MOST_CELLS} are listed"
         )
-    return list(
-        itertools.product(
-            ("none", *(spec.ops[number] for number in present_ops(spec))), repeat=len(spec.edges)
-        )
-    )
+    ops = (None, *(spec.ops[number] for number in present_ops(spec)))
+    return list(itertools.product(ops, repeat=len(spec.edges)))
 
 
 def count_cells(spec: CellSpec) -> int:
@@ -104,7 +97,7 @@ def count_cells(spec: CellSpec) -> int:
 
 def average_over_cells(spec: CellSpec, values: Array, mix: Array) -> Array:
     """Returns the exact expectation of values, [cells] in the order of `all_cells`, over
-    independent choices.
+    independent edges.
 
     Multilinear in mix, and at a one-hot mix the value of that cell. The cost is about one
     multiply-add a cell.

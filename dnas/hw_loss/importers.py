@@ -241,10 +241,10 @@ def import_fbnet(
         )
     (places,) = layers.layers
     spec, found = layers.cells[places.kind], [entry for entry in tree if entry is not None]
-    if len(found) != len(places.choices):
-        raise ValueError(f"{path} has {len(found)} layers, but the space has {len(places.choices)}")
+    if len(found) != len(places.parts):
+        raise ValueError(f"{path} has {len(found)} layers, but the space has {len(places.parts)}")
     factor, rows = unit_factor(metric, unit), {}
-    for number, (entry, parts) in enumerate(zip(found, places.choices, strict=True)):
+    for number, (entry, parts) in enumerate(zip(found, places.parts, strict=True)):
         own = {op: part for op, part in zip(spec.ops, parts, strict=True) if part is not None}
         if isinstance(entry, list) and len(entry) == len(own):
             entry = dict(zip(own, entry, strict=True))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
-from dnas.graph import CellSpec, reached_nodes
+from dnas.graph import CellSpec, expected_reach, reached_nodes
 
 
 class Liveness(NamedTuple):
@@ -33,8 +33,8 @@ def expected_liveness(spec: CellSpec, mix: Array) -> Liveness:
     (and `sums` a whole number).
 
     Args:
-      spec: "none" among its ops, and what a row lacks to one, are absent edges. Any other op passes
-        on what it is given.
+      spec: ops that compute nothing, and what a row lacks to one, are absent edges. Any other op
+        passes on what it is given.
       mix: [E, O], rows sum to at most one.
 
     Example:
@@ -43,25 +43,22 @@ def expected_liveness(spec: CellSpec, mix: Array) -> Liveness:
       >>> found.live[:, 1].tolist(), found.unfed[:, 1].tolist(), float(found.connected)
       ([0.25, 0.25, 0.0], [0.0, 0.25, 0.0], 0.25)
     """
-    chex.assert_shape(mix, (len(spec.edges), len(spec.ops)))
+    chex.assert_shape(mix, spec.choices.shape)
     chosen = mix * jnp.asarray(~spec.choices.is_nothing, mix.dtype)
     present = chosen.sum(axis=-1)
+    reached, used = expected_reach(spec, present)
+    # A node behind the output is reached if any of the output is.
     total = spec.num_inputs + spec.num_nodes
-    # A node behind the output, which is reached if any of the output is.
     edges = [*spec.edges, *((node, total) for node in spec.concat)]
     there = jnp.concatenate([present, jnp.ones(len(spec.concat), present.dtype)])
-    reached, connected = jnp.split(
-        reached_nodes(jnp, total + 1, edges, there, range(spec.num_inputs)), [total]
-    )
-    backwards, outputs = [(total - target, total - source) for source, target in edges], [0]
-    used = reached_nodes(jnp, total + 1, backwards, there, outputs)[:0:-1]
+    connected = reached_nodes(jnp, total + 1, edges, there, range(spec.num_inputs))[total]
     sources, targets = (jnp.array(ends, int) for ends in zip(*spec.edges, strict=True))
     leads_on = chosen * used[targets, None]
     live, unfed = leads_on * reached[sources, None], leads_on * (1 - reached[sources, None])
     # k - 1 summed over used nodes with k > 0 live inputs. Whether a node is used lies behind it,
     # independent of the k before.
     sums = live.sum() - jnp.sum((used * reached)[spec.num_inputs :])
-    return Liveness(reached, used, connected[0], live, unfed, sums)
+    return Liveness(reached, used, connected, live, unfed, sums)
 
 
 def present_ops(spec: CellSpec) -> list[int]:

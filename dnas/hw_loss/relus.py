@@ -26,14 +26,14 @@ def relu_groups(spec: CellSpec, kind: str, layers: NetworkParts) -> ReluGroups:
         begins = np.array(
             [
                 [part is not None and layers.begins_with_relu(part) for part in row]
-                for row in layer.choices
+                for row in layer.parts
             ]
         )
         _, sizes = groups.setdefault(
             begins.tobytes(), (begins, np.zeros(spec.num_inputs + spec.num_nodes))
         )
         of_layer = np.zeros_like(sizes)
-        for (source, _), row in zip(spec.edges, layer.choices, strict=True):
+        for (source, _), row in zip(spec.edges, layer.parts, strict=True):
             of_layer[source] = max(
                 (part.height * part.width * part.channels_in for part in row if part), default=0
             )

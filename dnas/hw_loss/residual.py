@@ -7,13 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.graph import CellSpec
-from dnas.hw_loss.graphs import ZEROS, graph_text, live_choices
+from dnas.hw_loss.graphs import ZEROS, Cell, graph_text, live_cell
 
 _SIMILARITIES = (0.3, 0.6, 0.85)
 _NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _SHRINKAGES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
-
-Choices = Sequence[str]  # the op of every edge
 
 
 class Residual(NamedTuple):
@@ -22,21 +20,19 @@ class Residual(NamedTuple):
 
     # of cells in which one live edge differs; to the power of their number where several do
     similarity: float
-    support: tuple[tuple[str, ...], ...]  # the live choices of the measured cells
+    support: tuple[Cell, ...]  # the measured cells, with their live edges only
     coefficients: tuple[float, ...]  # of the similarities to them
     zeros: str  # the rule by which networks are told apart, one of `graphs.ZEROS`
     known: Mapping[
         str, tuple[float, float]
     ]  # {graph: (mean measured cost, how far it replaces the prediction)}
 
-    def correct(
-        self, spec: CellSpec, cells: Sequence[Choices], predicted: np.ndarray
-    ) -> np.ndarray:
+    def correct(self, spec: CellSpec, cells: Sequence[Cell], predicted: np.ndarray) -> np.ndarray:
         """Returns the corrected costs [cells] of discrete cells, given those that their structure
         predicts."""
         found = np.array(predicted, float)
         if self.support:
-            live = [live_choices(spec, cell) for cell in cells]
+            live = [live_cell(spec, cell) for cell in cells]
             found += _similarities(spec, live, self.support, self.similarity) @ np.array(
                 self.coefficients
             )
@@ -52,7 +48,7 @@ class Residual(NamedTuple):
 
 def fit_residual(
     spec: CellSpec,
-    cells: Sequence[Choices],
+    cells: Sequence[Cell],
     costs: np.ndarray,
     predicted: np.ndarray,
     importance: np.ndarray,
@@ -68,7 +64,7 @@ def fit_residual(
         costs - predicted,
         (np.maximum(costs, 0.1 * np.median(costs)) / np.median(costs)) ** 2,
     )
-    live = [live_choices(spec, cell) for cell in cells]
+    live = [live_cell(spec, cell) for cell in cells]
     smooth = [(np.abs(residuals) @ importance, 0.0, (), np.zeros(len(costs)))]
     for similarity in _SIMILARITIES:
         # One decomposition for all noises: (K + s D)^-1 = D^-1/2 Q (L + s)^-1 Q' D^-1/2 with Q L Q'
@@ -131,9 +127,9 @@ def _known_networks(spec, cells, costs, predicted, importance):
 
 
 def _similarities(
-    spec: CellSpec, first: Sequence[Choices], second: Sequence[Choices], similarity: float
+    spec: CellSpec, first: Sequence[Cell], second: Sequence[Cell], similarity: float
 ) -> np.ndarray:
-    numbers = {op: number for number, op in enumerate(("none", *spec.ops))}
+    numbers = {op: number for number, op in enumerate((None, *spec.ops))}
     one, other = (
         np.array([[numbers[op] for op in cell] for cell in cells], np.int8)
         for cells in (first, second)

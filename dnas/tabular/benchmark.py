@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from dnas.genotype import Genotype
-from dnas.tabular.canonical import canonical_form, live_edges
+from dnas.tabular.canonical import canonical_form, computing_edges
 
 _COST_WORDS = frozenset(
     "cost costs energy epochs error errors flops latency loss macs memory mj ms params perplexity"
@@ -252,10 +252,10 @@ def text_of(genotype: Genotype) -> str:
 
 def _key(genotype: Genotype) -> tuple:
     cells = (
-        (kind, live_edges(genotype, kind), genotype.concat_of(kind))
+        (kind, computing_edges(genotype, kind), genotype.concat_of(kind))
         for kind in sorted(genotype.cells)
     )
-    return genotype.space, *cells
+    return genotype.space, genotype.picks, *cells
 
 
 def _read(genotype: Genotype | str) -> Genotype:

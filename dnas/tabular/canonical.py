@@ -1,11 +1,12 @@
 """When two cells are the same: a text that is equal for cells that compute the same function."""
 
-import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from dnas.choices import NOTHING
 from dnas.genotype import Edge, Genotype
+from dnas.graph import live_edges
 
 _INPUTS = {"nasbench201": 1}  # here a node that no edge enters is zero, and not an input
 _IDENTITY = {"nasbench201": ("skip_connect",)}
@@ -33,7 +34,7 @@ def canonical_form(
     genotype: Genotype,
     *,
     identity: Collection[str] | None = None,
-    zero: Collection[str] = ("none",),
+    zero: Collection[str] = NOTHING,
     weight_free: Collection[str] = ("avg_pool_3x3", "max_pool_3x3"),
     num_inputs: int | None = None,
 ) -> str:
@@ -47,6 +48,8 @@ def canonical_form(
     * ops in `weight_free` are one where they are the same op of the same sum. Other ops have
       weights of their own, and are one only where they are one edge: 1<-0 read twice differs from
       1<-0 and 2<-0 read once each.
+
+    Kinds that are no cells are written as they are; `canonical_genotype` comes before.
 
     Then some renaming of the weights makes the cells equal as functions, with one proviso: an op of
     zero is zero only as long as its norm adds nothing. A trained norm's shift, the same for every
@@ -82,16 +85,16 @@ def canonical_form(
     texts = {}
     for kind in sorted(genotype.cells):
         cell = _read(genotype, kind, identity, zero, weight_free, num_inputs)
-        texts[kind] = _text(cell, min(_orders(_live(cell))))
-    return (
-        " | ".join(f"{kind}: {text}" for kind, text in texts.items())
-        if len(texts) > 1
-        else texts.popitem()[1]
-    )
+        texts[kind] = _text(cell, min(_orders(cell)))
+    for kind in sorted(genotype.picks):
+        texts[kind] = " ".join(option or "-" for option in genotype.picks[kind])
+    if len(texts) == 1:
+        return texts.popitem()[1]
+    return " | ".join(f"{kind}: {text}" for kind, text in texts.items())
 
 
 def is_connected(
-    genotype: Genotype, *, zero: Collection[str] = ("none",), num_inputs: int | None = None
+    genotype: Genotype, *, zero: Collection[str] = NOTHING, num_inputs: int | None = None
 ) -> bool:
     """Returns whether the output of every kind of cell depends on an input of it, over edges whose
     op is not in `zero`.
@@ -109,7 +112,9 @@ def is_connected(
     return all(any(cell.outputs) for cell in cells)
 
 
-def live_edges(genotype: Genotype, kind: str, zero: Collection[str] = ("none",)) -> frozenset[Edge]:
+def computing_edges(
+    genotype: Genotype, kind: str, zero: Collection[str] = NOTHING
+) -> frozenset[Edge]:
     """Returns the edges that are not zero: a genotype may name those of op none or leave them
     out."""
     return frozenset(edge for edge in genotype.cells[kind] if edge.op not in zero)
@@ -121,19 +126,21 @@ def _read(
     identity: Collection[str],
     zero: Collection[str],
     weight_free: Collection[str],
-    given_inputs: int | None,
+    num_inputs: int | None,
 ) -> _Cell:
-    edges = genotype.cells[kind]
-    num_inputs = given_inputs
     if num_inputs is None:
-        num_inputs = _INPUTS.get(genotype.space, min(edge.target for edge in edges))
+        first = min(edge.target for edge in genotype.cells[kind])
+        num_inputs = _INPUTS.get(genotype.space, first)
+    concat = genotype.concat_of(kind)
+    # What is zero, reads zero or is read by no output is left out from the start.
+    edges = computing_edges(genotype, kind, zero)
+    live = live_edges({edge[:2] for edge in edges}, num_inputs, concat)
     values = {number: Value([number]) for number in range(num_inputs)}
     terms, known = {}, {}
     for source, target, op in sorted(edges, key=lambda edge: edge.target):
-        reads = values.get(source, Value())
-        if op in zero or not reads:
+        if (source, target) not in live:
             continue
-        into = values.setdefault(target, Value())
+        reads, into = values[source], values.setdefault(target, Value())
         if op in identity:
             into.update(reads)
             continue
@@ -142,20 +149,7 @@ def _read(
             term = known.setdefault((op, frozenset(reads.items())), term)
         terms.setdefault(term, _Term(op, reads))
         into[term] += 1
-    return _Cell(
-        num_inputs, terms, [values.get(node, Value()) for node in genotype.concat_of(kind)]
-    )
-
-
-def _live(cell: _Cell) -> _Cell:
-    """Returns the cell without the terms that no output reads."""
-    wanted = set(itertools.chain(*cell.outputs))
-    for number, term in reversed(cell.terms.items()):
-        if number in wanted:
-            wanted.update(term.reads)
-    return cell._replace(
-        terms={number: term for number, term in cell.terms.items() if number in wanted}
-    )
+    return _Cell(num_inputs, terms, [values.get(node, Value()) for node in concat])
 
 
 def _orders(cell: _Cell) -> Iterator[tuple]:

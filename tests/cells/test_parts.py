@@ -112,7 +112,7 @@ def test_choices_are_where_the_space_has_ops_but_none():
         assert {layer.kind for layer in layers.layers} <= set(space.cells), name
         for layer in layers.layers:
             spec = space.cells[layer.kind]
-            for row, allowed in zip(layer.choices, spec.choices.allowed, strict=True):
+            for row, allowed in zip(layer.parts, spec.choices.allowed, strict=True):
                 named = [part.op if part else None for part in row]
                 assert named == [
                     op if may and op != "none" else None

@@ -212,8 +212,7 @@ def test_fbnets_list_of_layers_goes_to_the_parts_of_the_space(form, tmp_path):
     )
     table = import_fbnet(tmp_path / "pi.json", layers, **FROM)
     found = [
-        [table.rows["latency", part].mean for part in row if part]
-        for row in layers.layers[0].choices
+        [table.rows["latency", part].mean for part in row if part] for row in layers.layers[0].parts
     ]
     assert [pytest.approx(own) for own in found] == [list(np.array(own) / 1000) for own in costs]
 

@@ -7,7 +7,7 @@ import pytest
 from tables import cell
 
 from dnas import Genotype
-from dnas.tabular import Benchmark
+from dnas.tabular import Benchmark, canonical_form
 
 OPS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
 TEXTS = [f"|{op}~0|" for op in OPS]
@@ -189,3 +189,12 @@ def test_a_table_with_a_mistake_is_refused(args, message):
 def test_values_cannot_be_changed_afterwards(small):
     with pytest.raises(ValueError, match="read-only"):
         small.metrics["accuracy"][0] = 100.0
+
+
+def test_kinds_that_are_no_cells_tell_architectures_apart():
+    texts = [f"elastic: kernel = {kernel}; depth = d1" for kernel in ("k3", "k5", "-")]
+    small = Benchmark(tuple(map(Genotype.from_text, texts)), {"accuracy": [1.0, 3.0, 2.0]})
+    assert [small.query(text)["accuracy"] for text in texts] == [1.0, 3.0, 2.0]
+    assert canonical_form(Genotype.from_text(texts[0])) == "depth: d1 | kernel: k3"
+    with pytest.raises(ValueError, match="none of the 3 architectures"):
+        small.query("elastic: kernel = k7; depth = d1")

@@ -51,7 +51,7 @@ search: $(if $(TABLE)$(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## search a cell
 	$(BIN)python -m experiments.search $(FLAGS)
 
 text: $(INSTALLED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt
-	$(BIN)python -m experiments.text $(FLAGS)
+	$(BIN)python -m experiments.search --space=recurrent $(FLAGS)
 
 retrain: $(if $(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## train the network of GENOTYPE (a file or a published name) from scratch
 	$(BIN)python -m experiments.retrain $(FLAGS)

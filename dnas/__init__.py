@@ -11,6 +11,7 @@ from dnas import (
     selection,
     spaces,
     tabular,
+    tasks,
 )
 from dnas.arch_optimizers import ARCH_OPTIMIZERS
 from dnas.base import Batch
@@ -25,6 +26,7 @@ from dnas.bilevel import (
     first_order,
     implicit,
     rarts,
+    recurrent_optimizer,
     sgd,
     single_level,
     unrolled,
@@ -34,6 +36,7 @@ from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
+from dnas.method import Method
 from dnas.model import Model, Outputs, Tokens
 from dnas.published import PUBLISHED
 from dnas.relax import (
@@ -57,12 +60,19 @@ from dnas.relax import (
     sparsemax,
     with_prior,
 )
-from dnas.retrain import RetrainResult, RetrainState, final_sgd, make_evaluation, retrain
-from dnas.retrain_text import TextRetrainResult, TextRetrainState, retrain_text, text_sgd
+from dnas.retrain import (
+    Keep,
+    RetrainResult,
+    RetrainState,
+    best_average,
+    final_sgd,
+    retrain,
+    text_sgd,
+)
 from dnas.rules import RULES, Observed, Rule, Verdict, perturbation_epochs
-from dnas.running.loop import Progress
-from dnas.search import Search, SearchResult, SearchState, make_search, run_search
-from dnas.search_text import TextSearchState, recurrent_optimizer, search_text
+from dnas.run import SearchResult, run_search
+from dnas.running.loop import QUIET, Hooks, Progress
+from dnas.search import Search, SearchState, make_search
 from dnas.selection import (
     SELECTIONS,
     Selection,
@@ -94,8 +104,10 @@ from dnas.spaces import (
     robust_darts_space,
 )
 from dnas.tasks.data import Augmentation, plain_augmentation
-from dnas.tasks.language import make_perplexity
-from dnas.tasks.text import Text, read_text, unigram_perplexity
+from dnas.tasks.images import make_evaluation
+from dnas.tasks.reading import Text, read_text, unigram_perplexity
+from dnas.tasks.task import Task
+from dnas.tasks.text import make_perplexity
 
 __all__ = [
     "ARCH_OPTIMIZERS",
@@ -106,7 +118,10 @@ __all__ = [
     "Counts",
     "Edge",
     "Genotype",
+    "Hooks",
+    "Keep",
     "LayerSpec",
+    "Method",
     "Model",
     "OPS",
     "Observed",
@@ -114,6 +129,7 @@ __all__ = [
     "Outputs",
     "PUBLISHED",
     "Progress",
+    "QUIET",
     "RELAXATIONS",
     "RULES",
     "Relaxation",
@@ -127,17 +143,16 @@ __all__ = [
     "SearchSpace",
     "SearchState",
     "Selection",
-    "Tokens",
+    "Task",
     "Text",
-    "TextRetrainResult",
-    "TextRetrainState",
-    "TextSearchState",
+    "Tokens",
     "Verdict",
     "adversarial_perturbation",
     "alternating",
     "arch_adam",
     "arch_losses",
     "argmax_edges",
+    "best_average",
     "best_of_samples",
     "bilevel",
     "binary_gates",
@@ -146,9 +161,9 @@ __all__ = [
     "contracts",
     "cosine_by_epoch",
     "cosine_power_annealing",
-    "custom_space",
     "count_network",
     "count_supernet",
+    "custom_space",
     "darts_optimizer",
     "darts_space",
     "default_selection",
@@ -187,11 +202,9 @@ __all__ = [
     "recurrent_space",
     "relax",
     "retrain",
-    "retrain_text",
     "robust_darts_space",
     "rules",
     "run_search",
-    "search_text",
     "selection",
     "sgd",
     "sigmoid",
@@ -203,6 +216,7 @@ __all__ = [
     "sparsemax",
     "strongest_ops",
     "tabular",
+    "tasks",
     "text_sgd",
     "threshold",
     "top_edges",

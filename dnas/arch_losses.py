@@ -17,6 +17,10 @@ from dnas.base import Arch, ArchLoss, Array, Mix, add_up, epoch_of
 from dnas.relax.dirichlet import concentration
 from dnas.relax.relaxation import present
 
+# A term of the outer objective, or a pair of its weight (a number, or a schedule of the step) and
+# the term.
+WeightedLoss = ArchLoss | tuple[optax.ScalarOrSchedule, ArchLoss]
+
 
 def entropy() -> ArchLoss:
     """Returns the entropy of softmax(arch), summed over edges, in nats: minimised, it drives each

@@ -54,10 +54,11 @@ Perturbation = Callable[[Key, Array, Callable[[Mix], Array], Mix], Mix]
 
 
 class Batch(NamedTuple):
-    """Some labelled images."""
+    """What a step learns from: some examples."""
 
-    images: Array  # [B, H, W, C]
-    labels: Array  # [B] int32
+    inputs: PyTree  # what networks read, such as images [B, H, W, C]
+    targets: Array  # [B] int32
+    key: Key | None = None  # [], of what a model draws on it; None: of the step's own
 
 
 def add_up(terms: Iterable[Array]) -> Array:

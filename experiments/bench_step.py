@@ -28,7 +28,7 @@ from dnas.hw_loss import Constraint, count_supernet, count_table, expected_cost,
 from dnas.running.compiling import compile_step  # noqa: E402
 from dnas.running.runtime import set_up_process  # noqa: E402
 from dnas.spaces import DARTS_OPS, darts_space  # noqa: E402
-from dnas.tasks.objective import classification_loss  # noqa: E402
+from dnas.tasks.task import cross_entropy  # noqa: E402
 from experiments.roofline import program_bytes  # noqa: E402
 
 
@@ -45,18 +45,19 @@ class Case:
         "sampled",
         "nasbench201",
         "nasbench201_sampled",
+        "recurrent",
         "evaluation",
     ] = "darts"
     """A search step of DARTS: first order, second order exact or by finite differences, or with a
     bound on a latency, which is timed apart as well; of PC-DARTS; of one sampled op an edge (GDAS);
-    of the first and the last of these in NAS-Bench-201's space; or a training step of the final
-    network."""
+    of the first and the last of these in NAS-Bench-201's space; of DARTS's recurrent space, on 35
+    words of each text of a batch; or a training step of the final network."""
     batch_size: int = 16
-    """Images a batch; a search step takes two batches."""
+    """Images or texts a batch; a search step takes two batches."""
     channels: int | None = None
-    """Of the first cells; 16, evaluation 36."""
+    """Of the first cells; 16, recurrent 300, evaluation 36."""
     cells: int | None = None
-    """8, nasbench201 15, evaluation 20."""
+    """8, nasbench201 15, recurrent 1, evaluation 20."""
     ops: int = 8
     """Candidates an edge: the last so many of DARTS's eight."""
     nodes: int = 4
@@ -100,7 +101,19 @@ def _dtype(case: Case):
     return None if case.dtype == "float32" else jnp.dtype(case.dtype)
 
 
+_WINDOW, _VOCABULARY = 35, 10_000  # of the recurrent case, as DARTS has them
+
+
 def _supernet(case: Case):
+    if case.case == "recurrent":
+        space = dnas.SPACES["recurrent"]
+        return space, space.supernet(
+            channels=case.channels or space.channels,
+            num_cells=case.cells or space.num_cells,
+            num_classes=_VOCABULARY,
+            **({} if case.remat is None else {"remat": case.remat}),
+            dtype=_dtype(case),
+        )
     if _is_nasbench201(case):
         space = dnas.SPACES["nasbench201"]
     else:
@@ -158,12 +171,12 @@ def _term_seconds(case: Case, state: dnas.SearchState, repeats: int = 200) -> fl
     def term(arch, multipliers):
         def penalty(arch):
             return constraint.penalty(
-                multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()}
+                multipliers, {kind: jax.nn.softmax(rows["ops"]) for kind, rows in arch.items()}
             )
 
         gradient = jax.grad(penalty)(arch)
         return gradient, constraint.follow(
-            multipliers, {kind: jax.nn.softmax(rows) for kind, rows in arch.items()}
+            multipliers, {kind: jax.nn.softmax(rows["ops"]) for kind, rows in arch.items()}
         )
 
     jax.block_until_ready(term(state.arch, state.multipliers))
@@ -176,6 +189,16 @@ def _term_seconds(case: Case, state: dnas.SearchState, repeats: int = 200) -> fl
 
 
 def _batches(case: Case, count: int):
+    if case.case == "recurrent":
+        streams = np.random.default_rng(0).integers(
+            0, _VOCABULARY, (count, case.batch_size, _WINDOW + 1)
+        )
+        return [
+            jax.device_put(
+                dnas.Batch(dnas.Tokens(words[:, :-1]), words[:, 1:], jax.random.key(number))
+            )
+            for number, words in enumerate(streams.astype(np.int32))
+        ]
     random, labels = np.random.default_rng(0), np.arange(case.batch_size, dtype=np.int32) % 10
     shape = (case.batch_size, case.image_size, case.image_size, 3)
     return [
@@ -189,16 +212,16 @@ def search_step(case: Case):
     or 1, state) compiles the gradient of the weights or of arch alone and returns a function of
     nothing."""
     space, supernet = _supernet(case)
-    relaxation = _relaxation(case)
+    relaxation, (train, valid) = _relaxation(case), _batches(case, 2)
+    make_optimizer = dnas.recurrent_optimizer if case.case == "recurrent" else dnas.darts_optimizer
     search = dnas.make_search(
         space,
         supernet,
-        dnas.darts_optimizer(50, 390, arch_gradient=_arch_gradient(case)),
-        image_shape=(case.image_size, case.image_size, 3),
+        make_optimizer(50, 390, arch_gradient=_arch_gradient(case)),
+        example=jax.tree.map(lambda array: array[:1], train.inputs),
         relaxation=relaxation,
         constraint=_constraint(case, space),
     )
-    train, valid = _batches(case, 2)
     state = compile_step(search.init, jax.random.key(0))(jax.random.key(0))
 
     def loss(weights, arch, batch, key):
@@ -206,8 +229,10 @@ def search_step(case: Case):
             kind: relaxation.sample(key, arch[kind], choices, 0)
             for kind, choices in space.choices.items()
         }
-        outputs, _ = supernet.apply({"params": weights}, rows, batch.images)
-        return classification_loss(outputs.logits, batch.labels)[0]
+        outputs, _ = supernet.apply(
+            {"params": weights}, rows, batch.inputs, key=batch.key, train=True
+        )
+        return cross_entropy(outputs, batch)[0]
 
     def gradient(argument, state):
         take = compile_step(jax.grad(loss, argument), state.weights, state.arch, train, state.key)
@@ -224,7 +249,7 @@ def evaluation_step(case: Case):
     optimizer = dnas.final_sgd(600, 520)
 
     def init(key):
-        variables = network.init(key, batch.images[:1])
+        variables = network.init(key, batch.inputs[:1])
         return key, variables, optimizer.init(variables["params"])
 
     def step(state, batch):
@@ -235,13 +260,14 @@ def evaluation_step(case: Case):
             outputs, changed = network.apply(
                 {**variables, "params": params},
                 {},
-                batch.images,
+                batch.inputs,
                 key=path_key,
                 train=True,
                 drop_path=jnp.float32(0.2),
             )
-            loss = classification_loss(outputs.logits, batch.labels)[0]
-            return loss + 0.4 * classification_loss(outputs.auxiliary, batch.labels)[0], changed
+            loss = cross_entropy(outputs, batch)[0]
+            auxiliary = cross_entropy(dnas.Outputs(outputs.auxiliary), batch)[0]
+            return loss + 0.4 * auxiliary, changed
 
         gradient, changed = jax.grad(objective, has_aux=True)(variables["params"])
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, variables["params"])
@@ -312,7 +338,7 @@ def _flop(case: Case) -> int:
         return 2 * case.batch_size * macs * (4 if case.remat else 3)
     space, _ = _supernet(case)
     sizes = dict(channels=case.channels, num_cells=case.cells, image_size=case.image_size)
-    if _is_sampled(case) or case.case in ("darts2", "darts2_fd"):
+    if _is_sampled(case) or case.case in ("darts2", "darts2_fd", "recurrent"):
         macs = 0  # of a path that is drawn anew at each step; or not counted
     elif case.case == "pcdarts":
         macs = count_supernet(space, **sizes, partial_channels=case.partial_channels).macs

@@ -12,7 +12,7 @@ import optax
 import dnas
 from dnas import arch_losses, bilevel, relax
 from experiments import hardware, named
-from experiments.config import MethodConfig, SearchConfig
+from experiments.config import MethodConfig
 
 
 class Length(NamedTuple):
@@ -26,22 +26,17 @@ class Length(NamedTuple):
         return self.epochs * self.steps_per_epoch
 
 
-def length_of(config: SearchConfig, num_images: int) -> Length:
-    """Returns how long a search over so many training images is."""
-    used = num_images if is_single_level(config) else num_images // 2
-    return Length(config.epochs, max(used // config.batch_size, 1))
-
-
 def is_single_level(config: MethodConfig) -> bool:
     return config.optimizer == "single_level"
 
 
 def parts_of(
-    config: SearchConfig, num_images: int, limits: Sequence[hardware.Limit] = ()
+    config: MethodConfig, steps_per_epoch: int, limits: Sequence[hardware.Limit] = ()
 ) -> dict[str, Any]:
-    """Returns what `dnas.run_search` takes of the settings besides data, space and sizes.
+    """Returns the parts of the `dnas.Method` that the settings name.
 
     Args:
+      steps_per_epoch: of the search.
       limits: on what the network costs, `hardware.limits_of`.
 
     Raises:
@@ -51,37 +46,24 @@ def parts_of(
         raise ValueError(
             "a sampled path is one for the whole batch; leave out sampled or per_sample"
         )
-    length = length_of(config, num_images)
-    if config.sampled and not _is_one_hot(_first_mix(config, _base_relaxation(config, length))):
+    length = Length(config.epochs, steps_per_epoch)
+    relaxation = _base_relaxation(config, length)
+    if config.sampled and not _is_one_hot(_first_mix(config, relaxation)):
         raise ValueError(
             "sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or"
             f" binary_gates, not {config.relax}"
         )
-    parts = method_parts(config, length, limits) | {"rule": _rule(config)}
-    terms = hardware.search_terms(config, limits, length.steps)
-    return parts | terms | {"arch_losses": [*parts["arch_losses"], *terms.get("arch_losses", ())]}
-
-
-def method_parts(
-    config: MethodConfig, length: Length, limits: Sequence[hardware.Limit] = ()
-) -> dict[str, Any]:
-    """Returns the parts that a search has in any space, on images or on a text.
-
-    Args:
-      limits: one of them is needed by the arch optimiser frank_wolfe.
-
-    Raises:
-      ValueError: for names that do not exist, and for parts that do not fit each other.
-    """
-    relaxation = _base_relaxation(config, length)
     _check(config, relaxation)
+    terms = hardware.search_terms(config, limits, length.steps)
     return {
         "relaxation": _relaxation(config, length, relaxation),
         "optimizer": functools.partial(_optimizer, config, _arch_optimizer(config, length, limits)),
-        "arch_losses": _arch_losses(config, length),
         "perturbation": _perturbation(config, length),
         "single_level": is_single_level(config),
+        "rule": _rule(config),
         "select": named.make(dnas.SELECTIONS, "select", config.select),
+        **terms,
+        "arch_losses": [*_arch_losses(config, length), *terms.get("arch_losses", ())],
     }
 
 
@@ -119,7 +101,7 @@ _IN_50_EPOCHS = {
 }
 
 
-def _rule(config: SearchConfig) -> dnas.Rule | None:
+def _rule(config: MethodConfig) -> dnas.Rule | None:
     """The rule by name, its epochs counted as parts of the search where the paper counts them in
     one of 50."""
     if config.rule is None:

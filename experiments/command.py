@@ -10,7 +10,7 @@ from typing import Any
 
 from dnas.running.runtime import set_up_process
 from experiments import config as settings
-from experiments.phases import make_job
+from experiments.images import make_job
 from experiments.runs import PATHS, Run, open_run, run_name
 
 

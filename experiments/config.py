@@ -166,18 +166,6 @@ class MethodConfig:
     select: str = "default"
     """How the genotype is read, by name, perhaps with keywords, top_edges:k=3; by default as the
     papers of the space do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchConfig(MethodConfig, RetrainConfig):
-    """Searches a cell, trains its network from scratch, does the same with random cells, and writes
-    a report.
-
-    Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
-    """
-
-    method: str = "darts1"
-    """Published method by name; its settings are the defaults of those below."""
     rule: str | None = None
     """What runs between epochs, by name: a guard that may stop the search, or decisions that drop
     candidates. Perhaps with keywords: ranking:patience=3."""
@@ -189,34 +177,11 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """Searches of several stages."""
     sampled: bool = False
     """Run only the drawn op of each edge; for relaxations whose draws are one-hot."""
-    channels: int = 16
-    """Channels of the first cells of the supernet."""
-    cells: int = 8
-    """Cells of the supernet."""
     partial_channels: int = 1
     """K of PC-DARTS: candidates see 1/K of the channels; 1 for all of them."""
     schedule: Literal["edges", "waves"] | None = None
     """How the supernet's edges run, one by one or all that leave a node at once; the default
     depends on the device."""
-    remat: bool | None = None
-    """Whether the search computes each edge again for the gradient instead of keeping what it
-    computed; the default depends on the space."""
-    epochs: int = 50
-    """Epochs of the search, each over half of the training images."""
-    steps: int | None = None
-    """End the search after this many steps."""
-    batch_size: int = 64
-    """Images a step, for the weights and again for arch."""
-    learning_rate: float = 0.025
-    """SGD's for the weights at the start; falls along a cosine."""
-    min_learning_rate: float = 0.001
-    """SGD's at the end."""
-    arch_learning_rate: float = 3e-4
-    """Adam's for arch."""
-    arch_weight_decay: float | None = None
-    """Of the arch optimiser: added to the gradient of arch."""
-    random_cells: int = 3
-    """How many random cells to retrain for comparison."""
     compile_ahead: bool = True
     """Whether the networks of the random cells are compiled beside the search, on a CPU of several
     cores."""
@@ -247,6 +212,44 @@ class SearchConfig(MethodConfig, RetrainConfig):
     benchmark: pathlib.Path | None = None
     """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the
     searched cell stands."""
+    genotype: str = ""
+    """Train this architecture instead of searching one: a file, the name of a published one such as
+    DARTS_V2, or its text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig(MethodConfig, RetrainConfig):
+    """Searches a cell, trains its network from scratch, does the same with random cells, and writes
+    a report.
+
+    Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
+    """
+
+    method: str = "darts1"
+    """Published method by name; its settings are the defaults of those below."""
+    channels: int = 16
+    """Channels of the first cells of the supernet."""
+    cells: int = 8
+    """Cells of the supernet."""
+    remat: bool | None = None
+    """Whether the search computes each edge again for the gradient instead of keeping what it
+    computed; the default depends on the space."""
+    epochs: int = 50
+    """Epochs of the search, each over half of the training images."""
+    steps: int | None = None
+    """End the search after this many steps."""
+    batch_size: int = 64
+    """Images a step, for the weights and again for arch."""
+    learning_rate: float = 0.025
+    """SGD's for the weights at the start; falls along a cosine."""
+    min_learning_rate: float = 0.001
+    """SGD's at the end."""
+    arch_learning_rate: float = 3e-4
+    """Adam's for arch."""
+    arch_weight_decay: float | None = None
+    """Of the arch optimiser: added to the gradient of arch."""
+    random_cells: int = 3
+    """How many random cells to retrain for comparison."""
 
 
 # What differs from the published settings for CIFAR-10, which are the defaults above. The digits

@@ -8,7 +8,7 @@ import sys
 import tyro
 
 from dnas.running.runtime import set_up_process
-from experiments import phases, text
+from experiments import images, phases, text
 from experiments.config import RetrainCommand, SearchConfig
 from experiments.runs import Run
 
@@ -56,21 +56,22 @@ def evaluate(
     before = run.read("config.json")
     if not before:
         raise ValueError(f"{folder} is not the folder of a run: it has no config.json")
-    kind = {"search": SearchConfig, "retrain": RetrainCommand, "text": text.TextConfig}[
-        before["command"]
-    ]
-    work, score = (
-        (text, "test_perplexity") if kind is text.TextConfig else (phases, "test_accuracy")
-    )
+    make_job, kind = {
+        "search": (images.make_job, SearchConfig),
+        "retrain": (images.make_job, RetrainCommand),
+        "text": (text.make_job, text.TextConfig),
+    }[before["command"]]
     data_dir = data_dir or (before["data_dir"] and pathlib.Path(before["data_dir"]))
-    job = work.make_job(kind(**before["settings"], data_dir=data_dir), lambda: run)
+    job = make_job(kind(**before["settings"], data_dir=data_dir), lambda: run)
     names = [
         path.stem for path in sorted((folder / "phases").glob("*.json")) if path.stem != "search"
     ]
     if not names:
         raise ValueError(f"{folder} has no trained network yet; finish the run with RESUME=1 first")
+    score = f"test_{job.final_task.measure}"
     return {
-        name: (run.read(f"phases/{name}.json")[score], work.evaluate(job, name)) for name in names
+        name: (run.read(f"phases/{name}.json")[score], phases.evaluate(job, name)[score])
+        for name in names
     }
 
 

@@ -17,7 +17,7 @@ from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
 from dnas.selection import default_selection
 from experiments import devices, named
-from experiments.config import MethodConfig, SearchConfig
+from experiments.config import MethodConfig
 
 # Steps times rate of a multiplier: a violation of all of the target, all through the search, gives
 #   the penalty this weight.
@@ -42,7 +42,7 @@ class Limit(NamedTuple):
 
 
 def limits_of(
-    config: SearchConfig, space: dnas.SearchSpace, sizes: Mapping[str, Any]
+    config: MethodConfig, space: dnas.SearchSpace, sizes: Mapping[str, Any]
 ) -> tuple[Limit, ...]:
     """Returns a limit for each target of the settings.
 
@@ -128,7 +128,7 @@ def targets_of(text: str) -> list[tuple[str, float]]:
     return found
 
 
-def search_terms(config: SearchConfig, limits: Sequence[Limit], steps: int) -> dict[str, Any]:
+def search_terms(config: MethodConfig, limits: Sequence[Limit], steps: int) -> dict[str, Any]:
     """Returns what `dnas.run_search` takes for the limits: a constraint, or terms of the arch loss.
 
     Args:
@@ -174,7 +174,7 @@ def keeps_bound(config: MethodConfig) -> bool:
     return "bound" in keywords
 
 
-def _factor(config: SearchConfig, limit: Limit) -> hw_loss.Penalty:
+def _factor(config: MethodConfig, limit: Limit) -> hw_loss.Penalty:
     offered: dict[str, Any] = {"target": limit.bound}
     if config.penalty_weight is not None:
         offered |= dict.fromkeys(("power", "beta"), config.penalty_weight)
@@ -184,7 +184,7 @@ def _factor(config: SearchConfig, limit: Limit) -> hw_loss.Penalty:
 
 
 def bring_within(
-    config: SearchConfig,
+    config: MethodConfig,
     space: dnas.SearchSpace,
     genotype: dnas.Genotype,
     mix: Mix,
@@ -223,7 +223,7 @@ def costs_of(
 
 
 def derive(
-    config: SearchConfig,
+    config: MethodConfig,
     space: dnas.SearchSpace,
     genotype: dnas.Genotype,
     mix: Mix,
@@ -294,7 +294,7 @@ def _connected(space: dnas.SearchSpace, genotype: dnas.Genotype, mix: Mix) -> dn
     return genotype
 
 
-def _moved_bound(config: SearchConfig, limit: Limit, bound: float, row: Mapping[str, Any]) -> float:
+def _moved_bound(config: MethodConfig, limit: Limit, bound: float, row: Mapping[str, Any]) -> float:
     """The bound of a prediction under which a network that misses its target by as much as this one
     would meet it."""
     if "measured" not in row or not _miss(config, row):
@@ -308,7 +308,7 @@ def _nudged(bound: float, row: Mapping[str, Any], limit: Limit) -> float:
     return max(bound * (0.98 if too_dear else 1.02), hw_loss.feasible_range(limit.cost).least)
 
 
-def _miss(config: SearchConfig, row: Mapping[str, Any]) -> float:
+def _miss(config: MethodConfig, row: Mapping[str, Any]) -> float:
     """By which share a network misses its target; one below a bound does not."""
     away = row.get("measured", row["predicted"]) / row["target"] - 1
     return abs(away) if config.equality else max(away, 0.0)
@@ -431,7 +431,7 @@ def write_language_model(path, network: dnas.Model, variables) -> float:
     start, _ = jax.eval_shape(apply, np.zeros((1, 1), np.int32), None)
     inputs = {
         "tokens": random.integers(0, start.logits.shape[-1], (1, 1)).astype(np.int32),
-        "hidden": random.uniform(-1, 1, start.hidden[:, 0].shape).astype(np.float32),
+        "hidden": random.uniform(-1, 1, (1, start.hidden.shape[-1])).astype(np.float32),
     }
     expected = apply(**inputs)[0].logits
     return _write_checked(

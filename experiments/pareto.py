@@ -15,7 +15,7 @@ import numpy as np
 import dnas
 from dnas.running.runtime import set_up_process
 from experiments import config as settings
-from experiments import phases
+from experiments import images, phases
 from experiments import search as main_job
 from experiments.command import messages
 from experiments.plots import draw_pareto, picture
@@ -76,7 +76,7 @@ def pareto(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
     searched: list[dict[str, Any]] = []
     random: list[dict[str, Any]] = []
     for target, config in configs.items():
-        job = phases.make_job(
+        job = images.make_job(
             config, lambda config=config: open_run(config, "pareto", argv=sys.argv[1:])
         )
         if len(job.limits) != 1:
@@ -122,7 +122,7 @@ def spread_targets(given: argparse.Namespace, rest: Sequence[str]) -> list[str]:
         )
     unit = next(iter(units))
     # A target that every architecture meets: the limit is only asked what random ones cost.
-    job = phases.make_job(
+    job = images.make_job(
         dataclasses.replace(config, target=f"{given.metric}=1e30{unit}"), lambda: Run(given.runs)
     )
     (limit,) = job.limits

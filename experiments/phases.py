@@ -7,128 +7,87 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from tqdm import tqdm
 
 import dnas
 from dnas.hw_loss import feasible_start
-from dnas.running.loop import Progress, StepMemory
-from dnas.space import check_inputs
+from dnas.running.loop import Hooks, Progress, StepMemory
 from dnas.tabular import Benchmark, load_benchmark
-from dnas.tasks.data import Augmentation, statistics
 from experiments import build, hardware, stages
 from experiments.checkpoints import Checkpoints
-from experiments.config import RetrainConfig, SearchConfig
-from experiments.datasets import Dataset, load
+from experiments.config import MethodConfig
 from experiments.display import Display, skip_counts, text_of
+from experiments.given import read_genotype
 from experiments.runs import Run
 
 _STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
 
 
 class Job(NamedTuple):
-    """What all phases of a run share."""
+    """What all phases of a run share, whatever its networks read."""
 
-    config: RetrainConfig
+    config: Any  # its settings
     run: Run
-    dataset: Dataset
     space: dnas.SearchSpace
-    augmentation: Augmentation
+    task: dnas.Task  # what a search learns
+    final_task: dnas.Task  # what final networks are trained on and judged by
+    sizes: Mapping[str, Any]  # of final networks, as `space.parts` takes them
+    network_options: Mapping[str, Any]  # what else `space.network` takes
+    training: Mapping[str, Any]  # what else `dnas.retrain` takes
+    count: Callable[[dnas.Genotype], dict[str, int]]  # parameters and, of images, multiply-adds
+    write_onnx: Callable[[pathlib.Path, dnas.Model, Any], float]
+    facts: Mapping[str, Any]  # about the data, for the summary
+    report: Callable[["Job", dict[str, Any], dict[str, dict[str, Any]]], None]
+    supernet_options: Mapping[str, Any] = {}  # besides those in the settings of all searches
     benchmark: Benchmark | None = None
     limits: tuple[hardware.Limit, ...] = ()  # on what the final network costs
 
 
-def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> Job:
-    """Returns the job of the settings: names become objects here. The run's folder is opened last,
-    once all else is valid.
+def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
+    """Returns the job with its run, its limits and its benchmark, once all that the settings name
+    fits each other.
 
     Raises:
-      ValueError: for names that do not exist, data that is not there, and sizes that do not fit,
-        before any work.
+      ValueError: for names that do not exist and sizes that do not fit, before any work.
     """
-    if config.space not in dnas.SPACES:
-        raise ValueError(
-            f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
-        )
-    check_inputs(dnas.SPACES[config.space], "images")
+    config, space = job.config, job.space
     if config.onnx:
         hardware.check_export()
-    if not config.drop_path < 1:
-        raise ValueError(f"drop_path is a rate below 1, got {config.drop_path}")
-    space = dnas.SPACES[config.space]
-    path = getattr(config, "benchmark", None)
-    benchmark = path and load_benchmark(path, space=space)
-    dataset = shrink(load(config.dataset, config.data_dir), config)
-    size = dataset.train_images.shape[1:3]
-    auxiliary = config.auxiliary > 0
-    dnas.count_network(
-        space,
-        dnas.random_genotype(jax.random.key(0), space),
-        **sizes_of(config, dataset),
-        auxiliary=auxiliary,
-    )
-    limits: tuple[hardware.Limit, ...] = ()
-    batches = {"retrain_batch_size": (config.retrain_batch_size, len(dataset.train_labels))}
-    if isinstance(config, SearchConfig):
-        space.layers(channels=config.channels, num_cells=config.cells, image_size=size)
-        space.supernet(channels=config.channels, num_cells=config.cells, **supernet_options(config))
-        images = len(dataset.train_labels)
-        limits = hardware.limits_of(config, space, sizes_of(config, dataset))
-        batches["batch_size"] = (
-            config.batch_size,
-            images if build.is_single_level(config) else images // 2,
-        )
+    batches = {"retrain_batch_size": (job.final_task, config.retrain_batch_size, 1)}
+    if isinstance(config, MethodConfig):
+        if config.benchmark:
+            job = job._replace(benchmark=load_benchmark(config.benchmark, space=space))
+        if config.genotype:
+            dnas.check_genotype(space, read_genotype(config.genotype))
+        job = job._replace(limits=hardware.limits_of(config, space, job.sizes))
+        levels = 1 if build.is_single_level(config) else 2
+        batches["batch_size"] = (job.task, config.batch_size, levels)
+    for name, (task, batch_size, levels) in batches.items():
+        try:
+            task.feeds(config.seed, batch_size, levels)
+        except ValueError as error:
+            raise ValueError(f"{name} is {batch_size}: {error}") from None
+    if isinstance(config, MethodConfig):
         for stage in stages.stages_of(config):
-            build.parts_of(stage.config, images, limits)
-            space.supernet(
-                channels=stage.config.channels,
-                num_cells=stage.config.cells,
-                **supernet_options(stage.config),
-            )
-    for name, (batch_size, available) in batches.items():
-        if batch_size > available:
-            raise ValueError(
-                f"{name} is {batch_size}, but there are {available} images for it; lower it or use"
-                " more images"
-            )
-    mean, std = statistics(dataset.train_images)
-    augmentation = Augmentation(mean, std, config.crop_padding, config.flip)
-    return Job(config, run_of(), dataset, space, augmentation, benchmark, limits)
+            supernet_of(job, stage.config)
+            build.parts_of(stage.config, steps_of(job, stage.config), job.limits)
+    return job._replace(run=run_of())
 
 
-def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
-    """Returns the data set with only the first `images` and `test_images`, which are in random
-    order in all data sets."""
-    train, test = config.images, config.test_images
-    return dataset._replace(
-        train_images=dataset.train_images[:train],
-        train_labels=dataset.train_labels[:train],
-        test_images=dataset.test_images[:test],
-        test_labels=dataset.test_labels[:test],
-    )
-
-
-def sizes_of(config: RetrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """Returns the sizes of the networks that are retrained, as `count_network` and `space.parts`
-    take them."""
-    return {
-        "channels": config.retrain_channels,
-        "num_cells": config.retrain_cells,
-        "num_classes": dataset.num_classes,
-        "image_size": dataset.train_images.shape[1:3],
-        "image_channels": dataset.train_images.shape[-1],
-    }
+def steps_of(job: Job, config: MethodConfig) -> int:
+    """Returns the steps of an epoch of a search."""
+    levels = 1 if build.is_single_level(config) else 2
+    return job.task.feeds(config.seed, config.batch_size, levels)[0].steps
 
 
 def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Runs the search with all its stages, or reads its result if it is done: the genotype's JSON
-    and the seconds it took.
+    """Runs the search with all its stages, or reads its result if it is done or given: the
+    genotype's JSON and the seconds it took.
 
     Args:
       compiled: called when the last stage has been compiled.
@@ -136,13 +95,11 @@ def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, A
     done = job.run.read("phases/search.json")
     if done:
         return done
+    if job.config.genotype:
+        return _write_search(job, read_genotype(job.config.genotype))
     if job.config.stages == "random":
         genotype = random_cell(job, jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 2))
-        genotype = _derive(job, genotype, dnas.one_hot_mix(job.space, genotype))
-        write_genotype(job.run, genotype)
-        result = {"genotype": genotype.to_json(), "seconds": 0.0}
-        job.run.write("phases/search.json", result)
-        return result
+        return _write_search(job, _derive(job, genotype, dnas.one_hot_mix(job.space, genotype)))
     plan = stages.stages_of(job.config)
     seconds, before = 0.0, None
     for number, stage in enumerate(plan, start=1):
@@ -155,18 +112,21 @@ def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, A
         )
         before = _search_stage(job, phase, stage, before, compiled if last else lambda: None)
         seconds += phase.seconds()
-    genotype = _derive(job, before.genotype, before.mix)
+    return _write_search(job, _derive(job, before.genotype, before.mix), seconds)
+
+
+def _write_search(job: Job, genotype: dnas.Genotype, seconds: float = 0.0) -> dict[str, Any]:
     write_genotype(job.run, genotype)
-    return phase.finish({"genotype": genotype.to_json(), "seconds": seconds})
+    result = {"genotype": genotype.to_json(), "seconds": seconds}
+    job.run.write("phases/search.json", result)
+    return result
 
 
 def _derive(job: Job, genotype: dnas.Genotype, mix: dnas.base.Mix) -> dnas.Genotype:
     """The genotype that meets the limits of the job; what it costs is written."""
     if not job.limits:
         return genotype
-    found, rows = hardware.derive(
-        job.config, job.space, genotype, mix, job.limits, sizes_of(job.config, job.dataset)
-    )
+    found, rows = hardware.derive(job.config, job.space, genotype, mix, job.limits, job.sizes)
     if found != genotype:
         tqdm.write(f"changed to meet the target: {text_of(found)}")
     job.run.write("phases/proof.json", rows)
@@ -194,29 +154,30 @@ def _search_stage(
     before: dnas.SearchResult | None,
     compiled: Callable[[], None],
 ) -> dnas.SearchResult:
-    config, dataset = stage.config, job.dataset
+    config = stage.config
 
     def announce(memory: StepMemory) -> None:
         phase.announce(memory)
         compiled()
 
+    method = dnas.Method(
+        **build.parts_of(config, steps_of(job, config), job.limits),
+        candidates=None if before is None or stage.candidates is None else stage.candidates(before),
+    )
     return dnas.run_search(
         job.space,
-        (dataset.train_images, dataset.train_labels),
-        num_classes=dataset.num_classes,
-        channels=config.channels,
-        num_cells=config.cells,
+        job.task,
+        method,
+        model=supernet_of(job, config),
         epochs=config.epochs,
         batch_size=config.batch_size,
         max_steps=config.steps,
-        supernet_options=supernet_options(config),
-        candidates=None if before is None or stage.candidates is None else stage.candidates(before),
-        **build.parts_of(config, len(dataset.train_labels), job.limits),
-        augmentation=job.augmentation,
         seed=config.seed,
-        resume=lambda state: phase.resume(_begin(job, stage, state, before)),
-        report=phase.report,
-        announce=announce,
+        hooks=Hooks(
+            resume=lambda state: phase.resume(_begin(job, stage, state, before)),
+            report=phase.report,
+            announce=announce,
+        ),
     )
 
 
@@ -229,7 +190,19 @@ def _begin(
     return state if before is None or stage.begin is None else stage.begin(state, before)
 
 
-def supernet_options(config: SearchConfig) -> dict[str, Any]:
+def supernet_of(job: Job, config: MethodConfig) -> dnas.Model:
+    """Returns the supernet of the settings.
+
+    Raises:
+      ValueError: for sizes that do not fit the data, and for options that it does not have.
+    """
+    sizes = {"channels": config.channels, "num_cells": config.cells}
+    job.space.layers(**sizes, **job.task.sizes)
+    options = {**supernet_options(config), **job.supernet_options}
+    return job.space.supernet(**sizes, num_classes=job.task.num_classes, **options)
+
+
+def supernet_options(config: MethodConfig) -> dict[str, Any]:
     """Returns what the settings say of how the supernet runs.
 
     Raises:
@@ -246,7 +219,7 @@ def supernet_options(config: SearchConfig) -> dict[str, Any]:
     if lost := [
         name
         for name in options
-        if name not in taken and getattr(config, name) != getattr(SearchConfig, name)
+        if name not in taken and getattr(config, name) != getattr(type(config), name)
     ]:
         raise ValueError(
             f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave"
@@ -273,57 +246,38 @@ def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Model:
         genotype,
         channels=config.retrain_channels,
         num_cells=config.retrain_cells,
-        num_classes=job.dataset.num_classes,
-        auxiliary=config.auxiliary > 0,
-        remat=config.retrain_remat,
-        dtype=dtype_of(config),
+        num_classes=job.final_task.num_classes,
+        **job.network_options,
     )
 
 
 def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
-    """Trains the network of a genotype, or reads the result if that is done: test accuracy, counts,
+    """Trains the network of a genotype, or reads the result if that is done: scores, counts,
     seconds."""
-    config, dataset = job.config, job.dataset
     done = job.run.read(f"phases/{name}.json")
     if done:
         return done
     phase = Phase(job, name, title)
-    result = _train(
-        job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce
-    )
-    counts = dnas.count_network(job.space, genotype, **sizes_of(config, dataset))
-    done = phase.finish(
-        {
-            "genotype": genotype.to_json(),
-            "test_accuracy": result.test_accuracy,
-            "params": counts.params,
-            "macs": counts.macs,
-        }
-    )
-    if (
-        config.onnx and name == "searched"
-    ):  # once the result is written: a failure here loses nothing
-        network, shape = network_of(job, genotype), dataset.train_images.shape[1:]
-        keep_onnx(job.run, lambda path: hardware.write_onnx(path, network, result.variables, shape))
+    result = _train(job, genotype, Hooks(phase.resume, phase.report, phase.announce))
+    done = phase.finish({"genotype": genotype.to_json(), **result.scores, **job.count(genotype)})
+    # Once the result is written: a failure here loses nothing.
+    if job.config.onnx and name == "searched":
+        network = network_of(job, genotype)
+        keep_onnx(job.run, lambda path: job.write_onnx(path, network, result.variables))
     return done
 
 
-def _train(job: Job, genotype: dnas.Genotype, **hooks) -> dnas.RetrainResult:
-    config, dataset = job.config, job.dataset
+def _train(job: Job, genotype: dnas.Genotype, hooks: Hooks) -> dnas.RetrainResult:
+    config = job.config
     return dnas.retrain(
         network_of(job, genotype),
-        (dataset.train_images, dataset.train_labels),
-        (dataset.test_images, dataset.test_labels),
+        job.final_task,
         epochs=config.retrain_epochs,
         batch_size=config.retrain_batch_size,
         max_steps=config.retrain_steps,
-        optimizer=partial(_final_optimizer, config),
-        drop_path=config.drop_path,
-        auxiliary_weight=config.auxiliary,
-        augmentation=job.augmentation._replace(cutout=config.cutout),
-        evaluate_every=config.evaluate_every,
         seed=config.seed,
-        **hooks,
+        hooks=hooks,
+        **job.training,
     )
 
 
@@ -359,7 +313,7 @@ class Ahead:
         for name, genotype in self._genotypes.items():
             if not self._job.run.read(f"phases/{name}.json"):
                 with contextlib.suppress(Exception):  # whatever it is, the retraining will say it
-                    _train(self._job, genotype, report=lambda progress: None, announce=_stop)
+                    _train(self._job, genotype, dnas.QUIET._replace(announce=_stop))
 
 
 class _Compiled(Exception):
@@ -382,51 +336,21 @@ def keep_onnx(run: Run, write: Callable[[pathlib.Path], float]) -> None:
     )
 
 
-def _final_optimizer(
-    config: RetrainConfig, epochs: int, steps_per_epoch: int
-) -> optax.GradientTransformation:
-    return dnas.final_sgd(
-        epochs,
-        steps_per_epoch,
-        learning_rate=config.retrain_learning_rate,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-    )
-
-
-def evaluate(job: Job, name: str) -> float:
-    """Returns the test accuracy of a network that was trained in this run and is read back from its
+def evaluate(job: Job, name: str) -> dict[str, float]:
+    """Returns the scores of a network that was trained in this run and is read back from its
     checkpoint."""
     done = job.run.read(f"phases/{name}.json")
     if not done:
         raise ValueError(
             f"{job.run.folder} has no trained network {name!r}; finish the run with RESUME=1 first"
         )
-    config, dataset = job.config, job.dataset
-    network = network_of(job, dnas.Genotype.from_text(done["genotype"]))
-    variables = jax.eval_shape(
-        network.init,
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), float),
-    )
-    optimizer = _final_optimizer(config, config.retrain_epochs, 1)
-    state = dnas.RetrainState(
-        jax.ShapeDtypeStruct((), np.int32),
-        jax.random.key(0),
-        variables,
-        jax.eval_shape(optimizer.init, variables["params"]),
-    )
     checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
     if checkpoints.latest() is None:
         raise ValueError(
             f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again"
         )
-    score = dnas.make_evaluation(
-        network, (dataset.test_images, dataset.test_labels), job.augmentation
-    )
-    return score(checkpoints.restore(state).variables)
+    hooks = dnas.QUIET._replace(resume=checkpoints.restore)
+    return _train(job, dnas.Genotype.from_text(done["genotype"]), hooks).scores
 
 
 class Phase:

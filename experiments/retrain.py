@@ -2,15 +2,14 @@
 it."""
 
 import json
-import pathlib
 import sys
 
 import dnas
-from dnas.notation import is_layers
 from experiments import phases
 from experiments.command import run_command
 from experiments.config import RetrainCommand
-from experiments.report import write_report
+from experiments.given import read_genotype
+from experiments.search import summary_of
 
 
 def main(args: list[str]) -> None:
@@ -35,45 +34,8 @@ def retrain(job: phases.Job) -> None:
         )
     phases.write_genotype(job.run, genotype)
     trained = phases.retrain(job, "searched", "retrain", genotype)
-    summary = {
-        "test_accuracy": trained["test_accuracy"],
-        "genotype": phases.text_of(genotype),
-        "params": trained["params"],
-        "macs": trained["macs"],
-        "seconds": {"retrain": trained["seconds"]},
-        "seed": job.config.seed,
-        "dataset": job.config.dataset,
-        "train_images": len(job.dataset.train_labels),
-        "test_images": len(job.dataset.test_labels),
-    }
-    write_report(job, summary, {"searched": trained})
-
-
-def read_genotype(given: str) -> dnas.Genotype:
-    """Returns the genotype that a file holds, that was published under a name, or that the text is.
-
-    Raises:
-      ValueError: if it is none of these.
-    """
-    if given in dnas.PUBLISHED:
-        return dnas.PUBLISHED[given]
-    if given.lstrip().startswith(("Genotype", "|", "{")) or is_layers(given.lstrip()):
-        return dnas.Genotype.from_text(given)
-    if not given:
-        raise ValueError(
-            "no genotype was given; for instance: make retrain GENOTYPE=DARTS_V2, or"
-            " GENOTYPE=runs/NAME/genotype.json"
-        )
-    path = pathlib.Path(given)
-    if not path.is_file():
-        raise ValueError(
-            f"genotype {given!r} is neither a file nor published; give a file such as"
-            f" runs/NAME/genotype.json, or one of: {', '.join(dnas.PUBLISHED)}"
-        )
-    try:
-        return dnas.Genotype.from_text(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    summary = summary_of(job, genotype, trained) | {"seconds": {"retrain": trained["seconds"]}}
+    job.report(job, summary, {"searched": trained})
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import jax
 import dnas
 from dnas.hw_loss.measure_table import random_variables
 from dnas.tabular import standings
-from experiments import hardware, phases, text
-from experiments.command import run_command
+from experiments import phases, text
+from experiments.command import messages, run_command
 from experiments.config import SearchConfig
-from experiments.report import write_report, write_summary
+from experiments.report import write_summary
 
 
 def main(args: list[str]) -> None:
@@ -23,10 +23,12 @@ def main(args: list[str]) -> None:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--space", default="darts")
     space = dnas.SPACES.get(first.parse_known_args(args)[0].space)
-    if space is not None and space.inputs == "tokens":
-        text.main(args)
-    else:
+    if space is None or space.inputs == "images":
         run_command(SearchConfig, "search", args, search)
+        return
+    with messages("interrupted"):
+        default = text.defaults(args)
+    run_command(text.TextConfig, "text", args, search, make=text.make_job, default=default)
 
 
 def search(job: phases.Job) -> None:
@@ -38,72 +40,64 @@ def search(job: phases.Job) -> None:
     )
     found = phases.search(job, compiled=phases.Ahead(job, others).start)
     genotype = dnas.Genotype.from_text(found["genotype"])
-    costs = phases.proof(job)
     if not job.config.retrain:
-        finish_untrained(job, found, genotype, costs)
+        finish_untrained(job, found, genotype)
         return
-    trained = phases.retrain(job, "searched", "retrain searched", genotype)
-    random = [
-        phases.retrain(job, name, f"retrain random {number}", cell)
-        for number, (name, cell) in enumerate(others.items(), start=1)
-    ]
-    accuracies = [result["test_accuracy"] for result in random]
-    summary = {
-        "test_accuracy": trained["test_accuracy"],
-        "random_accuracies": accuracies,
-        "random_mean": statistics.fmean(accuracies) if accuracies else None,
-        "random_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "genotype": phases.text_of(genotype),
-        "skips": genotype.count("skip_connect"),
-        "params": trained["params"],
-        "macs": trained["macs"],
+    trained = {"searched": phases.retrain(job, "searched", "retrain searched", genotype)}
+    for number, (name, cell) in enumerate(others.items(), start=1):
+        trained[name] = phases.retrain(job, name, f"retrain random {number}", cell)
+    measure = job.final_task.measure
+    scores = [trained[name][f"test_{measure}"] for name in others]
+    summary = summary_of(job, genotype, trained["searched"]) | {
+        f"random_{_PLURAL[measure]}": scores,
+        "random_mean": statistics.fmean(scores) if scores else None,
+        "random_std": statistics.stdev(scores) if len(scores) > 1 else None,
         "seconds": {
             "search": found["seconds"],
-            "retrain": trained["seconds"],
-            "random": sum(result["seconds"] for result in random),
+            "retrain": trained["searched"]["seconds"],
+            "random": sum(trained[name]["seconds"] for name in others),
         },
-        "seed": job.config.seed,
-        "dataset": job.config.dataset,
-        "train_images": len(job.dataset.train_labels),
-        "test_images": len(job.dataset.test_labels),
         "benchmark": standing(job, genotype),
-        "costs": costs,
+        "costs": phases.proof(job),
     }
-    write_report(
-        job,
-        summary,
-        {"searched": trained}
-        | {f"random_{number}": result for number, result in enumerate(random)},
-    )
+    job.report(job, summary, trained)
 
 
-def finish_untrained(
-    job: phases.Job, found: dict[str, Any], genotype: dnas.Genotype, costs
-) -> None:
-    """Writes summary.json of a search without retraining, and prints it; an exported network has
-    random weights."""
-    counts = dnas.count_network(job.space, genotype, **phases.sizes_of(job.config, job.dataset))
-    summary = {
+_PLURAL = {"accuracy": "accuracies", "perplexity": "perplexities"}
+
+
+def summary_of(job: phases.Job, genotype: dnas.Genotype, trained: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a summary says of the network of a genotype: its scores and counts, and of
+    which data they are."""
+    counts = job.count(genotype)
+    scores = {name: value for name, value in trained.items() if name.startswith("test_")}
+    return {
+        **scores,
         "genotype": phases.text_of(genotype),
         "skips": genotype.count("skip_connect"),
-        "params": counts.params,
-        "macs": counts.macs,
-        "seconds": {"search": found["seconds"]},
+        **counts,
         "seed": job.config.seed,
         "dataset": job.config.dataset,
-        "benchmark": standing(job, genotype),
-        "costs": costs,
+        **job.facts,
     }
-    write_summary(
-        job.run,
-        summary,
-        f"{counts.params:,} parameters, {counts.macs:,} multiply-adds",
-        f"run: {job.run.folder}",
-    )
+
+
+def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Genotype) -> None:
+    """Writes summary.json of a search without retraining, and prints it; an exported network has
+    random weights."""
+    counts = job.count(genotype)
+    summary = summary_of(job, genotype, {}) | {
+        "seconds": {"search": found["seconds"]},
+        "benchmark": standing(job, genotype),
+        "costs": phases.proof(job),
+    }
+    words = {"params": "parameters", "macs": "multiply-adds"}
+    verdict = ", ".join(f"{number:,} {words[name]}" for name, number in counts.items())
+    write_summary(job.run, summary, verdict, f"run: {job.run.folder}")
     if job.config.onnx:
-        network, shape = phases.network_of(job, genotype), job.dataset.train_images.shape[1:]
-        variables = random_variables(network.init, jax.numpy.zeros((1, *shape)))
-        phases.keep_onnx(job.run, lambda path: hardware.write_onnx(path, network, variables, shape))
+        network = phases.network_of(job, genotype)
+        variables = random_variables(network.init, job.final_task.example)
+        phases.keep_onnx(job.run, lambda path: job.write_onnx(path, network, variables))
 
 
 def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import dnas
 from dnas.base import Candidates
 from dnas.selection import strongest_ops
-from experiments.config import SearchConfig
+from experiments.config import MethodConfig
 
 
 class Stage(NamedTuple):
-    config: SearchConfig
+    config: MethodConfig
     candidates: Callable[[dnas.SearchResult], Candidates] | None = (
         None  # result of the stage before -> ops in play
     )
@@ -21,7 +21,7 @@ class Stage(NamedTuple):
     )
 
 
-def stages_of(config: SearchConfig) -> list[Stage]:
+def stages_of(config: MethodConfig) -> list[Stage]:
     """Returns the stages of a search, one for most methods."""
     make = {
         "p_darts": _p_darts,
@@ -31,7 +31,7 @@ def stages_of(config: SearchConfig) -> list[Stage]:
     return [Stage(config)] if make is None else make(config)
 
 
-def _p_darts(config: SearchConfig) -> list[Stage]:
+def _p_darts(config: MethodConfig) -> list[Stage]:
     """Deeper supernets with fewer candidates, new weights and new logits in each. P-DARTS,
     https://arxiv.org/abs/1904.12760.
 
@@ -49,7 +49,7 @@ def _keep(number: int) -> Callable[[dnas.SearchResult], Candidates]:
     return lambda before: strongest_ops(before.mix, before.state.candidates, number)
 
 
-def _drnas_progressive(config: SearchConfig) -> list[Stage]:
+def _drnas_progressive(config: MethodConfig) -> list[Stage]:
     """Fewer candidates on more of the channels: K falls to two thirds, the ops from seven to four;
     weights and logits stay.
 
@@ -65,7 +65,7 @@ def _drnas_progressive(config: SearchConfig) -> list[Stage]:
     return [Stage(config), Stage(wider, _keep(4), begin)]
 
 
-def _darts_pt(config: SearchConfig) -> list[Stage]:
+def _darts_pt(config: MethodConfig) -> list[Stage]:
     """A search, and then its projection onto a genotype by perturbation while the supernet is
     tuned.
 

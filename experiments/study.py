@@ -20,7 +20,7 @@ import dnas
 from dnas.running.runtime import set_up_process
 from dnas.tabular import Benchmark, load_benchmark
 from experiments import config as settings
-from experiments import phases
+from experiments import images, phases
 from experiments.command import messages
 from experiments.runs import open_run
 
@@ -112,7 +112,7 @@ def _config(given, rest, folder, method: str, seed: int) -> settings.SearchConfi
 
 
 def _search(config: settings.SearchConfig, benchmark: Benchmark, metric: str) -> dict[str, Any]:
-    job = phases.make_job(config, lambda: open_run(config, "study", argv=sys.argv[1:]))
+    job = images.make_job(config, lambda: open_run(config, "study", argv=sys.argv[1:]))
     result = phases.search(job)
     genotype = dnas.Genotype.from_text(result["genotype"])
     return {

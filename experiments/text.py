@@ -9,25 +9,20 @@ import dataclasses
 import hashlib
 import pathlib
 import pydoc_data.topics
-import statistics
-import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 
 import dnas
+from dnas import tasks
 from dnas.spaces import Dropout
-from dnas.tasks.text import TOKENS
-from experiments import build, hardware, phases
-from experiments.checkpoints import Checkpoints
-from experiments.command import run_command
+from dnas.tasks.reading import TOKENS
+from experiments import hardware, phases
 from experiments.config import MethodConfig, RunConfig
-from experiments.display import text_of
 from experiments.plots import draw_logits, draw_perplexities, picture
 from experiments.report import write_pages
-from experiments.retrain import read_genotype
 from experiments.runs import Run
 
 
@@ -49,9 +44,6 @@ class TextConfig(MethodConfig, RunConfig):
     TEXT=folder TOKENS=blanks MIN_COUNT=1 reads it."""
     space: str = "recurrent"
     """Search space by name, one whose networks read tokens."""
-    genotype: str = ""
-    """Train this cell instead of searching one: a file, the name of a published cell such as
-    DARTS_RNN_V2, or its text."""
     tokens: Literal["words", "blanks", "characters"] = "words"
     """What the text falls into: words and marks in lower case, whatever stands between blanks, or
     characters."""
@@ -64,6 +56,8 @@ class TextConfig(MethodConfig, RunConfig):
 
     channels: int = 300
     """Size of words and hidden states in the search."""
+    cells: int = 1
+    """Cells of the supernet: a language model has one."""
     epochs: int = 50
     """Epochs of the search, each over the part for training."""
     steps: int | None = None
@@ -90,6 +84,8 @@ class TextConfig(MethodConfig, RunConfig):
 
     retrain_channels: int = 850
     """Size of words and hidden states of the final network."""
+    retrain_cells: int = 1
+    """Cells of the final network."""
     retrain_epochs: int = 8000
     """Epochs of training."""
     retrain_steps: int | None = None
@@ -154,27 +150,21 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-class TextJob(NamedTuple):
-    """What all phases of a run on a text share."""
+def defaults(args: list[str]) -> TextConfig:
+    """Returns the settings of the sizes that a command line names.
 
-    config: TextConfig
-    run: Run
-    text: dnas.Text
-    space: dnas.SearchSpace
-
-
-def main(args: list[str]) -> None:
-    """Runs the job with the settings of the command line."""
+    Raises:
+      ValueError: for sizes that do not exist.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--sizes", default="small")
     sizes = first.parse_known_args(args)[0].sizes
     if sizes not in SIZES:
-        sys.exit(f"error: sizes {sizes!r} is not known; choose from: {', '.join(SIZES)}")
-    default = TextConfig(sizes=sizes, **SIZES[sizes])
-    run_command(TextConfig, "text", args, search, make=make_job, default=default)
+        raise ValueError(f"sizes {sizes!r} is not known; choose from: {', '.join(SIZES)}")
+    return TextConfig(sizes=sizes, **SIZES[sizes])
 
 
-def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
+def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
     """Returns the job of the settings: names become objects here. The run's folder is opened last,
     once all else is valid.
 
@@ -182,8 +172,6 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
       ValueError: for names that do not exist, a text that is not there or too short, and sizes that
         do not fit.
     """
-    if config.onnx:
-        hardware.check_export()
     spaces = [name for name, space in dnas.SPACES.items() if space.inputs == "tokens"]
     if config.space not in spaces:
         raise ValueError(
@@ -192,20 +180,60 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
     if config.tokens not in TOKENS:
         raise ValueError(f"tokens {config.tokens!r} is not known; choose from: {', '.join(TOKENS)}")
     space, source = dnas.SPACES[config.space], read_source(config)
-    if config.genotype:
-        dnas.check_genotype(space, read_genotype(config.genotype))
     text = dnas.read_text(
         source, tokens=config.tokens, min_count=config.min_count, max_tokens=config.max_tokens
     )
-    for part, batch_size in (
-        (text.train, config.batch_size),
-        (text.valid, config.batch_size),
-        (text.train, config.retrain_batch_size),
-    ):
-        dnas.tasks.text.streams(part, batch_size, config.window)
-    build.method_parts(config, build.Length(config.epochs, 1))
-    space.supernet(channels=config.channels, num_classes=len(text.vocabulary), **_options(config))
-    run = run_of()
+    task = tasks.text(text, window=config.window, slowness=config.slowness)
+    dropout = _dropout(config)
+    final_dropout = dropout._replace(words=config.dropout_words)
+    network_options = {"dropout": final_dropout, "dtype": phases.dtype_of(config)}
+    sizes = {
+        "channels": config.retrain_channels,
+        "num_cells": config.retrain_cells,
+        "num_classes": task.num_classes,
+    }
+
+    def count(genotype: dnas.Genotype) -> dict[str, int]:
+        network = space.network(genotype, **sizes, **network_options)
+        variables = jax.eval_shape(network.init, jax.random.key(0), task.example)
+        return {"params": sum(array.size for array in jax.tree.leaves(variables["params"]))}
+
+    count(dnas.random_genotype(jax.random.key(0), space))  # refuses sizes that no network has
+    tokens = {part: len(getattr(text, part)) for part in ("train", "valid", "test")}
+    job = phases.Job(
+        config=config,
+        run=None,
+        space=space,
+        task=task,
+        final_task=task,
+        sizes=sizes,
+        supernet_options={"dropout": dropout},
+        network_options=network_options,
+        training={
+            "optimizer": partial(
+                dnas.text_sgd,
+                learning_rate=config.retrain_learning_rate,
+                weight_decay=config.retrain_weight_decay,
+                clip=config.clip,
+            ),
+            "keep": dnas.best_average(config.patience),
+        },
+        count=count,
+        write_onnx=hardware.write_language_model,
+        facts={
+            "unigram_perplexity": dnas.unigram_perplexity(text.train, text.test, task.num_classes),
+            "tokens": tokens,
+            "vocabulary": task.num_classes,
+        },
+        report=write_report,
+    )
+    job = phases.check_job(job, run_of)
+    _keep_text(job.run, source, tokens, text.vocabulary)
+    return job
+
+
+def _keep_text(run: Run, source: str | list[str], tokens: dict[str, int], vocabulary) -> None:
+    """Writes which text it is, or raises ValueError if the run began with another one."""
     digest = hashlib.sha256(
         "\0".join([source] if isinstance(source, str) else source).encode()
     ).hexdigest()
@@ -214,11 +242,7 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> TextJob:
         raise ValueError(
             f"the text has changed since the run in {run.folder} began; give another name"
         )
-    tokens = {part: len(getattr(text, part)) for part in ("train", "valid", "test")}
-    run.write(
-        "text.json", {"sha256": digest, "tokens": tokens, "vocabulary": list(text.vocabulary)}
-    )
-    return TextJob(config, run, text, space)
+    run.write("text.json", {"sha256": digest, "tokens": tokens, "vocabulary": list(vocabulary)})
 
 
 def read_source(config: TextConfig) -> str | list[str]:
@@ -246,153 +270,6 @@ def read_source(config: TextConfig) -> str | list[str]:
     return texts if path.is_dir() else texts[0]
 
 
-def search(job: TextJob) -> None:
-    """Runs all phases that are not done yet and writes summary.json and report.html."""
-    config, text = job.config, job.text
-    found = search_cell(job)
-    genotype = dnas.Genotype.from_text(found["genotype"])
-    trained = {"searched": train(job, "searched", "train searched cell", genotype)}
-    keys = jax.random.split(
-        jax.random.fold_in(jax.random.key(config.seed), 2**31 + 1), max(config.random_cells, 1)
-    )
-    for number, key in enumerate(keys[: config.random_cells]):
-        cell = dnas.random_genotype(key, job.space)
-        trained[f"random_{number}"] = train(
-            job, f"random_{number}", f"train random cell {number + 1}", cell
-        )
-    random = [result["test_perplexity"] for name, result in trained.items() if name != "searched"]
-    summary = {
-        "test_perplexity": trained["searched"]["test_perplexity"],
-        "unigram_perplexity": dnas.unigram_perplexity(text.train, text.test, len(text.vocabulary)),
-        "random_perplexities": random,
-        "random_mean": statistics.fmean(random) if random else None,
-        "genotype": text_of(genotype),
-        "params": trained["searched"]["params"],
-        "seconds": (
-            {"search": found["seconds"]}
-            | {name: result["seconds"] for name, result in trained.items()}
-        ),
-        "seed": config.seed,
-        "dataset": config.dataset,
-        "tokens": job.run.read("text.json")["tokens"],
-        "vocabulary": len(text.vocabulary),
-    }
-    write_report(job, summary, trained)
-
-
-def search_cell(job: TextJob) -> dict[str, Any]:
-    """Runs the search, or reads its result if it is done or given: the genotype's JSON and the
-    seconds it took."""
-    config, done = job.config, job.run.read("phases/search.json")
-    if done:
-        return done
-    if config.genotype:
-        genotype = read_genotype(config.genotype)
-        phases.write_genotype(job.run, genotype)
-        job.run.write("phases/search.json", {"genotype": genotype.to_json(), "seconds": 0.0})
-        return job.run.read("phases/search.json")
-    phase = phases.Phase(job, "search", "search")
-    steps = (len(job.text.train) - 1) // config.batch_size // config.window
-    result = dnas.search_text(
-        job.space,
-        job.text,
-        channels=config.channels,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        window=config.window,
-        max_steps=config.steps,
-        supernet_options=_options(config),
-        slowness=config.slowness,
-        **build.method_parts(config, build.Length(config.epochs, steps)),
-        seed=config.seed,
-        resume=phase.resume,
-        report=phase.report,
-        announce=phase.announce,
-    )
-    phases.write_genotype(job.run, result.genotype)
-    return phase.finish({"genotype": result.genotype.to_json()})
-
-
-def train(job: TextJob, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
-    """Trains the network of a genotype, or reads the result if that is done: perplexities,
-    parameters, seconds."""
-    done = job.run.read(f"phases/{name}.json")
-    if done:
-        return done
-    phase = phases.Phase(job, name, title)
-    result = _retrain(
-        job, genotype, resume=phase.resume, report=phase.report, announce=phase.announce
-    )
-    print(f"{title}: test perplexity {result.test_perplexity:.2f}")
-    found = phase.finish(
-        {
-            "genotype": genotype.to_json(),
-            "test_perplexity": result.test_perplexity,
-            "valid_perplexity": result.valid_perplexity,
-            "params": sum(array.size for array in jax.tree.leaves(result.weights)),
-        }
-    )
-    if (
-        job.config.onnx and name == "searched"
-    ):  # once the result is written: a failure here loses nothing
-        network = _network(job, genotype)
-        phases.keep_onnx(
-            job.run,
-            lambda path: hardware.write_language_model(path, network, {"params": result.weights}),
-        )
-    return found
-
-
-def evaluate(job: TextJob, name: str) -> float:
-    """Returns the test perplexity of a network that was trained in this run and is read back from
-    its checkpoint."""
-    done, checkpoints = (
-        job.run.read(f"phases/{name}.json"),
-        Checkpoints(job.run.folder / "checkpoints" / name),
-    )
-    if checkpoints.latest() is None:
-        raise ValueError(
-            f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again"
-        )
-    quiet = {"report": lambda progress: None, "announce": lambda memory: None}
-    return _retrain(
-        job, dnas.Genotype.from_text(done["genotype"]), resume=checkpoints.restore, **quiet
-    ).test_perplexity
-
-
-def _retrain(job: TextJob, genotype: dnas.Genotype, **progress) -> dnas.TextRetrainResult:
-    config = job.config
-    return dnas.retrain_text(
-        _network(job, genotype),
-        job.text,
-        epochs=config.retrain_epochs,
-        batch_size=config.retrain_batch_size,
-        window=config.window,
-        max_steps=config.retrain_steps,
-        optimizer=partial(
-            dnas.text_sgd,
-            learning_rate=config.retrain_learning_rate,
-            weight_decay=config.retrain_weight_decay,
-            clip=config.clip,
-        ),
-        patience=config.patience,
-        slowness=config.slowness,
-        seed=config.seed,
-        **progress,
-    )
-
-
-def _network(job: TextJob, genotype: dnas.Genotype) -> dnas.Model:
-    config = job.config
-    return job.space.network(
-        genotype,
-        channels=config.retrain_channels,
-        num_classes=len(job.text.vocabulary),
-        dropout=_dropout(config)._replace(words=config.dropout_words),
-        dtype=phases.dtype_of(config),
-    )
-
-
 def _dropout(config: TextConfig) -> Dropout:
     rates = (
         config.dropout_embedding,
@@ -403,11 +280,9 @@ def _dropout(config: TextConfig) -> Dropout:
     return Dropout(0.0, *rates)
 
 
-def _options(config: TextConfig) -> dict[str, Any]:
-    return {"dropout": _dropout(config), "remat": config.remat, "dtype": phases.dtype_of(config)}
-
-
-def write_report(job: TextJob, summary: dict[str, Any], trained: dict[str, dict[str, Any]]) -> None:
+def write_report(
+    job: phases.Job, summary: dict[str, Any], trained: dict[str, dict[str, Any]]
+) -> None:
     """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished;
     prints the result."""
     search_rows = job.run.rows("search")
@@ -453,7 +328,3 @@ def verdict(summary: dict[str, Any]) -> str:
     return (
         text + f"; {cells}, trained alike: {summary['random_mean']:.2f} (best {min(random):.2f})."
     )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

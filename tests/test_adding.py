@@ -26,7 +26,6 @@ from dnas.contracts import (
 SIZES = dict(channels=4, num_cells=1, num_classes=3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
 LABELS = np.arange(24) % 3
-QUIET = dict(report=lambda progress: None, announce=lambda memory: None)
 
 
 # An op.
@@ -197,8 +196,8 @@ LINES = dnas.darts_space(name="lines", ops=("none", "skip_connect", "avg_pool_3x
 
 
 def search(**parts):
-    settings = dict(channels=2, num_cells=1, epochs=2, batch_size=6, **QUIET)
-    return dnas.run_search(LINES, (IMAGES, LABELS), **settings, **parts)
+    settings = dict(channels=2, num_cells=1, epochs=2, batch_size=6, hooks=dnas.QUIET)
+    return dnas.run_search(LINES, (IMAGES, LABELS), dnas.Method(**parts), **settings)
 
 
 def test_a_relaxation_of_a_user_without_options_searches():

@@ -10,7 +10,7 @@ from supernets import logits_of, weights_of
 
 import dnas
 from dnas.hessian import METHODS, dominant_eigenvalue, hessian_vector_product
-from dnas.tasks.objective import classification_loss
+from dnas.tasks.task import classification_loss
 
 KEY = jax.random.key(0)
 

@@ -20,9 +20,9 @@ LADDER = (
     ("space",),
     ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian"),
     ("cells", "hw_loss", "rules", "arch_losses", "tabular"),
-    ("spaces", "export", "search", "arch_optimizers"),
+    ("spaces", "export", "search", "method", "arch_optimizers"),
     ("contracts",),
-    ("search_text", "retrain", "retrain_text"),
+    ("run", "retrain"),
     ("__init__",),
 )
 LEVELS = {unit: level for level, units in enumerate(LADDER) for unit in units}
@@ -48,8 +48,8 @@ NUMPY_ONLY = {"choices"}
 MAY_FLAX = ("cells/", "spaces/", "export/standard.py")
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they
 # are given works under jit.
-MAY_JIT = {"running/compiling.py", "search.py", "retrain.py", "tasks/scoring.py", "contracts.py"}
-MAY_JIT |= {"tasks/language.py", "search_text.py", "retrain_text.py"}
+MAY_JIT = {"running/compiling.py", "run.py", "retrain.py", "contracts.py"}
+MAY_JIT |= {"tasks/images.py", "tasks/text.py"}
 MAY_JIT |= {
     "kernels/kernel.py",
     "kernels/loops/shared.py",
@@ -157,17 +157,17 @@ BAD = {
     "up, plain import": ("space.py", "import dnas.search"),
     "up, from the package": ("space.py", "from dnas import search"),
     "up, relative": ("space.py", "from . import search"),
-    "up, relative in a package": ("cells/ops.py", "from ..search import run_search"),
+    "up, relative in a package": ("cells/ops.py", "from ..search import make_search"),
     "up, within a function": ("space.py", "def f():\n    from dnas.retrain import retrain"),
     "siblings at the bottom": ("notation.py", "from dnas import drawing"),
     "siblings": ("parts.py", "from dnas.published import PUBLISHED"),
     "siblings above": ("bilevel/alternating.py", "from dnas.running.loop import run_steps"),
     "packages": ("relax/softmax.py", "from dnas.cells.ops import OPS"),
     "packages, other way": ("hw_loss/table.py", "import dnas.rules"),
-    "itself": ("search.py", "from dnas.search import run_search"),
+    "itself": ("search.py", "from dnas.search import make_search"),
     "more than it needs": ("selection/top_edges.py", "from dnas.cells import OPS"),
     "more than base": ("tasks/data.py", "from dnas.genotype import Genotype"),
-    "search imports retrain": ("search.py", "from dnas.retrain import retrain"),
+    "run imports retrain": ("run.py", "from dnas.retrain import retrain"),
     "the public face": ("retrain.py", "from dnas import Genotype"),
     "the public face, whole": ("retrain.py", "import dnas"),
     "experiments": ("search.py", "from experiments import datasets"),
@@ -198,7 +198,7 @@ GOOD = {
     ),
     "standard library": ("genotype.py", "import json\nfrom dnas import drawing, notation"),
     "fences": ("kernels/kernel.py", "import jax\nf = jax.jit(abs)"),
-    "the top": ("__init__.py", "from dnas.search import run_search\nfrom dnas import cells"),
+    "the top": ("__init__.py", "from dnas.run import run_search\nfrom dnas import cells"),
     "words in a docstring": ("space.py", '"""import dnas; jax.jit; print(1)"""'),
 }
 

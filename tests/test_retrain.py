@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from linear import assert_same
 
 import dnas
+from dnas import Hooks, tasks
 from dnas.bilevel import sgd
 from dnas.model import Model, Outputs
-from dnas.retrain import final_sgd, make_evaluation, retrain
+from dnas.retrain import final_sgd, retrain
 from dnas.tasks.data import normalize, plain_augmentation
+from dnas.tasks.images import make_evaluation
 
 RANDOM = np.random.default_rng(0)
 IMAGES, LABELS = RANDOM.integers(0, 256, (20, 8, 8, 1), np.uint8), np.arange(20) % 2
@@ -48,11 +51,16 @@ def linear_network(auxiliary=False, num_classes=2):
 
 
 def trained(network=None, train=(IMAGES, LABELS), test=TEST, **changes):
+    """`retrain`, with what a task and hooks are made of among the changes."""
     # Batches of 4: five steps an epoch.
-    settings = dict(epochs=3, batch_size=4, report=lambda progress: None)
-    return retrain(
-        linear_network() if network is None else network, train, test, **settings | changes
-    )
+    settings = dict(epochs=3, batch_size=4, report=lambda progress: None) | changes
+
+    def taken(names):
+        return {name: settings.pop(name) for name in names if name in settings}
+
+    task = tasks.images(*train, test=test, **taken(("augmentation",)))
+    network = linear_network() if network is None else network
+    return retrain(network, task, hooks=Hooks(**taken(Hooks._fields)), **settings)
 
 
 @functools.cache
@@ -80,15 +88,6 @@ def trained_darts():
         darts_network(), separable(20, 0), separable(14, 1), epochs=8, report=reports.append
     )
     return result, reports
-
-
-def assert_same(one, other):
-    def numbers(leaf):
-        return np.asarray(
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        )
-
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(numbers(a), numbers(b)), one, other)
 
 
 def plain_accuracy(network, variables, data, augmentation):
@@ -391,3 +390,23 @@ def test_step_is_compiled_once(monkeypatch):
         network._replace(apply=counted), report=lambda progress: after_each_call.append(len(traces))
     )
     assert len(after_each_call) > 3 and len(set(after_each_call)) == 1
+
+
+def test_a_pair_is_the_task_of_its_images():
+    settings = dict(epochs=1, batch_size=4, hooks=dnas.QUIET)
+    given = retrain(linear_network(), (IMAGES, LABELS), TEST, **settings)
+    task = tasks.images(IMAGES, LABELS, test=TEST)
+    assert_same(given.state, retrain(linear_network(), task, **settings).state)
+    assert given.scores == {"test_accuracy": given.test_accuracy}
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (((IMAGES, LABELS), None), "has none; give test="),
+        ((tasks.images(IMAGES, LABELS, test=TEST), TEST), "part of a task"),
+    ],
+)
+def test_test_images_are_given_once(given, reason):
+    with pytest.raises(ValueError, match=reason):
+        retrain(Model(broken, broken), *given)

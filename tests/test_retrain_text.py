@@ -8,37 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from linear import assert_same
 
 import dnas
+from dnas import tasks
 from dnas.model import Model, Outputs
-from dnas.retrain_text import retrain_text, text_sgd
+from dnas.retrain import best_average, retrain, text_sgd
 from dnas.spaces import NO_DROPOUT, Dropout, recurrent_space
-from dnas.tasks.text import Text
+from dnas.tasks.reading import Text
 
 SPACE = recurrent_space(num_nodes=2)
 GENOTYPE = dnas.Genotype("recurrent", {"recurrent": [(0, 1, "tanh"), (1, 2, "relu")]})
 TOKENS = np.random.default_rng(0).integers(0, 6, 200).astype(np.int32)
 TEXT = Text(TOKENS, TOKENS[:70], TOKENS[70:120], tuple("abcdef"))
-quiet = dict(report=lambda progress: None, announce=lambda memory: None)
 
 
 def train(text=TEXT, dropout=Dropout(), **changes):  # noqa: B008
     network = SPACE.network(GENOTYPE, channels=4, num_classes=len(text.vocabulary), dropout=dropout)
-    settings = dict(epochs=2, batch_size=3, window=5, **quiet)
-    return retrain_text(network, text, **settings | changes)
+    return trained(network, text, **dict(epochs=2) | changes)
 
 
-def data_of(state):
-    return jax.tree.map(
-        lambda leaf: np.asarray(
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        ),
-        state,
-    )
-
-
-def assert_same(one, other):
-    jax.tree.map(np.testing.assert_array_equal, data_of(one), data_of(other))
+def trained(network, text, *, patience=5, window=5, resume=lambda state: state, **changes):
+    settings = dict(batch_size=3, optimizer=text_sgd, hooks=dnas.QUIET._replace(resume=resume))
+    task, keep = tasks.text(text, window=window), best_average(patience)
+    return retrain(network, task, keep=keep, **settings | changes)
 
 
 @functools.cache
@@ -99,12 +92,11 @@ def test_weights_are_averaged_once_the_validation_loss_is_no_longer_better_than_
 ):
     zeros = np.zeros(200, np.int32)
     text = Text(zeros, zeros[:70], zeros[:50], ("a", "b"))
-    settings = dict(batch_size=3, window=5, optimizer=upwards, patience=2, **quiet)
-    result = retrain_text(falling_behind(), text, epochs=epochs, **settings)
+    result = trained(falling_behind(), text, epochs=epochs, optimizer=upwards, patience=2)
     # 13 steps an epoch. The loss of epoch 4 is the first to be compared: it is above that of epoch
     # 1.
-    state, steps = result.state, 13 * epochs
-    assert float(state.weights["w"]) == steps
+    weights, state, steps = result.state.variables["params"], result.state.kept, 13 * epochs
+    assert float(weights["w"]) == steps
     if averaged is None:
         assert int(state.averaged) == 0 and float(state.average["w"]) == steps
     else:
@@ -112,7 +104,7 @@ def test_weights_are_averaged_once_the_validation_loss_is_no_longer_better_than_
         assert float(state.average["w"]) == pytest.approx(
             np.mean(np.arange(13 * 4 + 1, steps + 1)), rel=1e-6
         )
-    assert float(result.weights["w"]) == 13, "the best epoch is the first"
+    assert float(result.variables["params"]["w"]) == 13, "the best epoch is the first"
     assert result.valid_perplexity == result.history[0]["valid_perplexity"]
     assert result.test_perplexity == pytest.approx(1 + np.exp(0.13), rel=1e-5)
 
@@ -120,8 +112,8 @@ def test_weights_are_averaged_once_the_validation_loss_is_no_longer_better_than_
 def test_an_early_end_within_an_epoch_is_scored():
     result = train(max_steps=3)
     assert result.history[0]["valid_perplexity"] == pytest.approx(result.valid_perplexity)
-    assert np.isinf(np.asarray(result.state.losses)).all()
-    assert_same(result.weights, result.state.weights)
+    assert np.isinf(np.asarray(result.state.kept.scores)).all()
+    assert_same(result.variables, result.state.variables)
 
 
 def test_text_sgd_clips_and_has_no_momentum():

@@ -1,183 +1,19 @@
-"""A search is a function of its seed, stops and goes on without a trace, and refuses at once what
-cannot work."""
-
-import functools
-import os
-import subprocess
-import sys
+"""The step of a search is what the papers say, and every part of the family goes with it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from supernets import logits_of, supernet_of, weights_of
+from linear import LINEAR, arch_of, assert_same, batches, data_of, linear_supernet, small_search
+from supernets import logits_of
 
 import dnas
-from dnas.bilevel import alternating, darts_optimizer, first_order
-from dnas.graph import CellSpec
+from dnas import arch_losses, bilevel, relax
+from dnas.bilevel import alternating, first_order
 from dnas.relax import Relaxation, softmax
-from dnas.search import make_search, run_search
-from dnas.space import LayerSpec, SearchSpace
 
 TINY = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=1)
-IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
-LABELS = np.arange(40) % 3
-
-
-def linear_supernet(*, channels, num_cells, num_classes):
-    """One linear map of the pixels for each op: sum over edges and ops of mix * (x @ weights)."""
-    del channels, num_cells
-
-    def init(key, images):
-        return 0.1 * jax.random.normal(key, (2, 3, images[0].size, num_classes))
-
-    def apply(weights, mix, images):
-        return jnp.einsum("bd,eo,eodc->bc", images.reshape(len(images), -1), mix["cell"], weights)
-
-    return supernet_of(init, apply)
-
-
-def linear_layers(*, channels, num_cells, image_size, stem="cifar"):
-    del num_cells, stem
-    if image_size[0] % 2:
-        raise ValueError(f"images of {image_size} cannot be halved; resize them")
-    return (LayerSpec("cell", channels, 1, image_size),)
-
-
-LINEAR = SearchSpace(
-    "linear",
-    {"cell": CellSpec(2, 1, edges=((0, 2), (1, 2)), ops=("none", "a", "b"), concat=(2,), keep=2)},
-    linear_layers,
-    linear_supernet,
-    None,
-)
-
-
-def arch_of(state):
-    return state.arch["cell"]["ops"]
-
-
-def search(space=LINEAR, images=IMAGES, labels=LABELS, **changes):
-    # 20 images a half and batches of 4: five steps an epoch.
-    settings = dict(channels=2, num_cells=3, epochs=4, batch_size=4, report=lambda progress: None)
-    return run_search(space, (images, labels), **settings | changes)
-
-
-def data_of(state):
-    return jax.tree.map(
-        lambda leaf: np.asarray(
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        ),
-        state,
-    )
-
-
-def assert_same(one, other):
-    jax.tree.map(np.testing.assert_array_equal, data_of(one), data_of(other))
-
-
-_PROGRAM = """
-import hashlib, jax, numpy as np, dnas
-space = dnas.darts_space(ops=("none", "skip_connect", "max_pool_3x3", "sep_conv_3x3"), num_nodes=1)
-images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
-quiet = dict(report=lambda progress: None, announce=lambda memory: None)
-sizes = dict(channels=2, num_cells=1, epochs=4, batch_size=4, seed=SEED, **quiet)
-augmentation = dnas.Augmentation((0.5,), (0.25,), cutout=2)
-result = dnas.run_search(space, (images, np.arange(40) % 3), augmentation=augmentation, **sizes)
-assert result.state.step == 20
-trees = result.state.arch, result.state.weights
-hashes = [hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest() for tree in trees
-          for leaf in jax.tree.leaves(tree)]
-rows = [(row["loss"], row["valid_loss"], row["accuracy"]) for row in result.history]
-print(hashes, rows, result.genotype.to_json())
-"""
-
-
-def run_program(seed):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    program = [sys.executable, "-c", _PROGRAM.replace("SEED", str(seed))]
-    done = subprocess.run(
-        program, capture_output=True, text=True, env=environment, check=True, timeout=300
-    )
-    return done.stdout
-
-
-@pytest.mark.slow
-def test_same_seed_gives_the_same_bits_in_two_processes():
-    first = run_program(3)
-    assert len(first) > 500
-    assert run_program(3) == first
-
-
-def test_another_seed_gives_another_search():
-    one, again, other = search(seed=1), search(seed=1), search(seed=2)
-    assert_same(one.state, again.state)
-    assert one.history[-1]["loss"] == again.history[-1]["loss"] != other.history[-1]["loss"]
-    assert (arch_of(one.state) != arch_of(other.state)).any()
-
-
-AUGMENTATION = dnas.Augmentation((0.5,), (0.25,), crop_padding=2, cutout=2)
-
-
-@functools.cache
-def uninterrupted():
-    return search(augmentation=AUGMENTATION)
-
-
-@pytest.mark.parametrize("stop", [1, 4, 5, 12, 20])
-def test_resumed_search_equals_the_uninterrupted_one(stop):
-    whole = uninterrupted()
-    part = search(augmentation=AUGMENTATION, max_steps=stop)
-    assert int(part.state.step) == stop
-    resumed = search(augmentation=AUGMENTATION, resume=lambda state: part.state)
-    assert_same(resumed.state, whole.state)
-    assert resumed.genotype == whole.genotype
-    jax.tree.map(np.testing.assert_array_equal, resumed.mix, whole.mix)
-
-
-def test_resumed_search_of_the_darts_space_equals_the_uninterrupted_one():
-    whole = search(TINY, num_cells=1, epochs=2)
-    part = search(TINY, num_cells=1, epochs=2, max_steps=7)
-    assert_same(
-        search(TINY, num_cells=1, epochs=2, resume=lambda state: part.state).state, whole.state
-    )
-
-
-def test_resume_is_given_the_initial_state():
-    given = []
-    search(seed=5, max_steps=0, resume=lambda state: given.append(state) or state)
-    assert int(given[0].step) == 0
-    assert_same(given[0], search(seed=5, max_steps=0).state)
-
-
-def test_step_is_compiled_once(monkeypatch):
-    traces, after_each_call = [], []
-
-    def counted(*args, **options):
-        traces.append(1)
-        return supernet.apply(*args, **options)
-
-    supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
-    space = LINEAR._replace(supernet=lambda **sizes: supernet._replace(apply=counted))
-    monkeypatch.setattr("dnas.running.loop._SECONDS", 1e9)
-    search(space, report=lambda progress: after_each_call.append(len(traces)))
-    assert len(after_each_call) > 4 and len(set(after_each_call)) == 1
-
-
-def small_search(space, image_shape=(8, 8, 1), num_cells=3, **parts):
-    supernet = space.supernet(channels=2, num_cells=num_cells, num_classes=3)
-    parts = {"optimizer": darts_optimizer(4, 5, arch_learning_rate=0.1)} | parts
-    return make_search(space, supernet, image_shape=image_shape, **parts)
-
-
-def batches(number=0):
-    random = np.random.default_rng(number)
-    images = random.normal(size=(2, 6, 8, 8, 1)).astype(np.float32)
-    labels = random.integers(0, 3, (2, 6))
-    return tuple(
-        dnas.Batch(jnp.asarray(x), jnp.asarray(y)) for x, y in zip(images, labels, strict=True)
-    )
 
 
 @pytest.mark.parametrize("space", [LINEAR, TINY], ids=["linear", "darts"])
@@ -229,14 +65,14 @@ def test_arch_gradient_of_softmax_sums_to_zero_on_every_edge():
 
 def cross_entropy(weights, mix, batch):
     logits = logits_of(linear_supernet(channels=2, num_cells=1, num_classes=3))(
-        weights, mix, batch.images
+        weights, mix, batch.inputs
     )
     logits = np.asarray(logits, np.float64)
     logits -= logits.max(1, keepdims=True)
-    chosen = logits[np.arange(len(logits)), np.asarray(batch.labels)]
+    chosen = logits[np.arange(len(logits)), np.asarray(batch.targets)]
     return (
         float((np.log(np.exp(logits).sum(1)) - chosen).mean()),
-        (logits.argmax(1) == batch.labels).mean(),
+        (logits.argmax(1) == batch.targets).mean(),
     )
 
 
@@ -319,111 +155,141 @@ def test_relaxation_is_given_key_spec_and_step():
     assert sorted(step for _, step in seen) == [0, 0, 1, 1]
 
 
-def test_rows_hold_mix_and_genotype_of_the_state():
-    reports = []
-    result = search(report=reports.append)
-    rows = [progress.row for progress in reports if progress.row]
-    assert rows == result.history and [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    for progress in reports:
-        if progress.row:
-            mix = np.asarray(jax.nn.softmax(arch_of(progress.state)))
-            np.testing.assert_allclose(progress.row["mix"]["cell"], mix, rtol=1e-6)
-            assert progress.row["genotype"] == dnas.top_edges()(LINEAR, progress.row["mix"])
-    assert result.genotype == rows[-1]["genotype"]
-    assert_same(result.state, reports[-1].state)
+SPEC = LINEAR.cells["cell"]
 
 
-def test_two_halves_of_all_images_are_kept_as_bytes(monkeypatch):
-    module, given = sys.modules["dnas.search"], []
-    original = module.run_steps
-    monkeypatch.setattr(
-        module, "run_steps", lambda *args, **kw: given.append(args[2]) or original(*args, **kw)
-    )
-    search()
-    train, valid = given[0]
-    assert train.images.dtype == valid.images.dtype == jnp.uint8
-    both = np.concatenate([train.images, valid.images])
-    assert sorted(image.tobytes() for image in both) == sorted(image.tobytes() for image in IMAGES)
+STEEP = optax.sgd(0.1)
 
 
-def test_search_prefers_the_op_that_helps():
-    """Of two ops one cannot pass any image on: its weights count for nothing."""
-
-    def supernet(**sizes):
-        whole = linear_supernet(**sizes)
-        useful = jnp.asarray([0.0, 0.0, 1.0])
-        return supernet_of(
-            # so small that the start has no say
-            lambda key, images: 0.01 * weights_of(whole)(key, images),
-            lambda weights, mix, images: logits_of(whole)(
-                weights, {"cell": mix["cell"] * useful}, images
-            ),
-        )
-
-    images = np.where((LABELS == 0)[:, None, None, None], 250, 5).astype(np.uint8) + IMAGES // 64
-    result = search(
-        LINEAR._replace(supernet=supernet),
-        images,
-        (LABELS == 0).astype(int),
-        epochs=10,
-        optimizer=lambda *sizes: darts_optimizer(
-            *sizes, learning_rate=2e-3, arch_learning_rate=0.1
-        ),
-    )
-    assert {edge.op for edge in result.genotype.cells["cell"]} == {"b"}
-    assert result.history[-1]["valid_accuracy"] > 0.9
+def adam_for(relaxation):
+    return relax.exponentiated_gradient(0.1) if relaxation == "simplex" else bilevel.arch_adam(0.1)
 
 
-def broken(**sizes):
-    raise AssertionError("work has started")
-
-
-REFUSED = {
-    "float images": (dict(images=IMAGES / 255.0), "uint8.*0..255"),
-    "images without channels": (dict(images=IMAGES[..., 0]), "last axis of 1"),
-    "float labels": (dict(labels=LABELS * 1.0), "whole numbers"),
-    "labels of another length": (dict(labels=LABELS[:7]), "40 whole numbers"),
-    "negative labels": (dict(labels=LABELS - 1), "number the classes from 0"),
-    "labels above num_classes": (dict(num_classes=2), r"0\.\.1, got 0\.\.2"),
-    "too few images": (
-        dict(batch_size=21),
-        "20 images, a batch size of 21.*lower the batch size or give more images",
+OPTIMIZERS = {
+    "first_order": lambda arch: bilevel.alternating(bilevel.first_order(), STEEP, arch),
+    "weights_first": lambda arch: bilevel.alternating(
+        bilevel.first_order(), STEEP, arch, order="weights_first"
     ),
-    "no batch": (dict(batch_size=0), "batch size of 0"),
-    "no epoch": (dict(epochs=0), "0 epochs"),
-    "an odd size": (dict(images=IMAGES[:, :7, :7]), "7.*7.*cannot be halved.*resize"),
-    "an augmentation for colours": (
-        dict(augmentation=dnas.Augmentation()),
-        "mean.*3 channels.*have 1",
+    "unrolled": lambda arch: bilevel.alternating(bilevel.unrolled(), STEEP, arch),
+    "unrolled_2": lambda arch: bilevel.alternating(bilevel.unrolled(2), STEEP, arch),
+    "finite_differences": lambda arch: bilevel.alternating(
+        bilevel.finite_differences(), STEEP, arch
     ),
-    "a negative crop": (
-        dict(augmentation=dnas.Augmentation((0.5,), (0.5,), crop_padding=-1)),
-        "crop_padding",
-    ),
+    "implicit": lambda arch: bilevel.alternating(bilevel.implicit(), STEEP, arch),
+    "single_level": lambda arch: bilevel.single_level(STEEP, arch),
+    "rarts": lambda arch: bilevel.rarts(STEEP, arch),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize("space", [LINEAR, TINY], ids=["linear", "darts"])
-def test_what_cannot_work_is_refused_before_any_work(name, space):
-    changes, reason = REFUSED[name]
-    with pytest.raises(ValueError, match=reason):
-        search(space._replace(supernet=broken), **changes)
+def step_with(relaxation, optimizer, **parts):
+    made = small_search(LINEAR, relaxation=relaxation, optimizer=optimizer, **parts)
+    state = jax.jit(made.init)(jax.random.key(0))
+    return state, *jax.jit(made.step)(state, *batches())
 
 
-@pytest.mark.parametrize("side", [6, 10, 2])
-def test_size_that_cannot_be_halved_twice_is_refused_with_what_to_do(side):
-    images = np.zeros((40, side, side, 1), np.uint8)
-    with pytest.raises(ValueError, match=r"halved 2 times.*multiples of 4"):
-        search(TINY._replace(supernet=broken), images)
+@pytest.mark.parametrize("name", relax.RELAXATIONS)
+def test_every_relaxation_goes_with_every_optimizer(name):
+    for optimizer in OPTIMIZERS.values():
+        made = small_search(
+            LINEAR, relaxation=relax.RELAXATIONS[name](), optimizer=optimizer(adam_for(name))
+        )
+        state = jax.eval_shape(made.init, jax.random.key(0))
+        after, metrics = jax.eval_shape(made.step, state, *batches())
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), state
+        )
+        assert {"loss", "accuracy", "valid_loss", "valid_accuracy"} <= set(metrics)
 
 
-@pytest.mark.parametrize("changes", [dict(num_cells=0), dict(channels=0)])
-def test_network_without_cells_or_channels_is_refused(changes):
-    with pytest.raises(ValueError, match="at least one cell and one channel"):
-        search(TINY._replace(supernet=broken), **changes)
+PAIRS = [(name, "first_order") for name in relax.RELAXATIONS] + [
+    ("gumbel_hard", name) for name in OPTIMIZERS
+]
 
 
-def test_loss_that_diverges_ends_the_search():
-    with pytest.raises(FloatingPointError, match="diverged"):
-        search(optimizer=lambda *sizes: darts_optimizer(*sizes, learning_rate=1e30, clip=1e30))
+@pytest.mark.parametrize(("name", "optimizer"), dict.fromkeys(PAIRS))
+def test_a_relaxation_is_moved_by_an_optimizer(name, optimizer):
+    before, after, metrics = step_with(
+        relax.RELAXATIONS[name](), OPTIMIZERS[optimizer](adam_for(name))
+    )
+    assert all(
+        jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((after.weights, after.arch, metrics))
+    )
+    moved = arch_of(before) != arch_of(after)
+    assert moved.any() and (before.weights != after.weights).any()
+
+
+@pytest.mark.parametrize("name", relax.RELAXATIONS)
+def test_dropped_candidates_have_no_weight_and_what_is_decided_does_not_move(name):
+    allowed = np.asarray([[False, True, True], [False, False, True]])
+    made = small_search(
+        LINEAR,
+        relaxation=relax.RELAXATIONS[name](),
+        optimizer=bilevel.alternating(
+            bilevel.first_order(), STEEP, optax.sgd(0.1) if name != "simplex" else adam_for(name)
+        ),
+        candidates={"cell": allowed},
+    )
+    state = jax.jit(made.init)(jax.random.key(0))
+    after, _ = jax.jit(made.step)(state, *batches())
+    for one in (state, after):
+        mix = made.mix(one)["cell"]
+        assert not mix[~allowed].any() and mix[1, 2] > 0
+    if name not in (
+        "simplex",
+        "sigmoid",
+    ):  # a sigmoid of one op still has somewhere to go; the simplex is normalised
+        before, moved = (arch_of(one) for one in (state, after))
+        np.testing.assert_array_equal(before[1], moved[1])
+        np.testing.assert_array_equal(before[0, 0], moved[0, 0])
+
+
+def test_an_edge_without_candidates_gives_nothing():
+    allowed = np.asarray([[True] * 3, [False] * 3])
+    made = small_search(LINEAR, candidates={"cell": allowed})
+    mix = made.mix(made.init(jax.random.key(0)))["cell"]
+    assert not mix[1].any()
+    np.testing.assert_allclose(mix[0].sum(), 1.0, rtol=1e-6)
+
+
+def test_candidates_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"\(2, 2\).*'linear'.*\(2, 3\)"):
+        small_search(LINEAR, candidates={"cell": np.ones((2, 2), bool)})
+
+
+@pytest.mark.parametrize("name", ["gumbel_softmax", "gumbel_hard", "dirichlet", "binary_gates"])
+def test_what_a_selection_reads_does_not_depend_on_the_key(name):
+    made = small_search(LINEAR, relaxation=relax.RELAXATIONS[name]())
+    state = made.init(jax.random.key(0))
+    again = state._replace(key=jax.random.key(7), step=jnp.asarray(3))
+    assert_same(made.mix(state), made.mix(again))
+
+
+def test_weights_of_arch_losses_are_numbers_or_schedules():
+    def moved(losses):
+        optimizer = bilevel.alternating(bilevel.first_order(), optax.set_to_zero(), optax.sgd(1.0))
+        before, after, _ = step_with(relax.softmax(), optimizer, arch_losses=losses)
+        return np.asarray(arch_of(after) - arch_of(before))
+
+    term = arch_losses.beta_decay()
+    once, plain = moved([term]), moved([])
+    np.testing.assert_allclose(
+        moved([(3.0, term)]) - plain, 3 * (once - plain), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        moved([(lambda step: step + 3.0, term)]), moved([(3.0, term)]), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("make", [relax.random_perturbation, relax.adversarial_perturbation])
+def test_a_perturbation_of_radius_zero_changes_no_bit_and_a_real_one_the_weights_alone(make):
+    plain, none, real = (
+        step_with(
+            relax.softmax(),
+            OPTIMIZERS["first_order"](bilevel.arch_adam(0.1)),
+            perturbation=perturbation,
+        )[1]
+        for perturbation in (None, make(0.0), make(0.3))
+    )
+    assert_same(plain, none)
+    assert_same(plain.arch, real.arch)
+    assert (plain.weights != real.weights).any()

@@ -3,7 +3,7 @@
 from dnas.bilevel.alternating import alternating, first_order
 from dnas.bilevel.implicit import Solver, conjugate_gradient, implicit, neumann
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer
-from dnas.bilevel.optimizers import arch_adam, darts_optimizer, sgd
+from dnas.bilevel.optimizers import arch_adam, darts_optimizer, recurrent_optimizer, sgd
 from dnas.bilevel.rarts import rarts
 from dnas.bilevel.schedules import cosine_by_epoch, cosine_power_annealing
 from dnas.bilevel.single_level import single_level
@@ -23,6 +23,7 @@ __all__ = [
     "implicit",
     "neumann",
     "rarts",
+    "recurrent_optimizer",
     "sgd",
     "single_level",
     "Solver",

@@ -87,3 +87,22 @@ def darts_optimizer(
         arch_every=arch_every,
         order=order,
     )
+
+
+def recurrent_optimizer(
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    arch_gradient: ArchGradient | None = None,
+    learning_rate: float = 20.0,
+) -> BilevelOptimizer:
+    """Returns the optimiser of DARTS's recurrent search: plain SGD on gradients of norm 0.25 at
+    most, Adam for arch.
+
+    Its virtual step, for a second-order arch gradient, is clipped as the real one is, unlike that
+    of the convolutional search. Adam's first decay rate is 0.9 here, where that search has 0.5.
+    """
+    del epochs, steps_per_epoch
+    weights = sgd(learning_rate, momentum=0.0, weight_decay=5e-7, clip=0.25)
+    gradient = first_order() if arch_gradient is None else arch_gradient
+    return alternating(gradient, weights, arch_adam(3e-3, b1=0.9, weight_decay=1e-3))

@@ -80,6 +80,19 @@ def print_epochs(progress: Progress) -> None:
         )
 
 
+class Hooks(NamedTuple):
+    """What is done around a run by whoever starts it."""
+
+    # the state at the start -> the state to go on from, for instance a checkpoint's
+    resume: Callable[[Any], Any] = lambda state: state
+    report: Callable[[Progress], None] = print_epochs  # called after every compiled call
+    # called with an estimate of what a step needs, before the first one
+    announce: Callable[[StepMemory], None] = print_memory
+
+
+QUIET = Hooks(report=lambda progress: None, announce=lambda memory: None)
+
+
 def run_steps(
     step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Metrics]],
     state: PyTree,
@@ -154,17 +167,6 @@ def run_steps(
             sums, steps_summed = {}, 0
         report(Progress(done, total_steps, steps_per_epoch, seconds, metrics, state, row, stopped))
     return state, rows
-
-
-def check_steps(num_images: int, batch_size: int, epochs: int) -> int:
-    """Returns the steps of an epoch, or raises ValueError if there is no full batch."""
-    if batch_size < 1 or epochs < 1 or num_images < batch_size:
-        raise ValueError(
-            f"{num_images} images, a batch size of {batch_size} and {epochs} epochs were given; a"
-            " run needs at least one full batch and one epoch: lower the batch size or give more"
-            " images"
-        )
-    return num_images // batch_size
 
 
 def _make_call(step):

@@ -7,6 +7,7 @@ sig(c) (f(g) - s_j) with [c, g] = s_j W_i: one matrix a node, whatever it reads.
 state is the mean of the nodes. There is nothing of flax in it.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def recurrent_space(
         name,
         {"recurrent": spec},
         _layers,
-        lambda **options: _supernet(spec, **options),
+        functools.partial(_supernet, spec),
         network,
         channels=300,
         num_cells=1,

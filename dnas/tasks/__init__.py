@@ -1,1 +1,7 @@
-"""What is learnt: data on the device, batches, losses, scores."""
+"""What is learnt: `images(...)`, `text(...)`, or any other `Task`."""
+
+from dnas.tasks.images import images
+from dnas.tasks.task import Feed, Task
+from dnas.tasks.text import text
+
+__all__ = ["Feed", "Task", "images", "text"]

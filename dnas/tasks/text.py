@@ -1,131 +1,193 @@
-"""Text as tokens on the device: a vocabulary, streams that a batch reads side by side, and windows
-of them."""
+"""A text that is predicted word by word: the task of DARTS on Penn Treebank, sections 3.1.2 and
+A.2.2."""
 
-import collections
-import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, Key
-
-UNKNOWN, END = "<unk>", "<eos>"
-
-
-def _words(text: str) -> list[str]:
-    lines = (re.findall(r"<unk>|\w+|[^\w\s]", line.lower()) for line in text.splitlines())
-    return [word for line in lines if line for word in (*line, END)]
-
-
-# How a text falls into tokens, by name. Penn Treebank and WikiText come as tokens between blanks,
-# every line a sentence.
-TOKENS = {
-    "words": _words,  # in lower case, marks apart, lines without a word left out
-    "blanks": lambda text: [word for line in text.splitlines() for word in (*line.split(), END)],
-    "characters": list,
-}
-
-
-class Text(NamedTuple):
-    """A text in three parts that follow each other, and its vocabulary."""
-
-    train: np.ndarray  # [N] int32, places in the vocabulary
-    valid: np.ndarray
-    test: np.ndarray
-    vocabulary: tuple[str, ...]  # the tokens, the first of which stands for all others
+from dnas.base import Array, Key, Metrics, Mix, PyTree
+from dnas.model import Model, Outputs, Tokens
+from dnas.tasks.reading import Text
+from dnas.tasks.task import Feed, Task, classification_loss
 
 
 class Window(NamedTuple):
-    """Some tokens of every text of a batch: what a step of a search or of a training reads."""
+    """Some tokens of every stream of a batch: what a step reads."""
 
-    tokens: Array  # [B, T] int32
+    inputs: Tokens
     targets: Array  # [B, T] int32, the token after each
-    hidden: Array  # [B, H], the state before the first
-    key: Key  # [], of dropout
-    slowness: float  # weight of the change of the hidden state in the loss
+    key: Key | None = None  # [], of dropout
+    slowness: float = 0.0  # weight of the change of the hidden state in the loss
 
 
-def read_text(
-    text: str | Sequence[str],
-    *,
-    tokens: str = "words",
-    min_count: int = 2,
-    max_tokens: int = 10_000,
-    parts: tuple[float, float] = (0.8, 0.1),
-) -> Text:
-    """Returns a text as numbers, its vocabulary made from the part for training, the most frequent
-    tokens first.
+def text(text: Text, *, window: int = 35, slowness: float = 1e-3) -> Task:
+    """Returns the task of predicting each token of a text from those before it.
+
+    Each part of the text is cut into as many pieces as a batch has, which are read side by side,
+    and the hidden state goes on from one window to the next; gradients do not (truncated
+    backpropagation). In a search the weights learn from the part for training and arch from that
+    for validation. A training is judged by its perplexity on those for validation and test.
+
+    Every window has the same length, where the released code draws it around 35, or 17 for one in
+    twenty.
 
     Args:
-      text: one text, that is cut into consecutive parts; or three: for training, for validation,
-        for the test.
-      tokens: a name in `TOKENS`.
-      min_count, max_tokens: a token that is rarer, or not among the most frequent, is read as
-        "<unk>".
-      parts: of one text, for training and for validation; the rest is for the test.
+      window: tokens of each piece a step.
+      slowness: weight of the squared change of the hidden state in the loss of the weights: 1e-3 in
+        the released code; the paper refers to others for it.
 
     Raises:
-      ValueError: for texts or numbers from which no three parts can be made.
+      ValueError: for a window without a token.
 
     Example:
-      >>> text = read_text("the cat sat on the mat. the cat ran. the cat sat.", parts=(0.5, 0.25))
-      >>> [text.vocabulary[token] for token in text.train]
-      ['the', '<unk>', '<unk>', '<unk>', 'the', '<unk>', '<unk>', 'the']
+      >>> import dnas
+      >>> task = text(dnas.read_text("to be or not to be , that is the question . " * 20), window=3)
+      >>> task.num_classes, [feed.steps for feed in task.feeds(0, 4, 2)]
+      (11, [16, 16])
     """
-    if tokens not in TOKENS:
-        raise ValueError(f"tokens {tokens!r} is not known; choose from: {', '.join(TOKENS)}")
-    if min_count < 1 or max_tokens < 2:
-        raise ValueError(
-            f"min_count is at least 1 and max_tokens at least 2, got {min_count} and {max_tokens}"
-        )
-    if isinstance(text, str):
-        if not (min(parts) > 0 and sum(parts) < 1):
-            raise ValueError(
-                "parts are the shares of training and validation, positive and together below 1,"
-                f" got {parts}"
-            )
-        words = TOKENS[tokens](text)
-        ends = [round(len(words) * parts[0]), round(len(words) * sum(parts))]
-        pieces = [words[: ends[0]], words[ends[0] : ends[1]], words[ends[1] :]]
-    else:
-        pieces = [TOKENS[tokens](piece) for piece in text]
-    if len(pieces) != 3 or min(map(len, pieces)) < 2:
-        raise ValueError(
-            "three parts of at least 2 tokens are needed, for training, validation and test; got "
-            f"{list(map(len, pieces))} tokens"
-        )
-    counts = collections.Counter(pieces[0])
-    del counts[UNKNOWN]
-    frequent = [word for word, count in counts.most_common(max_tokens - 1) if count >= min_count]
-    vocabulary = (UNKNOWN, *frequent)
-    number = {word: place for place, word in enumerate(vocabulary)}
-    return Text(
-        *(np.array([number.get(word, 0) for word in piece], np.int32) for piece in pieces),
-        vocabulary,
+    if window < 1:
+        raise ValueError(f"a window has at least one token, got window={window}")
+
+    def feed(part: np.ndarray, batch_size: int, slowness: float) -> Feed:
+        data = streams(part, batch_size, window)
+
+        def batch(data, place, key, hidden):
+            return window_at(key, data, *place, hidden, window, slowness)
+
+        return Feed(data, (data.shape[1] - 1) // window, None, batch)
+
+    def feeds(seed: int, batch_size: int, levels: int) -> tuple[Feed, ...]:
+        if batch_size < 1:
+            raise ValueError(f"a batch has at least one piece of the text, got {batch_size}")
+        train = feed(text.train, batch_size, slowness)
+        length = train.data.shape[1] - 1
+        train = train._replace(rows=lambda epoch: epoch_windows(seed, epoch, length, window))
+        if levels == 1:
+            return (train,)
+        valid = feed(text.valid, batch_size, 0.0)
+        valid_length = valid.data.shape[1] - 1
+
+        def repeated(epoch: int) -> Places:
+            return repeated_windows(epoch, valid_length, window, train.steps)
+
+        return train, valid._replace(steps=train.steps, rows=repeated)
+
+    def plain(data: Array, batch_size: int) -> Window:
+        first = jnp.asarray(data[:batch_size, : window + 1])
+        return Window(Tokens(first[:, :-1]), first[:, 1:])
+
+    return Task(
+        inputs="tokens",
+        example=Tokens(jnp.zeros((1, 1), jnp.int32)),
+        num_classes=len(text.vocabulary),
+        feeds=feeds,
+        plain=plain,
+        loss=window_loss,
+        accuracy=lambda model, data: make_accuracy(model, data, window=window),
+        start=_start,
+        measure="perplexity",
+        valid=lambda model: make_perplexity(model, text.valid, window=window),
+        test=lambda model: make_perplexity(model, text.test, batch_size=1, window=window),
     )
 
 
-def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) -> float:
-    """Returns the perplexity on `test` of the model that predicts every token with its share of
-    `train`, whatever came before.
+def _start(outputs: Outputs, batch_size: int) -> Array:
+    """The state of pieces of which nothing has been read."""
+    assert outputs.hidden is not None
+    return jnp.zeros((batch_size, outputs.hidden.shape[-1]), outputs.hidden.dtype)
 
-    The first token is not predicted, as by a language model. With no smoothing and train = test[1:]
-    it is exp of the entropy.
+
+def window_loss(outputs: Outputs, window: Window) -> tuple[Array, Metrics]:
+    """Returns the loss of logits [B, T, V] and states [B, T, H] on a window, and the metrics loss
+    and accuracy.
+
+    The loss is the mean cross entropy, which the metric holds, plus `window.slowness` times the
+    mean square of what the state changes by from token to token. The metric "carried" [B, H] is the
+    state after the window, which the next one starts from.
+    """
+    loss, metrics = classification_loss(outputs.logits, window.targets)
+    states = outputs.hidden
+    change = jnp.square(states[:, 1:] - states[:, :-1])
+    slow = change.mean() if change.size else 0.0
+    carried = jax.lax.stop_gradient(states[:, -1])
+    return loss + window.slowness * slow, metrics | {"carried": carried}
+
+
+def make_perplexity(
+    model: Model, tokens: np.ndarray, *, batch_size: int = 10, window: int = 35
+) -> Callable[..., float]:
+    """Returns (variables, mix={}) -> perplexity on all of the tokens but the first; compiled once.
 
     Args:
-      smoothing: added to the count of each of the `num_tokens` tokens of the vocabulary.
-
-    Example:
-      >>> round(unigram_perplexity([0, 1, 2, 3], [9, 0, 1, 2, 3], 4, smoothing=0.0), 6)
-      4.0
+      tokens: [N]; they are read as `batch_size` pieces side by side, as if each began a text. With
+        1 nothing is cut.
+      window: tokens at once, without influence on the result.
     """
-    counts = np.bincount(train, minlength=num_tokens) + smoothing
-    predicted = np.asarray(test)[1:]
-    return math.exp(-np.log(counts[predicted] / counts.sum()).mean())
+    count = len(tokens) - 1
+    batch_size = min(batch_size, count)
+    length = -(-count // batch_size)
+    padded = -(-length // window) * window
+
+    def windows(values: np.ndarray) -> np.ndarray:
+        """[number of windows, B, T]"""
+        rows = np.pad(values, (0, batch_size * length - count)).reshape(batch_size, length)
+        return _windows(np.pad(rows, ((0, 0), (0, padded - length))), window)
+
+    counted = windows(np.ones(count, bool))
+    read = _reader(model, windows(tokens[:-1]), windows(tokens[1:]), counted)
+
+    def perplexity(variables: PyTree, mix: Mix = {}) -> float:  # noqa: B006
+        losses, _ = read(variables, mix)
+        return float(np.exp(np.asarray(losses, np.float64).sum() / count))
+
+    return perplexity
+
+
+def make_accuracy(
+    model: Model, streams: np.ndarray, *, window: int = 35
+) -> Callable[[PyTree, Mix], float]:
+    """Returns (variables, mix) -> share of the tokens of the streams [B, L + 1] that are predicted
+    right, what does not fill a window left out; compiled once."""
+    streams = np.asarray(streams)
+    used = (streams.shape[1] - 1) // window * window
+    tokens, targets = (_windows(streams[:, at : at + used], window) for at in (0, 1))
+    read = _reader(model, tokens, targets, np.ones(tokens.shape, bool))
+    return lambda variables, mix: int(read(variables, mix)[1].sum()) / tokens.size
+
+
+def _windows(rows: np.ndarray, window: int) -> np.ndarray:
+    """[number of windows, B, T] of rows [B, L]."""
+    return rows.reshape(len(rows), -1, window).swapaxes(0, 1)
+
+
+def _reader(model: Model, *windows: np.ndarray) -> Callable[[PyTree, Mix], tuple[Array, Array]]:
+    """Returns (variables, mix) -> (summed cross entropy, tokens that are right) of each window.
+
+    Windows are tokens, targets and whether they count, each [number of windows, B, T]; the state
+    goes on from one to the next.
+    """
+    batches = jax.device_put(windows)
+
+    @jax.jit
+    def losses(variables, mix, batches):
+        def of_window(hidden, batch):
+            tokens, targets, counted = batch
+            outputs, _ = model.apply(variables, mix, Tokens(tokens, hidden))
+            chosen = jnp.take_along_axis(
+                jax.nn.log_softmax(outputs.logits), targets[..., None], axis=-1
+            )[..., 0]
+            right = (outputs.logits.argmax(-1) == targets) & counted
+            loss = -jnp.where(counted, chosen, 0.0).sum()
+            return outputs.hidden[:, -1], (loss, right.sum())
+
+        tokens = batches[0][0]
+        outputs, _ = jax.eval_shape(model.apply, variables, mix, Tokens(tokens))
+        return jax.lax.scan(of_window, _start(outputs, len(tokens)), batches)[1]
+
+    return lambda variables, mix: losses(variables, mix, batches)
 
 
 def streams(tokens: np.ndarray, batch_size: int, window: int) -> np.ndarray:
@@ -153,7 +215,8 @@ def window_at(
     """Returns the tokens of streams [B, L + 1] from `start` on; where they are `fresh`, the hidden
     state is zero."""
     tokens = jax.lax.dynamic_slice_in_dim(stream, start, window + 1, axis=1)
-    return Window(tokens[:, :-1], tokens[:, 1:], jnp.where(fresh, 0.0, hidden), key, slowness)
+    inputs = Tokens(tokens[:, :-1], jnp.where(fresh, 0.0, hidden))
+    return Window(inputs, tokens[:, 1:], key, slowness)
 
 
 class Places(NamedTuple):

@@ -11,7 +11,7 @@ from supernets import logits_of, weights_of
 
 from dnas.bilevel import alternating, finite_differences, first_order, sgd, unrolled
 from dnas.spaces import DARTS_OPS, darts_space
-from dnas.tasks.objective import classification_loss
+from dnas.tasks.task import classification_loss
 
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 3e-4
 SGD = sgd(RATE, momentum=MOMENTUM, weight_decay=DECAY, clip=None)

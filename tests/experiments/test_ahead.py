@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import sys
 import jax
-from experiments import phases
+from experiments import images, phases
 from experiments.config import SearchConfig, parse
 from dnas.running.runtime import set_up_process
 from experiments.runs import Run
@@ -31,7 +31,7 @@ jax.monitoring.register_event_listener(lambda event, **rest: found.append(event)
 sizes = "--images=80 --test-images=70 --retrain-channels=2 --retrain-cells=1 --retrain-epochs=1"
 sizes += f" --retrain-batch-size=32 --runs={sys.argv[1]} --random-cells=1 --batch-size=16"
 config = parse(SearchConfig, sizes.split())
-job = phases.make_job(config, lambda: Run(config.runs / "a"))
+job = images.make_job(config, lambda: Run(config.runs / "a"))
 (cell,) = random_cells(job)
 ahead = phases.Ahead(job, {"random_0": cell})
 ahead.start()
@@ -70,11 +70,11 @@ def trained_by(job, monkeypatch, cores=2):
     """The cells that are trained as far as their compilation."""
     found = []
 
-    def train(job, genotype, *, announce, **hooks):
+    def train(job, genotype, hooks):
         found.append(genotype)
         if genotype == CELLS["random_1"]:
             raise ValueError("this one cannot be trained")
-        announce(None)
+        hooks.announce(None)
         found.append("it goes on to train")
 
     monkeypatch.setattr(phases, "_train", train)

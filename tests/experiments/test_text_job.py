@@ -223,7 +223,7 @@ def test_published_sizes_are_those_of_the_paper():
     assert (config.arch_learning_rate, config.arch_b1, config.arch_weight_decay) == (
         3e-3,
         0.9,
-        1e-3,
+        None,  # that of the optimiser of arch
     )
     assert text._dropout(config) == dnas.spaces.Dropout() and config.dropout_words == 0.1
 

@@ -72,7 +72,7 @@ def linear_search(space, limits, *, rate=0.2, arch_rate=0.1, warmup=0, wanted=1.
         warmup_steps=warmup,
     )
     search = dnas.make_search(
-        space, supernet, optimizer, image_shape=(8, 8, 3), constraint=constraint
+        space, supernet, optimizer, example=jnp.zeros((1, 8, 8, 3)), constraint=constraint
     )
     return search, costs
 
@@ -136,5 +136,6 @@ def test_without_a_constraint_a_state_has_no_multipliers():
         lambda key, images: jnp.zeros(()),
         lambda weights, mix, images: jnp.zeros((len(images), 2)) + weights,
     )
-    search = dnas.make_search(space, supernet, bilevel.darts_optimizer(1, 1), image_shape=(8, 8, 3))
+    optimizer, example = bilevel.darts_optimizer(1, 1), jnp.zeros((1, 8, 8, 3))
+    search = dnas.make_search(space, supernet, optimizer, example=example)
     assert search.init(jax.random.key(0)).multipliers == ()

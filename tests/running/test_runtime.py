@@ -45,7 +45,7 @@ if sys.argv[1] == "command":
 images, labels = np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 2
 space = dnas.darts_space(ops=("none", "skip_connect"), num_nodes=1)
 sizes = dict(channels=2, num_cells=1)
-quiet = dict(epochs=1, batch_size=2, report=lambda progress: None, announce=lambda memory: None)
+quiet = dict(epochs=1, batch_size=2, hooks=dnas.QUIET)
 result = dnas.run_search(space, (images, labels), **sizes, **quiet)
 network = space.network(result.genotype, num_classes=2, **sizes)
 dnas.retrain(network, (images, labels), (images, labels), **quiet)

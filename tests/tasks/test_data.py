@@ -44,8 +44,8 @@ def as_pixels(images):
 def test_no_augmentation_picks_the_examples():
     data, rows = random_data(), [3, 0, 3]
     batch = batch_of(PIXELS, data, indices=rows)
-    np.testing.assert_array_equal(as_pixels(batch.images), np.asarray(data.images)[rows])
-    np.testing.assert_array_equal(batch.labels, rows)
+    np.testing.assert_array_equal(as_pixels(batch.inputs), np.asarray(data.images)[rows])
+    np.testing.assert_array_equal(batch.targets, rows)
 
 
 def windows(image, padding):
@@ -65,7 +65,7 @@ def test_crop_is_a_window_of_the_padded_image_and_all_windows_occur(padding):
     allowed = [windows(image, padding) for image in np.asarray(data.images)]
     corners = set()
     for seed in range(40):
-        found = as_pixels(batch_of(PIXELS._replace(crop_padding=padding), data, seed).images)
+        found = as_pixels(batch_of(PIXELS._replace(crop_padding=padding), data, seed).inputs)
         for image, choices in zip(found, allowed, strict=True):
             matches = [corner for corner, window in choices.items() if (window == image).all()]
             assert len(matches) == 1
@@ -76,14 +76,14 @@ def test_crop_is_a_window_of_the_padded_image_and_all_windows_occur(padding):
 def test_crops_of_a_batch_are_independent():
     image = np.asarray(random_data().images[0])
     data = Data(jnp.asarray(np.stack([image] * 32)), jnp.zeros(32, jnp.int32))
-    found = as_pixels(batch_of(PIXELS._replace(crop_padding=2), data).images)
+    found = as_pixels(batch_of(PIXELS._replace(crop_padding=2), data).inputs)
     assert len({image.tobytes() for image in found}) > 10
 
 
 def test_flip_mirrors_about_half_of_the_images_left_to_right():
     data = random_data(size=400, shape=(2, 3, 1))
     images = np.asarray(data.images)
-    found = as_pixels(batch_of(PIXELS._replace(flip=True), data).images)
+    found = as_pixels(batch_of(PIXELS._replace(flip=True), data).inputs)
     flipped = 0
     for image, before in zip(found, images, strict=True):
         if (image == before).all():
@@ -98,7 +98,7 @@ def test_cutout_is_a_square_around_a_pixel_clipped_at_the_border(side):
     size, height, width = 300, 5, 6
     data = Data(jnp.full((size, height, width, 2), 255, jnp.uint8), jnp.zeros(size, jnp.int32))
     augmentation = Augmentation(mean=(0.5,), std=(0.5,), crop_padding=0, flip=False, cutout=side)
-    images = np.asarray(batch_of(augmentation, data).images)
+    images = np.asarray(batch_of(augmentation, data).inputs)
     np.testing.assert_array_equal(images[..., 0], images[..., 1])
     holes = images[..., 0] == 0.0  # the mean, after normalising
     np.testing.assert_allclose(images[~holes], 1.0, rtol=1e-6)
@@ -118,7 +118,7 @@ def test_cutout_is_a_square_around_a_pixel_clipped_at_the_border(side):
 
 def test_cutout_comes_last():
     augmentation = Augmentation(mean=(0.3,), std=(0.2,), crop_padding=2, cutout=3)
-    images = np.asarray(batch_of(augmentation, random_data(size=64)).images)
+    images = np.asarray(batch_of(augmentation, random_data(size=64)).inputs)
     assert (
         (images == 0.0).all(-1).sum((1, 2)) >= 4
     ).all()  # a corner of a 3x3 square at the least; no pixel is at the mean
@@ -127,7 +127,7 @@ def test_cutout_comes_last():
 def test_black_comes_in_before_normalising():
     augmentation = Augmentation(mean=(0.5,), std=(0.25,), crop_padding=4, flip=False)
     data = Data(jnp.full((64, 4, 4, 1), 255, jnp.uint8), jnp.zeros(64, jnp.int32))
-    images = np.asarray(batch_of(augmentation, data).images)
+    images = np.asarray(batch_of(augmentation, data).inputs)
     assert set(np.unique(images.round(5)).tolist()) == {-2.0, 2.0}
 
 
@@ -162,9 +162,9 @@ def test_batch_is_a_function_of_its_key_under_jit_too():
     data = random_data()
     plain = augmented_batch(jax.random.key(0), data, jnp.arange(6), EVERYTHING)
     np.testing.assert_allclose(
-        plain.images, batch_of(EVERYTHING, data).images, rtol=1e-5, atol=1e-6
+        plain.inputs, batch_of(EVERYTHING, data).inputs, rtol=1e-5, atol=1e-6
     )
-    assert (plain.images != batch_of(EVERYTHING, data, seed=1).images).any()
+    assert (plain.inputs != batch_of(EVERYTHING, data, seed=1).inputs).any()
 
 
 def test_batch_under_vmap_equals_one_after_another():
@@ -173,7 +173,7 @@ def test_batch_under_vmap_equals_one_after_another():
     together = jax.jit(jax.vmap(lambda key: augmented_batch(key, data, rows, EVERYTHING)))(keys)
     for number, key in enumerate(keys):
         alone = jitted_batch(key, data, rows, EVERYTHING)
-        np.testing.assert_allclose(together.images[number], alone.images, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(together.inputs[number], alone.inputs, rtol=1e-5, atol=1e-6)
 
 
 def test_whole_data_set_stays_uint8():

@@ -14,17 +14,18 @@ alpha for arch and w for weights; those names appear here only where an equation
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-try:
-    from jax import enable_x64 as enable_x64
-except ImportError:  # before jax 0.8
-    from jax.experimental import enable_x64 as enable_x64
+# enable_x64(True) is the context in which arrays may have 64 bits; jax 0.8 has moved it.
+_HOME: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
+enable_x64: Callable[[bool], AbstractContextManager[None]] = _HOME.enable_x64
 
 Array = jax.Array
 AnyArray = jax.Array | np.ndarray  # also one on the host, as rules and selections have them

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import ABSENT, Mix
+from dnas.base import ABSENT, PyTree
 from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
@@ -29,9 +29,9 @@ _BATCH, _HEIGHT, _WIDTH, _CHANNELS, _CLASSES, _SEEDS = 2, 8, 6, 4, 5, 2
 _SIDE = 32  # of the images that networks are given
 
 # What networks read, by the name that `SearchSpace.inputs` has for it.
-_INPUTS = {
-    "images": jax.ShapeDtypeStruct((_BATCH, _SIDE, _SIDE, 3), jnp.float32),
-    "tokens": Tokens(jax.ShapeDtypeStruct((_BATCH, 3), jnp.int32)),
+_INPUTS: dict[str, Callable[[], PyTree]] = {
+    "images": lambda: jnp.zeros((_BATCH, _SIDE, _SIDE, 3)),
+    "tokens": lambda: Tokens(jnp.zeros((_BATCH, 3), jnp.int32)),
 }
 
 
@@ -262,15 +262,20 @@ def _check_absent(relaxation, arch, choices, product):
         chex.assert_tree_all_finite(jax.grad(product)(dropped))
 
 
-def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
+def check_space(
+    space: SearchSpace, *, num_cells: int | None = None, inputs: PyTree | None = None
+) -> None:
     """Checks a search space: its cells, its layers, genotypes, and the shapes of its networks, none
     of which is run.
 
     Args:
       num_cells: length of the networks; that of the space's supernet unless given.
+      inputs: a batch of two that its networks read, arrays or shapes; images [2, 32, 32, 3] or
+        tokens [2, 3] unless given.
 
     Raises:
       AssertionError: names the first law that fails.
+      ValueError: for a space of other inputs, if none are given.
 
     Example:
       >>> from dnas.spaces import darts_space
@@ -278,16 +283,22 @@ def check_space(space: SearchSpace, *, num_cells: int | None = None) -> None:
       ...     darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2), num_cells=3
       ... )
     """
+    if inputs is None:
+        if space.inputs not in _INPUTS:
+            raise ValueError(
+                f"networks of the space {space.name!r} read {space.inputs}, of which no example is"
+                f" known, as there is of {', '.join(_INPUTS)}; give a batch of two as inputs="
+            )
+        inputs = jax.eval_shape(_INPUTS[space.inputs])
     for kind, spec in space.cells.items():
         _check_cell(kind, spec)
     num_cells = space.num_cells if num_cells is None else num_cells
     _check_layers(space, num_cells)
     genotype = _check_genotypes(space)
     sizes = dict(channels=_CHANNELS, num_cells=num_cells, num_classes=_CLASSES)
-    mix = {
+    mix: PyTree = {
         kind: jax.ShapeDtypeStruct(own.shape, jnp.float32) for kind, own in space.choices.items()
     }
-    inputs = _INPUTS[space.inputs]
     _check_model("supernet", lambda: space.supernet(**sizes), mix, inputs)
     _check_model("network", lambda: space.network(genotype, **sizes), {}, inputs)
 
@@ -351,7 +362,7 @@ def _unordered(space, genotype) -> dict[str, set[tuple[int, int]]]:
     return {kind: set(own) for kind, own in picked_of(space, genotype).items()}
 
 
-def _check_model(name: str, make: Callable[[], Model], mix: Mix, inputs) -> None:
+def _check_model(name: str, make: Callable[[], Model], mix: PyTree, inputs: PyTree) -> None:
     """`mix`: shapes {kind: [E, O]}, {} for the network of a genotype."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), _SEEDS))
     mixes = {

@@ -293,7 +293,7 @@ def at_most_one(xp, values: Array) -> Array:
     return xp.where(values > 1 + 1e-5, 1.0, values)
 
 
-def like(array: Array, values: np.ndarray) -> Array:
+def like(array: AnyArray, values: np.ndarray) -> Array:
     """Returns the values as an array of the module and the type of another one.
 
     Left to JAX, a constant of float64 would be what it was when it was first used, with

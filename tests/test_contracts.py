@@ -577,3 +577,11 @@ def test_check_space_refuses_a_selection_outside_the_space(monkeypatch):
         AssertionError, match="law broken: the selection of the space makes a genotype"
     ):
         check_space(TINY, num_cells=3)
+
+
+def test_a_space_of_other_inputs_is_checked_on_the_example_that_is_given():
+    space = darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=1)
+    space = space._replace(inputs="spectra")
+    with pytest.raises(ValueError, match="'tiny' read spectra.*images, tokens; give a batch"):
+        check_space(space, num_cells=1)
+    check_space(space, num_cells=1, inputs=jax.ShapeDtypeStruct((2, 16, 16, 1), jnp.float32))

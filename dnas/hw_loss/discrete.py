@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, Mix
+from dnas.base import AnyArray, Array, Mix
 from dnas.choices import Choices
 from dnas.parts import NetworkParts
 
@@ -30,8 +30,8 @@ def discrete_mix(layers: NetworkParts, mix: Mix) -> dict[str, Array]:
     return {kind: _discrete(choices, mix[kind]) for kind, choices in layers.choices.items()}
 
 
-def _discrete(choices: Choices, rows: Array) -> Array:
-    rows = jax.lax.stop_gradient(rows)
+def _discrete(choices: Choices, mix: AnyArray) -> Array:
+    rows = jax.lax.stop_gradient(jnp.asarray(mix))
     in_play = choices.allowed if choices.keep is None else choices.computes
     weights = jnp.where(in_play, rows, -jnp.inf)
     best = weights.argmax(axis=-1)

@@ -14,13 +14,14 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from dnas.base import Array, Mix, enable_x64
+from dnas.base import AnyArray, Array, Mix, add_up, enable_x64
 from dnas.choices import Choices
 from dnas.graph import CellSpec, at_most_one, check_live, expected_live, like, namespace
 from dnas.hw_loss.kept_rows import make_rates
@@ -39,7 +40,7 @@ class TermCost(NamedTuple):
     term: Term
     costs: np.ndarray
 
-    def contributions(self, chances: Mapping[str, Array]) -> Array:
+    def contributions(self, chances: Mapping[str, AnyArray]) -> AnyArray:
         """Returns what each combination of options adds to the cost, of the shape of the costs."""
         found = like(next(iter(chances.values())), self.costs)
         for axis, (kind, row) in enumerate(self.term.at):
@@ -75,7 +76,7 @@ class ExpectedCost:
     layers: NetworkParts
     live: str
     relu: float
-    _chances: Mapping[str, Callable[[Array], Array]] = dataclasses.field(repr=False)
+    _chances: Mapping[str, Callable[[AnyArray], AnyArray]] = dataclasses.field(repr=False)
 
     @property
     def largest(self) -> bool:
@@ -92,9 +93,11 @@ class ExpectedCost:
           ValueError: if the mix does not fit the space.
         """
         rows = self._checked(mix)
-        if any(isinstance(array, jax.core.Tracer) for array in rows.values()):
+        if any(isinstance(array, Tracer) for array in rows.values()):
             return self._traced({kind: jnp.asarray(array) for kind, array in rows.items()})
-        return self._exact({kind: np.asarray(array, np.float64) for kind, array in rows.items()})
+        # A number, which is as good as an array of no axes to whoever asks for the cost.
+        exact = self._exact({kind: np.asarray(own, np.float64) for kind, own in rows.items()})
+        return cast(Array, exact)
 
     def per_op(self, mix: Mix) -> dict[str, np.ndarray]:
         """Returns {kind: [E, O]}, the gradient of the cost at a mix, in float64: what an option
@@ -108,7 +111,7 @@ class ExpectedCost:
             gradient = jax.grad(self._traced)(rows)
             return {kind: np.asarray(own) for kind, own in gradient.items()}
 
-    def by_op(self, mix: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def by_op(self, mix: Mix) -> dict[str, float]:
         """Returns what each op adds to the cost of a mix, and under "" what all networks have in
         common; not of peak memory.
 
@@ -130,7 +133,7 @@ class ExpectedCost:
                     found[part.op] = found.get(part.op, 0.0) + float(cost)
         return found
 
-    def relus(self, mix: Mapping[str, Array]) -> Array:
+    def relus(self, mix: Mix) -> AnyArray:
         """Returns how many numbers go through ReLUs that are computed by themselves, for one image;
         0 for peak memory.
 
@@ -149,7 +152,7 @@ class ExpectedCost:
             )
         return self.relu * (numbers / 1000)
 
-    def excess(self, mix: Mapping[str, np.ndarray], bound: float) -> float:
+    def excess(self, mix: Mix, bound: float) -> float:
         """Returns by which share a discrete mix is above a bound, 0 if it is not; for peak memory
         that of all edges together.
 
@@ -163,12 +166,12 @@ class ExpectedCost:
         peaks = np.array([self.fixed, *self._peaks(self._run(rows))])
         return float(np.maximum(peaks - bound, 0.0).sum()) / (bound or 1.0)
 
-    def chances(self, kind: str, rows: Array) -> Array:
+    def chances(self, kind: str, rows: AnyArray) -> AnyArray:
         """Returns the probabilities [E, O] that a row has an option and it runs, for the rows of
         the mix of one kind."""
         return self._chances[kind](rows)
 
-    def _checked(self, mix: Mix) -> dict[str, Array]:
+    def _checked(self, mix: Mix) -> dict[str, AnyArray]:
         for kind, choices in self.layers.choices.items():
             shape = np.shape(mix.get(kind, ()))
             if shape != choices.shape:
@@ -177,16 +180,16 @@ class ExpectedCost:
                 )
         return {kind: mix[kind] for kind in self._chances}
 
-    def _run(self, rows: Mapping[str, Array]) -> dict[str, Array]:
+    def _run(self, rows: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """The probabilities [E, O] that a row has an option and it runs."""
         return {kind: self._chances[kind](own) for kind, own in rows.items()}
 
-    def _added(self, chances: Mapping[str, Array]) -> list[Array]:
+    def _added(self, chances: Mapping[str, AnyArray]) -> list[AnyArray]:
         """What every op of cells and every combination of options of terms adds to the cost."""
         cells = [chances[kind] * like(chances[kind], costs) for kind, costs in self.if_run.items()]
         return [*cells, *(own.contributions(chances) for own in self.terms)]
 
-    def _peaks(self, chances: Mapping[str, Array]) -> Iterable[Array]:
+    def _peaks(self, chances: Mapping[str, AnyArray]) -> Iterable[AnyArray]:
         """What every edge and every term needs; the largest of it is the peak."""
         for kind, costs in self.if_run.items():
             yield from (chances[kind] * like(chances[kind], costs)).sum(axis=-1)
@@ -196,7 +199,7 @@ class ExpectedCost:
         chances = self._run(rows)
         if self.largest:
             return jnp.maximum(self.fixed, jnp.stack([*self._peaks(chances)]).max())
-        total = self.fixed + sum(added.sum() for added in self._added(chances))
+        total = self.fixed + add_up(jnp.asarray(own.sum()) for own in self._added(chances))
         return total + self._cost_of_relus(chances) if self.relu else total
 
     def _exact(self, rows: Mapping[str, np.ndarray]) -> float:
@@ -207,11 +210,11 @@ class ExpectedCost:
         relus = [float(self._cost_of_relus(chances))] if self.relu else []
         return math.fsum([self.fixed, *added, *relus])
 
-    def _cost_of_relus(self, chances: Mapping[str, Array]) -> Array:
+    def _cost_of_relus(self, chances: Mapping[str, AnyArray]) -> AnyArray:
         return self.relu * (self._relus_that_run(chances) / 1000)
 
-    def _relus_that_run(self, chances: Mapping[str, Array]) -> Array:
-        return sum(
+    def _relus_that_run(self, chances: Mapping[str, AnyArray]) -> AnyArray:
+        return add_up(
             expected_relus(self.layers.cells[kind], groups, chances[kind])
             for kind, groups in self._relus.items()
         )

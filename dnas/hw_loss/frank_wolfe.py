@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import Arch, Array, Key, Mix, PyTree
+from dnas.base import AnyArray, Arch, Array, Key, Mix, PyTree
 from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.feasible import cheapest_mix, check_bound
 
@@ -62,11 +62,13 @@ def frank_wolfe(
     choices = cost.layers.choices
     kinds = list(choices)
 
-    def init(arch: PyTree) -> FrankWolfeState:
-        del arch
+    def init(params: PyTree) -> FrankWolfeState:
+        del params
         return FrankWolfeState(jnp.asarray(start, jnp.int32), key)
 
-    def update(gradients: PyTree, state: FrankWolfeState, params: PyTree | None = None):
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None
+    ) -> tuple[PyTree, FrankWolfeState]:
         if params is None:
             raise ValueError(
                 "frank_wolfe moves rows on the simplex and needs them: call update(gradients,"
@@ -75,7 +77,7 @@ def frank_wolfe(
         next_key, own_key = jax.random.split(state.key)
         chosen = jax.random.randint(own_key, (), 0, len(kinds))
         share = 2 * len(kinds) / (state.step + 2 * len(kinds))
-        gradients, rows = _mix_of(gradients), _mix_of(params)
+        gradients, rows = _mix_of(updates), _mix_of(params)
         value, slopes = jax.value_and_grad(_scaled(cost, bound))(rows)
         directions = {}
         for number, kind in enumerate(kinds):
@@ -89,13 +91,13 @@ def frank_wolfe(
 
         fits = jax.vmap(lambda step: _scaled(cost, bound)(at(step)))(steps) <= 1
         step = jnp.where(fits.any(), steps[fits.argmax()], 0.0)
-        updates = {kind: {"ops": step * direction} for kind, direction in directions.items()}
-        return updates, FrankWolfeState(state.step + 1, next_key)
+        moves = {kind: {"ops": step * direction} for kind, direction in directions.items()}
+        return moves, FrankWolfeState(state.step + 1, next_key)
 
     return optax.GradientTransformation(init, update)
 
 
-def _mix_of(arch: Arch) -> Mix:
+def _mix_of(arch: Arch) -> dict[str, Array]:
     return {kind: rows["ops"] for kind, rows in arch.items()}
 
 
@@ -103,7 +105,7 @@ def _scaled(cost: ExpectedCost, bound: float):
     return lambda mix: cost(mix) / bound
 
 
-def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: Array) -> Array:
+def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: AnyArray) -> Array:
     """Returns the rows [E, O] on simplexes that minimise <gradient, rows> subject to <slopes, rows>
     <= limit.
 

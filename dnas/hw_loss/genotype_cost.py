@@ -1,7 +1,7 @@
 """What the network of one genotype costs by a table."""
 
 import itertools
-from typing import Any
+from typing import Any, cast
 
 from dnas.genotype import Genotype
 from dnas.hw_loss.expected import calibration_of, combine_of, live_of
@@ -62,6 +62,7 @@ def genotype_cost(
         readers: dict[int, list[Part]] = {}
         for source, target, op in spec.live_edges_of(genotype.cells[layer.kind], live):
             part = layer.parts[spec.edges.index((source, target))][spec.ops.index(op)]
+            assert part is not None  # the genotype fits the space
             groups.setdefault((layer.kind, source, target, op), []).append(part)
             readers.setdefault(source, []).append(part)
         if relu:
@@ -71,7 +72,9 @@ def genotype_cost(
     for number, term in enumerate(layers.terms):
         columns = [picked[kind].get(row) for kind, row in term.at]
         alive = all(picked[own.kind].get(own.row) in own.columns for own in term.alive)
-        part = None if None in columns or not alive else term.parts[tuple(columns)]
+        if None in columns or not alive:
+            continue
+        part = cast("Part | None", term.parts[tuple(columns)])
         if part is not None:
             groups[number] = [part]
     parts = [*layers.fixed, *itertools.chain.from_iterable(groups.values())]

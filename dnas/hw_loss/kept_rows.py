@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dnas.base import Array
+from dnas.base import AnyArray, Array, add_up
 from dnas.choices import Choices
 from dnas.graph import like, namespace
 
 
-def make_rates(choices: Choices) -> Callable[[Array], Array]:
+def make_rates(choices: Choices) -> Callable[[AnyArray], Array]:
     """Returns strengths [E] -> probabilities to be among the rows of a group that are drawn,
     divided by the strengths, [E].
 
@@ -18,6 +18,7 @@ def make_rates(choices: Choices) -> Callable[[Array], Array]:
     proportion to its strength; those without any are not drawn. With all strengths 0 or 1, and at
     most k ones a group, the probabilities are the strengths.
     """
+    assert choices.keep is not None
     most = max(len(group) for group in choices.groups)
     # All groups at once: a group of fewer rows has others of no strength, which are not drawn
     # either.
@@ -28,17 +29,18 @@ def make_rates(choices: Choices) -> Callable[[Array], Array]:
     inside = np.sort(np.concatenate([np.array(group, int) for group in choices.groups]))
     draws = _draws(most, choices.keep)
 
-    def rates(strengths: Array) -> Array:
+    def rates(strengths: AnyArray) -> Array:
         xp = namespace(strengths)
         own = xp.concatenate([strengths, xp.zeros(1, strengths.dtype)])[places]  # [groups, n]
-        chance, rate = xp.ones((len(own), 1), strengths.dtype), 0.0
+        chance = xp.ones((len(own), 1), strengths.dtype)
+        terms = []
         for others, steps in draws:
             others, steps = like(strengths, others), like(strengths, steps)
             left = own @ others.T
             chance = chance * xp.where(left > 0, 1 / xp.where(left > 0, left, 1.0), 0.0)
-            rate = rate + chance @ others
+            terms.append(chance @ others)
             chance = xp.einsum("tse,ns,ne->nt", steps, chance, own)
-        found = rate.ravel()[order[: len(inside)]]
+        found = add_up(terms).ravel()[order[: len(inside)]]
         if len(inside) == len(strengths):
             return found
         alone = xp.ones(len(strengths) - len(inside), strengths.dtype)  # which compete with none

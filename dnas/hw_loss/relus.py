@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnas.base import Array
+from dnas.base import AnyArray, Array
 from dnas.graph import CellSpec, like, namespace
 from dnas.parts import NetworkParts, Part
 
@@ -41,7 +41,7 @@ def relu_groups(spec: CellSpec, kind: str, layers: NetworkParts) -> ReluGroups:
     return list(groups.values())
 
 
-def expected_relus(spec: CellSpec, groups: ReluGroups, running: Array) -> Array:
+def expected_relus(spec: CellSpec, groups: ReluGroups, running: AnyArray) -> Array:
     """Returns the expected numbers that go through ReLUs of their own, of what runs with these
     probabilities [E, O]."""
     xp = namespace(running)

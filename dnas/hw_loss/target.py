@@ -295,11 +295,11 @@ def augmented_lagrangian(
 
 
 def _ascent(rate: float, equality: bool, watch: str) -> Callable[..., Array]:
-    watched = {
+    watched: dict[str, Callable[[Array, Array], Array]] = {
         "discrete": lambda discrete, expected: discrete,
         "expected": lambda discrete, expected: expected,
+        "worst": lambda discrete, expected: jnp.maximum(discrete, expected),
     }
-    watched["worst"] = jnp.maximum
     if watch not in watched:
         raise ValueError(f"watch = {watch!r} does not exist; choose from: {', '.join(watched)}")
     if not rate > 0:
@@ -318,7 +318,7 @@ def _check_target(target: float) -> None:
 
 
 def _targets(target: float | Sequence[float]) -> Array:
-    targets = list(target) if isinstance(target, (list, tuple)) else [target]
+    targets = list(target) if isinstance(target, Sequence) else [target]
     if not targets:
         raise ValueError("at least one target is needed")
     for own in targets:

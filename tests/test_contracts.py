@@ -12,6 +12,7 @@ from supernets import logits_of, supernet_of, weights_of
 import dnas
 from dnas.cells import OPS
 from dnas.contracts import check_op, check_relaxation, check_selection, check_space
+from dnas.model import Tokens
 from dnas.relax import (
     RELAXATIONS,
     Relaxation,
@@ -580,8 +581,7 @@ def test_check_space_refuses_a_selection_outside_the_space(monkeypatch):
 
 
 def test_a_space_of_other_inputs_is_checked_on_the_example_that_is_given():
-    space = darts_space(name="tiny", ops=("none", "skip_connect"), num_nodes=1)
-    space = space._replace(inputs="spectra")
-    with pytest.raises(ValueError, match="'tiny' read spectra.*images, tokens; give a batch"):
-        check_space(space, num_cells=1)
-    check_space(space, num_cells=1, inputs=jax.ShapeDtypeStruct((2, 16, 16, 1), jnp.float32))
+    space = SPACES["recurrent"]._replace(inputs="bytes")
+    with pytest.raises(ValueError, match="'recurrent' read bytes.*images, tokens; give a batch"):
+        check_space(space)
+    check_space(space, inputs=jax.eval_shape(lambda: Tokens(jnp.zeros((2, 5), jnp.int32))))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from test_layers import LADDER
 
 import dnas
 
@@ -39,15 +40,18 @@ def test_the_custom_space_has_under_30_lines_and_prints_a_genotype(tmp_path):
     assert {edge.op for edge in genotype.cells["cell"]} <= {"skip_connect", "gelu_conv"}
 
 
-def test_the_drawing_shows_every_file_of_the_library():
-    drawn = set(
-        re.findall(r"[\w/]+\.py", README.split("imports point strictly down")[1].split("```")[0])
-    )
-    files = {path.name for path in (ROOT / "dnas").rglob("*.py")} - {"__init__.py"}
-    # Of these the drawing names the folder.
-    folders = ("relax", "hw_loss", "bilevel", "selection", "rules", "tabular")
-    inside = {path.name for folder in folders for path in (ROOT / "dnas" / folder).glob("*.py")}
-    assert {pathlib.PurePath(name).name for name in drawn} >= files - inside
+def test_the_drawing_has_the_levels_of_the_ladder_and_fits_in_20_lines():
+    drawing = README.split("\n```\nimports point strictly down")[1].split("```")[0]
+    _, ladder, outside = drawing.strip().split("\n\n")
+    levels, level = {}, None
+    for line in ladder.splitlines():
+        level = int(line[:2]) if line[:2].strip() else level
+        levels.setdefault(level, []).extend(line[4:52].split())
+    drawn = {level: {name.rstrip("/") for name in names} for level, names in levels.items()}
+    assert drawn == {level: set(units) for level, units in enumerate(LADDER)}
+    folders = {name.rstrip("/") for names in levels.values() for name in names if name[-1] == "/"}
+    assert folders == {path.name for path in (ROOT / "dnas").iterdir() if any(path.glob("*.py"))}
+    assert len(ladder.splitlines() + outside.splitlines()) < 20
 
 
 def test_every_make_target_of_the_readme_exists():

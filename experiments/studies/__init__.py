@@ -1,0 +1,1 @@
+"""Tables and figures of documents, each made by a command."""

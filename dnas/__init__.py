@@ -32,12 +32,14 @@ from dnas.bilevel import (
     unrolled,
 )
 from dnas.cells import OPS, Op, widen_weights
+from dnas.choices import Choices, Condition
 from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
 from dnas.method import Method
 from dnas.model import Model, Outputs, Tokens
+from dnas.parts import Part, Term
 from dnas.published import PUBLISHED
 from dnas.relax import (
     RELAXATIONS,
@@ -88,6 +90,7 @@ from dnas.selection import (
 from dnas.space import (
     LayerSpec,
     SearchSpace,
+    canonical_genotype,
     check_genotype,
     inherit_weights,
     one_hot_mix,
@@ -115,6 +118,8 @@ __all__ = [
     "Batch",
     "BilevelOptimizer",
     "CellSpec",
+    "Choices",
+    "Condition",
     "Counts",
     "Edge",
     "Genotype",
@@ -128,6 +133,7 @@ __all__ = [
     "Op",
     "Outputs",
     "PUBLISHED",
+    "Part",
     "Progress",
     "QUIET",
     "RELAXATIONS",
@@ -146,6 +152,7 @@ __all__ = [
     "Task",
     "Text",
     "Tokens",
+    "Term",
     "Verdict",
     "adversarial_perturbation",
     "alternating",
@@ -157,6 +164,7 @@ __all__ = [
     "bilevel",
     "binary_gates",
     "cells",
+    "canonical_genotype",
     "check_genotype",
     "contracts",
     "cosine_by_epoch",

@@ -135,8 +135,7 @@ def canonical_genotype(space: SearchSpace, genotype: Genotype) -> Genotype:
     """Returns the one of all genotypes that differ only in rows which do not matter in it, as the
     `under` of choices says: these have the first option that they may have.
 
-    Example:
-      A block beyond the depth may have any kernel; in the canonical genotype it has the first.
+    A block beyond the depth may have any kernel; in the canonical genotype it has the first.
 
     Raises:
       ValueError: if the genotype does not fit the space.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from supernets import logits_of, weights_of
+from supernets import logits_of, supernet_of, weights_of
 
 import dnas
 from dnas import export, hw_loss
@@ -22,6 +22,7 @@ from dnas.contracts import (
     check_selection,
     check_space,
 )
+from dnas.parts import NetworkParts, Part, term_of
 
 SIZES = dict(channels=4, num_cells=1, num_classes=3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
@@ -282,6 +283,101 @@ def test_a_penalty_and_an_arch_loss_of_a_user_push_the_search():
 
 def _quick(arch):
     return dnas.alternating(dnas.first_order(), dnas.sgd(0.1), arch)
+
+
+# A dimension: the width of a hidden layer, whose weights are read through a mask.
+
+WIDTH = dnas.Choices(("w2", "w4", "w8"), ("hidden",), values=(2, 4, 8))
+PREFIXES = np.arange(8) < np.array(WIDTH.values)[:, None]
+
+
+def two_layers(weights, images, mask):
+    first, last = weights
+    hidden = jax.nn.relu(images.reshape(len(images), -1) @ first)
+    return (hidden * mask) @ last
+
+
+def elastic_supernet(**sizes):
+    def init(key, images):
+        keys = jax.random.split(key)
+        shapes = (images[0].size, 8), (8, 3)
+        return [0.1 * jax.random.normal(*own) for own in zip(keys, shapes, strict=True)]
+
+    def logits(weights, mix, images):
+        return two_layers(weights, images, mix["width"][0] @ jnp.float32(PREFIXES))
+
+    return supernet_of(init, logits)
+
+
+def elastic_parts():
+    widths = {"width": WIDTH}
+    hidden = term_of(widths, (("width", 0),), lambda o: Part("hidden", 192, WIDTH.values[o], 1, 1))
+    return NetworkParts({}, (), (), dimensions=widths, terms=(hidden,))
+
+
+ELASTIC = dnas.SearchSpace(
+    "elastic", {}, lambda **sizes: (), elastic_supernet, None, dimensions={"width": WIDTH}
+)
+
+
+def elastic_search(**parts):
+    sizes = dict(channels=2, num_cells=1, epochs=3, batch_size=6, hooks=dnas.QUIET)
+    return dnas.run_search(ELASTIC, (IMAGES, LABELS), dnas.Method(**parts), **sizes)
+
+
+def test_a_dimension_of_a_user_at_a_one_hot_mix_is_the_sliced_network():
+    weights = weights_of(elastic_supernet())(jax.random.key(0), IMAGES[:1])
+    images = jnp.float32(IMAGES) / 255
+    for option, width in zip(WIDTH.options, WIDTH.values, strict=True):
+        mix = dnas.one_hot_mix(ELASTIC, dnas.Genotype("elastic", picks={"width": [option]}))
+        sliced = weights[0][:, :width], weights[1][:width]
+        expected = two_layers(sliced, images, jnp.ones(width))
+        found = logits_of(elastic_supernet())(weights, mix, images)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel_hard", "edge_weights"])
+def test_a_dimension_of_a_user_is_searched_and_written(relaxation):
+    result = elastic_search(relaxation=dnas.RELAXATIONS[relaxation]())
+    assert set(result.mix) == {"width"} and result.genotype.picks["width"][0] in WIDTH.options
+    assert dnas.Genotype.from_text(result.genotype.to_text()) == result.genotype
+    check_selection(dnas.top_edges(), ELASTIC)
+
+
+RULES = {
+    "best_sample": dnas.rules.best_sample(num_samples=3),
+    "eigenvalue": dnas.rules.eigenvalue(every=1, window=1, back=1, from_epoch=1),
+    "greedy": dnas.rules.greedy(warm_up=0),
+    "perturbation": dnas.rules.perturbation(interval=1),
+    "ranking": dnas.rules.ranking(patience=2),
+    "skip_count": dnas.rules.skip_count(kind="width", op="w8"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_run_on_a_dimension_of_a_user(name):
+    assert set(RULES) == set(dnas.RULES)
+    result = elastic_search(rule=RULES[name])
+    dnas.check_genotype(ELASTIC, result.genotype)
+    if name in ("greedy", "perturbation", "best_sample"):  # which decide
+        assert sorted(result.mix["width"][0].tolist()) == [0.0, 0.0, 1.0]
+
+
+def test_a_dimension_of_a_user_has_costs_and_targets():
+    layers = elastic_parts()
+    rows = {("latency", part): hw_loss.Cost(float(part.channels_out)) for part in layers.distinct()}
+    table = hw_loss.CostTable("here", "numpy", 1, "2026-01-01", "a test", rows)
+    cost = hw_loss.expected_cost(table, layers)
+    assert hw_loss.feasible_range(cost) == (2.0, 8.0, True)
+    bound = 3.0
+
+    def bounded(epochs, steps_per_epoch):
+        arch = hw_loss.frank_wolfe(jax.random.key(0), cost, bound)
+        return dnas.alternating(dnas.first_order(), optax.sgd(0.1), arch)
+
+    result = elastic_search(relaxation=dnas.simplex(), optimizer=bounded)
+    genotype = hw_loss.repair(ELASTIC, result.genotype, result.mix, [(cost, bound)])
+    assert cost(dnas.one_hot_mix(ELASTIC, genotype)) <= bound
 
 
 # A runtime.

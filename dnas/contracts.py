@@ -292,6 +292,7 @@ def check_space(
         inputs = jax.eval_shape(_INPUTS[space.inputs])
     for kind, spec in space.cells.items():
         _check_cell(kind, spec)
+    _check_conditions(space)
     num_cells = space.num_cells if num_cells is None else num_cells
     _check_layers(space, num_cells)
     genotype = _check_genotypes(space)
@@ -301,6 +302,16 @@ def check_space(
     }
     _check_model("supernet", lambda: space.supernet(**sizes), mix, inputs)
     _check_model("network", lambda: space.network(genotype, **sizes), {}, inputs)
+
+
+def _check_conditions(space):
+    choices = space.choices
+    for kind, own in choices.items():
+        with _law(f"the rows of {kind!r} stand under rows and options of the space"):
+            for kind, row, columns in itertools.chain.from_iterable(own.under):
+                mask = choices[kind].allowed[row]
+                if not all(mask[column] for column in columns):
+                    raise ValueError(f"row {row} of {kind!r} never has one of {columns}")
 
 
 def _check_cell(kind, spec):

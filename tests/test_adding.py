@@ -4,6 +4,8 @@ in all others by itself.
 How names on the command line find what was added is tested in tests/experiments/test_named.py.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -297,16 +299,28 @@ def two_layers(weights, images, mask):
     return (hidden * mask) @ last
 
 
-def elastic_supernet(**sizes):
+def layer_weights(key, inputs, hidden, outputs):
+    keys, shapes = jax.random.split(key), ((inputs, hidden), (hidden, outputs))
+    return [0.1 * jax.random.normal(*own) for own in zip(keys, shapes, strict=True)]
+
+
+def elastic_supernet(*, num_classes=3, **sizes):
     def init(key, images):
-        keys = jax.random.split(key)
-        shapes = (images[0].size, 8), (8, 3)
-        return [0.1 * jax.random.normal(*own) for own in zip(keys, shapes, strict=True)]
+        return layer_weights(key, images[0].size, 8, num_classes)
 
     def logits(weights, mix, images):
         return two_layers(weights, images, mix["width"][0] @ jnp.float32(PREFIXES))
 
     return supernet_of(init, logits)
+
+
+def elastic_network(genotype, *, num_classes=3, **sizes):
+    width = WIDTH.values[WIDTH.options.index(genotype.picks["width"][0])]
+
+    def init(key, images):
+        return layer_weights(key, images[0].size, width, num_classes)
+
+    return supernet_of(init, lambda weights, mix, images: two_layers(weights, images, 1.0))
 
 
 def elastic_parts():
@@ -316,7 +330,12 @@ def elastic_parts():
 
 
 ELASTIC = dnas.SearchSpace(
-    "elastic", {}, lambda **sizes: (), elastic_supernet, None, dimensions={"width": WIDTH}
+    "elastic",
+    {},
+    lambda **sizes: (),
+    elastic_supernet,
+    elastic_network,
+    dimensions={"width": WIDTH},
 )
 
 
@@ -325,13 +344,20 @@ def elastic_search(**parts):
     return dnas.run_search(ELASTIC, (IMAGES, LABELS), dnas.Method(**parts), **sizes)
 
 
+def test_a_space_of_a_dimension_keeps_the_contract_of_spaces():
+    check_space(ELASTIC)
+    nowhere = dataclasses.replace(WIDTH, under=((dnas.Condition("width", 1, (0,)),),))
+    with pytest.raises(AssertionError, match="'width' stand under rows and options of the space"):
+        check_space(ELASTIC._replace(dimensions={"width": nowhere}))
+
+
 def test_a_dimension_of_a_user_at_a_one_hot_mix_is_the_sliced_network():
     weights = weights_of(elastic_supernet())(jax.random.key(0), IMAGES[:1])
     images = jnp.float32(IMAGES) / 255
     for option, width in zip(WIDTH.options, WIDTH.values, strict=True):
         mix = dnas.one_hot_mix(ELASTIC, dnas.Genotype("elastic", picks={"width": [option]}))
         sliced = weights[0][:, :width], weights[1][:width]
-        expected = two_layers(sliced, images, jnp.ones(width))
+        expected = two_layers(sliced, images, 1.0)
         found = logits_of(elastic_supernet())(weights, mix, images)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 

@@ -126,7 +126,7 @@ def _factors(cost: ExpectedCost, free: Mapping[str, Choices]) -> Iterator[Factor
             runs = np.isin(np.arange(len(free[kind].options)), columns)
             costs = costs[..., None] * runs
         yield Factor(own.term.rows, costs)
-    for kind in free.keys() & cost.if_run.keys():
+    for kind in [kind for kind in cost.if_run if kind in free]:
         costs = cost.chances(kind, np.ones(free[kind].shape)) * cost.if_run[kind]
         yield from (Factor(((kind, row),), own) for row, own in enumerate(costs))
 

@@ -8,8 +8,8 @@ import math
 from dnas.base import Mix
 from dnas.choices import Choices
 from dnas.genotype import Genotype
-from dnas.selection.selection import Selection, Weights, genotype_by
-from dnas.space import SearchSpace, check_genotype
+from dnas.selection.selection import Selection, Weights, picked_by
+from dnas.space import SearchSpace, check_genotype, genotype_of
 
 
 def argmax_edges(*, keep_none: bool = True) -> Selection:
@@ -43,8 +43,9 @@ def argmax_edges(*, keep_none: bool = True) -> Selection:
                 return picked
             return [(row, column) for row, column in picked if not choices.is_nothing[column]]
 
+        picked = picked_by(space, mix, read)
         try:
-            genotype = genotype_by(space, mix, read)
+            genotype = genotype_of(space, picked)
             check_genotype(space, genotype)
         except ValueError as error:
             raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 from dnas.base import Mix
 from dnas.choices import Choices
 from dnas.genotype import Genotype
-from dnas.space import SearchSpace, genotype_of
+from dnas.space import Picked, SearchSpace, genotype_of
 
 Selection = Callable[[SearchSpace, Mix], Genotype]
 
@@ -24,11 +24,15 @@ def genotype_by(space: SearchSpace, mix: Mix, read: Read) -> Genotype:
     Raises:
       ValueError: if the mix does not fit the space or holds a NaN.
     """
-    picked = {
+    return genotype_of(space, picked_by(space, mix, read))
+
+
+def picked_by(space: SearchSpace, mix: Mix, read: Read) -> Picked:
+    """Returns the rows that are kept, and their options, of `genotype_by`."""
+    return {
         kind: read(kind, choices, checked_rows(space, kind, mix))
         for kind, choices in space.choices.items()
     }
-    return genotype_of(space, picked)
 
 
 def checked_rows(space: SearchSpace, kind: str, mix: Mix) -> list[list[float]]:

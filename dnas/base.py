@@ -15,7 +15,7 @@ alpha for arch and w for weights; those names appear here only where an equation
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import jax
 import jax.experimental
@@ -54,8 +54,20 @@ ArchLoss = Callable[[Arch, Mix], Array]
 Perturbation = Callable[[Key, Array, Callable[[Mix], Array], Mix], Mix]
 
 
+class AnyBatch(Protocol):
+    """What a step learns from: a pytree with these fields and whatever else the loss reads."""
+
+    @property
+    def inputs(self) -> PyTree:
+        """What networks read."""
+
+    @property
+    def key(self) -> Key | None:
+        """[], of what a model draws on it; None: of the step's own."""
+
+
 class Batch(NamedTuple):
-    """What a step learns from: some examples."""
+    """Some examples, each with a target."""
 
     inputs: PyTree  # what networks read, such as images [B, H, W, C]
     targets: Array  # [B] int32

@@ -11,10 +11,11 @@ import optax
 from dnas.arch_losses import WeightedLoss
 from dnas.base import (
     ABSENT,
+    AnyArray,
+    AnyBatch,
     Arch,
     ArchLoss,
     Array,
-    Batch,
     Candidates,
     Key,
     Metrics,
@@ -58,7 +59,7 @@ class Search(NamedTuple):
     """
 
     init: Callable[[Key], SearchState]
-    step: Callable[[SearchState, Batch, Batch], tuple[SearchState, Metrics]]
+    step: Callable[[SearchState, AnyBatch, AnyBatch], tuple[SearchState, Metrics]]
     mix: Callable[[SearchState], Mix]
 
 
@@ -138,7 +139,7 @@ def make_search(
             for (kind, choices), part in zip(space.choices.items(), parts, strict=True)
         }
 
-    def inner_objective(key: Key, batch: Batch, state: SearchState):
+    def inner_objective(key: Key, batch: AnyBatch, state: SearchState):
         drawn = _model_key(key, batch)
 
         def evaluate(weights: PyTree, arch: Arch) -> tuple[Array, Metrics]:
@@ -158,7 +159,7 @@ def make_search(
 
         return evaluate
 
-    def outer_objective(key: Key, batch: Batch, state: SearchState):
+    def outer_objective(key: Key, batch: AnyBatch, state: SearchState):
         drawn = _model_key(key, batch)
 
         def evaluate(weights: PyTree, arch: Arch) -> tuple[Array, Metrics]:
@@ -177,7 +178,7 @@ def make_search(
 
         return evaluate
 
-    def step(state: SearchState, train: Batch, valid: Batch) -> tuple[SearchState, Metrics]:
+    def step(state: SearchState, train: AnyBatch, valid: AnyBatch) -> tuple[SearchState, Metrics]:
         key, inner_key, outer_key = jax.random.split(state.key, 3)
         inner = inner_objective(inner_key, train, state)
         outer = outer_objective(outer_key, valid, state)
@@ -185,7 +186,7 @@ def make_search(
             inner, outer, state.optimizer, state.weights, state.arch
         )
         weights = optax.apply_updates(state.weights, weight_updates)
-        arch = optax.apply_updates(state.arch, arch_updates)
+        arch: PyTree = optax.apply_updates(state.arch, arch_updates)
         if constraint is not None:
             moved = jnp.array([rows.any() for rows in jax.tree.leaves(arch_updates)]).any()
             read = read_from(space, relaxation, arch, state.candidates)
@@ -208,7 +209,7 @@ def make_search(
     return Search(init, step, mix)
 
 
-def _model_key(key: Key, batch: Batch) -> Key:
+def _model_key(key: Key, batch: AnyBatch) -> Key:
     return jax.random.fold_in(key, _MODEL) if batch.key is None else batch.key
 
 
@@ -222,7 +223,7 @@ def in_play(arch: Arch, candidates: Candidates) -> Arch:
     }
 
 
-def keep_candidates(mix: Array, candidates: Array) -> Array:
+def keep_candidates(mix: Array, candidates: AnyArray) -> Array:
     """Returns the mix [E, O] or [E, O, B] with zeros for what is no candidate."""
     return mix * candidates.reshape(candidates.shape + (1,) * (mix.ndim - 2))
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, Batch, Key
+from dnas.base import AnyArray, Array, Batch, Key
 
 
 class Augmentation(NamedTuple):
@@ -34,8 +34,8 @@ class Augmentation(NamedTuple):
 class Data(NamedTuple):
     """Labelled images."""
 
-    images: Array  # [N, H, W, C] uint8
-    labels: Array  # [N] int32
+    images: AnyArray  # [N, H, W, C] uint8
+    labels: AnyArray  # [N] int32
 
 
 def check_data(images, labels, num_classes: int | None = None) -> Data:
@@ -99,9 +99,10 @@ def split_half(data: Data, seed: int) -> tuple[Data, Data]:
     """Returns two random halves: one trains the weights of a search, the other its arch (DARTS,
     section 3.1)."""
     order = np.random.default_rng([seed, 0]).permutation(len(data.labels))
-    half = len(order) // 2
-    return tuple(
-        Data(data.images[part], data.labels[part]) for part in (order[:half], order[half:])
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    return (
+        Data(data.images[first], data.labels[first]),
+        Data(data.images[second], data.labels[second]),
     )
 
 
@@ -133,7 +134,7 @@ def normalize(images: Array, augmentation: Augmentation) -> Array:
     return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
-def plain_batch(data: Data, indices: Array, augmentation: Augmentation) -> Batch:
+def plain_batch(data: Data, indices: AnyArray, augmentation: Augmentation) -> Batch:
     """Returns the examples at indices [B], normalised and nothing else."""
     return Batch(
         normalize(jnp.asarray(data.images[indices]), augmentation),

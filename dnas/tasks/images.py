@@ -92,6 +92,10 @@ def images(
     def accuracy(model: Model, data: Data) -> Callable[[PyTree, Mix], float]:
         return make_evaluation(model, data, augmentation)
 
+    def score(model: Model) -> Callable[[PyTree], float]:
+        assert held_out is not None
+        return make_evaluation(model, held_out, augmentation)
+
     return Task(
         inputs="images",
         example=jnp.zeros((1, *data.images.shape[1:])),
@@ -101,7 +105,7 @@ def images(
         loss=cross_entropy,
         accuracy=accuracy,
         sizes={"image_size": data.images.shape[1:3]},
-        test=None if held_out is None else lambda model: accuracy(model, held_out),
+        test=None if held_out is None else score,
     )
 
 

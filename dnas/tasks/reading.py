@@ -88,10 +88,10 @@ def read_text(
     frequent = [word for word, count in counts.most_common(max_tokens - 1) if count >= min_count]
     vocabulary = (UNKNOWN, *frequent)
     number = {word: place for place, word in enumerate(vocabulary)}
-    return Text(
-        *(np.array([number.get(word, 0) for word in piece], np.int32) for piece in pieces),
-        vocabulary,
+    train, valid, test = (
+        np.array([number.get(word, 0) for word in piece], np.int32) for piece in pieces
     )
+    return Text(train, valid, test, vocabulary)
 
 
 def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) -> float:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from dnas.base import Array, Batch, Key, Metrics, Mix, PyTree
+from dnas.base import AnyBatch, Array, Batch, Key, Metrics, Mix, PyTree
 from dnas.model import Model, Outputs
 
 
@@ -16,7 +16,7 @@ class Feed(NamedTuple):
     steps: int  # of an epoch
     rows: Callable[[int], PyTree]  # epoch -> where its batches are in the data; first axis: steps
     # (data, rows of a step, key, what the batch before has left) -> batch; runs inside the step
-    batch: Callable[[PyTree, PyTree, Key, PyTree], Batch]
+    batch: Callable[[PyTree, PyTree, Key, PyTree], AnyBatch]
 
 
 class Task(NamedTuple):
@@ -35,7 +35,7 @@ class Task(NamedTuple):
     example: PyTree  # the inputs of one example, zeros
     num_classes: int
     feeds: Callable[[int, int, int], tuple[Feed, ...]]
-    plain: Callable[[PyTree, int], Batch]  # (data, batch size) -> its first examples as they are
+    plain: Callable[[PyTree, int], AnyBatch]  # (data, batch size) -> its first examples as they are
     loss: Callable[[Outputs, Any], tuple[Array, Metrics]]
     accuracy: Callable[[Model, PyTree], Callable[[PyTree, Mix], float]]
     sizes: Mapping[str, Any] = {}  # of inputs, as keywords of `SearchSpace.layers`

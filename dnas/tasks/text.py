@@ -51,29 +51,33 @@ def text(text: Text, *, window: int = 35, slowness: float = 1e-3) -> Task:
     if window < 1:
         raise ValueError(f"a window has at least one token, got window={window}")
 
-    def feed(part: np.ndarray, batch_size: int, slowness: float) -> Feed:
-        data = streams(part, batch_size, window)
+    def batches(slowness: float) -> Callable[[PyTree, PyTree, Key, PyTree], Window]:
+        def batch(data: PyTree, place: PyTree, key: Key, hidden: PyTree) -> Window:
+            start, fresh = place
+            return window_at(key, data, start, fresh, hidden, window, slowness)
 
-        def batch(data, place, key, hidden):
-            return window_at(key, data, *place, hidden, window, slowness)
-
-        return Feed(data, (data.shape[1] - 1) // window, None, batch)
+        return batch
 
     def feeds(seed: int, batch_size: int, levels: int) -> tuple[Feed, ...]:
         if batch_size < 1:
             raise ValueError(f"a batch has at least one piece of the text, got {batch_size}")
-        train = feed(text.train, batch_size, slowness)
-        length = train.data.shape[1] - 1
-        train = train._replace(rows=lambda epoch: epoch_windows(seed, epoch, length, window))
+        read = streams(text.train, batch_size, window)
+        length = read.shape[1] - 1
+        steps = length // window
+
+        def in_turn(epoch: int) -> Places:
+            return epoch_windows(seed, epoch, length, window)
+
+        train = Feed(read, steps, in_turn, batches(slowness))
         if levels == 1:
             return (train,)
-        valid = feed(text.valid, batch_size, 0.0)
-        valid_length = valid.data.shape[1] - 1
+
+        beside = streams(text.valid, batch_size, window)
 
         def repeated(epoch: int) -> Places:
-            return repeated_windows(epoch, valid_length, window, train.steps)
+            return repeated_windows(epoch, beside.shape[1] - 1, window, steps)
 
-        return train, valid._replace(steps=train.steps, rows=repeated)
+        return train, Feed(beside, steps, repeated, batches(0.0))
 
     def plain(data: Array, batch_size: int) -> Window:
         first = jnp.asarray(data[:batch_size, : window + 1])
@@ -110,6 +114,7 @@ def window_loss(outputs: Outputs, window: Window) -> tuple[Array, Metrics]:
     """
     loss, metrics = classification_loss(outputs.logits, window.targets)
     states = outputs.hidden
+    assert states is not None  # of a network that reads tokens
     change = jnp.square(states[:, 1:] - states[:, :-1])
     slow = change.mean() if change.size else 0.0
     carried = jax.lax.stop_gradient(states[:, -1])
@@ -176,6 +181,7 @@ def _reader(model: Model, *windows: np.ndarray) -> Callable[[PyTree, Mix], tuple
         def of_window(hidden, batch):
             tokens, targets, counted = batch
             outputs, _ = model.apply(variables, mix, Tokens(tokens, hidden))
+            assert outputs.hidden is not None
             chosen = jnp.take_along_axis(
                 jax.nn.log_softmax(outputs.logits), targets[..., None], axis=-1
             )[..., 0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import dnas
+from dnas import hw_loss
 from dnas.spaces import recurrent_space
 from experiments import search, text
 from experiments.config import parse
@@ -161,6 +162,38 @@ def test_a_trained_language_model_is_written_as_onnx_and_writes_on_from_a_state(
         logits, states = session.run(None, {"tokens": token, "hidden": hidden})
         token, hidden = logits.argmax(-1).astype(np.int32), states[:, -1]
     assert np.isfinite(logits).all() and hidden.any()
+
+
+def test_rules_and_targets_of_images_are_those_of_texts(book, tmp_path):
+    parts = dnas.SPACES["recurrent"].parts(channels=4, num_classes=vocabulary_of(book))
+    costs = {"tanh": 9.0, "sigmoid": 9.0, "relu": 2.0, "identity": 3.0}
+    rows = {
+        ("latency", part): hw_loss.Cost(costs.get(part.op, 1.0), 0.0, 1)
+        for part in parts.distinct()
+    }
+    table = hw_loss.CostTable("elsewhere", "test", 1, "today", "test", rows)
+    hw_loss.write_table(table, tmp_path / "table.csv")
+    flags = [f"--text={book}", f"--runs={tmp_path}", "--name=a", "--retrain=0"]
+    flags += [f"--table={tmp_path / 'table.csv'}", "--target=4.5ms"]
+    flags += ["--rule=best_sample:num_samples=2"]
+    search.main([*TINY, *flags])
+    summary = Run(tmp_path / "a").read("summary.json")
+    assert summary["costs"][0]["predicted"] == 4.0 and "relu" in summary["genotype"]
+    assert "not measured" in summary["costs"][0]["note"]
+    rows = Run(tmp_path / "a").rows()
+    assert "latency_weight" in rows[-1] and "sample_accuracy" in rows[-1]
+
+
+def vocabulary_of(book):
+    return len(dnas.read_text(book.read_text("utf-8")).vocabulary)
+
+
+def test_a_search_of_stages_goes_on_from_the_stage_before(book, tmp_path, monkeypatch):
+    monkeypatch.setitem(dnas.SPACES, "recurrent", recurrent_space(num_nodes=3))
+    flags = [f"--text={book}", f"--runs={tmp_path}", "--name=a", "--retrain=0"]
+    search.main([*TINY, *flags, "--stages=darts_pt", "--interval=1", "--epochs=1"])
+    rows = Run(tmp_path / "a").rows()
+    assert {row["phase"] for row in rows} == {"search_stage_1", "search"}
 
 
 @pytest.mark.slow

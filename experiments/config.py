@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import tyro
 
 import dnas
+from experiments.datasets import DATASETS
 from experiments.methods import METHODS
 
 
@@ -325,9 +326,9 @@ def preset(
       >>> preset(SearchConfig, "digits", "pc_darts").partial_channels
       4
     """
-    if dataset not in PRESETS:
+    if dataset not in DATASETS:
         raise ValueError(
-            f"data set {dataset!r} is not known; choose from: {', '.join(PRESETS)}, or use"
+            f"data set {dataset!r} is not known; choose from: {', '.join(DATASETS)}, or use"
             " dnas.run_search with arrays"
         )
     if method not in METHODS:
@@ -335,7 +336,7 @@ def preset(
     space = METHODS[method].settings.get("space", "darts") if space is None else space
     if space not in dnas.SPACES:
         raise ValueError(f"space {space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
-    built = dnas.SPACES[space]
+    built, own = dnas.SPACES[space], PRESETS.get(dataset, {})
     settings = {
         "channels": built.channels,
         "cells": built.num_cells,
@@ -343,9 +344,9 @@ def preset(
         "retrain_cells": built.final_cells,
         **SPACE_SETTINGS.get(space, {}),
         **METHODS[method].settings,
-        **PRESETS[dataset],
+        **own,
     }
-    if PRESETS[dataset]:
+    if own:
         settings |= METHODS[method].small | SMALL_SPACES.get(space, {})
     names = {field.name for field in dataclasses.fields(kind)}
     settings |= {"method": method, "space": space, "dataset": dataset}

@@ -5,6 +5,7 @@ How names on the command line find what was added is tested in tests/experiments
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,6 +26,7 @@ from dnas.contracts import (
     check_space,
 )
 from dnas.parts import NetworkParts, Part, term_of
+from dnas.tasks import Feed, Task
 
 SIZES = dict(channels=4, num_cells=1, num_classes=3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
@@ -434,3 +436,123 @@ def test_a_runtime_of_a_user_measures_a_table():
     assert {part for metric, part in table.rows} >= set(
         LINES.parts(**SIZES, image_size=4).distinct()
     )
+
+
+# A task.
+
+
+class Weighed(NamedTuple):
+    """A batch whose examples count more or less."""
+
+    inputs: jax.Array
+    targets: jax.Array
+    weights: jax.Array  # [B]
+    key: jax.Array | None = None
+
+
+def weighed_images(images, targets, weights) -> Task:
+    """Numbers that are predicted from images by least squares, examples weighed; half for arch."""
+    data = Weighed(jnp.float32(images) / 255, jnp.float32(targets), jnp.float32(weights))
+
+    def batch(data, rows, key, carried):
+        return Weighed(data.inputs[rows], data.targets[rows], data.weights[rows])
+
+    def feeds(seed, batch_size, levels):
+        half = len(targets) // levels
+        steps = half // batch_size
+        rows = np.random.default_rng(seed).permutation(half)[: steps * batch_size]
+        rows = rows.reshape(steps, batch_size)
+        parts = [
+            jax.tree.map(lambda own: own[n * half : (n + 1) * half], data) for n in range(levels)
+        ]
+        return tuple(Feed(part, steps, lambda epoch: rows, batch) for part in parts)
+
+    def loss(outputs, batch):
+        errors = jnp.square(outputs.logits[:, 0] - batch.targets) * batch.weights
+        near = jnp.abs(outputs.logits[:, 0] - batch.targets) < 0.5
+        return errors.mean(), {"loss": errors.mean(), "accuracy": near.mean()}
+
+    def accuracy(model, data):
+        def score(variables, mix={}):
+            outputs, _ = model.apply(variables, mix, data.inputs)
+            return float(loss(outputs, data)[1]["accuracy"])
+
+        return score
+
+    return Task(
+        inputs="images",
+        example=jnp.zeros((1, *images.shape[1:])),
+        num_classes=1,
+        feeds=feeds,
+        plain=lambda data, size: jax.tree.map(lambda own: own[:size], data),
+        loss=loss,
+        accuracy=accuracy,
+        sizes={"image_size": images.shape[1:3]},
+        test=lambda model: accuracy(model, data),
+    )
+
+
+def test_a_task_of_a_user_is_searched_and_trained():
+    task = weighed_images(IMAGES, LABELS / 2, 1.0 + LABELS)
+    sizes = dict(channels=2, num_cells=1)
+    result = dnas.run_search(LINES, task, **sizes, epochs=2, batch_size=6, hooks=dnas.QUIET)
+    assert len(result.history) == 2 and np.isfinite(result.history[-1]["valid_loss"])
+    network = LINES.network(result.genotype, **sizes, num_classes=1)
+    trained = dnas.retrain(network, task, epochs=3, batch_size=12, hooks=dnas.QUIET)
+    assert trained.history[-1]["loss"] < trained.history[0]["loss"]
+    assert 0 <= trained.history[-1]["test_accuracy"] <= 1
+
+
+# A method: all that a paper is, as one value.
+
+
+def test_a_method_of_a_user_is_searched():
+    method = dnas.Method(
+        relaxation=shares(),
+        optimizer=lambda epochs, steps: _quick(dnas.arch_adam(0.1)),
+        arch_losses=[lambda arch, mix: sum(rows[:, 1].sum() for rows in mix.values())],
+        rule=stop_after(2),
+        select=first_edges,
+    )
+    result = dnas.run_search(
+        LINES,
+        (IMAGES, LABELS),
+        method,
+        channels=2,
+        num_cells=1,
+        epochs=3,
+        batch_size=6,
+        hooks=dnas.QUIET,
+    )
+    assert [row["seen"] for row in result.history] == [1, 2]
+    assert [edge[:2] for edge in result.genotype.cells["reduce"]] == [(0, 2), (1, 2)]
+
+
+# A space. That of the README, in a few lines more, is tested in tests/spaces/test_custom.py.
+
+
+def layers_of(*, channels, num_cells, image_size, stem="cifar"):
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return (dnas.LayerSpec("cell", channels, 1, size),) * num_cells
+
+
+def around(images, layers, num_classes, norms, cell):
+    x = nn.Conv(layers[0].channels, (3, 3))(images)
+    for layer in layers:
+        x = cell(layer, x)
+    return nn.Dense(num_classes)(x.mean((1, 2)))
+
+
+def test_a_space_of_a_user_is_counted_read_and_searched():
+    cell = dnas.CellSpec(1, 1, ((0, 1),), ("skip_connect", "nor_conv_3x3"), (1,))
+    space = dnas.custom_space("chain", {"cell": cell}, layers_of, around, edges_per_node=1)
+    check_space(space, num_cells=2)
+    result = dnas.run_search(
+        space, (IMAGES, LABELS), channels=2, num_cells=2, epochs=1, batch_size=6, hooks=dnas.QUIET
+    )
+    genotype = result.genotype
+    assert dnas.Genotype.from_json(genotype.to_json()) == genotype
+    sizes = dict(channels=2, num_cells=2, num_classes=3, image_size=8)
+    table = hw_loss.count_table(space, **sizes)
+    counts = dnas.count_network(space, genotype, **sizes)
+    assert hw_loss.genotype_cost(table, space, genotype, metric="macs", **sizes) == counts.macs

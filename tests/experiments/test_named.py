@@ -5,13 +5,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 import dnas
 from dnas import hw_loss
-from experiments import build, hardware, named
+from experiments import build, datasets, hardware, methods, named
 from experiments.config import SearchConfig, parse
+from experiments.search import main
 
 
 def wait(epochs: int = 3, *, rate: float = 0.5, loud: bool = False, how: str = "long", seed=0):
@@ -211,3 +213,56 @@ def test_the_last_event_of_the_rule_perturbation_falls_on_the_last_epoch(flags):
     rule.init(space, 200)
     with pytest.raises(ValueError, match="needs 200 epochs"):
         rule.init(space, 199)
+
+
+def noise(data_dir):
+    del data_dir
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
+    labels = np.arange(60, dtype=np.int32) % 3
+    parts = images[:40], labels[:40], images[40:], labels[40:]
+    return datasets.Dataset("noise", *parts, ("a", "b", "c"))
+
+
+def stop_after(*, epochs: int = 1) -> dnas.Rule:
+    def update(state, observed):
+        return state, dnas.Verdict(stop=observed.epoch >= epochs)
+
+    return dnas.Rule(lambda space, total: np.asarray(total), update)
+
+
+@pytest.fixture
+def of_a_user(monkeypatch):
+    """One of everything that has a name, added in its one place."""
+    space = dnas.darts_space(name="mine", ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=1)
+    settings = {"space": "mine", "relax": "mine", "rule": "mine:epochs=1", "select": "mine"}
+    monkeypatch.setitem(dnas.SPACES, "mine", space)
+    monkeypatch.setitem(dnas.RELAXATIONS, "mine", lambda: dnas.softmax())
+    monkeypatch.setitem(dnas.RULES, "mine", stop_after)
+    monkeypatch.setitem(dnas.SELECTIONS, "mine", lambda: dnas.top_edges(1))
+    monkeypatch.setitem(datasets.DATASETS, "mine", noise)
+    method = methods.Method("a paper", "https://example.org", "nowhere.py", settings)
+    monkeypatch.setitem(methods.METHODS, "mine", method)
+
+
+@pytest.mark.usefixtures("of_a_user")
+def test_a_data_set_and_a_method_of_a_user_are_found_by_their_names():
+    config = parse(SearchConfig, ["--dataset=mine", "--method=mine"])
+    assert (config.space, config.relax, config.channels) == ("mine", "mine", 16)
+    assert build.parts_of(config, 5)["rule"] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("of_a_user")
+def test_a_command_runs_what_a_user_has_added_to_a_report(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.command.set_up_process", lambda: None)
+    small = (
+        "--channels=2 --cells=1 --epochs=3 --batch-size=8 --auxiliary=0 --retrain-channels=2"
+        " --retrain-cells=1 --retrain-epochs=1 --retrain-batch-size=8 --random-cells=1"
+    )
+    names = ["--dataset=mine", "--method=mine", f"--runs={tmp_path}", "--name=run"]
+    main([*names, *small.split()])
+    genotype = dnas.Genotype.from_json((tmp_path / "run" / "genotype.json").read_text())
+    assert genotype.space == "mine" and len(genotype.cells["normal"]) == 1
+    assert (tmp_path / "run" / "report.html").is_file()
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert sum('"valid_loss"' in row for row in rows) == 1  # the rule has ended the search

@@ -462,9 +462,8 @@ def weighed_images(images, targets, weights) -> Task:
         steps = half // batch_size
         rows = np.random.default_rng(seed).permutation(half)[: steps * batch_size]
         rows = rows.reshape(steps, batch_size)
-        parts = [
-            jax.tree.map(lambda own: own[n * half : (n + 1) * half], data) for n in range(levels)
-        ]
+        places = [slice(half * level, half * (level + 1)) for level in range(levels)]
+        parts = [Weighed(*(own[place] for own in data[:3])) for place in places]
         return tuple(Feed(part, steps, lambda epoch: rows, batch) for part in parts)
 
     def loss(outputs, batch):
@@ -473,7 +472,7 @@ def weighed_images(images, targets, weights) -> Task:
         return errors.mean(), {"loss": errors.mean(), "accuracy": near.mean()}
 
     def accuracy(model, data):
-        def score(variables, mix={}):
+        def score(variables, mix):
             outputs, _ = model.apply(variables, mix, data.inputs)
             return float(loss(outputs, data)[1]["accuracy"])
 
@@ -488,7 +487,7 @@ def weighed_images(images, targets, weights) -> Task:
         loss=loss,
         accuracy=accuracy,
         sizes={"image_size": images.shape[1:3]},
-        test=lambda model: accuracy(model, data),
+        test=lambda model: lambda variables: accuracy(model, data)(variables, {}),
     )
 
 
@@ -514,16 +513,8 @@ def test_a_method_of_a_user_is_searched():
         rule=stop_after(2),
         select=first_edges,
     )
-    result = dnas.run_search(
-        LINES,
-        (IMAGES, LABELS),
-        method,
-        channels=2,
-        num_cells=1,
-        epochs=3,
-        batch_size=6,
-        hooks=dnas.QUIET,
-    )
+    sizes = dict(channels=2, num_cells=1, epochs=3, batch_size=6, hooks=dnas.QUIET)
+    result = dnas.run_search(LINES, (IMAGES, LABELS), method, **sizes)
     assert [row["seen"] for row in result.history] == [1, 2]
     assert [edge[:2] for edge in result.genotype.cells["reduce"]] == [(0, 2), (1, 2)]
 

@@ -32,7 +32,6 @@ from dnas.hw_loss import (
     genotype_cost,
     repair,
 )
-from dnas.hw_loss.elimination import Factor, best_columns, good_columns
 from dnas.hw_loss.feasible import cheapest_mix
 from dnas.parts import LayerParts, NetworkParts, Part, Term, term_of
 from dnas.selection import default_selection, random_genotype
@@ -416,29 +415,3 @@ def test_terms_that_do_not_fit_the_choices_are_refused_with_the_reason(at, size,
     layers = NetworkParts({"cell": OPTIONAL}, (), (), dimensions=DIMENSIONS, terms=(term,))
     with pytest.raises(ValueError, match=reason):
         expected_cost(TABLE, layers, metric="macs")
-
-
-@pytest.mark.parametrize("largest", [False, True])
-@pytest.mark.parametrize("combine", [np.add, np.maximum])
-def test_elimination_finds_the_best_of_all_combinations(combine, largest):
-    random = np.random.default_rng(0)
-    names = [("x", number) for number in range(5)]
-    allowed = {name: random.random(3) < 0.8 for name in names}
-    for own in allowed.values():
-        own[random.integers(3)] = True
-    for _ in range(20):
-        factors = []
-        for size in (1, 2, 2, 3):
-            rows = tuple(names[row] for row in random.permutation(5)[:size])
-            factors.append(Factor(rows, random.normal(size=(3,) * size)))
-
-        def value(columns, factors=factors):
-            return combine.reduce([0.0, *(factor.at(columns) for factor in factors)])
-
-        found = value(best_columns(factors, allowed, largest=largest, combine=combine))
-        every = itertools.product(*(np.flatnonzero(allowed[name]) for name in names))
-        values = [value(dict(zip(names, columns, strict=True))) for columns in every]
-        assert found == pytest.approx(max(values) if largest else min(values), abs=1e-12)
-        good = good_columns(factors, allowed, largest=largest, combine=combine)
-        assert all(allowed[name][column] for name, column in good.items())
-        assert min(values) - 1e-12 <= value(good) <= max(values) + 1e-12

@@ -103,7 +103,8 @@ class ExpectedCost:
         """Returns {kind: [E, O]}, the gradient of the cost at a mix, in float64: what an option
         costs while all other rows are as they are.
 
-        It is the same everywhere where the cost is linear, as in layer-wise spaces.
+        It is the same everywhere where the cost is linear, as in layer-wise spaces. Inside of jit
+        take `jax.grad(cost)`.
         """
         with enable_x64(True):
             rows = self._checked(mix)

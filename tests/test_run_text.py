@@ -271,3 +271,38 @@ def test_what_cannot_work_is_refused_before_any_step(name):
     with pytest.raises(ValueError, match=reason):
         search(**{"report": steps.append} | changes)
     assert not steps
+
+
+def test_a_model_that_gives_no_states_back_is_refused():
+    whole = SPACE.supernet(channels=4, num_classes=6)
+
+    def apply(*args, **options):
+        outputs, variables = whole.apply(*args, **options)
+        return Outputs(outputs.logits), variables
+
+    with pytest.raises(ValueError, match="gives no states back"):
+        search(model=whole._replace(apply=apply))
+
+
+def test_a_model_that_is_given_is_trained_on_a_text_as_on_images():
+    """Two supernets, of which each reads with a state of its own, side by side in one array."""
+    part = SPACE.supernet(channels=4, num_classes=6, dropout=NO_DROPOUT)
+
+    def init(key, inputs):
+        return jax.vmap(lambda key: part.init(key, inputs))(jax.random.split(key))
+
+    def apply(variables, mix, inputs, **options):
+        tokens, hidden = inputs
+        if hidden is None:
+            hidden = jnp.zeros((len(tokens), 8))
+
+        def run(variables, hidden):
+            return part.apply(variables, mix, dnas.Tokens(tokens, hidden), **options)[0]
+
+        outputs = jax.vmap(run)(variables, jnp.stack(jnp.split(hidden, 2, axis=-1)))
+        states = jnp.concatenate(list(outputs.hidden), axis=-1)
+        return Outputs(outputs.logits.mean(0), hidden=states), variables
+
+    result = search(model=Model(init, apply))
+    assert result.state.carried[0].shape == (3, 8)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]

@@ -100,8 +100,18 @@ def text(text: Text, *, window: int = 35, slowness: float = 1e-3) -> Task:
 
 def _start(outputs: Outputs, batch_size: int) -> Array:
     """The state of pieces of which nothing has been read."""
-    assert outputs.hidden is not None
-    return jnp.zeros((batch_size, outputs.hidden.shape[-1]), outputs.hidden.dtype)
+    states = _states(outputs)
+    return jnp.zeros((batch_size, states.shape[-1]), states.dtype)
+
+
+def _states(outputs: Outputs) -> Array:
+    """The states [B, T, H] after each token."""
+    if outputs.hidden is None:
+        raise ValueError(
+            "the model gives no states back, from which the next window of a text starts; return"
+            " them as Outputs(logits, hidden=states)"
+        )
+    return outputs.hidden
 
 
 def window_loss(outputs: Outputs, window: Window) -> tuple[Array, Metrics]:
@@ -113,8 +123,7 @@ def window_loss(outputs: Outputs, window: Window) -> tuple[Array, Metrics]:
     state after the window, which the next one starts from.
     """
     loss, metrics = classification_loss(outputs.logits, window.targets)
-    states = outputs.hidden
-    assert states is not None  # of a network that reads tokens
+    states = _states(outputs)
     change = jnp.square(states[:, 1:] - states[:, :-1])
     slow = change.mean() if change.size else 0.0
     carried = jax.lax.stop_gradient(states[:, -1])
@@ -181,13 +190,12 @@ def _reader(model: Model, *windows: np.ndarray) -> Callable[[PyTree, Mix], tuple
         def of_window(hidden, batch):
             tokens, targets, counted = batch
             outputs, _ = model.apply(variables, mix, Tokens(tokens, hidden))
-            assert outputs.hidden is not None
             chosen = jnp.take_along_axis(
                 jax.nn.log_softmax(outputs.logits), targets[..., None], axis=-1
             )[..., 0]
             right = (outputs.logits.argmax(-1) == targets) & counted
             loss = -jnp.where(counted, chosen, 0.0).sum()
-            return outputs.hidden[:, -1], (loss, right.sum())
+            return _states(outputs)[:, -1], (loss, right.sum())
 
         tokens = batches[0][0]
         outputs, _ = jax.eval_shape(model.apply, variables, mix, Tokens(tokens))

@@ -6,6 +6,7 @@ import pathlib
 
 import jax
 import pytest
+from floats import enable_x64
 
 # Tests are mostly compilation of programs that run once or twice: without optimisation half as
 # long, and a third less again without XLA's second generator of loops. Programs that tests start
@@ -49,3 +50,10 @@ def pytest_collection_modifyitems(config, items):
         seen.add(name)
     config.hook.pytest_deselected(items=dropped)
     items[:] = kept
+
+
+@pytest.fixture
+def float64():
+    """Double precision all through a test."""
+    with enable_x64(True):
+        yield

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import enable_x64
 from scipy import stats
 from scipy.special import digamma, gammaln, logsumexp, softmax
 
@@ -22,11 +23,6 @@ from dnas.arch_losses import (
 from dnas.base import ABSENT
 from dnas.choices import Choices
 from dnas.relax import dirichlet
-
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
 
 ROWS = np.random.default_rng(0).normal(size=(4, 5))
 OTHER = np.random.default_rng(1).normal(size=(2, 3))  # kinds may differ in their ops

@@ -5,14 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
-
 __all__ = [
     "TREE",
-    "enable_x64",
     "quadratic",
     "run",
     "smooth_problem",

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bilevel_problems import enable_x64, smooth_problem
+from bilevel_problems import smooth_problem
+from floats import enable_x64
 
 from dnas.bilevel import conjugate_gradient, implicit, neumann, unrolled
 

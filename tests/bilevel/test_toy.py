@@ -3,7 +3,8 @@
 import numpy as np
 import optax
 import pytest
-from bilevel_problems import enable_x64, run
+from bilevel_problems import run
+from floats import enable_x64
 
 from dnas.bilevel import (
     alternating,

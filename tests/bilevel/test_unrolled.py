@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bilevel_problems import enable_x64, smooth_problem, start, train_loss, valid_loss
+from bilevel_problems import smooth_problem, start, train_loss, valid_loss
+from floats import enable_x64
 from supernets import logits_of, weights_of
 
 from dnas.bilevel import alternating, finite_differences, first_order, sgd, unrolled

@@ -1,35 +1,12 @@
 """What the loops over edges run."""
 
-import gc
-
-import jax
 import pytest
 
 from dnas import SPACES
 from dnas.cells.edge_ops import EdgeOps
 from dnas.cells.norms import search_norms
 
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
-
-
-def forget_programs():
-    gc.collect()
-    jax.clear_caches()  # what was traced for one device must not run on the other
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def again_for_others():
-    yield
-    forget_programs()
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize("sampled", [False, True])

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import enable_x64
 
 from dnas.cells import OPS, search_norms
 from dnas.cells.edge_ops import EdgeOps, stacked_edges
@@ -16,11 +17,6 @@ from dnas.cells.init import init_variables
 from dnas.cells.mixed_cell import MixedCell, run_chain
 from dnas.cells.norms import BatchNorm
 from dnas.graph import CellSpec
-
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
 
 CHANNELS, BATCH, SIZE = 4, 2, 6
 NAMES = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")

@@ -6,14 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import enable_x64
 
 from dnas.cells.norms import BatchNorm, Unnormed, final_norms, no_norm, search_norms
 from dnas.kernels.norms import mixed_norm_sum, normalize
-
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
 
 EPS = 1e-5
 

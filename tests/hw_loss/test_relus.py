@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import enable_x64
 from test_expected import SPACES, cell_space, random_mix, random_table, sizes_of
 
 import dnas
@@ -22,11 +23,6 @@ from dnas.hw_loss import (
 )
 from dnas.selection import random_genotype
 from dnas.space import one_hot_mix
-
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
 
 CONVS = {"sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"}
 DARTS, SIZES = dnas.SPACES["darts"], dict(channels=4, num_cells=3, image_size=16)

@@ -1,7 +1,6 @@
 """Forms for accelerators compute what those for a CPU do, tried on a CPU that is told to be one."""
 
 import functools
-import gc
 
 import chex
 import flax.linen as nn
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import enable_x64
 from supernets import logits_of, weights_of
 
 from dnas import SPACES
@@ -22,38 +22,18 @@ from dnas.kernels.norms import mixed_norm_sum, normalize
 from dnas.kernels.pooling import avg_pool, max_pool
 from dnas.kernels.sums import channel_sum
 
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
-
-
-def forget_programs():
-    gc.collect()
-    jax.clear_caches()  # what was traced for one device must not run on the other
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def again_for_others():
-    yield
-    forget_programs()
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def on_an_accelerator(function, *args):
-    """function(*args) with the kernels for an accelerator."""
-    forget_programs()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax, "default_backend", lambda: "gpu")
-            return function(*args)
-    finally:
-        forget_programs()
+    """function(*args) with the kernels for an accelerator.
+
+    What was traced for one device must not run on the other. JAX knows its programs by, among
+    others, the precision of products, which on a CPU is the same whatever it is called.
+    """
+    with pytest.MonkeyPatch.context() as patch, jax.default_matmul_precision("highest"):
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        return function(*args)
 
 
 def normal(seed, *shape):

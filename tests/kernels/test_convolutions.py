@@ -17,10 +17,8 @@ from dnas.kernels.convolutions import conv3x3, depthwise_conv, pointwise_product
 from dnas.kernels.pooling import avg_pool, max_pool
 from dnas.kernels.sums import channel_sum
 
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 CHANNELS = 2
 SIZES = [(6, 4), (5, 7)]
@@ -31,12 +29,6 @@ CONVS = [(3, 2, *rest) for rest in itertools.product((1, 2), SIZES)] + [
 ]
 CONVS += [(5, 1, 2, (6, 4)), (5, 2, 1, (5, 7))]
 CONVS += [(7, 1, 1, (5, 7)), (7, 2, 1, (6, 4))]
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with enable_x64(True):
-        yield
 
 
 def conv_by_xla(x, kernel, stride, dilation):

@@ -10,19 +10,11 @@ import pytest
 
 from dnas.kernels.pooling import avg_pool, max_pool
 
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
+pytestmark = pytest.mark.usefixtures("float64")
+
 
 CHANNELS = 2
 SIZES = [(6, 4), (5, 7)]
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with enable_x64(True):
-        yield
 
 
 def max_pool_by_flax(x, stride):

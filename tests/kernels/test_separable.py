@@ -6,15 +6,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from floats import enable_x64
 
 from dnas.cells import search_norms
 from dnas.cells.mixed_op import MixedOp
 from dnas.cells.norms import BatchNorm
-
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
 
 SIZE = 6, 4
 AFFINE = search_norms()._replace(conv=partial(BatchNorm, running=False))

@@ -9,16 +9,7 @@ import pytest
 
 from dnas.kernels.sums import channel_sum, channel_sum_of, inner_product
 
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def normal(seed, *shape):

@@ -3,13 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from floats import enable_x64
 
 from dnas.relax import sparsemax
-
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
 
 ARCH = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 

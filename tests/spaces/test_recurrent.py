@@ -7,15 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import enable_x64
 
 import dnas
 from dnas.model import Tokens
 from dnas.spaces import NO_DROPOUT, Dropout, recurrent_space
-
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
 
 SPACE = dnas.SPACES["recurrent"]
 SMALL = recurrent_space(num_nodes=3)

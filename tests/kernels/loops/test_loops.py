@@ -1,7 +1,5 @@
 """Loops over edges: whichever runs, the same values and gradients."""
 
-import gc
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -13,27 +11,7 @@ from dnas.kernels.convolutions import pointwise_product
 from dnas.kernels.loops import EdgeArrays, Shared, edge_loop
 from dnas.kernels.pooling import max_pool
 
-try:
-    from jax import enable_x64
-except ImportError:  # jax before 0.8
-    from jax.experimental import enable_x64
-
-
-def forget_programs():
-    gc.collect()
-    jax.clear_caches()  # what was traced for one device must not run on the other
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def again_for_others():
-    yield
-    forget_programs()
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def normal(seed, *shape):

@@ -5,6 +5,7 @@ How names on the command line find what was added is tested in tests/experiments
 """
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -25,6 +26,7 @@ from dnas.contracts import (
     check_selection,
     check_space,
 )
+from dnas.kernels.kernel import Convolution, opaque
 from dnas.parts import NetworkParts, Part, term_of
 from dnas.tasks import Feed, Task
 
@@ -33,7 +35,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
 LABELS = np.arange(24) % 3
 
 
-# An op.
+# An op, and the kernel that one runs on.
 
 
 class GeluConv(nn.Module):
@@ -62,6 +64,38 @@ class ReluConv(nn.Module):
         return self.norms.last()(conv(nn.relu(x)))
 
 
+def by_patches(x, kernel, *, stride):
+    patches = jax.lax.conv_general_dilated_patches(
+        x, (3, 3), (stride, stride), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )  # [B, H, W, C * 9]
+    return patches @ jnp.moveaxis(kernel, 2, 0).reshape(-1, kernel.shape[-1])
+
+
+def macs_of_conv(shapes, output, *, stride):
+    del stride
+    return math.prod(output) * math.prod(shapes[1][:3])
+
+
+# A kernel made for XLA, of which neither counts nor exports see the inside.
+conv_by_patches = opaque(
+    by_patches, macs=macs_of_conv, standard=lambda arguments, *, stride: Convolution(stride, 1)
+)
+
+
+class KernelConv(nn.Module):
+    """The same by a kernel of the user's own."""
+
+    channels: int
+    stride: int
+    norms: dnas.cells.Norms
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (3, 3, x.shape[-1], self.channels)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        return self.norms.last()(conv_by_patches(nn.relu(x), kernel, stride=self.stride))
+
+
 class Nothing(nn.Module):
     """No connection, by another name than none."""
 
@@ -76,6 +110,7 @@ class Nothing(nn.Module):
 USER_OPS = {
     "a module": GeluConv,
     "a record": dnas.Op(ReluConv, begins_with_relu=lambda stride: True),
+    "a kernel": KernelConv,
 }
 
 

@@ -17,7 +17,7 @@ def to_stablehlo(
     Args, Raises: as `to_onnx`, of which it needs none of the packages.
 
     Example:
-      >>> import dnas
+      >>> import dnas, jax, jax.numpy as jnp
       >>> network = dnas.SPACES["darts"].network(
       ...     dnas.PUBLISHED["DARTS_V2"], channels=2, num_cells=1
       ... )

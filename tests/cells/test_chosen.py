@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import filled, normal
 
 from dnas.cells import final_norms, search_norms
 from dnas.cells.chosen import ChosenOps, drop_samples
@@ -13,21 +14,7 @@ CHANNELS, BATCH, SIZE = 4, 2, 6
 
 
 def images(seed=1, *lead):
-    return jax.random.normal(jax.random.key(seed), (*lead, BATCH, SIZE, SIZE, CHANNELS))
-
-
-def filled(module, *args, seed=0):
-    """Variables with every array drawn: the marks of `init` are filled by hand for modules of
-    several arguments."""
-    return drawn(module.init(jax.random.key(seed), *args), seed)
-
-
-def drawn(variables, seed=0):
-    leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, variables))
-    keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
-    return tree.unflatten(
-        [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=False)]
-    )
+    return normal(seed, *lead, BATCH, SIZE, SIZE, CHANNELS)
 
 
 def test_drop_samples_zeroes_whole_samples_and_scales_the_rest():

@@ -1,5 +1,6 @@
 """Cells of mixed ops: whatever loop runs them, a mixed op on every edge."""
 
+import functools
 import itertools
 from functools import partial
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from floats import enable_x64
+from floats import enable_x64, filled, normal
 
 from dnas.cells import OPS, search_norms
 from dnas.cells.edge_ops import EdgeOps, stacked_edges
@@ -23,21 +24,7 @@ NAMES = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
 
 
 def images(seed=1, *lead):
-    return jax.random.normal(jax.random.key(seed), (*lead, BATCH, SIZE, SIZE, CHANNELS))
-
-
-def filled(module, *args, seed=0):
-    """Variables with every array drawn: the marks of `init` are filled by hand for modules of
-    several arguments."""
-    return drawn(module.init(jax.random.key(seed), *args), seed)
-
-
-def drawn(variables, seed=0):
-    leaves, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, variables))
-    keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
-    return tree.unflatten(
-        [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=False)]
-    )
+    return normal(seed, *lead, BATCH, SIZE, SIZE, CHANNELS)
 
 
 SPEC = CellSpec(2, 3, ((0, 2), (1, 2), (1, 3), (2, 3), (0, 4), (2, 4), (3, 4)), NAMES, (4, 2, 3))
@@ -77,13 +64,21 @@ def by_hand(weights, inputs, mix, stride):
 
 
 def value_and_gradients(function, *args):
-    direction = jax.random.normal(jax.random.key(7), jax.eval_shape(function, *args).shape)
+    direction = normal(7, *jax.eval_shape(function, *args).shape)
 
     def value(*args):
         y = function(*args)
         return jnp.vdot(y, direction), y
 
     return jax.jit(jax.value_and_grad(value, (0, 1, 2), has_aux=True))(*args)
+
+
+@functools.cache
+def weights_and_results_by_hand(stride):
+    weights = filled(cell(stride), inputs(), MIX)["params"]
+    return weights, value_and_gradients(
+        lambda w, xs, m: by_hand(w, xs, m, stride), weights, inputs(), MIX
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,11 +98,10 @@ def value_and_gradients(function, *args):
 )
 def test_cell_equals_a_mixed_op_on_every_edge_gradients_included(stride, how):
     module = cell(stride, schedule=how[0], remat=how[1])
-    weights = filled(module, inputs(), MIX)["params"]
+    weights, theirs = weights_and_results_by_hand(stride)
     ours = value_and_gradients(
         lambda w, xs, m: module.apply({"params": w}, xs, m), weights, inputs(), MIX
     )
-    theirs = value_and_gradients(lambda w, xs, m: by_hand(w, xs, m, stride), weights, inputs(), MIX)
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 

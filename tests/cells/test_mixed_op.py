@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import normal
 
 from dnas.cells import OPS, search_norms
 from dnas.cells.mixed_op import MixedOp, shuffle
@@ -14,7 +15,7 @@ NAMES = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
 
 
 def images(seed=1, *lead):
-    return jax.random.normal(jax.random.key(seed), (*lead, BATCH, SIZE, SIZE, CHANNELS))
+    return normal(seed, *lead, BATCH, SIZE, SIZE, CHANNELS)
 
 
 def drawn(variables, seed=0):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from floats import enable_x64
+from floats import enable_x64, normal
 from supernets import logits_of, weights_of
 
 from dnas import SPACES
@@ -21,6 +21,7 @@ from dnas.kernels.convolutions import depthwise_conv, every_pixel
 from dnas.kernels.norms import mixed_norm_sum, normalize
 from dnas.kernels.pooling import avg_pool, max_pool
 from dnas.kernels.sums import channel_sum
+from dnas.spaces import darts_space
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -34,10 +35,6 @@ def on_an_accelerator(function, *args):
     with pytest.MonkeyPatch.context() as patch, jax.default_matmul_precision("highest"):
         patch.setattr(jax, "default_backend", lambda: "gpu")
         return function(*args)
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
 
 
 def all_of(function, *args):
@@ -156,6 +153,15 @@ def test_what_is_written_is_what_was_given_and_nothing_on_a_cpu():
     assert "optimization_barrier" in str(on_an_accelerator(jax.make_jaxpr(written), arrays))
 
 
+DARTS = SPACES["darts"]
+# An op of each kind that has a form of its own on an accelerator.
+SMALL = darts_space(
+    name="small",
+    ops=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3"),
+    num_nodes=2,
+)
+
+
 def soft_mix(spec):
     return jax.nn.softmax(jnp.asarray(normal(2, len(spec.edges), len(spec.ops)), jnp.float32))
 
@@ -169,18 +175,19 @@ def hard_mix(spec):
 @pytest.mark.parametrize(
     ("space", "mix", "sizes"),
     [
-        ("darts", soft_mix, {"num_cells": 2}),
+        (SMALL, soft_mix, {"num_cells": 2}),
+        (SMALL, hard_mix, {"num_cells": 2, "sampled": True}),
+        (SPACES["nasbench201"], hard_mix, {"num_cells": 3, "sampled": True}),
+        pytest.param(DARTS, soft_mix, {"num_cells": 2}, marks=pytest.mark.slow),
+        pytest.param(DARTS, hard_mix, {"num_cells": 2, "sampled": True}, marks=pytest.mark.slow),
         pytest.param(
-            "darts", soft_mix, {"num_cells": 2, "partial_channels": 2}, marks=pytest.mark.slow
+            DARTS, soft_mix, {"num_cells": 2, "partial_channels": 2}, marks=pytest.mark.slow
         ),
-        pytest.param("s1", soft_mix, {"num_cells": 2}, marks=pytest.mark.slow),
-        ("darts", hard_mix, {"num_cells": 2, "sampled": True}),
-        ("nasbench201", hard_mix, {"num_cells": 3, "sampled": True}),
+        pytest.param(SPACES["s1"], soft_mix, {"num_cells": 2}, marks=pytest.mark.slow),
     ],
-    ids=["waves", "partial", "sets", "sampled", "chain"],
+    ids=["small", "small_sampled", "chain", "waves", "sampled", "partial", "sets"],
 )
 def test_the_supernet_of_an_accelerator_is_that_of_a_cpu_gradients_included(space, mix, sizes):
-    space = SPACES[space]
     images = jnp.asarray(normal(1, 4, 8, 8, 3), jnp.float32)
     mix = {kind: mix(spec) for kind, spec in space.cells.items()}
     weights = None

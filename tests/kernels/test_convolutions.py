@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import normal
 from jax import lax
 
 from dnas.kernels.convolutions import conv3x3, depthwise_conv, pointwise_product
@@ -43,10 +44,6 @@ def conv_by_xla(x, kernel, stride, dilation):
         dimension_numbers=names,
         feature_group_count=x.shape[-1],
     )
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
 
 
 def gradients(function, *args):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import normal
 
 from dnas.kernels.kernel import multilinear
 
@@ -31,10 +32,6 @@ OF_TRANSPOSED |= {
     0: lambda y, x, gate, **s: PRODUCT(x, y, gate, **s),
     1: lambda y, z, gate, **s: OUTER(z, y, gate, **s),
 }
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
 
 
 def modes(function):

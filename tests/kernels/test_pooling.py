@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import normal
 
 from dnas.kernels.pooling import avg_pool, max_pool
 
@@ -23,10 +24,6 @@ def max_pool_by_flax(x, stride):
 
 def avg_pool_by_flax(x, stride):
     return nn.avg_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)), count_include_pad=False)
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
 
 
 def gradients(function, *args):

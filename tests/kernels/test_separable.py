@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from floats import enable_x64
+from floats import enable_x64, filled, normal
 
 from dnas.cells import search_norms
 from dnas.cells.mixed_op import MixedOp
@@ -29,22 +29,6 @@ CASES = {
     "once": ("dil_conv_3x3", "dil_conv_5x5"),
     "alone": ("skip_connect", "sep_conv_3x3"),
 }
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
-
-
-def filled(op, x):
-    """Variables with every array drawn, in float32 or, where that is enabled, float64."""
-    variables = jax.tree.map(jnp.asarray, op.init(jax.random.key(0), x))
-    leaves, tree = jax.tree.flatten(variables)
-    return tree.unflatten(
-        [
-            jax.random.normal(jax.random.key(n), leaf.shape, x.dtype)
-            for n, leaf in enumerate(leaves, 10)
-        ]
-    )
 
 
 def pair(ops, stride, norms=None, **kwargs):

@@ -6,14 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import normal
 
 from dnas.kernels.sums import channel_sum, channel_sum_of, inner_product
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
 
 
 def test_channel_sum_equals_a_sum_over_all_axes_but_the_last():

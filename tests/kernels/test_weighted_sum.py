@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+from floats import normal
 
 from dnas.kernels.sums import weighted_sum
 
@@ -10,7 +11,7 @@ CHANNELS, BATCH, SIZE = 4, 2, 6
 
 
 def images(seed=1, *lead):
-    return jax.random.normal(jax.random.key(seed), (*lead, BATCH, SIZE, SIZE, CHANNELS))
+    return normal(seed, *lead, BATCH, SIZE, SIZE, CHANNELS)
 
 
 def test_weighted_sum_equals_einsum_with_its_gradients():

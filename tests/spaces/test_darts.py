@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import normal
 from supernets import logits_of, weights_of
 
 import dnas
@@ -45,7 +46,7 @@ GENOTYPES = {**PUBLISHED, **RANDOM, "unequal": UNEQUAL}
 
 
 def images(seed=0, size=(8, 8)):
-    return jax.random.normal(jax.random.key(seed), (4, *size, 3))
+    return normal(seed, 4, *size, 3)
 
 
 def count(tree):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from floats import normal
 from jax import lax
 
 from dnas.kernels.convolutions import pointwise_product
@@ -12,10 +13,6 @@ from dnas.kernels.loops import EdgeArrays, Shared, edge_loop
 from dnas.kernels.pooling import max_pool
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
 
 
 def scan_edges(run, links, weights, mix, states, nodes, *, skip=None, **options):

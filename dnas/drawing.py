@@ -5,18 +5,20 @@ from html import escape
 
 _COLOURS = ("#2f6db3", "#c4473a", "#3c8d5a", "#7d57a8", "#c77d1e", "#23868c", "#8c5a2b", "#5f6673")
 _NOTHING = "#bdbdbd"  # of an edge that carries nothing
+# Pixels: node width, space between nodes, height of a lane, margin.
 _NODE, _GAP, _LANE, _MARGIN = (
     46,
     130,
     26,
     24,
-)  # pixels: node width, space between nodes, height of a lane, margin
+)
+# Of a chain: width and height of a box, from box to box, from row to row.
 _BOX, _HEIGHT, _STEP, _ROW = (
     96,
     30,
     118,
     64,
-)  # of a chain: width and height of a box, from box to box, from row to row
+)
 _IN_ROW, _CHAIN = 8, 5  # boxes in a row; a chain of so many edges is drawn as boxes
 
 

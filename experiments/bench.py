@@ -265,9 +265,8 @@ def _in_turn(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
 def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         programs = []
-        for words, environment in _pair(
-            case, command, cache
-        ):  # one after the other: both would take twice as long to compile
+        # One after the other: both would take twice as long to compile.
+        for words, environment in _pair(case, command, cache):
             programs.append(Program(words, environment, stack))
             programs[-1].wait()
         found = take_turns(*programs, command.in_turn)

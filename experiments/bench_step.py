@@ -13,9 +13,8 @@ import sys
 import time
 from typing import Any, Literal
 
-STARTED = float(
-    os.environ.get("DNAS_BENCH_STARTED", time.time())
-)  # when the process was started, imports included
+# When the process was started, imports included.
+STARTED = float(os.environ.get("DNAS_BENCH_STARTED", time.time()))
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

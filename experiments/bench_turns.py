@@ -123,9 +123,8 @@ def take_turns(ours: Program, theirs: Program, steps: int) -> dict[str, Any]:
         theirs.step()
     ends = [ours.end(), theirs.end()]
     ratios = [b / a for a, b in zip(ours.seconds, theirs.seconds, strict=True)]
-    together = sum(theirs.seconds) / sum(
-        ours.seconds
-    )  # where each step draws its own path, pairs compare different ones
+    # Where each step draws its own path, pairs compare different ones.
+    together = sum(theirs.seconds) / sum(ours.seconds)
     return {
         "ours": ends[0],
         "theirs": ends[1],

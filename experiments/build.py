@@ -237,9 +237,8 @@ def _optimizer(
         weight_decay=config.weight_decay,
     )
     weights = of_weights(clip=config.clip)
-    if (
-        config.optimizer == "single_level"
-    ):  # the outer objective holds the arch losses, and has the same batch
+    # The outer objective holds the arch losses, and has the same batch.
+    if config.optimizer == "single_level":
         return bilevel.single_level(weights, arch, inner_weight=0.0)
     if config.optimizer == "rarts":
         return bilevel.rarts(weights, arch)

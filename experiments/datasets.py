@@ -224,9 +224,8 @@ def _unpack(archive: _Archive, root: Path) -> None:
             members = [member for member in tar if member.isreg() and member.name in wanted]
             tar.fileobj.read()  # gzip compares its checksum at the very end, past the last member
             for member in members:
-                target = Path(
-                    scratch, member.name
-                )  # one of the wanted names, so inside the scratch folder
+                # One of the wanted names, so inside the scratch folder.
+                target = Path(scratch, member.name)
                 target.parent.mkdir(exist_ok=True)
                 target.write_bytes(tar.extractfile(member).read())
             (Path(scratch) / archive.folder).rename(root / archive.folder)

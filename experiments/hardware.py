@@ -248,9 +248,8 @@ def derive(
     for _ in range(_ATTEMPTS * config.rounds):
         moved = [limit._replace(bound=bound) for limit, bound in zip(limits, bounds, strict=True)]
         own = bring_within(config, space, genotype, mix, moved)
-        if any(
-            own == before for _, before, _ in found
-        ):  # another few per cent in the same direction
+        # Another few per cent in the same direction.
+        if any(own == before for _, before, _ in found):
             bounds = [
                 _nudged(bound, row, limit)
                 for bound, row, limit in zip(bounds, rows, limits, strict=True)

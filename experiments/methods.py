@@ -15,9 +15,8 @@ class Method(NamedTuple):
     url: str
     file: str  # where its idea is
     settings: dict[str, Any] = {}
-    small: dict[
-        str, Any
-    ] = {}  # what it needs at the small sizes that a data set's own settings may have
+    # What it needs at the small sizes that a data set's own settings may have.
+    small: dict[str, Any] = {}
 
 
 _DRNAS = {
@@ -226,9 +225,8 @@ METHODS = {
             "temperature_schedule": "exponential",
             "order": "weights_first",
             "warmup": 10 / 90,
-            "arch_every": (
-                4
-            ),  # in an epoch four fifths of the images train the weights, the rest arch
+            # In an epoch four fifths of the images train the weights, the rest arch.
+            "arch_every": 4,
             "arch_learning_rate": 0.01,
             "arch_b1": 0.9,
             "arch_weight_decay": 5e-4,

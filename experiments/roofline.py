@@ -115,9 +115,8 @@ def program_bytes(text: str) -> int:
         inside = opcode
         if called := re.search(r"calls=%([\w.\-]+)", rest):
             inside = " ".join(part["opcode"] for part in computations[called.group(1)])
-        if (
-            "dynamic-update-slice" in inside
-        ):  # in place: the array that is as large as the result is not touched
+        # In place: the array that is as large as the result is not touched.
+        if "dynamic-update-slice" in inside:
             touched = [size for size in operands if size < written]
             return 2 * sum(touched)
         if "dynamic-slice" in inside:

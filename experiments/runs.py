@@ -15,10 +15,11 @@ import jax
 
 from experiments.named import name_of
 
+# Settings that are written apart: they may differ when a run is continued.
 PATHS = (
     "data_dir",
     "benchmark",
-)  # settings that are written apart: they may differ when a run is continued
+)
 _PACKAGES = ("dnas", "jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
 

@@ -65,9 +65,10 @@ class ReluConv(nn.Module):
 
 
 def by_patches(x, kernel, *, stride):
+    # [B, H, W, C * 9].
     patches = jax.lax.conv_general_dilated_patches(
         x, (3, 3), (stride, stride), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )  # [B, H, W, C * 9]
+    )
     return patches @ jnp.moveaxis(kernel, 2, 0).reshape(-1, kernel.shape[-1])
 
 

@@ -51,6 +51,7 @@ def kl(row):
     )
 
 
+# The last: edges of one.
 EQUATIONS = {
     "entropy": lambda rows: sum(stats.entropy(softmax(row)) for row in rows),
     "beta_decay": lambda rows: np.mean([logsumexp(row) for row in rows]),
@@ -60,9 +61,7 @@ EQUATIONS = {
     "zero_one l1": lambda rows: (
         -np.mean(np.abs(np.concatenate([1 / (1 + np.exp(-row)) - 0.5 for row in rows])))
     ),
-    "l2": lambda rows: (
-        0.5 * sum((row**2).sum() for row in rows) + 0.5 * 2
-    ),  # the last: edges of one
+    "l2": lambda rows: 0.5 * sum((row**2).sum() for row in rows) + 0.5 * 2,
     "dirichlet_kl": lambda rows: sum(kl(row) for row in rows),
 }
 
@@ -154,9 +153,8 @@ def test_dirichlet_kl_is_zero_at_zero_and_the_expected_log_ratio_elsewhere():
     )
     own = np.where(row > 0, row + 1, np.exp(row))
     draws = np.asarray(draws, float)
-    ratios = stats.dirichlet.logpdf((draws / draws.sum(1, keepdims=True)).T, own) - math.log(
-        2
-    )  # Dir(1) of 3 has density 2
+    # Dir(1) of 3 has density 2.
+    ratios = stats.dirichlet.logpdf((draws / draws.sum(1, keepdims=True)).T, own) - math.log(2)
     assert (
         abs(ratios.mean() - dirichlet_kl()({"cell": {"ops": jnp.asarray(row)[None]}}, {}))
         < 4 * ratios.std() / 4000**0.5

@@ -143,10 +143,11 @@ def test_score_of_the_darts_network_is_that_of_one_image_at_a_time():
     augmentation = plain_augmentation(separable(20, 0)[0])
     network = Model(None, jax.jit(darts_network().apply))
     images, labels = separable(14, 1)
+    # Beside bright ones these would not be told apart as they are by the running averages.
     dark = (
         images // 3,
         labels,
-    )  # beside bright ones these would not be told apart as they are by the running averages
+    )
     for data in (dark, TEST):
         expected = plain_accuracy(network, result.variables, data, augmentation)
         assert make_evaluation(darts_network(), data, augmentation)(result.variables) == expected
@@ -244,9 +245,8 @@ def test_first_step_is_the_gradient_of_loss_plus_weighted_auxiliary_loss():
     )
     after = trained(network, **plain).variables["params"]
     variables = trained(network, max_steps=0, **plain).variables
-    pixels = normalize(
-        jnp.asarray(IMAGES), augmentation
-    )  # all images are in the one batch: their order is no matter
+    # All images are in the one batch: their order is no matter.
+    pixels = normalize(jnp.asarray(IMAGES), augmentation)
 
     def loss(params):
         outputs, _ = network.apply({**variables, "params": params}, {}, pixels, train=True)

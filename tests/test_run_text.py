@@ -22,9 +22,8 @@ from dnas.tasks.reading import Text
 
 SPACE = recurrent_space(num_nodes=1)
 TOKENS = np.random.default_rng(0).integers(0, 6, 200).astype(np.int32)
-TEXT = Text(
-    TOKENS, TOKENS[:70], TOKENS[:30], tuple("abcdef")
-)  # 66 tokens a stream: 13 windows of 5, and 4 for validation
+# 66 tokens a stream: 13 windows of 5, and 4 for validation.
+TEXT = Text(TOKENS, TOKENS[:70], TOKENS[:30], tuple("abcdef"))
 quiet = dict(report=lambda progress: None, announce=lambda memory: None)
 
 
@@ -177,9 +176,8 @@ def test_samples_may_be_hard_or_one_for_each_text(relaxation):
 def test_a_text_that_repeats_itself_is_learnt():
     letters = np.tile(np.arange(6, dtype=np.int32), 60)
     text = Text(letters, letters[:100], letters[:100], tuple("abcdef"))
-    slower = functools.partial(
-        recurrent_optimizer, learning_rate=5.0
-    )  # than for words, of which there are thousands
+    # Than for words, of which there are thousands.
+    slower = functools.partial(recurrent_optimizer, learning_rate=5.0)
     history = search(
         text=text, epochs=8, optimizer=slower, options={"dropout": NO_DROPOUT}, seed=1
     ).history

@@ -102,9 +102,10 @@ def test_arch_factors_multiply_the_loss_of_arch_and_touch_nothing_else():
         start = parts.init(jax.random.key(0))
         steps.append(arch_of(parts.step(start, *batches())[0]) - arch_of(start))
     np.testing.assert_allclose(steps[1], 3 * steps[0], rtol=1e-4, atol=1e-6)
+    # Rows sum to one.
     np.testing.assert_allclose(
         steps[2], len(LINEAR.cells["cell"].edges) * steps[0], rtol=1e-3, atol=1e-6
-    )  # rows sum to one
+    )
     assert not steps[3].any() and steps[0].any()
 
 
@@ -234,10 +235,11 @@ def test_dropped_candidates_have_no_weight_and_what_is_decided_does_not_move(nam
     for one in (state, after):
         mix = made.mix(one)["cell"]
         assert not mix[~allowed].any() and mix[1, 2] > 0
+    # A sigmoid of one op still has somewhere to go; the simplex is normalised.
     if name not in (
         "simplex",
         "sigmoid",
-    ):  # a sigmoid of one op still has somewhere to go; the simplex is normalised
+    ):
         before, moved = (arch_of(one) for one in (state, after))
         np.testing.assert_array_equal(before[1], moved[1])
         np.testing.assert_array_equal(before[0, 0], moved[0, 0])

@@ -100,9 +100,8 @@ def finite_differences(scale: float = 0.01) -> ArchGradient:
         (of_weights, direct), metrics = jax.grad(outer, argnums=(0, 1), has_aux=True)(virtual, arch)
         (u,) = pull_back(of_weights)
         norm = jnp.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(u)))
-        distance = scale / jnp.where(
-            norm > 0, norm, 1.0
-        )  # u is zero where the virtual step has a rate of zero
+        # u is zero where the virtual step has a rate of zero.
+        distance = scale / jnp.where(norm > 0, norm, 1.0)
 
         def of_arch(sign: float) -> Arch:
             moved = jax.tree.map(lambda leaf, along: leaf + sign * distance * along, weights, u)

@@ -42,9 +42,8 @@ def graph_text(spec: CellSpec, cell: Cell, *, zeros: str = "fold") -> str:
       >>> graph_text(spec, ["conv", "skip_connect"]), graph_text(spec, ["skip_connect", "conv"])
       ('conv(0)', 'conv(0)')
     """
-    tensors = [
-        [str(node)] for node in range(spec.num_inputs)
-    ]  # the terms of the sum that a node is
+    # The terms of the sum that a node is.
+    tensors = [[str(node)] for node in range(spec.num_inputs)]
     for node in spec.nodes:
         terms = []
         for number in spec.incoming(node):

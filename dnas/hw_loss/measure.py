@@ -155,8 +155,7 @@ def summarise(samples: list[float]) -> Measured:
     """
     values = np.asarray(samples, float)
     deviations = np.abs(values - np.median(values))
-    limit = (
-        _OUTLIER * 1.4826 * np.median(deviations)
-    )  # 1.4826 makes it the standard deviation where samples are normal
+    # 1.4826 makes it the standard deviation where samples are normal.
+    limit = _OUTLIER * 1.4826 * np.median(deviations)
     kept = values[deviations <= max(limit, 1e-9 * abs(np.median(values)))]
     return Measured(float(np.median(kept)), float(kept.std()), len(kept))

@@ -23,9 +23,8 @@ class Residual(NamedTuple):
     support: tuple[Cell, ...]  # the measured cells, with their live edges only
     coefficients: tuple[float, ...]  # of the similarities to them
     zeros: str  # the rule by which networks are told apart, one of `graphs.ZEROS`
-    known: Mapping[
-        str, tuple[float, float]
-    ]  # {graph: (mean measured cost, how far it replaces the prediction)}
+    # {graph: (mean measured cost, how far it replaces the prediction)}.
+    known: Mapping[str, tuple[float, float]]
 
     def correct(self, spec: CellSpec, cells: Sequence[Cell], predicted: np.ndarray) -> np.ndarray:
         """Returns the corrected costs [cells] of discrete cells, given those that their structure

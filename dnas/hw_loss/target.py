@@ -17,9 +17,8 @@ from dnas.base import Arch, ArchLoss, Array, Metrics, Mix
 from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.expected import ExpectedCost
 
-Penalty = Callable[
-    [Array], Array
-]  # cost [] -> what is added to the loss, or what it is multiplied with
+# Cost [] -> what is added to the loss, or what it is multiplied with.
+Penalty = Callable[[Array], Array]
 
 
 def arch_loss(cost: Callable[[Mix], Array], penalty: Penalty | None = None) -> ArchLoss:
@@ -195,9 +194,8 @@ class Multiplier(NamedTuple):
     """
 
     init: Callable[[], Array]  # () -> multipliers [M]
-    update: Callable[
-        ..., Array
-    ]  # (multipliers, discrete cost [M], expected cost [M]) -> multipliers
+    # (multipliers, discrete cost [M], expected cost [M]) -> multipliers.
+    update: Callable[..., Array]
     penalty: Callable[[Array, Array], Array]  # (multipliers, expected cost [M]) -> scalar
 
 

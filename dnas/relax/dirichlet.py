@@ -8,9 +8,8 @@ from dnas.base import ABSENT, Array, Key, Logits
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits, present
 
-_LOWEST = (
-    -50.0
-)  # logits below it count as it: with concentrations under 1e-35 float32 draws become NaN
+# Logits below it count as it: with concentrations under 1e-35 float32 draws become NaN.
+_LOWEST = -50.0
 
 
 def concentration(logits: Array) -> Array:

@@ -10,12 +10,10 @@ from dnas.space import SearchSpace
 
 
 class EigenvalueState(NamedTuple):
-    values: (
-        np.ndarray
-    )  # [window + back]: the last measurements, oldest first; NaN where there is none yet
-    mixes: dict[
-        str, np.ndarray
-    ]  # {kind: [window // 2 + back + 1, E, O]}: the mix at the last measurements
+    # [window + back]: the last measurements, oldest first; NaN where there is none yet.
+    values: np.ndarray
+    # {kind: [window // 2 + back + 1, E, O]}: the mix at the last measurements.
+    mixes: dict[str, np.ndarray]
 
 
 def eigenvalue(

@@ -13,9 +13,8 @@ from dnas.space import SearchSpace
 
 class GreedyState(NamedTuple):
     decided: dict[str, np.ndarray]  # {kind: bool [E]}: edges that are kept, each with one op
-    history: dict[
-        str, np.ndarray
-    ]  # {kind: [history, E, O]}: ops but `none` as a distribution, in past epochs, newest last
+    # {kind: [history, E, O]}: ops but `none` as a distribution, in past epochs, newest last.
+    history: dict[str, np.ndarray]
     seen: np.ndarray  # []: how many epochs there have been
     epochs: np.ndarray  # []: of the whole search
 

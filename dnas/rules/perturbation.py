@@ -14,9 +14,8 @@ from dnas.space import SearchSpace
 
 class PerturbationState(NamedTuple):
     edges: dict[str, np.ndarray]  # {kind: [E]}: the order in which edges are decided
-    nodes: dict[
-        str, np.ndarray
-    ]  # {kind: [groups of more than k edges]}: the order in which their edges are dropped
+    # {kind: [groups of more than k edges]}: the order in which their edges are dropped.
+    nodes: dict[str, np.ndarray]
     events: np.ndarray  # []: how many there have been
 
 

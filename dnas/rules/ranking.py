@@ -12,9 +12,8 @@ from dnas.space import SearchSpace
 
 
 class RankingState(NamedTuple):
-    first: dict[
-        str, np.ndarray
-    ]  # {kind: [E]}: the strongest op of each edge; -1 before the first epoch that counts
+    # {kind: [E]}: the strongest op of each edge; -1 before the first epoch that counts.
+    first: dict[str, np.ndarray]
     unchanged: np.ndarray  # []: for how many epochs they have been the strongest
     mix: Mix  # {kind: [E, O]} of the epoch since which they are
 

@@ -17,12 +17,10 @@ class Observed(NamedTuple):
     epoch: int  # epochs done
     mix: Mix  # {kind: [E, O]}: what a selection would read now, dropped candidates at zero
     candidates: Candidates  # {kind: bool [E, O]}
-    accuracy: Callable[
-        [Mix], float
-    ]  # of the supernet under a mix, on the images that train arch, between 0 and 1
-    sharpness: Callable[
-        [], float
-    ]  # dominant eigenvalue of the Hessian of the outer loss with respect to arch
+    # Of the supernet under a mix, on the images that train arch, between 0 and 1.
+    accuracy: Callable[[Mix], float]
+    # Dominant eigenvalue of the Hessian of the outer loss with respect to arch.
+    sharpness: Callable[[], float]
 
 
 class Verdict(NamedTuple):

@@ -28,9 +28,8 @@ class Progress(NamedTuple):
     seconds: float  # per step of this call, compilation included where there was one
     metrics: dict[str, np.ndarray]  # of the steps of this call, each [n]
     state: PyTree
-    row: (
-        dict[str, Any] | None
-    )  # at the end of an epoch: means over its steps and what the run adds; otherwise None
+    # At the end of an epoch: means over its steps and what the run adds; otherwise None.
+    row: dict[str, Any] | None
     stopped: bool = False  # the run ends here, before its last step
 
     @property
@@ -144,9 +143,8 @@ def run_steps(
             if memory is not None:
                 announce(StepMemory(memory.argument_size_in_bytes, memory.temp_size_in_bytes))
         state, metrics = run_call(state, data, rows_of_call, count)
-        metrics = {
-            name: np.asarray(values)[:count] for name, values in metrics.items()
-        }  # waits for the call
+        # Waits for the call.
+        metrics = {name: np.asarray(values)[:count] for name, values in metrics.items()}
         seconds = (time.perf_counter() - started) / count
         _check_finite(metrics, done)
         compiled = done > first_step

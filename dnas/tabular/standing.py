@@ -58,9 +58,8 @@ def standings(
       accuracy: 89, rank 2 of 4, at least as good as 75.00% of them, 5 from the best, 94; expected
       best of n random draws: 61.75 (n = 1), 79.69 (n = 2)
     """
-    row = benchmark.genotypes[
-        benchmark.index(genotype)
-    ]  # found once, also where only an equal one is listed
+    # Found once, also where only an equal one is listed.
+    row = benchmark.genotypes[benchmark.index(genotype)]
     return tuple(
         _standing(benchmark, row, metric, draws)
         for metric in (benchmark.metrics if metrics is None else metrics)

@@ -16,11 +16,12 @@ class Augmentation(NamedTuple):
     The defaults are those of the DARTS search on CIFAR-10; evaluation there adds cutout=16.
     """
 
+    # Of each channel, pixels in 0..1.
     mean: tuple[float, ...] = (
         0.49139968,
         0.48215827,
         0.44653124,
-    )  # of each channel, pixels in 0..1
+    )
     std: tuple[float, ...] = (0.24703233, 0.24348505, 0.26158768)
     crop_padding: int = (
         4  # pixels of black around the image before it is cropped to its size; 0 for no crop

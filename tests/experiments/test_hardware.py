@@ -162,9 +162,8 @@ def test_every_penalty_grows_with_the_cost(penalty):
     if penalty in ("log_power", "band"):  # logarithms of numbers above one
         cost = expected_cost(hw_loss.count_table(SPACE, **SIZES), layers, metric="macs")
         limit = hardware.Limit(cost, 1e5, None)
-    ends = [
-        {"cell": jax.nn.one_hot([op] * 6, 5)} for op in (1, 3)
-    ]  # all identities, all 3x3 convolutions
+    # All identities, all 3x3 convolutions.
+    ends = [{"cell": jax.nn.one_hot([op] * 6, 5)} for op in (1, 3)]
     low, high = (float(cost(mix)) for mix in ends)
     limit = limit._replace(bound=(low + high) / 2)
     terms = hardware.search_terms(dataclasses.replace(config, penalty=penalty), [limit], 100)

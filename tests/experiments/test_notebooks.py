@@ -32,7 +32,6 @@ def test_the_notebook_on_hardware_ends_with_a_network_near_its_target():
     target, predicted, measured = map(
         float, re.search(r"target (\S+) ms, predicted (\S+) ms, measured (\S+) ±", text).groups()
     )
-    assert (
-        abs(predicted / target - 1) < 0.1 and abs(measured / target - 1) < 0.4
-    )  # other programs may run beside a test
+    # Other programs may run beside a test.
+    assert abs(predicted / target - 1) < 0.1 and abs(measured / target - 1) < 0.4
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2

@@ -58,9 +58,8 @@ def macs_by_formula(
         reduces = number in (num_cells // 3, 2 * num_cells // 3)
         channels *= 1 + reduces
         inside, outside = height * width, height * width // (4 if reduces else 1)
-        total += (
-            inside * (before + last) * channels
-        )  # FactorizedReduce's two halves together are one convolution
+        # FactorizedReduce's two halves together are one convolution.
+        total += inside * (before + last) * channels
         kind = "reduce" if reduces else "normal"
         for source, _, op in genotype.cells[kind]:
             strides = reduces and source < 2
@@ -84,9 +83,8 @@ def test_cifar_counts_are_the_published_ones(name):
     params, more, macs, _, _ = FIGURES[name]
     found = count_network(SPACE, PUBLISHED[name])
     assert found == Counts(params, macs)
-    assert (
-        found.params + 90 * (64 * 9 + 1) == more
-    )  # CIFAR-100: 90 classes more, each of 16 C weights and a bias
+    # CIFAR-100: 90 classes more, each of 16 C weights and a bias.
+    assert found.params + 90 * (64 * 9 + 1) == more
 
 
 def test_cifar_100_counts_through_count_network():
@@ -378,9 +376,8 @@ def nasbench201_formula(ops, *, channels=16, num_cells=15, num_classes=10, heigh
         wide, pixels = channels << stage, (height >> stage) * (width >> stage)
         params += num_cells // 3 * sum(area * wide**2 + 2 * wide for area in areas if area)
         macs += num_cells // 3 * pixels * wide**2 * sum(areas)
-        if (
-            stage
-        ):  # the residual block: 3x3 from half the channels, 3x3, and 1x1 from half the channels
+        # The residual block: 3x3 from half the channels, 3x3, and 1x1 from half the channels.
+        if stage:
             kernels = 9 * wide**2 // 2 + 9 * wide**2 + wide**2 // 2
             params, macs = params + kernels + 4 * wide, macs + pixels * kernels
     return Counts(params, macs)
@@ -473,10 +470,9 @@ def robust_darts_formula(name):
         kind = "reduce" if number in (2, 5) else "normal"
         spec = space.cells[kind]
         for (source, _), ops in zip(spec.edges, spec.edge_ops or [spec.ops] * 14, strict=True):
+            # Two halves of a 1x1 convolution.
             of_op = {
-                "skip_connect": (
-                    width**2 if kind == "reduce" and source < 2 else 0
-                ),  # two halves of a 1x1 convolution
+                "skip_connect": (width**2 if kind == "reduce" and source < 2 else 0),
                 "sep_conv_3x3": 2 * (9 * width + width**2),
                 "dil_conv_3x3": 9 * width + width**2,
                 "dil_conv_5x5": 25 * width + width**2,

@@ -31,9 +31,8 @@ def runtimes(found):
     """What the cells cost in three runtimes, without noise."""
     live = np.array([cell.live.sum(0) @ OPS for cell in found])
     unfed = np.array([cell.unfed.sum(0) @ OPS for cell in found])
-    finish = np.full(
-        (len(MIXES), 4), -np.inf
-    )  # of the longest path, where branches run at the same time
+    # Of the longest path, where branches run at the same time.
+    finish = np.full((len(MIXES), 4), -np.inf)
     finish[:, 0] = 0
     for number, (source, target) in enumerate(CELL.edges):
         took = np.where(MIXES[:, number].any(-1), MIXES[:, number] @ OPS, -np.inf)

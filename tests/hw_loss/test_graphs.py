@@ -17,9 +17,8 @@ def text(*choices, zeros="fold"):
 def test_identities_merge_and_dead_branches_drop(zeros):
     first = text("conv", "none", "none", "none", "skip_connect", "none", zeros=zeros)
     second = text("skip_connect", "none", "none", "none", "conv", "none", zeros=zeros)
-    dead = text(
-        "skip_connect", "pool", "conv", "none", "conv", "none", zeros=zeros
-    )  # node 2 leads nowhere
+    # Node 2 leads nowhere.
+    dead = text("skip_connect", "pool", "conv", "none", "conv", "none", zeros=zeros)
     assert first == second == dead
 
 

@@ -201,11 +201,12 @@ def test_what_hw_nas_bench_does_not_have_is_refused(tmp_path):
 @pytest.mark.parametrize("form", ["lists", "names"])
 def test_fbnets_list_of_layers_goes_to_the_parts_of_the_space(form, tmp_path):
     layers = chain_space(length=3).parts()
+    # The second layer lacks an op.
     costs = [
         [1000.0, 2000.0, 3000.0],
         [4000.0, 5000.0],
         [6000.0, 7000.0, 8000.0],
-    ]  # the second layer lacks an op
+    ]
     named = [dict(zip("abc", own, strict=False)) for own in costs]
     (tmp_path / "pi.json").write_text(
         json.dumps([None, *(costs if form == "lists" else named), None])

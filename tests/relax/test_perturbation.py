@@ -61,9 +61,8 @@ def test_random_moves_are_uniform_within_the_radius_before_rows_are_divided():
     # Of two ops with moves u and v the first gets (.5 + u) / (1 + u + v), between .6 / 1 and .4 / 1
     # at u = -v.
     np.testing.assert_allclose(new[:, 0].mean(), 0.5, atol=3e-3)
-    difference = (
-        2 * new[:, 0] - 1
-    )  # (u - v) / (1 + u + v), whose variance is that of u - v to second order: 2 * .1^2 / 3
+    # (u - v) / (1 + u + v), whose variance is that of u - v to second order: 2 * .1^2 / 3.
+    difference = 2 * new[:, 0] - 1
     np.testing.assert_allclose(difference.var(), 2 * 0.1**2 / 3, rtol=0.1)
 
 

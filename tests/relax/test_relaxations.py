@@ -19,9 +19,8 @@ def relaxation(request):
 def test_arch_and_mix_are_functions_of_the_key(relaxation, choices):
     one, again, other = (relaxation.init(jax.random.key(seed), choices) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
-    random = any(
-        leaf.max() > leaf.min() for leaf in jax.tree.leaves(one)
-    )  # some start from constants
+    # Some start from constants.
+    random = any(leaf.max() > leaf.min() for leaf in jax.tree.leaves(one))
     assert random == any(
         (a != b).any() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     )
@@ -43,9 +42,8 @@ def test_sample_under_jit_and_vmap_over_seeds_equals_one_after_another(relaxatio
 
 def test_the_op_of_the_largest_logit_is_the_one_that_is_read(relaxation, choices):
     arch = relaxation.init(KEY, choices)
-    logits = jax.nn.softmax(
-        4 * jax.random.normal(KEY, (4, 3))
-    )  # on the simplex, where one relaxation has its arch
+    # On the simplex, where one relaxation has its arch.
+    logits = jax.nn.softmax(4 * jax.random.normal(KEY, (4, 3)))
     mix = read_mix(relaxation, {**arch, "ops": logits}, choices)
     np.testing.assert_array_equal(mix.argmax(1), logits.argmax(1))
 

@@ -97,11 +97,14 @@ def test_the_first_edge_has_the_highest_product_of_importance_and_certainty():
         certainty = []
         for row, mass in zip(rows, importance, strict=True):
             certainty.append(1 + sum(p / mass * np.log(p / mass) for p in row[1:]) / np.log(3))
+        # Fmt: skip.
         scores = [
-            (importance[e] - min(importance)) / (max(importance) - min(importance))
-            * (certainty[e] - min(certainty)) / (max(certainty) - min(certainty))
+            (importance[e] - min(importance))
+            / (max(importance) - min(importance))
+            * (certainty[e] - min(certainty))
+            / (max(certainty) - min(certainty))
             for e in range(5)
-        ]  # fmt: skip
+        ]
         best = int(np.argmax(scores))
         assert first_decision(rows) == (best, "abc"[int(np.argmax(rows[best][1:]))])
 

@@ -261,9 +261,8 @@ def test_chain_intersects_candidates():
     expected = np.ones((14, 8), bool)
     expected[:, [3, 5]] = False
     np.testing.assert_array_equal(run.candidates["normal"], expected)
-    assert run.epoch == EPOCHS and set(run.metric("skips").values()) == {
-        0.0
-    }  # rules see what those before them dropped
+    # Rules see what those before them dropped.
+    assert run.epoch == EPOCHS and set(run.metric("skips").values()) == {0.0}
 
 
 BAD = {

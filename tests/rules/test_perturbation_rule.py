@@ -139,9 +139,10 @@ def test_one_weight_is_zeroed_and_the_others_are_left_as_they_are():
         expected[edge, op] = 0
         np.testing.assert_array_equal(perturbed["normal"], expected)
         np.testing.assert_array_equal(perturbed["reduce"], mix["reduce"])
+    # A tie: the first.
     assert all(
         perturbed["normal"][edge].tolist() == [0, 1, 0, 0, 0, 0, 0, 0] for perturbed in seen[7:]
-    )  # a tie: the first
+    )
 
 
 def test_edges_dropped_at_a_node_stay_dropped_while_the_next_is_measured():
@@ -203,9 +204,10 @@ def test_useful_op_of_a_real_supernet_is_kept_where_the_largest_logit_is_another
     labels = predict({kind: jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]) for kind in space.cells})
 
     used = space.layers(channels=4, num_cells=1, image_size=8)[0].kind
+    # That edge first.
     seed = next(
         seed for seed in range(99) if perturbation(seed=seed).init(space, 99).edges[used][0] == 0
-    )  # that edge first
+    )
     logits = {kind: np.array([[0.0, 1.0, 0.0], [9.0, 0.0, 0.0]]) for kind in space.cells}
     run = run_with(lambda mix: float((predict(mix) == labels).mean()), space, logits, seed=seed)
     chosen, by_logits = (

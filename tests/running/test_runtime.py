@@ -207,9 +207,8 @@ vectorize_loops()
 import jax, jax.numpy as jnp
 jax.jit(lambda x: jnp.maximum(x, 0.0) * 1.25).lower(jnp.ones((16, 32, 32, 16))).compile()
 """
-    asked_for = (
-        " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""
-    )  # of what older versions write anyway
+    # Of what older versions write anyway.
+    asked_for = " --xla_dump_emitter_re=.*" if jax.__version_info__ >= (0, 11) else ""
     run_with_flags(code, f"--xla_dump_to={tmp_path}{asked_for}")
     (program,) = tmp_path.glob("*lambda*ir-with-opt.ll")
     products = re.findall(r"fmul (?:\w+ )*(float|<\d+ x float>) %", program.read_text())

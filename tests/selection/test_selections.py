@@ -285,9 +285,8 @@ def test_samples_of_argmax_follow_the_rows_independently():
         tuple(cell.ops.index(edge.op) for edge in genotype.cells["cell"]) for genotype in drawn
     ]
     counts = [pairs.count((first, second)) for first in range(3) for second in range(3)]
-    assert (
-        chi_square(counts, 2000 * np.outer(*rows).ravel()) < 32
-    )  # p < 1e-4 with 8 degrees of freedom
+    # P < 1e-4 with 8 degrees of freedom.
+    assert chi_square(counts, 2000 * np.outer(*rows).ravel()) < 32
 
 
 def test_samples_of_top_edges_draw_edges_by_their_mass_and_ops_by_their_share():
@@ -312,9 +311,8 @@ def test_samples_of_a_uniform_mix_are_uniform_random_genotypes():
     pairs = [frozenset(edge.source for edge in edges if edge.target == 3) for edges in drawn]
     assert chi_square([pairs.count(pair) for pair in set(pairs)], 400) < 18  # 2 degrees of freedom
     ops = [tuple(edge.op for edge in edges) for edges in drawn]
-    assert (
-        len(set(ops)) == 16 and chi_square([ops.count(four) for four in set(ops)], 75) < 45
-    )  # 15 degrees of freedom
+    # 15 degrees of freedom.
+    assert len(set(ops)) == 16 and chi_square([ops.count(four) for four in set(ops)], 75) < 45
 
 
 def test_what_has_no_weight_is_never_drawn():

@@ -200,13 +200,11 @@ def test_random_genotype_is_uniform_over_pairs_of_sources_and_ops():
     ]
     pairs = [frozenset(edge.source for edge in edges if edge.target == 3) for edges in draws]
     assert len(set(pairs)) == 3
-    assert (
-        chi_square([pairs.count(pair) for pair in set(pairs)]) < 18
-    )  # p < 1e-4 with 2 degrees of freedom
+    # P < 1e-4 with 2 degrees of freedom.
+    assert chi_square([pairs.count(pair) for pair in set(pairs)]) < 18
     for place in range(4):
         ops = [edges[place].op for edges in draws]
         assert chi_square([ops.count(op) for op in "abc"]) < 18
     both = [(edges[0].op, edges[1].op) for edges in draws]
-    assert (
-        chi_square([both.count((a, b)) for a in "abc" for b in "abc"]) < 32
-    )  # 8 degrees: ops are independent
+    # 8 degrees: ops are independent.
+    assert chi_square([both.count((a, b)) for a in "abc" for b in "abc"]) < 32

@@ -19,9 +19,8 @@ from dnas.tasks.data import (
     statistics,
 )
 
-PIXELS = Augmentation(
-    mean=(0.0,), std=(1 / 255,), crop_padding=0, flip=False
-)  # gives back pixels 0..255
+# Gives back pixels 0..255.
+PIXELS = Augmentation(mean=(0.0,), std=(1 / 255,), crop_padding=0, flip=False)
 
 
 def random_data(size=6, shape=(5, 7, 3), low=1):

@@ -14,13 +14,11 @@ import tempfile
 import time
 from typing import Any, get_args, get_type_hints
 
-import tyro
-
 from dnas.running.runtime import set_up_process
 from experiments import roofline
 from experiments.bench_step import Case
 from experiments.bench_turns import Program, describe, take_turns, wait_for
-from experiments.config import spell_out
+from experiments.words import read_words
 
 # What grows, and through which sizes; the first is what the others are compared with.
 GROWTH = {
@@ -68,9 +66,7 @@ class BenchCommand(Case):
 
 def main(args: list[str]) -> None:
     """Prints the tables and writes the file, after every measurement anew."""
-    command = tyro.cli(
-        BenchCommand, args=spell_out(BenchCommand, args), config=(tyro.conf.FlagConversionOff,)
-    )
+    command = read_words(BenchCommand, args)
     # as the steps have it: otherwise the roofline's bandwidth would be that of fresh pages
     set_up_process()
     try:

@@ -20,7 +20,6 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
-import tyro  # noqa: E402
 
 import dnas  # noqa: E402
 from dnas.hw_loss import Constraint, count_supernet, count_table, expected_cost, lagrangian  # noqa: E402
@@ -29,6 +28,7 @@ from dnas.running.runtime import set_up_process  # noqa: E402
 from dnas.spaces import DARTS_OPS, darts_space  # noqa: E402
 from dnas.tasks.task import cross_entropy  # noqa: E402
 from experiments.roofline import program_bytes  # noqa: E402
+from experiments.words import read_words  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
@@ -355,7 +355,7 @@ def _peak_mb() -> float:
 
 if __name__ == "__main__":
     set_up_process()
-    given = tyro.cli(Case, args=sys.argv[1:], config=(tyro.conf.FlagConversionOff,))
+    given = read_words(Case, sys.argv[1:])
     print(
         json.dumps(
             {

@@ -6,11 +6,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
-import tyro
-
 import dnas
 from experiments.datasets import DATASETS
 from experiments.methods import METHODS
+from experiments.words import read_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,41 +365,12 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
         first.add_argument("--space")
         given = first.parse_known_args(list(args))[0]
         default = preset(kind, given.dataset, given.method, given.space)
-    config = tyro.cli(
-        kind, args=spell_out(kind, args), default=default, config=(tyro.conf.FlagConversionOff,)
-    )
+    config = read_words(kind, args, default)
     # make passes ~ on as it is.
     paths = {name: getattr(config, name, None) for name in ("data_dir", "runs", "benchmark")}
     return dataclasses.replace(
         config, **{name: path.expanduser() for name, path in paths.items() if path}
     )
-
-
-def spell_out(kind: type, args: Sequence[str]) -> list[str]:
-    """Returns the arguments with yes-or-no settings spelt as tyro reads them."""
-    words = {
-        "1": "True",
-        "true": "True",
-        "yes": "True",
-        "0": "False",
-        "false": "False",
-        "no": "False",
-    }
-    flags = {
-        "--" + field.name.replace("_", "-")
-        for field in dataclasses.fields(kind)
-        if field.type in (bool, bool | None)
-    }
-    spelled, rest = [], list(args)
-    while rest:
-        flag, given, value = rest.pop(0).partition("=")
-        if flag.replace("_", "-") in flags:
-            if not given:
-                value = rest.pop(0) if rest and not rest[0].startswith("-") else "True"
-            spelled.append(f"{flag}={words.get(value.lower(), value)}")
-        else:
-            spelled.append(flag + given + value)
-    return spelled
 
 
 def check(config: RunConfig) -> None:

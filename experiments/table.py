@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 from scipy.stats import kendalltau
 from tqdm import tqdm
 
@@ -30,7 +29,7 @@ from dnas.hw_loss import (
 from dnas.hw_loss.table import unit_factor
 from dnas.running.runtime import set_up_process
 from experiments import devices
-from experiments.config import spell_out
+from experiments.words import read_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +82,7 @@ class TableCommand:
 def main(args: list[str]) -> None:
     """Measures and writes."""
     set_up_process()
-    command = tyro.cli(
-        TableCommand, args=spell_out(TableCommand, args), config=(tyro.conf.FlagConversionOff,)
-    )
+    command = read_words(TableCommand, args)
     try:
         table = make_table(command, shlex.join(["make", "table", *map(_as_variable, args)]))
     except (ValueError, ModuleNotFoundError) as error:

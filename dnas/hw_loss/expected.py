@@ -321,8 +321,7 @@ def expected_cost(
         chances,
     )
     if relu:
-        # finds out which ops begin with one, which takes a second and should not be in somebody's
-        # trace
+        # Sums what ops share once, here and not in somebody's trace.
         made.most_of_relus()
     return made
 

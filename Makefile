@@ -1,14 +1,14 @@
 # Every command of the project. `make` alone prints them.
 #
-# Settings are given as variables: make search DATASET=cifar10 CHANNELS=8 is python -m experiments.search --dataset=cifar10
-# --channels=8. `make search HELP=1` lists them all.
+# Settings are given as variables: make search DATASET=cifar10 CHANNELS=8 is dnas search --dataset=cifar10 --channels=8.
+# `make search HELP=1` lists them all.
 
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 # Where the commands run. With BIN= (empty: the programs on PATH) or another folder nothing is installed.
 BIN ?= $(VENV)/bin/
-INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-experiments)
+INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-app)
 # What exports networks and runs them elsewhere needs packages that a search does not.
 INSTALLED_EXPORT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-export)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
@@ -33,46 +33,46 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dnas needs Python 3.11 or newer; give PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed-experiments: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --editable '.[experiments]'
+$(VENV)/installed-app: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable '.[app]'
 	@touch $@
 
 $(VENV)/installed-export: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --editable '.[experiments,export]'
-	@touch $@ $(VENV)/installed-experiments
+	$(VENV)/bin/python -m pip install --quiet --editable '.[app,export]'
+	@touch $@ $(VENV)/installed-app
 
 $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --editable '.[dev,export]'
-	@touch $@ $(VENV)/installed-experiments $(VENV)/installed-export
+	@touch $@ $(VENV)/installed-app $(VENV)/installed-export
 
 install: $(INSTALLED_DEV)  ## make the environment in .venv with all that development needs
 
 search: $(if $(TABLE)$(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
-	$(BIN)python -m experiments.search $(FLAGS)
+	$(BIN)dnas search $(FLAGS)
 
 text: $(INSTALLED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt
-	$(BIN)python -m experiments.search --space=recurrent $(FLAGS)
+	$(BIN)dnas text $(FLAGS)
 
 retrain: $(if $(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## train the network of GENOTYPE (a file or a published name) from scratch
-	$(BIN)python -m experiments.retrain $(FLAGS)
+	$(BIN)dnas retrain $(FLAGS)
 
 evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RUN=runs/NAME
-	$(BIN)python -m experiments.evaluate $(FLAGS)
+	$(BIN)dnas evaluate $(FLAGS)
 
 study: $(INSTALLED)  ## several methods and seeds on a space with a tabular benchmark: BENCHMARK=file.csv.gz; continues when killed
-	$(BIN)python -m experiments.study $(FLAGS)
+	$(BIN)dnas study $(FLAGS)
 
 fit: $(INSTALLED)  ## fit a cost model to measured networks and score it on others: CSV=file COLUMN=name SAMPLES=500
-	@$(BIN)python -m experiments.fit $(FLAGS)
+	@$(BIN)dnas fit $(FLAGS)
 
 pareto: $(if $(TABLE),$(INSTALLED_EXPORT),$(INSTALLED))  ## searches for several targets, accuracy against cost: TABLE=name POINTS=5; continues when killed
-	$(BIN)python -m experiments.pareto $(FLAGS)
+	$(BIN)dnas pareto $(FLAGS)
 
 bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER=command in turn with a peer
-	$(BIN)python -m experiments.bench $(FLAGS)
+	$(BIN)dnas bench $(FLAGS)
 
 table: $(INSTALLED_EXPORT)  ## measure the parts of a search space on this device: SPACE=name RUNTIME=onnxruntime OUT=file.csv
-	$(BIN)python -m experiments.table $(FLAGS)
+	$(BIN)dnas table $(FLAGS)
 
 notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them
 	$(BIN)python -m experiments.run_notebooks
@@ -82,9 +82,9 @@ test: $(INSTALLED_DEV)  ## run the tests (minutes)
 
 # Whole commands run optimised programs, as users do; the others are compilation, see tests/conftest.py.
 OPTIMISED := XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true"
-COMMANDS := tests/experiments tests/test_readme.py
+COMMANDS := tests/app tests/test_readme.py
 # What measures the machine runs alone: beside another process a small network may seem to cost nothing.
-MEASURING := tests/experiments/test_table_command.py
+MEASURING := tests/app/test_table_command.py
 
 test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
 	$(OPTIMISED) $(BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
@@ -94,7 +94,7 @@ test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
 test-slow-ci: $(INSTALLED_DEV)
 	$(OPTIMISED) $(BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
 	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/running tests/test_search.py \
-	    tests/experiments/test_{digits,datasets,bench,spaces,study,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
+	    tests/app/test_{digits,datasets,bench,spaces,study,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
 # every test runs, but on one case each, and all ops, relaxations, spaces, optimisers and selections go through their contracts.

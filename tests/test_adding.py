@@ -1,7 +1,7 @@
 """Each row of the table "adding something" from outside the package: what is put in one place works
 in all others by itself.
 
-How names on the command line find what was added is tested in tests/experiments/test_named.py.
+How names on the command line find what was added is tested in tests/app/test_named.py.
 """
 
 import dataclasses

@@ -1,0 +1,1 @@
+"""What times the project: `dnas bench`."""

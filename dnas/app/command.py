@@ -1,0 +1,85 @@
+"""What all commands do around their work: settings, compilation cache, the run's folder, errors a
+person can read."""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dnas.app import config as settings
+from dnas.app.images import make_job
+from dnas.app.runs import PATHS, Run, open_run, run_name
+from dnas.running.runtime import set_up_process
+
+
+def run_command(
+    kind: type[settings.Config],
+    command: str,
+    args: list[str],
+    work: Callable[[Any], None],
+    check: Callable[[Any], None] = lambda config: None,
+    *,
+    make: Callable[[Any, Callable[[], Run]], Any] = make_job,
+    default: settings.Config | None = None,
+) -> None:
+    """Does the work of a command in the folder of its run; exits with a message for mistakes in
+    settings or data.
+
+    `check` looks at what only this command knows, before there is a folder; `make` returns what
+    `work` is given. Settings start from `default`, by default from those of the data set.
+    """
+    set_up_process()
+    with messages("interrupted; RESUME=1 (--resume) continues from the last checkpoint"):
+        config = read_config(kind, command, args, default)
+        check(config)
+        work(make(config, lambda: open_run(config, command, argv=args)))
+
+
+@contextlib.contextmanager
+def messages(interrupted: str) -> Iterator[None]:
+    """Within it, mistakes in settings or data end the program with a message for a person, and
+    Ctrl-C with this one."""
+    try:
+        yield
+    except (ValueError, ConnectionError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(interrupted)
+
+
+def read_config(
+    kind: type[settings.Config],
+    command: str,
+    args: list[str],
+    default: settings.Config | None = None,
+) -> settings.Config:
+    """Returns the checked settings: those of the interrupted run where one is resumed, changed by
+    nothing but the folder."""
+    config = settings.parse(kind, args, default)
+    if config.resume:
+        before = Run(pathlib.Path(config.runs) / run_name(config, command)).read("config.json")
+        if before is None:
+            print(
+                f"there is no run {run_name(config, command)!r} in {config.runs} to resume; a new"
+                " one begins",
+                file=sys.stderr,
+            )
+        elif before["command"] == command:
+            config = settings.parse(kind, args, default=_before(config, before))
+    settings.check(config)
+    return config
+
+
+def _before(config: settings.Config, before: dict) -> settings.Config:
+    paths = {name: pathlib.Path(before[name]) for name in PATHS if before.get(name)}
+    paths |= {name: path for name in PATHS if (path := getattr(config, name, None))}
+    known = {field.name for field in dataclasses.fields(config)}
+    lost = sorted(set(before["settings"]) - known)
+    if lost:
+        raise ValueError(
+            "the run was begun by another version of dnas, with settings that do not exist now:"
+            f" {', '.join(lost)}"
+        )
+    return dataclasses.replace(config, **before["settings"], **paths)

@@ -1,0 +1,319 @@
+"""Data sets by name, as arrays: the digits of scikit-learn, CIFAR-10 and CIFAR-100 from their
+original archives.
+
+Nothing in an archive is trusted: its pickles can build inert records only, which are checked before
+  use.
+"""
+
+import io
+import os
+import pickle
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pooch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+
+class Dataset(NamedTuple):
+    """Images with labels in 0..num_classes-1, split in two; every array is C-contiguous."""
+
+    name: str
+    train_images: np.ndarray  # [N, H, W, C], uint8
+    train_labels: np.ndarray  # [N], int32
+    test_images: np.ndarray  # [M, H, W, C], uint8
+    test_labels: np.ndarray  # [M], int32
+    class_names: tuple[str, ...]  # [num_classes]
+
+    @property
+    def num_classes(self) -> int:
+        """Returns the number of classes."""
+        return len(self.class_names)
+
+
+class _Archive(NamedTuple):
+    """Where a CIFAR archive comes from and how it is laid out."""
+
+    name: str
+    num_classes: int
+    url: str
+    md5: str
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    labels_key: bytes
+    names_key: bytes
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Returns the names of the files read from folder."""
+        return (*self.train, self.test, self.meta)
+
+    @property
+    def tar_name(self) -> str:
+        """Returns the file name of the archive."""
+        return self.url.rsplit("/", 1)[1]
+
+
+_CIFAR10 = _Archive(
+    name="cifar10",
+    num_classes=10,
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    md5="c58f30108f718f92721af3b95e74349a",
+    folder="cifar-10-batches-py",
+    train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+    test="test_batch",
+    meta="batches.meta",
+    labels_key=b"labels",
+    names_key=b"label_names",
+)
+_CIFAR100 = _Archive(
+    name="cifar100",
+    num_classes=100,
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    md5="eb9058c3a382ffc7106e4002c42a8d85",
+    folder="cifar-100-python",
+    train=("train",),
+    test="test",
+    meta="meta",
+    labels_key=b"fine_labels",
+    names_key=b"fine_label_names",
+)
+
+
+class _Record:
+    """What a pickle builds in place of a numpy object: it keeps what it was given and does
+    nothing."""
+
+    args = ()
+    state = ()
+
+    def __init__(self, *args):
+        self.args = args
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+# numpy's own constructors are no safe targets: a pickled dtype can claim that bytes are object
+# pointers.
+_ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"): _Record,
+    ("numpy._core.multiarray", "_reconstruct"): _Record,
+    ("numpy", "ndarray"): _Record,
+    ("numpy", "dtype"): _Record,
+    ("_codecs", "encode"): str.encode,  # how Python 3 writes bytes in protocol 2
+}
+# BYTEARRAY8 fills memory by a claimed size; an extension code that is cached never reaches
+# find_class.
+_REFUSED = pickle.BYTEARRAY8 + pickle.EXT1 + pickle.EXT2 + pickle.EXT4
+
+
+class _ArrayUnpickler(pickle._Unpickler):
+    """Unpickles builtin containers, numbers, strings and numpy arrays, the latter as records.
+
+    The Python implementation, because the C one allocates whatever memo size a file claims.
+    """
+
+    dispatch = {
+        code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _REFUSED
+    }
+
+    def find_class(self, module, name):
+        if (module, name) not in _ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module!r}, {name!r}, which no array needs")
+        return _ADMITTED[module, name]
+
+    def persistent_load(self, pid):
+        raise pickle.UnpicklingError("it refers to an object outside the file")
+
+
+def _read(path: Path, keys: tuple[bytes, ...], parse: Callable[..., Any]) -> Any:
+    """Returns parse of the values under keys in the dict that path holds; any fault is a ValueError
+    naming path."""
+    try:
+        record = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        if type(record) is not dict:
+            raise ValueError(f"it holds a {type(record).__name__}, not a dict")
+        missing = [key for key in keys if key not in record]
+        if missing:
+            raise ValueError(f"it lacks the keys {missing}")
+        return parse(*(record[key] for key in keys))
+    except Exception as fault:
+        raise ValueError(
+            f"{path} is truncated, damaged or not from the original archive"
+            f" ({type(fault).__name__}: {fault!s:.300}); delete {path.parent} and fetch the archive"
+            " again"
+        ) from fault
+
+
+def _parse_names(names: Any, *, num_classes: int) -> tuple[str, ...]:
+    if type(names) is not list or not all(type(name) is bytes for name in names):
+        raise ValueError("the class names are not a list of strings")
+    if len(names) != num_classes:
+        raise ValueError(f"it names {len(names)} classes instead of {num_classes}")
+    return tuple(name.decode("ascii") for name in names)
+
+
+def _parse_batch(data: Any, labels: Any, *, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images [N, 32, 32, 3] and labels [N] from a pickled uint8 array [N, 3072] and a list
+    of N integers."""
+    if type(labels) is not list or not all(
+        type(label) is int and 0 <= label < num_classes for label in labels
+    ):
+        raise ValueError(f"the labels are not a list of integers in 0..{num_classes - 1}")
+    if not labels:
+        raise ValueError("it holds no images")
+    match data:
+        case _Record(
+            state=(
+                _,
+                (int(rows), int(columns)),
+                _Record(args=(str(code) | bytes(code), *_)),
+                fortran,
+                raw,
+            )
+        ):
+            shape = (rows, columns)
+        case _:
+            raise ValueError("b'data' is not a numpy array of rank 2")
+    if code not in ("u1", b"u1"):
+        raise ValueError(f"b'data' has dtype {code!r} instead of 'u1'")
+    if shape != (len(labels), 3072):
+        raise ValueError(
+            f"b'data' has shape {shape} instead of {(len(labels), 3072)} for {len(labels)} labels"
+        )
+    if type(raw) is not bytes or len(raw) != rows * columns:
+        raise ValueError("the size of b'data' is not what its shape says")
+    pixels = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
+    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), np.array(labels, np.int32)
+
+
+def _download(archive: _Archive, root: Path) -> None:
+    try:
+        pooch.retrieve(
+            archive.url,
+            known_hash=f"md5:{archive.md5}",
+            fname=archive.tar_name,
+            path=root,
+            progressbar=True,
+        )
+    except (OSError, ValueError) as fault:  # no network or an HTTP error; a wrong checksum
+        raise ConnectionError(
+            f"could not download {archive.url} to {root} ({type(fault).__name__}: {fault!s:.300});"
+            f" try again, or put {archive.tar_name} into DATA_DIR by hand and pass that folder as"
+            " data_dir"
+        ) from fault
+
+
+def _unpack(archive: _Archive, root: Path) -> None:
+    """Unpacks the files that are read, and no others, into root/folder: all of them or none."""
+    tar_path = root / archive.tar_name
+    wanted = {f"{archive.folder}/{name}" for name in archive.files}
+    try:
+        with tarfile.open(tar_path) as tar, tempfile.TemporaryDirectory(dir=root) as scratch:
+            members = [member for member in tar if member.isreg() and member.name in wanted]
+            tar.fileobj.read()  # gzip compares its checksum at the very end, past the last member
+            for member in members:
+                # One of the wanted names, so inside the scratch folder.
+                target = Path(scratch, member.name)
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(tar.extractfile(member).read())
+            (Path(scratch) / archive.folder).rename(root / archive.folder)
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as fault:
+        raise ValueError(
+            f"could not unpack {archive.folder}/ from {tar_path} ({type(fault).__name__}: {fault});"
+            f" make sure that {root} is writable, or delete {tar_path} and fetch {archive.url}"
+            " again"
+        ) from fault
+
+
+def _find_folder(archive: _Archive, data_dir: str | os.PathLike | None) -> Path:
+    """Returns the folder of batches in or at data_dir, unpacked or downloaded first where there is
+    none."""
+    root = Path(pooch.os_cache("dnas") if data_dir is None else data_dir)
+    if data_dir is not None and not root.is_dir():
+        raise ValueError(
+            f"data_dir {str(data_dir)!r} is not a folder; create it and put {archive.folder}/ or"
+            f" {archive.tar_name} there, or leave data_dir out to use {pooch.os_cache('dnas')}"
+        )
+    if (root / archive.folder).is_dir():
+        return root / archive.folder
+    if root.name == archive.folder or all((root / name).is_file() for name in archive.files):
+        return root
+    if not (root / archive.tar_name).is_file():
+        _download(archive, root)
+    _unpack(archive, root)
+    return root / archive.folder
+
+
+def _load_cifar(data_dir: str | os.PathLike | None, *, archive: _Archive) -> Dataset:
+    folder = _find_folder(archive, data_dir)
+    missing = [name for name in archive.files if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {', '.join(missing)}; delete the folder and fetch {archive.url} again"
+        )
+    parse_names = partial(_parse_names, num_classes=archive.num_classes)
+    parse_batch = partial(_parse_batch, num_classes=archive.num_classes)
+    batch_keys = (b"data", archive.labels_key)
+    names = _read(folder / archive.meta, (archive.names_key,), parse_names)
+    train = [_read(folder / name, batch_keys, parse_batch) for name in archive.train]
+    train_images, train_labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    test_images, test_labels = _read(folder / archive.test, batch_keys, parse_batch)
+    return Dataset(archive.name, train_images, train_labels, test_images, test_labels, names)
+
+
+def _load_digits(data_dir: str | os.PathLike | None) -> Dataset:
+    """Returns the 1,797 digits that scikit-learn carries, 360 of them for testing; data_dir is not
+    needed."""
+    del data_dir
+    source = load_digits()
+    images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = source.target.astype(np.int32)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, labels, test_size=360, stratify=labels, random_state=0
+    )
+    names = tuple(str(name) for name in source.target_names)
+    return Dataset("digits", train_images, train_labels, test_images, test_labels, names)
+
+
+DATASETS: dict[str, Callable[[str | os.PathLike | None], Dataset]] = {
+    "digits": _load_digits,
+    "cifar10": partial(_load_cifar, archive=_CIFAR10),
+    "cifar100": partial(_load_cifar, archive=_CIFAR100),
+}
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
+    """Returns the data set called name.
+
+    >>> digits = load("digits")
+    >>> digits.train_images.shape, digits.test_images.shape, digits.num_classes
+    ((1437, 8, 8, 1), (360, 8, 8, 1), 10)
+
+    Args:
+      name: a key of DATASETS.
+      data_dir: for CIFAR, an existing folder that holds the archive, or its unpacked folder, or is
+        that folder; where it holds neither, the archive is downloaded to it. None is the user's
+        cache folder.
+
+    Raises:
+      ValueError: name is unknown, data_dir does not exist, or a file there is missing or damaged.
+      ConnectionError: the archive is needed and could not be downloaded.
+    """
+    if name not in DATASETS:
+        raise ValueError(
+            f"data set {name!r} is not in DATASETS; add it to dnas/app/datasets.py or choose"
+            f" from: {', '.join(DATASETS)}"
+        )
+    return DATASETS[name](data_dir)

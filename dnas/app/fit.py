@@ -1,0 +1,172 @@
+"""Fits a cost model to measured networks and says how well it predicts others. `make fit CSV=file
+COLUMN=name`."""
+
+import csv
+import dataclasses
+import gzip
+import json
+import pathlib
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import dnas
+from dnas.genotype import Genotype
+from dnas.hw_loss import CostModel, fit_cost
+from dnas.running.runtime import set_up_process
+
+SPEC = dnas.SPACES["nasbench201"].cells["cell"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitCommand:
+    """Fits a cost model to some rows of a file of measurements, and prints how well it predicts the
+    others: a line of JSON.
+
+    kendall is tau-b, mape a fraction (0.05 is 5 %), r2 one minus the part of the variance that is
+    left, each on the rows that were not fitted; seconds is the time of the fit. Example: make fit
+    CSV=measured.csv.gz COLUMN=latency_ms SAMPLES=500
+    """
+
+    csv: pathlib.Path
+    """A .csv or .csv.gz file with a header and a column arch of NAS-Bench-201 strings, one measured
+    network a row."""
+    column: str
+    """The column to predict: any cost that is positive, in any unit."""
+    samples: int = 500
+    """How many rows, chosen at random, the model is fitted to."""
+    seed: int = 0
+    """Seed of that choice."""
+    save: pathlib.Path | None = None
+    """Write the model to this file; CostModel.from_json reads it."""
+
+
+def main(args: list[str]) -> None:
+    """Prints the line; exits with a message for mistakes in the settings or the file."""
+    set_up_process()
+    command = tyro.cli(FitCommand, args=args)
+    try:
+        if command.save and not command.save.parent.is_dir():
+            raise ValueError(
+                f"{command.save.parent} is not a folder; make it, or give another SAVE=file"
+            )
+        mixes, costs = read_measurements(command.csv, command.column)
+        model, scores = fit_and_score(mixes, costs, samples=command.samples, seed=command.seed)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if command.save:
+        command.save.write_text(model.to_json() + "\n")
+    print(
+        json.dumps(
+            scores | {"samples": command.samples, "seed": command.seed, "column": command.column}
+        )
+    )
+
+
+def read_measurements(path: pathlib.Path, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns one-hot mixes [N, E, O] and costs [N] of all rows of a file.
+
+    Raises:
+      ValueError: if the file cannot be read, lacks a column, or a row has no known cell or no
+        positive cost; says which.
+    """
+    mixes, costs = [], []
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(
+            path, "rt", encoding="utf-8-sig", newline=""
+        ) as file:
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or []
+            for name in ("arch", column):
+                if name not in columns:
+                    raise ValueError(
+                        f"{path} has no column {name!r}; its columns are:"
+                        f" {', '.join(columns) or 'none'}"
+                    )
+            for row in rows:
+                try:
+                    mixes.append(_mix_of(row["arch"]))
+                    costs.append(_cost_of(row[column], column))
+                except ValueError as error:
+                    raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a table: {error}") from None
+    return np.array(mixes, np.float32).reshape(-1, len(SPEC.edges), len(SPEC.ops)), np.array(costs)
+
+
+def _mix_of(text: str | None) -> np.ndarray:
+    cell = Genotype.from_text(text or "").cells.get("cell", ())
+    chosen = {(source, target): op for source, target, op in cell}
+    if set(chosen) != set(SPEC.edges) or not set(chosen.values()) <= set(SPEC.ops):
+        raise ValueError(
+            f"arch is {text!r:.120}; it needs the edges of '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
+            " with ops among " + ", ".join(SPEC.ops)
+        )
+    return np.eye(len(SPEC.ops), dtype=np.float32)[
+        [SPEC.ops.index(chosen[edge]) for edge in SPEC.edges]
+    ]
+
+
+def _cost_of(text: str | None, column: str) -> float:
+    try:
+        cost = float(text or "nan")
+    except ValueError:
+        cost = float("nan")
+    if not 0 < cost < float("inf"):
+        raise ValueError(
+            f"{column} is {text!r}, not a positive number; correct the row or leave it out"
+        )
+    return cost
+
+
+def fit_and_score(
+    mixes: np.ndarray, costs: np.ndarray, *, samples: int, seed: int
+) -> tuple[CostModel, dict[str, float]]:
+    """Returns the model fitted to rows chosen at random, and its scores on the others.
+
+    Raises:
+      ValueError: if fewer than 20 rows are to be fitted, or fewer than 2 are left to score.
+    """
+    if not 20 <= samples <= len(costs) - 2:
+        raise ValueError(
+            f"SAMPLES is 20 to {len(costs) - 2} for {len(costs)} rows, of which two are to be left;"
+            f" got {samples}"
+        )
+    if seed < 0:
+        raise ValueError(f"SEED is 0 or more, got {seed}")
+    rows = np.random.default_rng(seed).permutation(len(costs))
+    fitted, rest = rows[:samples], rows[samples:]
+    start = time.perf_counter()
+    model = fit_cost(SPEC, mixes[fitted], costs[fitted])
+    seconds = time.perf_counter() - start
+    return model, score(predict(model, mixes[rest]), costs[rest]) | {"seconds": round(seconds, 3)}
+
+
+def predict(model: CostModel, mixes: np.ndarray) -> np.ndarray:
+    """Returns the costs [N] of mixes [N, E, O]."""
+    # In parts: the first contraction with the table is larger than the mixes by far.
+    return np.asarray(
+        jax.jit(lambda mixes: jax.lax.map(model.cost, mixes, batch_size=256))(jnp.asarray(mixes)),
+        float,
+    )
+
+
+def score(predicted: np.ndarray, costs: np.ndarray) -> dict[str, float | None]:
+    """Returns Kendall's tau-b, the mean absolute error relative to the cost, and the explained part
+    of the variance.
+
+    What is not defined, for costs or predictions that are all equal, is None.
+    """
+    from scipy.stats import kendalltau
+
+    errors = predicted - costs
+    tau, variance = kendalltau(predicted, costs).statistic, np.var(costs)
+    return {
+        "kendall": round(float(tau), 5) if np.isfinite(tau) else None,
+        "mape": round(float(np.mean(np.abs(errors) / costs)), 5),
+        "r2": round(float(1 - np.mean(errors**2) / variance), 5) if variance > 0 else None,
+    }

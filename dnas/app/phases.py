@@ -1,0 +1,417 @@
+"""The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is
+done once."""
+
+import contextlib
+import inspect
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+import dnas
+from dnas.app import build, hardware, stages
+from dnas.app.checkpoints import Checkpoints
+from dnas.app.config import MethodConfig
+from dnas.app.display import Display, skip_counts, text_of
+from dnas.app.given import read_genotype
+from dnas.app.runs import Run
+from dnas.hw_loss import feasible_start
+from dnas.running.loop import Hooks, Progress, StepMemory
+from dnas.tabular import Benchmark, load_benchmark
+
+_STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
+
+
+class Job(NamedTuple):
+    """What all phases of a run share, whatever its networks read."""
+
+    config: Any  # its settings
+    run: Run
+    space: dnas.SearchSpace
+    task: dnas.Task  # what a search learns
+    final_task: dnas.Task  # what final networks are trained on and judged by
+    sizes: Mapping[str, Any]  # of final networks, as `space.parts` takes them
+    network_options: Mapping[str, Any]  # what else `space.network` takes
+    training: Mapping[str, Any]  # what else `dnas.retrain` takes
+    count: Callable[[dnas.Genotype], dict[str, int]]  # parameters and, of images, multiply-adds
+    write_onnx: Callable[[pathlib.Path, dnas.Model, Any], float]
+    facts: Mapping[str, Any]  # about the data, for the summary
+    report: Callable[["Job", dict[str, Any], dict[str, dict[str, Any]]], None]
+    supernet_options: Mapping[str, Any] = {}  # besides those in the settings of all searches
+    benchmark: Benchmark | None = None
+    limits: tuple[hardware.Limit, ...] = ()  # on what the final network costs
+
+
+def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
+    """Returns the job with its run, its limits and its benchmark, once all that the settings name
+    fits each other.
+
+    Raises:
+      ValueError: for names that do not exist and sizes that do not fit, before any work.
+    """
+    config, space = job.config, job.space
+    if config.onnx:
+        hardware.check_export()
+    batches = {"retrain_batch_size": (job.final_task, config.retrain_batch_size, 1)}
+    if isinstance(config, MethodConfig):
+        if config.benchmark:
+            job = job._replace(benchmark=load_benchmark(config.benchmark, space=space))
+        if config.genotype:
+            dnas.check_genotype(space, read_genotype(config.genotype))
+        job = job._replace(limits=hardware.limits_of(config, space, job.sizes))
+        levels = 1 if build.is_single_level(config) else 2
+        batches["batch_size"] = (job.task, config.batch_size, levels)
+    for name, (task, batch_size, levels) in batches.items():
+        try:
+            task.feeds(config.seed, batch_size, levels)
+        except ValueError as error:
+            raise ValueError(f"{name} is {batch_size}: {error}") from None
+    if isinstance(config, MethodConfig):
+        for stage in stages.stages_of(config):
+            supernet_of(job, stage.config)
+            build.parts_of(stage.config, steps_of(job, stage.config), job.limits)
+    return job._replace(run=run_of())
+
+
+def steps_of(job: Job, config: MethodConfig) -> int:
+    """Returns the steps of an epoch of a search."""
+    levels = 1 if build.is_single_level(config) else 2
+    return job.task.feeds(config.seed, config.batch_size, levels)[0].steps
+
+
+def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Runs the search with all its stages, or reads its result if it is done or given: the
+    genotype's JSON and the seconds it took.
+
+    Args:
+      compiled: called when the last stage has been compiled.
+    """
+    done = job.run.read("phases/search.json")
+    if done:
+        return done
+    if job.config.genotype:
+        return _write_search(job, read_genotype(job.config.genotype))
+    if job.config.stages == "random":
+        genotype = random_cell(job, jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 2))
+        return _write_search(job, _derive(job, genotype, dnas.one_hot_mix(job.space, genotype)))
+    plan = stages.stages_of(job.config)
+    seconds, before = 0.0, None
+    for number, stage in enumerate(plan, start=1):
+        last = number == len(plan)
+        # The last goes by the name that reports look for.
+        phase = Phase(
+            job,
+            "search" if last else f"search_stage_{number}",
+            f"search {number} of {len(plan)}" if len(plan) > 1 else "search",
+        )
+        before = _search_stage(job, phase, stage, before, compiled if last else lambda: None)
+        seconds += phase.seconds()
+    return _write_search(job, _derive(job, before.genotype, before.mix), seconds)
+
+
+def _write_search(job: Job, genotype: dnas.Genotype, seconds: float = 0.0) -> dict[str, Any]:
+    write_genotype(job.run, genotype)
+    result = {"genotype": genotype.to_json(), "seconds": seconds}
+    job.run.write("phases/search.json", result)
+    return result
+
+
+def _derive(job: Job, genotype: dnas.Genotype, mix: dnas.base.Mix) -> dnas.Genotype:
+    """The genotype that meets the limits of the job; what it costs is written."""
+    if not job.limits:
+        return genotype
+    found, rows = hardware.derive(job.config, job.space, genotype, mix, job.limits, job.sizes)
+    if found != genotype:
+        tqdm.write(f"changed to meet the target: {text_of(found)}")
+    job.run.write("phases/proof.json", rows)
+    return found
+
+
+def random_cell(job: Job, key: jax.Array) -> dnas.Genotype:
+    """Returns a random genotype, within the limits of the job as the searched one is."""
+    genotype = dnas.random_genotype(key, job.space)
+    return hardware.bring_within(
+        job.config, job.space, genotype, dnas.one_hot_mix(job.space, genotype), job.limits
+    )
+
+
+def proof(job: Job) -> list[dict[str, Any]] | None:
+    """Returns target, prediction and measurement of every limit, which the search has written; None
+    without limits."""
+    return job.run.read("phases/proof.json")
+
+
+def _search_stage(
+    job: Job,
+    phase: "Phase",
+    stage: stages.Stage,
+    before: dnas.SearchResult | None,
+    compiled: Callable[[], None],
+) -> dnas.SearchResult:
+    config = stage.config
+
+    def announce(memory: StepMemory) -> None:
+        phase.announce(memory)
+        compiled()
+
+    method = dnas.Method(
+        **build.parts_of(config, steps_of(job, config), job.limits),
+        candidates=None if before is None or stage.candidates is None else stage.candidates(before),
+    )
+    return dnas.run_search(
+        job.space,
+        job.task,
+        method,
+        model=supernet_of(job, config),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        max_steps=config.steps,
+        seed=config.seed,
+        hooks=Hooks(
+            resume=lambda state: phase.resume(_begin(job, stage, state, before)),
+            report=phase.report,
+            announce=announce,
+        ),
+    )
+
+
+def _begin(
+    job: Job, stage: stages.Stage, state: dnas.SearchState, before: dnas.SearchResult | None
+) -> dnas.SearchState:
+    if before is None and hardware.keeps_bound(stage.config):
+        (limit,) = job.limits
+        state = state._replace(arch=feasible_start(limit.cost, limit.bound))
+    return state if before is None or stage.begin is None else stage.begin(state, before)
+
+
+def supernet_of(job: Job, config: MethodConfig) -> dnas.Model:
+    """Returns the supernet of the settings.
+
+    Raises:
+      ValueError: for sizes that do not fit the data, and for options that it does not have.
+    """
+    sizes = {"channels": config.channels, "num_cells": config.cells}
+    job.space.layers(**sizes, **job.task.sizes)
+    options = {**supernet_options(config), **job.supernet_options}
+    return job.space.supernet(**sizes, num_classes=job.task.num_classes, **options)
+
+
+def supernet_options(config: MethodConfig) -> dict[str, Any]:
+    """Returns what the settings say of how the supernet runs.
+
+    Raises:
+      ValueError: for a setting other than the default that the supernets of the space do not have.
+    """
+    options = {
+        "partial_channels": config.partial_channels,
+        "schedule": config.schedule,
+        "remat": config.remat,
+        "dtype": dtype_of(config),
+        "sampled": config.sampled,
+    }
+    taken = inspect.signature(dnas.SPACES[config.space].supernet).parameters
+    if lost := [
+        name
+        for name in options
+        if name not in taken and getattr(config, name) != getattr(type(config), name)
+    ]:
+        raise ValueError(
+            f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave"
+            " it out"
+        )
+    return {name: value for name, value in options.items() if name in taken and value is not None}
+
+
+def dtype_of(config) -> str | None:
+    """Returns the type that networks compute in; None where it is that of their weights."""
+    return None if config.dtype == "float32" else config.dtype
+
+
+def write_genotype(run: Run, genotype: dnas.Genotype) -> None:
+    """Writes the genotype as JSON and as text."""
+    run.write("genotype.json", genotype.to_json() + "\n")
+    run.write("genotype.txt", text_of(genotype) + "\n")
+
+
+def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Model:
+    """Returns the final network of a genotype at the size of the settings."""
+    config = job.config
+    return job.space.network(
+        genotype,
+        channels=config.retrain_channels,
+        num_cells=config.retrain_cells,
+        num_classes=job.final_task.num_classes,
+        **job.network_options,
+    )
+
+
+def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
+    """Trains the network of a genotype, or reads the result if that is done: scores, counts,
+    seconds."""
+    done = job.run.read(f"phases/{name}.json")
+    if done:
+        return done
+    phase = Phase(job, name, title)
+    result = _train(job, genotype, Hooks(phase.resume, phase.report, phase.announce))
+    done = phase.finish({"genotype": genotype.to_json(), **result.scores, **job.count(genotype)})
+    # Once the result is written: a failure here loses nothing.
+    if job.config.onnx and name == "searched":
+        network = network_of(job, genotype)
+        keep_onnx(job.run, lambda path: job.write_onnx(path, network, result.variables))
+    return done
+
+
+def _train(job: Job, genotype: dnas.Genotype, hooks: Hooks) -> dnas.RetrainResult:
+    config = job.config
+    return dnas.retrain(
+        network_of(job, genotype),
+        job.final_task,
+        epochs=config.retrain_epochs,
+        batch_size=config.retrain_batch_size,
+        max_steps=config.retrain_steps,
+        seed=config.seed,
+        hooks=hooks,
+        **job.training,
+    )
+
+
+class Ahead:
+    """Compiles what the given retrainings will run, in a thread beside whatever runs now, into the
+    compilation cache.
+
+    Small networks hardly use a second core, and a run on few images is mostly compilation. Nothing
+    is trained, and no result depends on it: a retraining finds its program there, or compiles it.
+    """
+
+    def __init__(self, job: Job, genotypes: dict[str, dnas.Genotype]):
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        idle = cores > 1 and jax.default_backend() == "cpu" and jax.config.jax_compilation_cache_dir
+        self._job, self._genotypes = job, genotypes if idle and job.config.compile_ahead else {}
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins, the first time that it is called."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._compile, daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when all is compiled."""
+        self._thread.join()
+
+    def _compile(self) -> None:
+        for name, genotype in self._genotypes.items():
+            if not self._job.run.read(f"phases/{name}.json"):
+                with contextlib.suppress(Exception):  # whatever it is, the retraining will say it
+                    _train(self._job, genotype, dnas.QUIET._replace(announce=_stop))
+
+
+class _Compiled(Exception):
+    pass
+
+
+def _stop(memory: StepMemory) -> None:
+    raise _Compiled
+
+
+def keep_onnx(run: Run, write: Callable[[pathlib.Path], float]) -> None:
+    """Writes network.onnx into the run's folder, and how far it is from the network that JAX runs,
+    which `write` returns."""
+    path = run.folder / "network.onnx"
+    difference = write(path)
+    run.write("phases/onnx.json", {"file": path.name, "largest_difference": difference})
+    tqdm.write(
+        f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the"
+        " largest"
+    )
+
+
+def evaluate(job: Job, name: str) -> dict[str, float]:
+    """Returns the scores of a network that was trained in this run and is read back from its
+    checkpoint."""
+    done = job.run.read(f"phases/{name}.json")
+    if not done:
+        raise ValueError(
+            f"{job.run.folder} has no trained network {name!r}; finish the run with RESUME=1 first"
+        )
+    checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
+    if checkpoints.latest() is None:
+        raise ValueError(
+            f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again"
+        )
+    hooks = dnas.QUIET._replace(resume=checkpoints.restore)
+    return _train(job, dnas.Genotype.from_text(done["genotype"]), hooks).scores
+
+
+class Phase:
+    """Resumes a phase of a job, which has a config and a run, and keeps its checkpoints, rows and
+    clock."""
+
+    def __init__(self, job, name: str, title: str):
+        self._job, self._name = job, name
+        self._checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
+        self._display = Display(title)
+        self._started = self._saved = time.monotonic()
+
+    def resume(self, state):
+        state = self._checkpoints.restore(state)
+        self._job.run.rewind(self._name, int(state.step))
+        rows = self._job.run.rows(self._name)
+        self._started -= rows[-1]["elapsed"] if rows else 0.0
+        return state
+
+    def report(self, progress: Progress) -> None:
+        self._display(progress)
+        if progress.row is not None:
+            elapsed = time.monotonic() - self._started
+            row = {
+                "phase": self._name,
+                **_as_json(progress.row),
+                "seconds_per_step": progress.seconds,
+                "elapsed": elapsed,
+            }
+            if hasattr(progress.state, "arch"):
+                row["arch"] = {
+                    kind: np.asarray(rows["ops"]).tolist()
+                    for kind, rows in progress.state.arch.items()
+                }
+            self._job.run.append(row)
+        # The row goes first: after a crash in between, the row is taken back and written again.
+        age = time.monotonic() - self._saved
+        due = age >= self._job.config.checkpoint_seconds and (
+            progress.row is not None or age >= _STATE_SECONDS
+        )
+        if due or progress.stopped or progress.step == progress.total_steps:
+            self._checkpoints.save(progress.step, progress.state)
+            self._saved = time.monotonic()
+
+    def announce(self, memory: StepMemory) -> None:
+        self._display.announce(memory)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def finish(self, result: dict[str, Any]) -> dict[str, Any]:
+        result.setdefault("seconds", self.seconds())
+        self._job.run.write(f"phases/{self._name}.json", result)
+        return result
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    row = dict(row)
+    if "genotype" in row:
+        row["skips"] = skip_counts(row["genotype"])
+        row["genotype"] = row["genotype"].to_json()
+    if "mix" in row:
+        row["mix"] = {kind: rows.tolist() for kind, rows in row["mix"].items()}
+    return row

@@ -1,0 +1,37 @@
+"""Trains the network of a genotype from scratch and scores it. `make retrain GENOTYPE=file` runs
+it."""
+
+import json
+
+import dnas
+from dnas.app import phases
+from dnas.app.command import run_command
+from dnas.app.config import RetrainCommand
+from dnas.app.given import read_genotype
+from dnas.app.search import summary_of
+
+
+def main(args: list[str]) -> None:
+    """Runs the job with the settings of the command line."""
+    run_command(RetrainCommand, "retrain", args, retrain, check)
+
+
+def check(config: RetrainCommand) -> None:
+    """Raises ValueError unless the settings name a genotype of their space."""
+    if config.space in dnas.SPACES:
+        dnas.check_genotype(dnas.SPACES[config.space], read_genotype(config.genotype))
+
+
+def retrain(job: phases.Job) -> None:
+    """Retrains the genotype of the settings and writes summary.json and report.html."""
+    genotype = read_genotype(job.config.genotype)
+    before = job.run.read("genotype.json")
+    if before and dnas.Genotype.from_json(json.dumps(before)) != genotype:
+        raise ValueError(
+            f"{job.config.genotype} has changed since the run in {job.run.folder} began; give"
+            " another name"
+        )
+    phases.write_genotype(job.run, genotype)
+    trained = phases.retrain(job, "searched", "retrain", genotype)
+    summary = summary_of(job, genotype, trained) | {"seconds": {"retrain": trained["seconds"]}}
+    job.report(job, summary, {"searched": trained})

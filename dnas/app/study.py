@@ -1,0 +1,185 @@
+"""Several methods and seeds on one space, their genotypes looked up in a tabular benchmark. `make
+study` runs it.
+
+Published comparison: NAS-Bench-201, section 5, https://arxiv.org/abs/2001.00326, mean and spread
+  over 3 seeds.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shlex
+import statistics
+import sys
+from typing import Any
+
+import numpy as np
+
+import dnas
+from dnas.app import config as settings
+from dnas.app import images, phases
+from dnas.app.command import messages
+from dnas.app.runs import open_run
+from dnas.running.runtime import set_up_process
+from dnas.tabular import Benchmark, load_benchmark
+
+METHODS = "darts1,robust_darts,beta_darts,gdas,drnas"
+DRAWS = (1, 10, 100)
+
+
+def main(args: list[str]) -> None:
+    """Runs all searches that are not done yet, and prints the table after each."""
+    set_up_process()
+    first = argparse.ArgumentParser(
+        prog="make study",
+        allow_abbrev=False,
+        description=(
+            "Searches with several methods and seeds and looks the genotypes up in"
+            " BENCHMARK=file.csv.gz. Run again after an interruption, it continues. All settings of"
+            " `make search` but method, seed, resume and overwrite apply to every search."
+        ),
+    )
+    first.add_argument(
+        "--methods", default=METHODS, help=f"names with commas between; {METHODS} unless given"
+    )
+    first.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
+    first.add_argument("--metric", help="column of the benchmark; the first unless given")
+    first.add_argument(
+        "--benchmark", type=pathlib.Path, help="CSV with the architectures of the space"
+    )
+    first.add_argument("--space", default="nasbench201")
+    first.add_argument("--name", default="study", help="folder of all runs of the study")
+    first.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
+    given, rest = first.parse_known_args(args)
+    words = (arg.removeprefix("--").partition("=") for arg in args)
+    command = shlex.join(
+        [
+            "make",
+            "study",
+            *(f"{name.upper().replace('-', '_')}={value}" for name, _, value in words),
+        ]
+    )
+    with messages("interrupted; the same command continues"):
+        study(given, rest, command)
+
+
+def study(given: argparse.Namespace, rest: list[str], command: str) -> dict[str, Any]:
+    """Returns what study.json holds."""
+    if given.benchmark is None:
+        raise ValueError(
+            "a study looks genotypes up in a tabular benchmark: give BENCHMARK=file.csv.gz"
+        )
+    if given.seeds < 1:
+        raise ValueError(f"seeds is a number of at least 1, got {given.seeds}")
+    if given.space not in dnas.SPACES:
+        raise ValueError(
+            f"space {given.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
+        )
+    benchmark = load_benchmark(given.benchmark.expanduser(), space=dnas.SPACES[given.space])
+    metric = next(iter(benchmark.metrics)) if given.metric is None else given.metric
+    benchmark.best(metric)  # refuses a metric that does not exist before any search
+    folder = given.runs.expanduser() / given.name
+    methods = given.methods.split(",")
+    configs = {
+        (method, seed): _config(given, rest, folder, method, seed)
+        for method in methods
+        for seed in range(given.seeds)
+    }
+    found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+    # Seed by seed, so that an early look has something of every method.
+    for seed in range(given.seeds):
+        for method in methods:
+            found[method].append(_search(configs[method, seed], benchmark, metric))
+            summary = summarise(found, benchmark, metric) | {"command": command}
+            _write(folder / "study.json", json.dumps(summary, indent=2) + "\n")
+            _write(folder / "study.md", table(summary))
+            print(table(summary), flush=True)
+    return summary
+
+
+def _config(given, rest, folder, method: str, seed: int) -> settings.SearchConfig:
+    args = [
+        f"--method={method}",
+        f"--seed={seed}",
+        f"--space={given.space}",
+        f"--name={method}-seed{seed}",
+        *rest,
+    ]
+    config = settings.parse(settings.SearchConfig, [*args, f"--runs={folder}", "--resume=1"])
+    settings.check(config)
+    return config
+
+
+def _search(config: settings.SearchConfig, benchmark: Benchmark, metric: str) -> dict[str, Any]:
+    job = images.make_job(config, lambda: open_run(config, "study", argv=sys.argv[1:]))
+    result = phases.search(job)
+    genotype = dnas.Genotype.from_text(result["genotype"])
+    return {
+        "seed": config.seed,
+        "genotype": genotype.to_text(),
+        "skips": genotype.count("skip_connect"),
+        "seconds": result["seconds"],
+        "value": benchmark.query(genotype)[metric],
+        "rank": benchmark.rank(genotype, metric),
+        "regret": benchmark.regret(genotype, metric),
+    }
+
+
+def summarise(
+    found: dict[str, list[dict[str, Any]]], benchmark: Benchmark, metric: str
+) -> dict[str, Any]:
+    """Returns all runs, mean and spread of each method, and the random draws beside them."""
+    methods = {}
+    for method, runs in found.items():
+        values = [run["value"] for run in runs]
+        if values:
+            spread = statistics.stdev(values) if len(values) > 1 else None
+            methods[method] = {"mean": statistics.fmean(values), "std": spread, "runs": runs}
+    best = benchmark.query(benchmark.best(metric))[metric]
+    values = np.array([benchmark.query(genotype)[metric] for genotype in benchmark.genotypes])
+    draws = {n: benchmark.expected_best_of(n, metric) for n in DRAWS}
+    return {
+        "metric": metric,
+        "methods": methods,
+        "best": best,
+        "num_archs": len(benchmark),
+        "random_draws": draws,
+        "random_std": float(values.std()),
+    }
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Returns the summary as a Markdown table."""
+    lines = [
+        (
+            f"| method | {summary['metric']}, mean +- deviation over seeds | each seed | median"
+            f" rank of {summary['num_archs']:,} | skips | seconds a search |"
+        ),
+        "|---|---|---|---|---|---|",
+    ]
+    for method, own in summary["methods"].items():
+        runs = own["runs"]
+        spread = "" if own["std"] is None else f" +- {own['std']:.2f}"
+        each = ", ".join(f"{run['value']:.2f}" for run in runs)
+        skips = ", ".join(str(sum(run["skips"].values())) for run in runs)
+        rank, seconds = (
+            statistics.median(run["rank"] for run in runs),
+            statistics.median(run["seconds"] for run in runs),
+        )
+        lines.append(
+            f"| {method} | {own['mean']:.2f}{spread} | {each} | {rank:,.0f} | {skips} |"
+            f" {seconds:.0f} |"
+        )
+    for n, value in summary["random_draws"].items():
+        spread = f" +- {summary['random_std']:.2f}" if n == 1 else ""
+        name = "one random cell" if n == 1 else f"best of {n} random cells, by oracle"
+        lines.append(f"| {name} | {value:.2f}{spread} | | | | |")
+    lines.append(f"| the best of all | {summary['best']:.2f} | | 1 | | |")
+    return "\n".join(lines) + "\n"
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)

@@ -1,0 +1,330 @@
+"""The job on a text: search a recurrent cell -> train it -> compare with random cells and a unigram
+model -> report.
+
+`make text TEXT=file.txt` runs it, and so does `make search SPACE=recurrent TEXT=file.txt`.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import pathlib
+import pydoc_data.topics
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+
+import dnas
+from dnas import tasks
+from dnas.app import hardware, phases
+from dnas.app.config import MethodConfig, RunConfig
+from dnas.app.plots import draw_logits, draw_perplexities, picture
+from dnas.app.report import write_pages
+from dnas.app.runs import Run
+from dnas.spaces import Dropout
+from dnas.tasks.reading import TOKENS
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig(MethodConfig, RunConfig):
+    """Searches a recurrent cell on a text, trains it and random cells from scratch, and writes a
+    report of perplexities.
+
+    Example: make text TEXT=book.txt NAME=book
+    """
+
+    text: str = ""
+    """A text file in UTF-8, or a folder with train.txt, valid.txt and test.txt; by default the help
+    topics of Python itself."""
+    data_dir: pathlib.Path | None = None
+    """Folder from which the name of the text starts."""
+    sizes: Literal["small", "published"] = "small"
+    """Where the defaults of all others come from: minutes on 2 cores, or DARTS on Penn Treebank, as
+    TEXT=folder TOKENS=blanks MIN_COUNT=1 reads it."""
+    space: str = "recurrent"
+    """Search space by name, one whose networks read tokens."""
+    tokens: Literal["words", "blanks", "characters"] = "words"
+    """What the text falls into: words and marks in lower case, whatever stands between blanks, or
+    characters."""
+    min_count: int = 2
+    """Tokens that the part for training has less often are read as one, <unk>."""
+    max_tokens: int = 10_000
+    """Size of the vocabulary at the most."""
+    window: int = 35
+    """Tokens that a gradient goes back through."""
+
+    channels: int = 300
+    """Size of words and hidden states in the search."""
+    cells: int = 1
+    """Cells of the supernet: a language model has one."""
+    epochs: int = 50
+    """Epochs of the search, each over the part for training."""
+    steps: int | None = None
+    """End the search after this many steps."""
+    batch_size: int = 256
+    """Pieces of the text that are read side by side in the search, of each of the two parts."""
+    learning_rate: float = 20.0
+    """SGD's for the weights, at the start."""
+    min_learning_rate: float = 20.0
+    """SGD's at the end."""
+    arch_learning_rate: float = 3e-3
+    """Adam's for arch."""
+    arch_weight_decay: float | None = None
+    """Of the arch optimiser: added to the gradient of arch."""
+    arch_b1: float = 0.9
+    """Adam's for arch."""
+    clip_virtual: bool = True
+    """Whether virtual steps are clipped as real ones are."""
+    weight_decay: float = 5e-7
+    """Of the weights in the search."""
+    remat: bool = True
+    """Whether the search computes each token again for the gradient instead of keeping what it
+    computed."""
+
+    retrain_channels: int = 850
+    """Size of words and hidden states of the final network."""
+    retrain_cells: int = 1
+    """Cells of the final network."""
+    retrain_epochs: int = 8000
+    """Epochs of training."""
+    retrain_steps: int | None = None
+    """End training after this many steps."""
+    retrain_batch_size: int = 64
+    """Pieces of the text that are read side by side in training."""
+    retrain_learning_rate: float = 20.0
+    """SGD's."""
+    retrain_weight_decay: float = 8e-7
+    """Of the weights in training."""
+    patience: int = 5
+    """Epochs without a better validation loss after which SGD turns into averaged SGD."""
+    random_cells: int = 1
+    """How many random cells to train for comparison."""
+
+    momentum: float = 0.0
+    """SGD's in the search."""
+    nesterov: bool = False
+    """Whether that momentum looks ahead."""
+    clip: float = 0.25
+    """Largest norm of the weights' gradient, in search and training."""
+    slowness: float = 1e-3
+    """Weight of the squared change of the hidden state in the loss of the weights."""
+    dropout_words: float = 0.0
+    """Rate of words whose embedding is zero, in training; never in the search."""
+    dropout_embedding: float = 0.2
+    """Rate of dropped elements of embeddings, in search and training."""
+    dropout_inputs: float = 0.75
+    """The same once more, at the cell's input."""
+    dropout_hidden: float = 0.25
+    """The same of states within the cell."""
+    dropout_output: float = 0.75
+    """The same before words are predicted."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What networks compute in."""
+    onnx: bool = False
+    """Whether the trained network is written as network.onnx too, which reads one token at a time.
+    """
+
+    @property
+    def dataset(self) -> str:
+        """The name of the text, for the run's folder."""
+        return pathlib.Path(self.text).stem or "pydoc"
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "published": {"dropout_words": 0.1},
+    "small": {
+        "channels": 64,
+        "epochs": 4,
+        "batch_size": 32,
+        "arch_learning_rate": 1e-2,
+        "remat": False,
+        "retrain_channels": 128,
+        "retrain_epochs": 8,
+        "retrain_batch_size": 16,
+        "dropout_embedding": 0.1,
+        "dropout_inputs": 0.2,
+        "dropout_hidden": 0.1,
+        "dropout_output": 0.2,
+    },
+}
+
+
+def defaults(args: list[str]) -> TextConfig:
+    """Returns the settings of the sizes that a command line names.
+
+    Raises:
+      ValueError: for sizes that do not exist.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--sizes", default="small")
+    sizes = first.parse_known_args(args)[0].sizes
+    if sizes not in SIZES:
+        raise ValueError(f"sizes {sizes!r} is not known; choose from: {', '.join(SIZES)}")
+    return TextConfig(sizes=sizes, **SIZES[sizes])
+
+
+def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
+    """Returns the job of the settings: names become objects here. The run's folder is opened last,
+    once all else is valid.
+
+    Raises:
+      ValueError: for names that do not exist, a text that is not there or too short, and sizes that
+        do not fit.
+    """
+    spaces = [name for name, space in dnas.SPACES.items() if space.inputs == "tokens"]
+    if config.space not in spaces:
+        raise ValueError(
+            f"space {config.space!r} is not one for texts; choose from: {', '.join(spaces)}"
+        )
+    if config.tokens not in TOKENS:
+        raise ValueError(f"tokens {config.tokens!r} is not known; choose from: {', '.join(TOKENS)}")
+    space, source = dnas.SPACES[config.space], read_source(config)
+    text = dnas.read_text(
+        source, tokens=config.tokens, min_count=config.min_count, max_tokens=config.max_tokens
+    )
+    task = tasks.text(text, window=config.window, slowness=config.slowness)
+    dropout = _dropout(config)
+    final_dropout = dropout._replace(words=config.dropout_words)
+    network_options = {"dropout": final_dropout, "dtype": phases.dtype_of(config)}
+    sizes = {
+        "channels": config.retrain_channels,
+        "num_cells": config.retrain_cells,
+        "num_classes": task.num_classes,
+    }
+
+    def count(genotype: dnas.Genotype) -> dict[str, int]:
+        network = space.network(genotype, **sizes, **network_options)
+        variables = jax.eval_shape(network.init, jax.random.key(0), task.example)
+        return {"params": sum(array.size for array in jax.tree.leaves(variables["params"]))}
+
+    count(dnas.random_genotype(jax.random.key(0), space))  # refuses sizes that no network has
+    tokens = {part: len(getattr(text, part)) for part in ("train", "valid", "test")}
+    job = phases.Job(
+        config=config,
+        run=None,
+        space=space,
+        task=task,
+        final_task=task,
+        sizes=sizes,
+        supernet_options={"dropout": dropout},
+        network_options=network_options,
+        training={
+            "optimizer": partial(
+                dnas.text_sgd,
+                learning_rate=config.retrain_learning_rate,
+                weight_decay=config.retrain_weight_decay,
+                clip=config.clip,
+            ),
+            "keep": dnas.best_average(config.patience),
+        },
+        count=count,
+        write_onnx=hardware.write_language_model,
+        facts={
+            "unigram_perplexity": dnas.unigram_perplexity(text.train, text.test, task.num_classes),
+            "tokens": tokens,
+            "vocabulary": task.num_classes,
+        },
+        report=write_report,
+    )
+    job = phases.check_job(job, run_of)
+    _keep_text(job.run, source, tokens, text.vocabulary)
+    return job
+
+
+def _keep_text(run: Run, source: str | list[str], tokens: dict[str, int], vocabulary) -> None:
+    """Writes which text it is, or raises ValueError if the run began with another one."""
+    digest = hashlib.sha256(
+        "\0".join([source] if isinstance(source, str) else source).encode()
+    ).hexdigest()
+    before = run.read("text.json") or {"sha256": digest}
+    if before["sha256"] != digest:
+        raise ValueError(
+            f"the text has changed since the run in {run.folder} began; give another name"
+        )
+    run.write("text.json", {"sha256": digest, "tokens": tokens, "vocabulary": list(vocabulary)})
+
+
+def read_source(config: TextConfig) -> str | list[str]:
+    """Returns the text of the settings, or its three parts where it is a folder.
+
+    Raises:
+      ValueError: if it is not there or not UTF-8.
+    """
+    if not config.text:
+        return "\n".join(pydoc_data.topics.topics.values())
+    path = pathlib.Path(config.text).expanduser()
+    path = path if config.data_dir is None else config.data_dir / path
+    files = (
+        [path / f"{part}.txt" for part in ("train", "valid", "test")] if path.is_dir() else [path]
+    )
+    try:
+        texts = [file.read_text("utf-8") for file in files]
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"there is no {error.filename}; TEXT is a file, or a folder with train.txt, valid.txt"
+            " and test.txt"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
+    return texts if path.is_dir() else texts[0]
+
+
+def _dropout(config: TextConfig) -> Dropout:
+    rates = (
+        config.dropout_embedding,
+        config.dropout_inputs,
+        config.dropout_hidden,
+        config.dropout_output,
+    )
+    return Dropout(0.0, *rates)
+
+
+def write_report(
+    job: phases.Job, summary: dict[str, Any], trained: dict[str, dict[str, Any]]
+) -> None:
+    """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished;
+    prints the result."""
+    search_rows = job.run.rows("search")
+    pictures = {
+        "curves.png": picture(
+            draw_perplexities(search_rows, {name: job.run.rows(name) for name in trained})
+        ),
+    }
+    if search_rows:
+        pictures["logits.png"] = picture(draw_logits(job.space, search_rows))
+    rows = [
+        (
+            name.replace("_", " "),
+            f"{result['test_perplexity']:.2f}",
+            f"{result['valid_perplexity']:.2f}",
+            f"{result['params']:,}",
+            f"{result['seconds']:.0f}",
+        )
+        for name, result in trained.items()
+    ]
+    rows.append(("unigram model", f"{summary['unigram_perplexity']:.2f}", "", "", ""))
+    columns = ("cell", "test perplexity", "validation perplexity", "parameters", "seconds")
+    note = (
+        "Parameters: all trainable arrays. All networks are trained with the same settings and the"
+        " same seed; each is scored with the weights of the epoch that was best on the validation"
+        " part. The unigram model predicts every token with its share of the part for training, one"
+        " added to each count."
+    )
+    write_pages(job.run, summary, verdict(summary), (columns, rows, note), pictures)
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """Returns the result in words, beside the unigram model and the random cells."""
+    text = (
+        f"test perplexity {summary['test_perplexity']:.2f} on {summary['tokens']['test']:,} tokens,"
+        f" vocabulary of {summary['vocabulary']:,}, {summary['params']:,} parameters; a unigram"
+        f" model: {summary['unigram_perplexity']:.2f}"
+    )
+    random = summary["random_perplexities"]
+    if not random:
+        return text + "."
+    cells = f"{len(random)} random cells" if len(random) > 1 else "1 random cell"
+    return (
+        text + f"; {cells}, trained alike: {summary['random_mean']:.2f} (best {min(random):.2f})."
+    )

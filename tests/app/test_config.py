@@ -1,0 +1,160 @@
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+import dnas
+from dnas.app import config as settings
+from dnas.app.config import PRESETS, RetrainCommand, SearchConfig, check, parse, preset
+from dnas.app.datasets import DATASETS
+from dnas.app.named import keywords_of
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_every_data_set_has_settings_and_every_setting_exists():
+    assert PRESETS.keys() <= DATASETS.keys()
+    names = {field.name for field in dataclasses.fields(SearchConfig)}
+    assert all(set(changes) <= names for changes in PRESETS.values())
+
+
+def test_the_defaults_for_cifar10_are_those_of_the_paper():
+    published = preset(SearchConfig, "cifar10")
+    assert (published.channels, published.cells, published.epochs, published.batch_size) == (
+        16,
+        8,
+        50,
+        64,
+    )
+    assert (published.learning_rate, published.min_learning_rate, published.weight_decay) == (
+        0.025,
+        0.001,
+        3e-4,
+    )
+    assert (published.arch_learning_rate, published.clip) == (3e-4, 5.0)
+    keywords = keywords_of(dnas.ARCH_OPTIMIZERS, "arch_optimizer", published.arch_optimizer)
+    assert (published.arch_weight_decay, keywords["weight_decay"].default) == (None, 1e-3)
+    assert (published.arch_b1, keywords["b1"].default) == (None, 0.5)
+    assert (published.retrain_channels, published.retrain_cells, published.retrain_epochs) == (
+        36,
+        20,
+        600,
+    )
+    assert (
+        published.retrain_batch_size,
+        published.auxiliary,
+        published.drop_path,
+        published.cutout,
+    ) == (
+        96,
+        0.4,
+        0.2,
+        16,
+    )
+
+
+def test_flags_change_the_defaults_of_the_data_set():
+    config = parse(SearchConfig, ["--dataset=cifar10", "--epochs", "3"])
+    assert config == dataclasses.replace(preset(SearchConfig, "cifar10"), epochs=3)
+    assert parse(SearchConfig, []) == preset(SearchConfig, "digits")
+
+
+@pytest.mark.parametrize(
+    "given", [["--resume"], ["--resume=1"], ["--resume", "True"], ["--resume", "yes", "--seed=0"]]
+)
+def test_yes_or_no_settings_may_be_bare_flags_or_have_a_value(given):
+    assert parse(SearchConfig, given).resume
+    assert not parse(SearchConfig, ["--resume=0"]).resume
+
+
+def test_an_unknown_data_set_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'mnist'.*digits, cifar10, cifar100"):
+        parse(SearchConfig, ["--dataset=mnist"])
+
+
+def test_help_explains_every_setting(capsys):
+    for kind in (SearchConfig, RetrainCommand):
+        with pytest.raises(SystemExit):
+            parse(kind, ["--help"])
+        shown = capsys.readouterr().out
+        for field in dataclasses.fields(kind):
+            assert "--" + field.name.replace("_", "-") in shown
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"random_cells": -1},
+        {"weight_decay": -0.1},
+        {"steps": 0},
+        {"seed": -1},
+    ],
+)
+def test_numbers_that_no_run_can_have_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        check(dataclasses.replace(SearchConfig(), **wrong))
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="learning_rate"):
+        check(dataclasses.replace(SearchConfig(), learning_rate=float("nan")))
+
+
+def test_resume_and_overwrite_exclude_each_other():
+    with pytest.raises(ValueError, match="one of them"):
+        check(dataclasses.replace(SearchConfig(), resume=True, overwrite=True))
+
+
+def test_whole_number_settings_are_checked():
+    """Every int setting is either refused below 1 or named in the list of those that may be 0."""
+    for field in dataclasses.fields(SearchConfig):
+        if field.type in (int, int | None):
+            lowest = 0 if field.name in settings._FROM_ZERO else 1
+            check(dataclasses.replace(SearchConfig(), **{field.name: lowest}))
+            with pytest.raises(ValueError, match=field.name):
+                check(dataclasses.replace(SearchConfig(), **{field.name: lowest - 1}))
+
+
+def run_make(*words: str) -> str:
+    """What make prints, whatever make or settings this test itself was started with."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MAKE") and name != "MFLAGS"
+    }
+    return subprocess.run(
+        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_turns_variables_into_flags():
+    printed = run_make(
+        "-n",
+        "BIN=",
+        "search",
+        "DATASET=cifar10",
+        "DATA_DIR=/some where",
+        "RETRAIN_EPOCHS=3",
+        "RESUME=1",
+    )
+    for flag in (
+        "--dataset='cifar10'",
+        "--data-dir='/some where'",
+        "--retrain-epochs='3'",
+        "--resume='1'",
+    ):
+        assert flag in printed
+    assert "--bin" not in printed and "pip" not in printed
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_alone_prints_its_targets():
+    printed = run_make("BIN=")
+    for target in ("search", "retrain", "test", "lint"):
+        assert f"make {target}" in printed

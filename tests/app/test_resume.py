@@ -1,0 +1,109 @@
+"""A run that is killed and resumed ends with the bits of one that was not."""
+
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from dnas.app.runs import Run
+
+ROOT = pathlib.Path(__file__).parents[2]
+EPOCHS = 5
+SETTINGS = [
+    f"--epochs={EPOCHS}",
+    "--retrain-epochs=3",
+    "--random-cells=1",
+    "--checkpoint-seconds=0",
+]
+
+
+def start(folder: pathlib.Path, *flags: str) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "dnas.app",
+        "search",
+        f"--runs={folder}",
+        "--name=run",
+        *SETTINGS,
+        *flags,
+    ]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder.parent / "xla")}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+
+
+def final_states(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every array of the last state of every phase, by phase and path."""
+    found = {}
+    for phase in sorted((folder / "run" / "checkpoints").iterdir()):
+        manager = ocp.CheckpointManager(phase)
+        tree = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
+        for path, leaf in jax.tree.leaves_with_path(tree):
+            leaf = (
+                jax.random.key_data(leaf)
+                if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+                else leaf
+            )
+            found[phase.name + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    return found
+
+
+def results(folder: pathlib.Path):
+    """Everything that a run reports, but for its times."""
+    run = Run(folder / "run")
+    timed = {"seconds", "seconds_per_step", "elapsed"}
+    rows = [{name: value for name, value in row.items() if name not in timed} for row in run.rows()]
+    summary = {name: value for name, value in run.read("summary.json").items() if name not in timed}
+    return summary, rows, run.read("genotype.json")
+
+
+def kill_after_rows(process: subprocess.Popen, folder: pathlib.Path, rows: int) -> None:
+    """Kills the process a random moment after it has written so many rows, each of which a
+    checkpoint follows."""
+    while len(Run(folder / "run").rows()) < rows:
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.01)
+    time.sleep(random.uniform(0.0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run had ended before it was killed"
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_three_random_moments_ends_bit_identical(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole))
+    num_rows = len(Run(whole / "run").rows())
+    # The first kill falls into the search, the others anywhere after it.
+    first = random.randint(1, EPOCHS - 1)
+    moments = [first, *sorted(random.sample(range(first + 1, num_rows - 1), 2))]
+    print("killed after rows", moments, "of", num_rows)
+    for moment in moments:
+        kill_after_rows(start(killed, "--resume"), killed, moment)
+    finish(start(killed, "--resume"))
+    expected, found = final_states(whole), final_states(killed)
+    assert expected.keys() == found.keys() and any("arch" in name for name in expected)
+    for name, array in expected.items():
+        assert (array.dtype, array.shape) == (found[name].dtype, found[name].shape), name
+        assert array.tobytes() == found[name].tobytes(), name
+    assert results(whole) == results(killed)

@@ -37,7 +37,7 @@ from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
-from dnas.method import Method
+from dnas.methods import METHODS, Method
 from dnas.model import Model, Outputs, Tokens
 from dnas.parts import Part, Term
 from dnas.published import PUBLISHED
@@ -126,6 +126,7 @@ __all__ = [
     "Hooks",
     "Keep",
     "LayerSpec",
+    "METHODS",
     "Method",
     "Model",
     "OPS",

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Mix, PyTree
-from dnas.genotype import Genotype
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
-from dnas.method import Method
+from dnas.methods import Method, Published, SearchResult, Stage, Training, stages_of
 from dnas.model import Model
 from dnas.rules import Observed, Rule, Verdict
 from dnas.running.compiling import compile_step
@@ -19,28 +18,22 @@ from dnas.running.loop import Hooks, run_steps
 from dnas.search import SearchState, checked_candidates, make_search, read_from
 from dnas.space import SearchSpace, check_inputs
 from dnas.tasks import Task, images
-
-
-class SearchResult(NamedTuple):
-    genotype: Genotype
-    mix: Mix  # {kind: [E, O]}, what the genotype was read from
-    state: SearchState
-    history: list[dict[str, Any]]  # a row an epoch that this call has run
+from dnas.tasks.task import Feed
 
 
 def run_search(
     space: SearchSpace,
     task: Task | tuple[Any, Any],
-    method: Method | None = None,
+    method: Method | Published | None = None,
     *,
     model: Model | None = None,
     channels: int | None = None,
     num_cells: int | None = None,
-    epochs: int = 50,
-    batch_size: int = 64,
+    epochs: int | None = None,
+    batch_size: int | None = None,
     max_steps: int | None = None,
     seed: int = 0,
-    hooks: Hooks | None = None,
+    hooks: Hooks | Callable[[int], Hooks] | None = None,
 ) -> SearchResult:
     """Searches an architecture for the task and returns its genotype, with all that led to it. The
     same seed gives the same result.
@@ -48,16 +41,24 @@ def run_search(
     Args:
       task: what is learnt, or a pair of images uint8 [N, H, W, C] and labels [N] from 0, which is
         taken as `dnas.tasks.images(*pair)`.
-      method: first-order DARTS unless given.
+      method: a value, or one of `dnas.METHODS`, which is made for the space and the task with the
+        sizes that are given here; first-order DARTS unless given.
       model: what is trained, which takes a mix of the space; the supernet of the space unless
         given, of the next two sizes and with the options of the method.
-      channels, num_cells: of the supernet, the published ones unless given.
-      max_steps: ends the search early.
+      channels, num_cells: of the supernet; those of the method, or of the space, unless given.
+      epochs, batch_size: of the search; those of the method, or 50 and 64, unless given. In a
+        method of several stages each has its own.
+      max_steps: ends the search, or each of its stages, early.
       hooks: what is done with the state at the start, and with rows and figures on the way. Rows at
-        the end of an epoch hold mix and genotype.
+        the end of an epoch hold mix and genotype. Of a method of several stages a function of the
+        number of the stage, from 0 on, if they are to be told apart.
+
+    Returns:
+      What the last stage has found.
 
     Raises:
-      ValueError: before any work, for data or sizes that do not fit.
+      ValueError: before any work, for data or sizes that do not fit, and for a method that was made
+        for a search of another length.
 
     Example:
       >>> import dnas, numpy as np
@@ -76,25 +77,119 @@ def run_search(
       8
     """
     task = task if isinstance(task, Task) else images(*task)
-    method = Method() if method is None else method
-    hooks = Hooks() if hooks is None else hooks
     check_inputs(space, task.inputs)
-    if epochs < 1 or seed < 0:
-        raise ValueError(
-            f"epochs are at least 1 and seed a whole number from 0 on, got {epochs} and {seed}"
-        )
+    given: dict[str, Any] = {
+        "channels": channels,
+        "num_cells": num_cells,
+        "epochs": epochs,
+        "batch_size": batch_size,
+    }
+    given = {name: size for name, size in given.items() if size is not None}
+    if isinstance(method, Published):
+        method, given = method.for_task(space, task, seed=seed, **given), {}
+    runs = [
+        _planned(space, task, stage, given, model, seed)
+        for stage in stages_of(Method() if method is None else method)
+    ]
+    result = None
+    for number, run in enumerate(runs):
+        own_hooks = hooks(number) if callable(hooks) else hooks
+        result = _run_stage(space, task, run, result, max_steps, seed, own_hooks or Hooks())
+    assert result is not None
+    return result
+
+
+class _Run(NamedTuple):
+    """A stage with all that is known of it before any work."""
+
+    stage: Stage
+    model: Model
+    epochs: int
+    batch_size: int
+    feeds: tuple[Feed, ...]
+
+
+def _planned(
+    space: SearchSpace,
+    task: Task,
+    stage: Stage,
+    given: dict[str, Any],
+    model: Model | None,
+    seed: int,
+) -> _Run:
+    """Refuses what does not fit."""
+    method = stage.method
+    sizes = {"epochs": 50, "batch_size": 64}
+    if method.training is not None:
+        own = {name: getattr(method.training, name) for name in (*_SIZES, *sizes)}
+        sizes |= {name: size for name, size in own.items() if size is not None}
+    sizes |= given
+    epochs, batch_size = sizes.pop("epochs"), sizes.pop("batch_size")
+    if epochs < 0 or seed < 0:
+        raise ValueError(f"epochs and seed are whole numbers from 0 on, got {epochs} and {seed}")
     feeds = task.feeds(seed, batch_size, 1 if method.single_level else 2)
+    if method.training is not None:
+        _check_length(method.training, epochs, feeds[0].steps)
+    if model is None:
+        model = supernet_of(space, task, method, **sizes)
+    return _Run(stage, model, epochs, batch_size, feeds)
+
+
+_SIZES = ("channels", "num_cells")
+
+
+def _check_length(training: Training, epochs: int, steps_per_epoch: int) -> None:
+    made_for = training.epochs, training.steps_per_epoch
+    if made_for != (epochs, steps_per_epoch):
+        raise ValueError(
+            f"the method was made for {made_for[0]} epochs of {made_for[1]} steps, the search has"
+            f" {epochs} of {steps_per_epoch}; make it for that length, with epochs={epochs} and"
+            f" steps_per_epoch={steps_per_epoch}"
+        )
+
+
+def supernet_of(
+    space: SearchSpace,
+    task: Task,
+    method: Method,
+    *,
+    channels: int | None = None,
+    num_cells: int | None = None,
+) -> Model:
+    """Returns the supernet of the space for the task, with the options of the method.
+
+    Args:
+      channels, num_cells: those of the space unless given.
+
+    Raises:
+      ValueError: for sizes that do not fit the inputs, and for options that it does not have.
+    """
+    sizes = {
+        "channels": space.channels if channels is None else channels,
+        "num_cells": space.num_cells if num_cells is None else num_cells,
+    }
+    space.layers(**sizes, **task.sizes)  # refuses sizes that do not fit the inputs
+    return space.supernet(**sizes, num_classes=task.num_classes, **method.options)
+
+
+def _run_stage(
+    space: SearchSpace,
+    task: Task,
+    run: _Run,
+    before: SearchResult | None,
+    max_steps: int | None,
+    seed: int,
+    hooks: Hooks,
+) -> SearchResult:
+    """Runs one stage from what the one before has found."""
+    stage, model, epochs, batch_size, feeds = run
+    method = stage.method
+    if before is not None and stage.candidates is not None:
+        method = method._replace(candidates=stage.candidates(before))
     steps_per_epoch = feeds[0].steps
     total_steps = epochs * steps_per_epoch
     if max_steps is not None:
         total_steps = min(max_steps, total_steps)
-    if model is None:
-        sizes = {
-            "channels": space.channels if channels is None else channels,
-            "num_cells": space.num_cells if num_cells is None else num_cells,
-        }
-        space.layers(**sizes, **task.sizes)  # refuses sizes that do not fit the inputs
-        model = space.supernet(**sizes, num_classes=task.num_classes, **method.options)
 
     search = make_search(
         space,
@@ -144,6 +239,8 @@ def run_search(
         nothing = jax.tree.map(lambda rows: np.zeros(rows.shape, np.float32), state.candidates)
         between = {"rule": method.rule.init(space, epochs), "stopped": False, "mix": nothing}
         state = state._replace(between=jax.tree.map(jnp.asarray, between))
+    if before is not None and stage.begin is not None:
+        state = stage.begin(state, before)
     state, history = hooks.resume(state), []
     if not _stopped(state):
         state, history = run_steps(

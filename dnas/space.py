@@ -66,6 +66,9 @@ class SearchSpace(NamedTuple):
     # genotype's network
     parts: Callable[..., NetworkParts] = _no_parts
     part_network: Callable[[Part], PartNetwork] = _no_parts
+    # whose published settings its searches have: those of "darts", "nasbench201", "chain" or
+    # "recurrent" spaces, see `dnas.methods`
+    family: str = "darts"
     inputs: str = "images"  # what its networks read: "images", or "tokens", see `Tokens`
     # options of a supernet that writes out every edge, as it is counted
     unrolled: Mapping[str, Any] = MappingProxyType({})

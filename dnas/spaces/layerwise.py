@@ -219,6 +219,7 @@ def layerwise_space(
         num_cells=number,
         final_channels=chain.stem,
         final_cells=number,
+        family="chain",
         chosen_weights=chosen_weights,
         parts=parts,
         part_network=part_of,

@@ -139,6 +139,7 @@ def nasbench201_space(
         num_cells=15,
         final_channels=16,
         final_cells=15,
+        family="nasbench201",
         chosen_weights=chosen_weights,
         parts=parts,
         unrolled={"schedule": "unrolled"},

@@ -135,6 +135,7 @@ def recurrent_space(
         num_cells=1,
         final_channels=850,
         final_cells=1,
+        family="recurrent",
         inputs="tokens",
         parts=lambda **sizes: _parts(spec, **sizes),
         part_network=_part_network,

@@ -5,12 +5,24 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dnas.arch_losses import WeightedLoss
-from dnas.base import ArchLoss, Candidates, Perturbation
+from dnas.base import ArchLoss, Candidates, Mix, Perturbation
 from dnas.bilevel import BilevelOptimizer, darts_optimizer
+from dnas.genotype import Genotype
 from dnas.hw_loss import Constraint
+from dnas.methods.training import Training
 from dnas.relax import Relaxation, softmax
 from dnas.rules import Rule
+from dnas.search import SearchState
 from dnas.selection import Selection, default_selection
+
+
+class SearchResult(NamedTuple):
+    """What a search, or a stage of one, has found."""
+
+    genotype: Genotype
+    mix: Mix  # {kind: [E, O]}, what the genotype was read from
+    state: SearchState
+    history: list[dict[str, Any]]  # a row an epoch that this call has run
 
 
 class Method(NamedTuple):
@@ -34,3 +46,27 @@ class Method(NamedTuple):
     rule: Rule | None = None  # runs after every whole epoch
     select: Selection = default_selection  # how the genotype is read
     options: Mapping[str, Any] = MappingProxyType({})  # of the supernet, such as {"sampled": True}
+    # the length, the batch and the sizes that it was made for; None: as `run_search` is told
+    training: Training | None = None
+    stages: "Sequence[Stage]" = ()  # searches that follow, each from what the one before has found
+
+
+class Stage(NamedTuple):
+    """A search that begins with what the one before it has found."""
+
+    method: Method
+    # of the result of the stage before: the ops in play
+    candidates: Callable[[SearchResult], Candidates] | None = None
+    # (first state, result of the stage before) -> what the stage begins with
+    begin: Callable[[SearchState, SearchResult], SearchState] | None = None
+
+
+def stages_of(method: Method) -> list[Stage]:
+    """Returns the method as its first stage, and those that follow."""
+    return [Stage(method._replace(stages=())), *method.stages]
+
+
+def every_stage(method: Method, change: Callable[[Method], Method]) -> Method:
+    """Returns the method with every one of its stages changed alike."""
+    later = [stage._replace(method=change(stage.method)) for stage in method.stages]
+    return change(method)._replace(stages=later)

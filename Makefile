@@ -1,7 +1,7 @@
 # Every command of the project. `make` alone prints them.
 #
 # Settings are given as variables: make search DATASET=cifar10 CHANNELS=8 is dnas search --dataset=cifar10 --channels=8.
-# `make search HELP=1` lists them all.
+# `make search HELP=1` explains them all.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -13,8 +13,8 @@ INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-app)
 INSTALLED_EXPORT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-export)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
-# Variables of the command line other than the Makefile's own become flags.
-OWN := SHELL PARALLEL OPTIMISED COMMANDS MEASURING PYTHON VENV BIN HELP PYTEST MAKEFLAGS MFLAGS
+# Variables of the command line become flags, but those that are set in this file, and these.
+OWN := HELP PYTEST MAKEFLAGS MFLAGS $(shell sed -nE 's/^([A-Z_]+) *[:?]?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
 FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\'',$($(v)))')$(if $(HELP), --help)
 
@@ -23,7 +23,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\''
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search text retrain evaluate study pareto bench table fit notebook test test-slow test-slow-ci test-minimum lint types check format clean
+.PHONY: help install search text retrain evaluate report study pareto bench table fit notebook test test-slow test-slow-ci test-minimum lint types wheel wheel-search check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,8 +56,11 @@ text: $(INSTALLED)  ## search a recurrent cell on a text, train it and a random 
 retrain: $(if $(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## train the network of GENOTYPE (a file or a published name) from scratch
 	$(BIN)dnas retrain $(FLAGS)
 
-evaluate: $(INSTALLED)  ## score the trained network of a finished run again: RUN=runs/NAME
+evaluate: $(INSTALLED)  ## score the trained networks of a finished run again: RUN=runs/NAME
 	$(BIN)dnas evaluate $(FLAGS)
+
+report: $(INSTALLED)  ## write the report of a finished run again: RUN=runs/NAME
+	$(BIN)dnas report $(FLAGS)
 
 study: $(INSTALLED)  ## several methods and seeds on a space with a tabular benchmark: BENCHMARK=file.csv.gz; continues when killed
 	$(BIN)dnas study $(FLAGS)
@@ -93,7 +96,7 @@ test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
 
 test-slow-ci: $(INSTALLED_DEV)
 	$(OPTIMISED) $(BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
-	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/running tests/test_search.py \
+	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/running tests/test_search.py tests/test_wheel.py \
 	    tests/app/test_{digits,datasets,bench,spaces,study,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
@@ -113,6 +116,14 @@ lint: $(INSTALLED_DEV)  ## check style and formatting
 types: $(INSTALLED_DEV)  ## check the types of the library
 	$(BIN)python -m pyright --pythonpath "$$($(BIN)python -c 'import sys; print(sys.executable)')"
 
+wheel: $(INSTALLED_DEV)  ## build the package into dist/ and check what it says of itself
+	rm -rf dist
+	$(BIN)python -m build
+	$(BIN)python -m twine check --strict dist/*
+
+wheel-search: $(INSTALLED_DEV)  ## time `dnas search` from the wheel, in an empty folder and environment
+	$(BIN)python -m experiments.studies.wheel
+
 format: $(INSTALLED_DEV)  ## format the code
 	$(BIN)python -m ruff check --fix .
 	$(BIN)python -m ruff format .
@@ -120,4 +131,4 @@ format: $(INSTALLED_DEV)  ## format the code
 check: lint types test  ## lint, check types and test: run it before you hand in
 
 clean:  ## remove the environment and caches, keep runs/
-	rm -rf $(VENV) $(VENV)-minimum .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(VENV)-minimum .pytest_cache .ruff_cache *.egg-info build dist

@@ -112,6 +112,8 @@ from dnas.tasks.reading import Text, read_text, unigram_perplexity
 from dnas.tasks.task import Task
 from dnas.tasks.text import make_perplexity
 
+__version__ = "0.2.0"  # setup.cfg reads it here
+
 __all__ = [
     "ARCH_OPTIMIZERS",
     "Augmentation",

@@ -88,6 +88,7 @@ def may_import(path):
 # Packages of an extra, by the only files that import them: inside a function, with a message that
 #   names the extra.
 OPTIONAL = {
+    "app/hardware.py": {"onnx", "onnxruntime"},
     "export/onnx.py": {"jax2onnx", "onnx"},
     "hw_loss/energy.py": {"pynvml"},
     "hw_loss/runtimes.py": {"onnxruntime"},
@@ -200,6 +201,12 @@ BAD = {
     "jit as a decorator": ("cells/ops.py", "import jax\n@jax.jit\ndef f(x): return x"),
     "jit by name": ("space.py", "from jax import jit\nf = jit(abs)"),
     "print": ("search.py", "print(1)"),
+    "a package of the commands below them": ("retrain.py", "import tqdm"),
+    "commands: not required": ("app/table.py", "import torch"),
+    "commands: an optional package": ("app/search.py", "def f():\n    import onnxruntime"),
+    "commands: flax": ("app/search.py", "import flax.linen as nn"),
+    "commands: by name": ("app/build.py", "import importlib\nimportlib.import_module('dnas')"),
+    "commands: from outside": ("app/search.py", "from experiments.studies import wheel"),
 }
 
 
@@ -217,6 +224,14 @@ GOOD = {
     "standard library": ("genotype.py", "import json\nfrom dnas import drawing, notation"),
     "fences": ("kernels/kernel.py", "import jax\nf = jax.jit(abs)"),
     "the top": ("__init__.py", "from dnas.run import run_search\nfrom dnas import cells"),
+    "commands": (
+        "app/table.py",
+        "import dnas\nimport jax\nfrom dnas.app import devices\nimport tqdm\njax.jit(print)(1)",
+    ),
+    "commands: an optional package, where it is used": (
+        "app/hardware.py",
+        "def f():\n    import onnxruntime",
+    ),
     "words in a docstring": ("space.py", '"""import dnas; jax.jit; print(1)"""'),
 }
 

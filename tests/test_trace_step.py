@@ -5,7 +5,7 @@ import re
 
 from experiments.studies.trace_step import calls
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "how_a_step_runs.md"
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "how_a_step_runs.md"
 
 
 def test_a_step_is_at_most_twelve_calls_in_six_files_from_the_sum_as_the_page_says():

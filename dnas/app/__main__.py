@@ -1,56 +1,80 @@
-"""The `dnas` command, which finds the command that its first word names."""
+"""The `dnas` program, which finds the command that its first word names."""
 
 import difflib
 import importlib
 import sys
+from typing import NamedTuple
+
+import dnas
+
+
+class Command(NamedTuple):
+    """A command, whose module has a function `main` of the words after its name."""
+
+    module: str  # in dnas.app
+    does: str
+    words: tuple[str, ...] = ()  # before those that are given
+
 
 COMMANDS = {
-    "search": ("search", "search a cell, train its network and random ones, write a report"),
-    "text": ("search", "search a recurrent cell on a text, train it and a random one"),
-    "retrain": ("retrain", "train the network of a genotype from scratch"),
-    "evaluate": ("evaluate", "score the trained network of a finished run again"),
-    "study": ("study", "several methods and seeds on a space with a tabular benchmark"),
-    "pareto": ("pareto", "searches for several targets: accuracy against cost"),
-    "table": ("table", "measure the parts of a search space on this device"),
-    "fit": ("fit", "fit a cost model to measured networks and score it on others"),
-    "bench": ("bench.command", "time a step, cold and warm, as its sizes grow, beside a peer"),
+    "search": Command("search", "search a cell, train its network and random ones, write a report"),
+    "text": Command(
+        "search",
+        "search a recurrent cell on a text, train it and a random one",
+        ("--space=recurrent",),
+    ),
+    "retrain": Command("retrain", "train the network of a genotype from scratch"),
+    "evaluate": Command("evaluate", "score the trained networks of a finished run again"),
+    "report": Command("report", "write the report of a finished run again"),
+    "study": Command("study", "several methods and seeds on a space with a tabular benchmark"),
+    "pareto": Command("pareto", "searches for several targets: accuracy against cost"),
+    "table": Command("table", "measure the parts of a search space on this device"),
+    "fit": Command("fit", "fit a cost model to measured networks and score it on others"),
+    "bench": Command("bench.command", "time a step, cold and warm, as its sizes grow"),
 }
 
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command that the first word names with the words after it."""
-    name, *rest = sys.argv[1:] if args is None else args or [""]
-    if name in ("", "-h", "--help"):
-        print(_overview())
+    words = sys.argv[1:] if args is None else args
+    name, rest = (words[0], words[1:]) if words else ("--help", [])
+    if name in ("-h", "--help"):
+        print(overview())
+        return
+    if name == "--version":
+        print(f"dnas {dnas.__version__}")
         return
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
-        sys.exit(f"error: dnas has no command {name!r}{meant}\n\n{_overview()}")
+        sys.exit(f"error: dnas has no command {name!r}{meant}\n\n{overview()}")
+    command = COMMANDS[name]
     try:
-        module = importlib.import_module(f"dnas.app.{COMMANDS[name][0]}")
+        module = importlib.import_module(f"dnas.app.{command.module}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "dnas":
             raise
         sys.exit(
-            f"error: the commands need {error.name}, which is not installed:"
+            f"error: dnas {name} needs the package {error.name}, which is not installed:"
             " pip install 'dnas[app]'"
         )
-    if name == "text":
-        rest = ["--space=recurrent", *rest]
-    module.main(rest)
+    if {"-h", "--help"} & set(rest):
+        print(f"usage: dnas {name} [--setting=value ...]\n")
+    module.main([*command.words, *rest])
 
 
-def _overview() -> str:
+def overview() -> str:
+    """Returns what `dnas --help` prints."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {does}" for name, (_, does) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: dnas COMMAND --setting=value ...",
+            "usage: dnas COMMAND [--setting=value ...]",
             "",
-            *lines,
+            "Differentiable architecture search.",
             "",
-            "dnas COMMAND --help prints the settings of a command.",
+            *(f"  {name:{width}}  {command.does}" for name, command in COMMANDS.items()),
+            "",
+            "dnas COMMAND --help explains a command and its settings; dnas --version.",
         ]
     )
 

@@ -1,16 +1,16 @@
-"""What all commands do around their work: settings, compilation cache, the run's folder, errors a
-person can read."""
+"""What commands that have a run do around their work: settings, compilation cache, the run's
+folder."""
 
-import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from dnas.app import config as settings
 from dnas.app.images import make_job
 from dnas.app.runs import PATHS, Run, open_run, run_name
+from dnas.app.words import messages
 from dnas.running.runtime import set_up_process
 
 
@@ -31,22 +31,10 @@ def run_command(
     `work` is given. Settings start from `default`, by default from those of the data set.
     """
     set_up_process()
-    with messages("interrupted; RESUME=1 (--resume) continues from the last checkpoint"):
+    with messages("interrupted; --resume continues from the last checkpoint"):
         config = read_config(kind, command, args, default)
         check(config)
         work(make(config, lambda: open_run(config, command, argv=args)))
-
-
-@contextlib.contextmanager
-def messages(interrupted: str) -> Iterator[None]:
-    """Within it, mistakes in settings or data end the program with a message for a person, and
-    Ctrl-C with this one."""
-    try:
-        yield
-    except (ValueError, ConnectionError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(interrupted)
 
 
 def read_config(

@@ -33,7 +33,7 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RetrainConfig(RunConfig):
-    """Trains the network of a genotype from scratch and scores it on the test images."""
+    """Data, and the training of final networks."""
 
     dataset: str = "digits"
     """Data set by name: digits (8x8 images, part of scikit-learn), cifar10 or cifar100. Other
@@ -57,7 +57,7 @@ class RetrainConfig(RunConfig):
 
     onnx: bool = False
     """Whether the network is written as network.onnx too, checked against JAX; its weights are
-    random if RETRAIN=0."""
+    random if --retrain=no."""
 
     retrain_channels: int = 36
     """Channels of the first cells of the final network."""
@@ -97,7 +97,7 @@ class RetrainConfig(RunConfig):
 class RetrainCommand(RetrainConfig):
     """Trains the network of a genotype from scratch and scores it on the test images.
 
-    Example: make retrain GENOTYPE=DARTS_V2 DATASET=digits
+    Example: dnas retrain --genotype=DARTS_V2 --dataset=digits
     """
 
     genotype: str = ""
@@ -148,7 +148,7 @@ class MethodConfig:
     """Arch moves in every so many steps."""
     arch_optimizer: str = "adam"
     """What moves arch, by name: adam, or for the relaxation simplex exponentiated_gradient, or
-    frank_wolfe in a search with a TARGET."""
+    frank_wolfe in a search with a --target."""
     arch_b1: float | None = None
     """Of the arch optimiser, where it takes b1, as Adam does."""
     rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
@@ -222,7 +222,7 @@ class SearchConfig(MethodConfig, RetrainConfig):
     """Searches a cell, trains its network from scratch, does the same with random cells, and writes
     a report.
 
-    Example: make search DATASET=cifar10 DATA_DIR=~/data NAME=first
+    Example: dnas search --dataset=cifar10 --data-dir=~/data --name=first
     """
 
     method: str = "darts1"

@@ -1,22 +1,24 @@
-"""Scores the trained networks of a finished run again, read back from their checkpoints. `make
-evaluate RUN=runs/NAME`."""
+"""Scores the trained networks of a finished run again, read back from their checkpoints. `dnas
+evaluate --run=runs/NAME` runs it."""
 
 import dataclasses
 import pathlib
 import sys
+from typing import Any
 
-import tyro
-
-from dnas.app import images, phases, text
-from dnas.app.config import RetrainCommand, SearchConfig
-from dnas.app.runs import Run
+from dnas.app import phases
+from dnas.app.past import read_past
+from dnas.app.words import messages, read_words
 from dnas.running.runtime import set_up_process
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateCommand:
     """Scores the trained networks of a finished run again, and says whether they score what they
-    scored."""
+    scored.
+
+    Example: dnas evaluate --run=runs/search-digits-darts-softmax-seed0
+    """
 
     run: pathlib.Path
     """The folder of the run."""
@@ -27,11 +29,9 @@ class EvaluateCommand:
 def main(args: list[str]) -> None:
     """Prints the accuracies; exits with an error if one has changed."""
     set_up_process()
-    command = tyro.cli(EvaluateCommand, args=args)
-    try:
+    with messages():
+        command = read_words(EvaluateCommand, args)
         scores = evaluate(command.run, command.data_dir)
-    except (ValueError, ConnectionError) as error:
-        sys.exit(f"error: {error}")
     for name, (before, now) in scores.items():
         shown = (
             f"{score:.2%}" if score <= 1 else f"perplexity {score:.2f}" for score in (now, before)
@@ -51,25 +51,19 @@ def evaluate(
     reloaded one's.
 
     Of a run on a text they are perplexities.
+
+    Raises:
+      ValueError: if there is no run with trained networks, or what they need is not there.
     """
-    run = Run(folder)
-    before = run.read("config.json")
-    if not before:
-        raise ValueError(f"{folder} is not the folder of a run: it has no config.json")
-    make_job, kind = {
-        "search": (images.make_job, SearchConfig),
-        "retrain": (images.make_job, RetrainCommand),
-        "text": (text.make_job, text.TextConfig),
-    }[before["command"]]
-    data_dir = data_dir or (before["data_dir"] and pathlib.Path(before["data_dir"]))
-    job = make_job(kind(**before["settings"], data_dir=data_dir), lambda: run)
-    names = [
-        path.stem for path in sorted((folder / "phases").glob("*.json")) if path.stem != "search"
-    ]
-    if not names:
-        raise ValueError(f"{folder} has no trained network yet; finish the run with RESUME=1 first")
+    past = read_past(folder)
+    before = past.config["data_dir"]
+    data_dir = data_dir or (before and pathlib.Path(before))
+    settings: Any = past.kind.settings  # each kind has settings of its own
+    job = past.kind.make_job(
+        settings(**past.config["settings"], data_dir=data_dir), lambda: past.run
+    )
     score = f"test_{job.final_task.measure}"
     return {
-        name: (run.read(f"phases/{name}.json")[score], phases.evaluate(job, name)[score])
-        for name in names
+        name: (result[score], phases.evaluate(job, name)[score])
+        for name, result in past.trained.items()
     }

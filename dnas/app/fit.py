@@ -1,20 +1,19 @@
-"""Fits a cost model to measured networks and says how well it predicts others. `make fit CSV=file
-COLUMN=name`."""
+"""Fits a cost model to measured networks and says how well it predicts others. `dnas fit --csv=file
+--column=name`."""
 
 import csv
 import dataclasses
 import gzip
 import json
 import pathlib
-import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import dnas
+from dnas.app.words import messages, read_words
 from dnas.genotype import Genotype
 from dnas.hw_loss import CostModel, fit_cost
 from dnas.running.runtime import set_up_process
@@ -28,8 +27,9 @@ class FitCommand:
     others: a line of JSON.
 
     kendall is tau-b, mape a fraction (0.05 is 5 %), r2 one minus the part of the variance that is
-    left, each on the rows that were not fitted; seconds is the time of the fit. Example: make fit
-    CSV=measured.csv.gz COLUMN=latency_ms SAMPLES=500
+    left, each on the rows that were not fitted; seconds is the time of the fit.
+
+    Example: dnas fit --csv=measured.csv.gz --column=latency_ms --samples=500
     """
 
     csv: pathlib.Path
@@ -48,16 +48,14 @@ class FitCommand:
 def main(args: list[str]) -> None:
     """Prints the line; exits with a message for mistakes in the settings or the file."""
     set_up_process()
-    command = tyro.cli(FitCommand, args=args)
-    try:
+    with messages():
+        command = read_words(FitCommand, args)
         if command.save and not command.save.parent.is_dir():
             raise ValueError(
-                f"{command.save.parent} is not a folder; make it, or give another SAVE=file"
+                f"{command.save.parent} is not a folder; make it, or give another --save=file"
             )
         mixes, costs = read_measurements(command.csv, command.column)
         model, scores = fit_and_score(mixes, costs, samples=command.samples, seed=command.seed)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     if command.save:
         command.save.write_text(model.to_json() + "\n")
     print(
@@ -133,11 +131,11 @@ def fit_and_score(
     """
     if not 20 <= samples <= len(costs) - 2:
         raise ValueError(
-            f"SAMPLES is 20 to {len(costs) - 2} for {len(costs)} rows, of which two are to be left;"
-            f" got {samples}"
+            f"--samples is 20 to {len(costs) - 2} for {len(costs)} rows, of which two are to be"
+            f" left; got {samples}"
         )
     if seed < 0:
-        raise ValueError(f"SEED is 0 or more, got {seed}")
+        raise ValueError(f"--seed is 0 or more, got {seed}")
     rows = np.random.default_rng(seed).permutation(len(costs))
     fitted, rest = rows[:samples], rows[samples:]
     start = time.perf_counter()

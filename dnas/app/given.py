@@ -18,8 +18,8 @@ def read_genotype(given: str) -> dnas.Genotype:
         return dnas.Genotype.from_text(given)
     if not given:
         raise ValueError(
-            "no genotype was given; for instance: make retrain GENOTYPE=DARTS_V2, or"
-            " GENOTYPE=runs/NAME/genotype.json"
+            "no genotype was given; for instance: --genotype=DARTS_V2, or"
+            " --genotype=runs/NAME/genotype.json"
         )
     path = pathlib.Path(given)
     if not path.is_file():

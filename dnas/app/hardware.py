@@ -56,7 +56,7 @@ def limits_of(
     if config.target is None:
         if config.table is not None:
             raise ValueError(
-                "a table says what networks cost; give a TARGET as well, such as TARGET=2.5ms"
+                "a table says what networks cost; give a target as well, such as --target=2.5ms"
             )
         return ()
     layers = space.parts(**sizes)
@@ -75,8 +75,8 @@ def limits_of(
                 else "no table is given"
             )
             raise ValueError(
-                f"a target of {metric} needs a table with it, but {there}; measure one by make"
-                f" table SPACE={space.name}, and give TABLE=file"
+                f"a target of {metric} needs a table with it, but {there}; measure one by dnas"
+                f" table --space={space.name}, and give --table=file"
             )
         cost = hw_loss.expected_cost(own, layers, metric=metric, interpolate=config.interpolate)
         check_bound(cost, bound)
@@ -399,7 +399,7 @@ def check_export() -> None:
     for package in ("jax2onnx", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             raise ValueError(
-                f"ONNX=1 needs the package {package}, which is not there: pip install"
+                f"--onnx needs the package {package}, which is not there: pip install"
                 " 'dnas[export]'"
             )
 

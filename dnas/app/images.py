@@ -11,7 +11,7 @@ from dnas import tasks
 from dnas.app import hardware, phases
 from dnas.app.config import RetrainConfig
 from dnas.app.datasets import Dataset, load
-from dnas.app.report import write_report
+from dnas.app.pages import write_report
 from dnas.app.runs import Run
 from dnas.space import check_inputs
 from dnas.tasks.data import Augmentation, statistics

@@ -1,12 +1,11 @@
 """Accuracy against cost: a search for each of several targets, with random architectures beside
-them. `make pareto` runs it."""
+them. `dnas pareto` runs it."""
 
-import argparse
 import dataclasses
 import math
 import pathlib
-import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,69 +15,70 @@ import dnas
 from dnas.app import config as settings
 from dnas.app import images, phases
 from dnas.app import search as main_job
-from dnas.app.command import messages
 from dnas.app.plots import draw_pareto, picture
 from dnas.app.runs import Run, open_run
+from dnas.app.words import messages, read_known
 from dnas.running.runtime import set_up_process
+
+
+@dataclasses.dataclass(frozen=True)
+class ParetoCommand:
+    """Searches once for each target and draws accuracy against cost, random architectures behind.
+    Run again after an interruption, it continues.
+
+    The accuracy is that of the trained networks; with --benchmark=file it is read there, and
+    nothing is trained.
+
+    All settings of `dnas search` but target, name, resume and overwrite may be given too, and apply
+    to every search: dnas search --help.
+
+    Example: dnas pareto --space=nasbench201 --table=here.csv --points=5 --dataset=cifar10
+    """
+
+    targets: str | None = None
+    """Such as 2ms,3ms,4ms; unless given, --points of them within the feasible range."""
+    points: int = 5
+    """How many targets, spread over what random architectures cost."""
+    metric: str = "latency"
+    """Of the targets, where they are not given."""
+    column: str | None = None
+    """Of the benchmark; its first metric unless given."""
+    random: int = 100
+    """How many architectures of the benchmark to draw behind."""
+    name: str = "pareto"
+    """Folder of all runs."""
+    runs: pathlib.Path = pathlib.Path("runs")
+    """Folder of that folder."""
 
 
 def main(args: list[str]) -> None:
     """Runs the searches that are not done yet, and draws the front after each."""
     set_up_process()
-    first = argparse.ArgumentParser(
-        prog="make pareto",
-        allow_abbrev=False,
-        description=(
-            "Searches once for each target and draws accuracy against cost, random architectures in"
-            " the background. The accuracy is that of the trained networks; with BENCHMARK=file it"
-            " is read there, and nothing is trained. Run again after an interruption, it continues."
-            " All settings of `make search` but target, name, resume and overwrite apply."
-        ),
-    )
-    first.add_argument(
-        "--targets",
-        help="such as 2ms,3ms,4ms; POINTS of them within the feasible range unless given",
-    )
-    first.add_argument(
-        "--points",
-        type=int,
-        default=5,
-        help="how many targets, spread over what random architectures cost",
-    )
-    first.add_argument(
-        "--metric", default="latency", help="of the targets, where they are not given"
-    )
-    first.add_argument("--column", help="of the benchmark; its first metric unless given")
-    first.add_argument(
-        "--random",
-        type=int,
-        default=100,
-        help="how many architectures of the benchmark to draw behind",
-    )
-    first.add_argument("--name", default="pareto", help="folder of all runs")
-    first.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
-    given, rest = first.parse_known_args(args)
     with messages("interrupted; the same command continues"):
-        pareto(given, rest)
+        given, rest = read_known(ParetoCommand, args)
+        pareto(given, rest, args)
 
 
-def pareto(given: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
+def pareto(given: ParetoCommand, rest: Sequence[str], args: Sequence[str]) -> dict[str, Any]:
     """Returns what pareto.json holds: {"searched": points, "random": points}, each point with cost
-    and accuracy."""
+    and accuracy.
+
+    Args:
+      rest: words for the settings of every search.
+      args: all words of the command, to be kept with the runs.
+    """
     if given.points < 1 or given.random < 0:
         raise ValueError(
             f"points is a number of at least 1 and random of at least 0, got {given.points} and"
             f" {given.random}"
         )
-    folder = given.runs.expanduser() / given.name
+    folder = given.runs / given.name
     targets = given.targets.split(",") if given.targets else spread_targets(given, rest)
     configs = {target: _config(rest, folder, target) for target in targets}
     searched: list[dict[str, Any]] = []
     random: list[dict[str, Any]] = []
     for target, config in configs.items():
-        job = images.make_job(
-            config, lambda config=config: open_run(config, "pareto", argv=sys.argv[1:])
-        )
+        job = images.make_job(config, partial(open_run, config, "pareto", argv=args))
         if len(job.limits) != 1:
             raise ValueError(f"a point of a front has one target, not {target!r}")
         if job.run.read("summary.json") is None:
@@ -110,7 +110,7 @@ def _config(rest: Sequence[str], folder: pathlib.Path, target: str) -> settings.
     return config
 
 
-def spread_targets(given: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+def spread_targets(given: ParetoCommand, rest: Sequence[str]) -> list[str]:
     """Returns targets at equal distances between the cheapest and the dearest tenth of random
     architectures."""
     config = settings.parse(settings.SearchConfig, [*rest, f"--runs={given.runs}"])
@@ -159,9 +159,7 @@ def _point(
     }
 
 
-def _random_points(
-    job: phases.Job, given: argparse.Namespace, *, first: bool
-) -> list[dict[str, Any]]:
+def _random_points(job: phases.Job, given: ParetoCommand, *, first: bool) -> list[dict[str, Any]]:
     """The random architectures that were trained beside the searched one, or some of the benchmark,
     once."""
     (limit,) = job.limits

@@ -20,6 +20,7 @@ from dnas.app.checkpoints import Checkpoints
 from dnas.app.config import MethodConfig
 from dnas.app.display import Display, skip_counts, text_of
 from dnas.app.given import read_genotype
+from dnas.app.pages import Report
 from dnas.app.runs import Run
 from dnas.hw_loss import feasible_start
 from dnas.running.loop import Hooks, Progress, StepMemory
@@ -42,7 +43,7 @@ class Job(NamedTuple):
     count: Callable[[dnas.Genotype], dict[str, int]]  # parameters and, of images, multiply-adds
     write_onnx: Callable[[pathlib.Path, dnas.Model, Any], float]
     facts: Mapping[str, Any]  # about the data, for the summary
-    report: Callable[["Job", dict[str, Any], dict[str, dict[str, Any]]], None]
+    report: Report
     supernet_options: Mapping[str, Any] = {}  # besides those in the settings of all searches
     benchmark: Benchmark | None = None
     limits: tuple[hardware.Limit, ...] = ()  # on what the final network costs
@@ -342,7 +343,7 @@ def evaluate(job: Job, name: str) -> dict[str, float]:
     done = job.run.read(f"phases/{name}.json")
     if not done:
         raise ValueError(
-            f"{job.run.folder} has no trained network {name!r}; finish the run with RESUME=1 first"
+            f"{job.run.folder} has no trained network {name!r}; finish the run with --resume first"
         )
     checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
     if checkpoints.latest() is None:

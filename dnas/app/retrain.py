@@ -1,4 +1,4 @@
-"""Trains the network of a genotype from scratch and scores it. `make retrain GENOTYPE=file` runs
+"""Trains the network of a genotype from scratch and scores it. `dnas retrain --genotype=file` runs
 it."""
 
 import json
@@ -34,4 +34,4 @@ def retrain(job: phases.Job) -> None:
     phases.write_genotype(job.run, genotype)
     trained = phases.retrain(job, "searched", "retrain", genotype)
     summary = summary_of(job, genotype, trained) | {"seconds": {"retrain": trained["seconds"]}}
-    job.report(job, summary, {"searched": trained})
+    job.report(job.run, job.space, summary, {"searched": trained})

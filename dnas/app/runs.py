@@ -9,10 +9,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+import dnas
 from dnas.app.named import name_of
 
 # Settings that are written apart: they may differ when a run is continued.
@@ -20,7 +22,7 @@ PATHS = (
     "data_dir",
     "benchmark",
 )
-_PACKAGES = ("dnas", "jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
 
 class Run:
@@ -88,7 +90,7 @@ def run_name(config, command: str) -> str:
     return "-".join(word for word in words if word)
 
 
-def open_run(config, command: str, *, argv=()) -> Run:
+def open_run(config, command: str, *, argv: Sequence[str] = ()) -> Run:
     """Returns the folder of a new run, or of the interrupted one that is to be continued.
 
     Raises:
@@ -123,22 +125,22 @@ def open_run(config, command: str, *, argv=()) -> Run:
                 "command": command,
                 "settings": settings(config),
                 **paths(config),
-                **environment(argv),
+                **environment(command, argv),
             },
         )
         return run
     if before["command"] != command:
         raise ValueError(
-            f"{run.folder} is a run of `make {before['command']}`; continue it with that, or choose"
+            f"{run.folder} is a run of `dnas {before['command']}`; continue it with that, or choose"
             " another name"
         )
     if not config.resume:
         done = "is finished" if run.read("summary.json") else "was interrupted"
         raise ValueError(
-            f"{run.folder} {done}. Give RESUME=1 (--resume) to continue it, OVERWRITE=1"
-            " (--overwrite) to delete it and start anew, or NAME=... or SEED=... for another run"
+            f"{run.folder} {done}. Give --resume to continue it, --overwrite to delete it and start"
+            " anew, or --name=... or --seed=... for another run"
         )
-    now = environment(argv)
+    now = environment(command, argv)
     different = [
         f"{name} {before[name]}" for name in ("versions", "device") if before[name] != now[name]
     ]
@@ -183,18 +185,19 @@ def paths(config) -> dict[str, str | None]:
     return {name: path and str(pathlib.Path(path).absolute()) for name, path in given.items()}
 
 
-def environment(argv) -> dict[str, Any]:
+def environment(command: str, argv: Sequence[str]) -> dict[str, Any]:
     """Returns what a reader needs to repeat the run: versions, device, state of the git repository,
     command."""
     return {
         "versions": (
-            {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+            {"python": platform.python_version(), "dnas": dnas.__version__}
+            | {name: _version(name) for name in _PACKAGES}
         ),
         "device": (
             f"{jax.default_backend()}: {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores"
         ),
         "git": git_state(),
-        "argv": [pathlib.Path(sys.argv[0]).name, *argv],
+        "argv": ["dnas", command, *argv],
     }
 
 

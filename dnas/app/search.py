@@ -1,4 +1,4 @@
-"""The main job: search -> genotype -> retrain -> compare with random cells -> report. `make search`
+"""The main job: search -> genotype -> retrain -> compare with random cells -> report. `dnas search`
 runs it."""
 
 import argparse
@@ -9,9 +9,10 @@ import jax
 
 import dnas
 from dnas.app import phases, text
-from dnas.app.command import messages, run_command
+from dnas.app.command import run_command
 from dnas.app.config import SearchConfig
-from dnas.app.report import write_summary
+from dnas.app.pages import write_summary
+from dnas.app.words import messages
 from dnas.hw_loss.measure_table import random_variables
 from dnas.tabular import standings
 
@@ -25,7 +26,7 @@ def main(args: list[str]) -> None:
     if space is None or space.inputs == "images":
         run_command(SearchConfig, "search", args, search)
         return
-    with messages("interrupted"):
+    with messages():
         default = text.defaults(args)
     run_command(text.TextConfig, "text", args, search, make=text.make_job, default=default)
 
@@ -59,7 +60,7 @@ def search(job: phases.Job) -> None:
         "benchmark": standing(job, genotype),
         "costs": phases.proof(job),
     }
-    job.report(job, summary, trained)
+    job.report(job.run, job.space, summary, trained)
 
 
 _PLURAL = {"accuracy": "accuracies", "perplexity": "perplexities"}

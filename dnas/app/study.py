@@ -1,17 +1,17 @@
-"""Several methods and seeds on one space, their genotypes looked up in a tabular benchmark. `make
+"""Several methods and seeds on one space, their genotypes looked up in a tabular benchmark. `dnas
 study` runs it.
 
 Published comparison: NAS-Bench-201, section 5, https://arxiv.org/abs/2001.00326, mean and spread
   over 3 seeds.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import pathlib
 import shlex
 import statistics
-import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ import numpy as np
 import dnas
 from dnas.app import config as settings
 from dnas.app import images, phases
-from dnas.app.command import messages
 from dnas.app.runs import open_run
+from dnas.app.words import messages, read_known
 from dnas.running.runtime import set_up_process
 from dnas.tabular import Benchmark, load_benchmark
 
@@ -28,58 +28,58 @@ METHODS = "darts1,robust_darts,beta_darts,gdas,drnas"
 DRAWS = (1, 10, 100)
 
 
+@dataclasses.dataclass(frozen=True)
+class StudyCommand:
+    """Searches with several methods and seeds and looks the genotypes up in a tabular benchmark.
+    Run again after an interruption, it continues.
+
+    All settings of `dnas search` but method, seed, resume and overwrite may be given too, and apply
+    to every search: dnas search --help.
+
+    Example: dnas study --benchmark=file.csv.gz --methods=darts1,gdas --seeds=3 --dataset=cifar10
+    """
+
+    benchmark: pathlib.Path
+    """CSV with the architectures of the space and what is known of them."""
+    metric: str | None = None
+    """Column of the benchmark; the first unless given."""
+    methods: str = METHODS
+    """Names, with commas between."""
+    seeds: int = 3
+    """How many, from 0 on."""
+    space: str = "nasbench201"
+    """Search space by name."""
+    name: str = "study"
+    """Folder of all runs of the study."""
+    runs: pathlib.Path = pathlib.Path("runs")
+    """Folder of that folder."""
+
+
 def main(args: list[str]) -> None:
     """Runs all searches that are not done yet, and prints the table after each."""
     set_up_process()
-    first = argparse.ArgumentParser(
-        prog="make study",
-        allow_abbrev=False,
-        description=(
-            "Searches with several methods and seeds and looks the genotypes up in"
-            " BENCHMARK=file.csv.gz. Run again after an interruption, it continues. All settings of"
-            " `make search` but method, seed, resume and overwrite apply to every search."
-        ),
-    )
-    first.add_argument(
-        "--methods", default=METHODS, help=f"names with commas between; {METHODS} unless given"
-    )
-    first.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
-    first.add_argument("--metric", help="column of the benchmark; the first unless given")
-    first.add_argument(
-        "--benchmark", type=pathlib.Path, help="CSV with the architectures of the space"
-    )
-    first.add_argument("--space", default="nasbench201")
-    first.add_argument("--name", default="study", help="folder of all runs of the study")
-    first.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
-    given, rest = first.parse_known_args(args)
-    words = (arg.removeprefix("--").partition("=") for arg in args)
-    command = shlex.join(
-        [
-            "make",
-            "study",
-            *(f"{name.upper().replace('-', '_')}={value}" for name, _, value in words),
-        ]
-    )
     with messages("interrupted; the same command continues"):
-        study(given, rest, command)
+        given, rest = read_known(StudyCommand, args)
+        study(given, rest, args)
 
 
-def study(given: argparse.Namespace, rest: list[str], command: str) -> dict[str, Any]:
-    """Returns what study.json holds."""
-    if given.benchmark is None:
-        raise ValueError(
-            "a study looks genotypes up in a tabular benchmark: give BENCHMARK=file.csv.gz"
-        )
+def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict[str, Any]:
+    """Returns what study.json holds.
+
+    Args:
+      rest: words for the settings of every search.
+      args: all words of the command, to be kept with the result.
+    """
     if given.seeds < 1:
         raise ValueError(f"seeds is a number of at least 1, got {given.seeds}")
     if given.space not in dnas.SPACES:
         raise ValueError(
             f"space {given.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
         )
-    benchmark = load_benchmark(given.benchmark.expanduser(), space=dnas.SPACES[given.space])
+    benchmark = load_benchmark(given.benchmark, space=dnas.SPACES[given.space])
     metric = next(iter(benchmark.metrics)) if given.metric is None else given.metric
     benchmark.best(metric)  # refuses a metric that does not exist before any search
-    folder = given.runs.expanduser() / given.name
+    folder = given.runs / given.name
     methods = given.methods.split(",")
     configs = {
         (method, seed): _config(given, rest, folder, method, seed)
@@ -90,15 +90,18 @@ def study(given: argparse.Namespace, rest: list[str], command: str) -> dict[str,
     # Seed by seed, so that an early look has something of every method.
     for seed in range(given.seeds):
         for method in methods:
-            found[method].append(_search(configs[method, seed], benchmark, metric))
-            summary = summarise(found, benchmark, metric) | {"command": command}
+            found[method].append(_search(configs[method, seed], args, benchmark, metric))
+            summary = summarise(found, benchmark, metric)
+            summary["command"] = shlex.join(["dnas", "study", *args])
             _write(folder / "study.json", json.dumps(summary, indent=2) + "\n")
             _write(folder / "study.md", table(summary))
             print(table(summary), flush=True)
     return summary
 
 
-def _config(given, rest, folder, method: str, seed: int) -> settings.SearchConfig:
+def _config(
+    given: StudyCommand, rest: Sequence[str], folder: pathlib.Path, method: str, seed: int
+) -> settings.SearchConfig:
     args = [
         f"--method={method}",
         f"--seed={seed}",
@@ -111,8 +114,10 @@ def _config(given, rest, folder, method: str, seed: int) -> settings.SearchConfi
     return config
 
 
-def _search(config: settings.SearchConfig, benchmark: Benchmark, metric: str) -> dict[str, Any]:
-    job = images.make_job(config, lambda: open_run(config, "study", argv=sys.argv[1:]))
+def _search(
+    config: settings.SearchConfig, args: Sequence[str], benchmark: Benchmark, metric: str
+) -> dict[str, Any]:
+    job = images.make_job(config, lambda: open_run(config, "study", argv=args))
     result = phases.search(job)
     genotype = dnas.Genotype.from_text(result["genotype"])
     return {

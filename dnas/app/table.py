@@ -1,4 +1,4 @@
-"""Measures what the parts of a search space cost on the device at hand, and writes the table. `make
+"""Measures what the parts of a search space cost on the device at hand, and writes the table. `dnas
 table` runs it."""
 
 import dataclasses
@@ -7,7 +7,6 @@ import json
 import pathlib
 import re
 import shlex
-import sys
 from typing import Any, Literal
 
 import jax
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 import dnas
 from dnas.app import devices
-from dnas.app.words import read_words
+from dnas.app.words import messages, read_words
 from dnas.hw_loss import (
     REFERENCE,
     CostTable,
@@ -37,10 +36,10 @@ class TableCommand:
     """Measures every part that networks of a space can be made of, one row each, in turn with the
     others.
 
-    What is measured is written after every group of parts; run again with the same OUT, it goes on
-    from there.
+    What is measured is written after every group of parts; run again with the same --out, it goes
+    on from there.
 
-    Example: make table SPACE=nasbench201 RUNTIME=onnxruntime OUT=my_laptop.csv
+    Example: dnas table --space=nasbench201 --runtime=onnxruntime --out=my_laptop.csv
     """
 
     space: str = "darts"
@@ -82,23 +81,12 @@ class TableCommand:
 def main(args: list[str]) -> None:
     """Measures and writes."""
     set_up_process()
-    command = read_words(TableCommand, args)
-    try:
-        table = make_table(command, shlex.join(["make", "table", *map(_as_variable, args)]))
-    except (ValueError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{len(table.rows)} rows in {out_of(command)}")
-    if command.networks:
-        try:
+    with messages("interrupted; the same command continues"):
+        command = read_words(TableCommand, args)
+        table = make_table(command, shlex.join(["dnas", "table", *args]))
+        print(f"{len(table.rows)} rows in {out_of(command)}")
+        if command.networks:
             print(json.dumps(compare_with_networks(command, table)))
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-
-
-def _as_variable(flag: str) -> str:
-    """A flag of the command line as make takes it: --image-size=8 is IMAGE_SIZE=8."""
-    name, equals, value = flag.removeprefix("--").partition("=")
-    return name.upper().replace("-", "_") + equals + value
 
 
 def make_table(command: TableCommand, source: str) -> CostTable:
@@ -216,7 +204,7 @@ def device_of(command: TableCommand) -> str:
 def out_of(command: TableCommand) -> pathlib.Path:
     """Returns the file of the table."""
     if command.out is not None:
-        return command.out.expanduser()
+        return command.out
     name = (
         re.sub(r"\W+", "-", f"{device_of(command)} {command.space} {command.runtime}")
         .strip("-")

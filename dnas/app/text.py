@@ -1,7 +1,7 @@
 """The job on a text: search a recurrent cell -> train it -> compare with random cells and a unigram
 model -> report.
 
-`make text TEXT=file.txt` runs it, and so does `make search SPACE=recurrent TEXT=file.txt`.
+`dnas text --text=file.txt` runs it, and so does `dnas search --space=recurrent --text=file.txt`.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 import pydoc_data.topics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -19,8 +19,8 @@ import dnas
 from dnas import tasks
 from dnas.app import hardware, phases
 from dnas.app.config import MethodConfig, RunConfig
+from dnas.app.pages import write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
-from dnas.app.report import write_pages
 from dnas.app.runs import Run
 from dnas.spaces import Dropout
 from dnas.tasks.reading import TOKENS
@@ -31,7 +31,7 @@ class TextConfig(MethodConfig, RunConfig):
     """Searches a recurrent cell on a text, trains it and random cells from scratch, and writes a
     report of perplexities.
 
-    Example: make text TEXT=book.txt NAME=book
+    Example: dnas text --text=book.txt --name=book
     """
 
     text: str = ""
@@ -41,7 +41,7 @@ class TextConfig(MethodConfig, RunConfig):
     """Folder from which the name of the text starts."""
     sizes: Literal["small", "published"] = "small"
     """Where the defaults of all others come from: minutes on 2 cores, or DARTS on Penn Treebank, as
-    TEXT=folder TOKENS=blanks MIN_COUNT=1 reads it."""
+    --text=folder --tokens=blanks --min-count=1 reads it."""
     space: str = "recurrent"
     """Search space by name, one whose networks read tokens."""
     tokens: Literal["words", "blanks", "characters"] = "words"
@@ -262,7 +262,7 @@ def read_source(config: TextConfig) -> str | list[str]:
         texts = [file.read_text("utf-8") for file in files]
     except FileNotFoundError as error:
         raise ValueError(
-            f"there is no {error.filename}; TEXT is a file, or a folder with train.txt, valid.txt"
+            f"there is no {error.filename}; --text is a file, or a folder with train.txt, valid.txt"
             " and test.txt"
         ) from None
     except UnicodeDecodeError as error:
@@ -281,18 +281,21 @@ def _dropout(config: TextConfig) -> Dropout:
 
 
 def write_report(
-    job: phases.Job, summary: dict[str, Any], trained: dict[str, dict[str, Any]]
+    run: Run,
+    space: dnas.SearchSpace,
+    summary: Mapping[str, Any],
+    trained: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Writes pictures, report.html and, last of all, summary.json, which marks the run as finished;
     prints the result."""
-    search_rows = job.run.rows("search")
+    search_rows = run.rows("search")
     pictures = {
         "curves.png": picture(
-            draw_perplexities(search_rows, {name: job.run.rows(name) for name in trained})
+            draw_perplexities(search_rows, {name: run.rows(name) for name in trained})
         ),
     }
     if search_rows:
-        pictures["logits.png"] = picture(draw_logits(job.space, search_rows))
+        pictures["logits.png"] = picture(draw_logits(space, search_rows))
     rows = [
         (
             name.replace("_", " "),
@@ -311,10 +314,10 @@ def write_report(
         " part. The unigram model predicts every token with its share of the part for training, one"
         " added to each count."
     )
-    write_pages(job.run, summary, verdict(summary), (columns, rows, note), pictures)
+    write_pages(run, summary, verdict(summary), (columns, rows, note), pictures)
 
 
-def verdict(summary: dict[str, Any]) -> str:
+def verdict(summary: Mapping[str, Any]) -> str:
     """Returns the result in words, beside the unigram model and the random cells."""
     text = (
         f"test perplexity {summary['test_perplexity']:.2f} on {summary['tokens']['test']:,} tokens,"

@@ -168,7 +168,7 @@ def _network(
     if auxiliary:
         raise ValueError(
             "the networks of NAS-Bench-201 have no auxiliary head; give auxiliary=False"
-            " (AUXILIARY=0)"
+            " (--auxiliary=0)"
         )
     edges, concat = tuple(genotype.cells["cell"]), tuple(genotype.concat_of("cell"))
 

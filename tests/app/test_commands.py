@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dnas
-from dnas.app import evaluate, retrain, search
+from dnas.app import evaluate, report, retrain, search
 from dnas.app.checkpoints import Checkpoints
 from dnas.app.runs import Run
 
@@ -111,6 +111,50 @@ def test_a_reloaded_network_scores_the_same(finished, capsys):
     evaluate.main([f"--run={finished / 'a'}"])
     shown = capsys.readouterr().out
     assert len(shown.splitlines()) == 3 and "searched" in shown
+
+
+PAGES = ("report.html", "cells.svg", "curves.png", "logits.png")
+
+
+def test_the_report_is_written_again_from_the_folder_alone(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dnas.app.images.load", lambda *_: pytest.fail("the data set was read"))
+    copy = tmp_path / "a"
+    shutil.copytree(finished / "a", copy, ignore=shutil.ignore_patterns("checkpoints", *PAGES))
+    report.main([f"--run={copy}"])
+    for name in (*PAGES, "summary.json"):
+        assert (copy / name).read_bytes() == (finished / "a" / name).read_bytes(), name
+    assert Run(copy).read("summary.json")["genotype"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        ("config.json", "not the folder of a run"),
+        ("summary.json", "has not ended; --resume"),
+        ("phases/searched.json", "has trained no network"),
+    ],
+)
+def test_there_is_no_report_of_what_is_not_there(finished, tmp_path, lost, message):
+    copy = tmp_path / "a"
+    shutil.copytree(finished / "a", copy, ignore=shutil.ignore_patterns("checkpoints", *PAGES))
+    (copy / lost).unlink()
+    with pytest.raises(SystemExit, match=message):
+        report.main([f"--run={copy}"])
+    assert not (copy / "report.html").exists()
+
+
+def test_a_run_in_a_space_that_is_not_here_has_no_report(finished, tmp_path):
+    copy = tmp_path / "a"
+    shutil.copytree(finished / "a", copy, ignore=shutil.ignore_patterns("checkpoints"))
+    config = Run(copy).read("config.json")
+    Run(copy).write("config.json", config | {"settings": config["settings"] | {"space": "lost"}})
+    with pytest.raises(SystemExit, match="'lost', which is not among: darts"):
+        report.main([f"--run={copy}"])
+
+
+def test_config_json_says_how_to_do_it_again(finished):
+    argv = Run(finished / "a").read("config.json")["argv"]
+    assert argv == ["dnas", "search", *TINY, f"--runs={finished}", "--name=a"]
 
 
 def test_evaluation_reads_the_checkpoint_and_not_the_summary(finished, tmp_path):

@@ -1,4 +1,4 @@
-"""`make fit`: reads measurements, fits some, scores the others."""
+"""`dnas fit`: reads measurements, fits some, scores the others."""
 
 import gzip
 import json
@@ -76,9 +76,9 @@ def test_prints_one_line_of_json_and_saves_the_model(tmp_path, capsys, suffix):
         (table(["fast"] * 60), [], "ms is 'fast'"),
         (table(arch="|conv~0|"), [], "line 2: arch is '|conv~0|'; it needs the edges of"),
         (table(arch="nonsense"), [], "line 2: this is not a genotype"),
-        (table(), ["--samples=59"], "SAMPLES is 20 to 58 for 60 rows"),
-        (table(), ["--samples=19"], "SAMPLES is 20 to 58 for 60 rows"),
-        (table(), ["--seed=-1"], "SEED is 0 or more"),
+        (table(), ["--samples=59"], "--samples is 20 to 58 for 60 rows"),
+        (table(), ["--samples=19"], "--samples is 20 to 58 for 60 rows"),
+        (table(), ["--seed=-1"], "--seed is 0 or more"),
         (table(), ["--save=/no/such/folder/model.json"], "/no/such/folder is not a folder"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`make search TARGET=...`: the derived network costs what was asked for, or the mistake is said
+"""`dnas search --target=...`: the derived network costs what was asked for, or the mistake is said
 before the search."""
 
 import dataclasses
@@ -90,12 +90,12 @@ def test_mistakes_are_said_before_the_search(table_file, tmp_path):
     ends = feasible_range(cost_of(made_up_table()))
     flags = ["--space=nasbench201", f"--runs={tmp_path}", *SMALL]
     for more, message in (
-        ([f"--table={table_file}"], "give a TARGET as well"),
+        ([f"--table={table_file}"], "give a target as well, such as --target"),
         (
             ["--target=3ms"],
             (
-                "needs a table with it, but no table is given; measure one by make table"
-                " SPACE=nasbench201"
+                "needs a table with it, but no table is given; measure one by dnas table"
+                " --space=nasbench201"
             ),
         ),
         ([f"--table={table_file}", "--target=3mJ"], "the table .*table.csv has latency"),
@@ -361,7 +361,7 @@ def test_a_network_that_is_not_trained_is_written_with_random_weights(tmp_path):
 def test_without_the_packages_onnx_is_refused_before_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        SystemExit, match=r"ONNX=1 needs the package jax2onnx.*pip install 'dnas\[export\]'"
+        SystemExit, match=r"--onnx needs the package jax2onnx.*pip install 'dnas\[export\]'"
     ):
         main([f"--runs={tmp_path}", "--onnx=1", *SMALL])
     assert not list(tmp_path.iterdir())

@@ -36,7 +36,7 @@ def test_config_json_holds_every_setting_versions_device_and_git_state(tmp_path)
 
 def test_an_interrupted_run_is_continued_only_when_asked(tmp_path):
     run = open_run(config_in(tmp_path), "search")
-    with pytest.raises(ValueError, match=r"interrupted.*RESUME=1"):
+    with pytest.raises(ValueError, match=r"interrupted.*--resume"):
         open_run(config_in(tmp_path), "search")
     assert open_run(config_in(tmp_path, resume=True), "search").folder == run.folder
 
@@ -44,7 +44,7 @@ def test_an_interrupted_run_is_continued_only_when_asked(tmp_path):
 def test_a_finished_run_is_not_overwritten_by_accident(tmp_path):
     run = open_run(config_in(tmp_path), "search")
     run.write("summary.json", {"test_accuracy": 1.0})
-    with pytest.raises(ValueError, match=r"finished.*OVERWRITE=1"):
+    with pytest.raises(ValueError, match=r"finished.*--overwrite"):
         open_run(config_in(tmp_path), "search")
     assert open_run(config_in(tmp_path, overwrite=True), "search").read("summary.json") is None
 

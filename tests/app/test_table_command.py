@@ -1,4 +1,4 @@
-"""`make table` measures what it says, goes on where it was stopped, and refuses what does not
+"""`dnas table` measures what it says, goes on where it was stopped, and refuses what does not
 fit."""
 
 import dataclasses

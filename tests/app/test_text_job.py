@@ -4,13 +4,14 @@ import dataclasses
 import json
 import pathlib
 import pydoc_data.topics
+import shutil
 
 import numpy as np
 import pytest
 
 import dnas
 from dnas import hw_loss
-from dnas.app import search, text
+from dnas.app import report, search, text
 from dnas.app.config import parse
 from dnas.app.evaluate import evaluate
 from dnas.app.runs import Run
@@ -102,7 +103,7 @@ def test_metrics_have_a_row_for_every_epoch_of_every_phase(finished):
 def test_a_finished_run_is_only_repeated_when_told_so_and_a_resumed_one_ends_alike(
     finished, book, tmp_path
 ):
-    with pytest.raises(SystemExit, match="RESUME=1"):
+    with pytest.raises(SystemExit, match="--resume"):
         search.main([*TINY, f"--text={book}", f"--runs={finished.parent}", "--name=a"])
     search.main([*TINY, f"--text={book}", f"--runs={finished.parent}", "--name=a", "--resume"])
     before = Run(finished).read("summary.json")
@@ -112,6 +113,15 @@ def test_a_finished_run_is_only_repeated_when_told_so_and_a_resumed_one_ends_ali
     search.main([*TINY, f"--text={book}", f"--runs={finished.parent}", "--name=a", "--resume"])
     after = Run(finished).read("summary.json")
     assert {**after, "seconds": None} == {**before, "seconds": None}
+
+
+def test_the_report_is_written_again_from_the_folder_alone(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "read_source", lambda _: pytest.fail("the text was read"))
+    pages, copy = ("report.html", "cells.svg", "curves.png", "logits.png"), tmp_path / "a"
+    shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("checkpoints", *pages))
+    report.main([f"--run={copy}"])
+    for name in (*pages, "summary.json"):
+        assert (copy / name).read_bytes() == (finished / name).read_bytes(), name
 
 
 def test_a_trained_network_scores_the_same_when_it_is_read_back(finished):

@@ -1,5 +1,5 @@
 """Times the project, a process a case, and prints a table; with a peer's command, in turn with it.
-`make bench` runs it."""
+`dnas bench` runs it."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 from dnas.app.bench import roofline
 from dnas.app.bench.step import Case
 from dnas.app.bench.turns import Program, describe, take_turns, wait_for
-from dnas.app.words import read_words
+from dnas.app.words import messages, read_words
 from dnas.running.runtime import set_up_process
 
 # What grows, and through which sizes; the first is what the others are compared with.
@@ -36,13 +36,12 @@ CASES = get_args(get_type_hints(Case)["case"])
 class BenchCommand(Case):
     """Times a step: cold, warm, apart, as its sizes grow, and in turn with a peer's command.
 
-    Example: make bench CASE=evaluation BATCH_SIZE=8 PEER="python
-      experiments/bench/peers/torch_search_step.py --json"
+    Example: dnas bench --case=evaluation --batch-size=8 --peer="python torch_search_step.py --json"
     """
 
     grow: str = ""
     """Sizes to grow one by one, with commas between: batch_size, cells, channels, ops, nodes; or
-    all. The programs of all sizes stay, in memory as well, and take STEPS steps in turn."""
+    all. The programs of all sizes stay, in memory as well, and take --steps steps in turn."""
     json: pathlib.Path | None = None
     """Write all rows to this file as well."""
     peer: str = ""
@@ -53,33 +52,29 @@ class BenchCommand(Case):
     in_turn: int = 0
     """So many steps of each one by one in turn, both programs staying, in place of whole runs: a
     machine whose speed changes favours neither. For a peer that has --turns, as
-    experiments/bench/peers/torch_search_step.py and dnas.app.bench.step do."""
+    experiments/bench/peers/torch_search_step.py of the repository has."""
     at_once: str = ""
-    """Cases, with commas between, in place of CASE: the programs of all and of their peers start at
-    once, and take turns when all are ready, a case after the other. On a machine of many cores a
-    table takes as long as one of them takes to compile. {case} in PEER is the case."""
+    """Cases, with commas between, in place of --case: the programs of all and of their peers start
+    at once, and take turns when all are ready, a case after the other. On a machine of many cores a
+    table takes as long as one of them takes to compile. {case} in --peer is the case."""
     patience: float = 600.0
-    """Seconds after which AT_ONCE leaves out what is not ready."""
+    """Seconds after which --at-once leaves out what is not ready."""
     roofline: bool = False
     """Measure what the machine can do, and compare the step with it."""
 
 
 def main(args: list[str]) -> None:
     """Prints the tables and writes the file, after every measurement anew."""
-    command = read_words(BenchCommand, args)
     # as the steps have it: otherwise the roofline's bandwidth would be that of fresh pages
     set_up_process()
-    try:
+    with messages():
+        command = read_words(BenchCommand, args)
         _check(command)
-        rows: dict[str, Any] = {
-            "command": shlex.join(["python", "-m", "dnas.app.bench.command", *args])
-        }
+        rows: dict[str, Any] = {"command": shlex.join(["dnas", "bench", *args])}
         for name, found in _measurements(command):
             rows[name] = found
             if command.json:
                 command.json.write_text(json.dumps(rows, indent=2) + "\n")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 def _check(command: BenchCommand) -> None:
@@ -89,8 +84,8 @@ def _check(command: BenchCommand) -> None:
         )
     if command.grow and command.case == "evaluation":
         raise ValueError(
-            "GROW is for search steps; the sizes of a final network are given one at a time:"
-            " BATCH_SIZE=16"
+            "--grow is for search steps; the sizes of a final network are given one at a time:"
+            " --batch-size=16"
         )
     if not 1 <= command.ops <= 8 or command.nodes not in EDGES:
         raise ValueError(
@@ -98,7 +93,7 @@ def _check(command: BenchCommand) -> None:
         )
     if command.in_turn < 0 or (command.in_turn and not command.peer):
         raise ValueError(
-            "in_turn is a number of steps, 1 or more, beside those of a PEER; got"
+            "--in-turn is a number of steps, 1 or more, beside those of a --peer; got"
             f" {command.in_turn}"
         )
     _check_at_once(command)
@@ -108,7 +103,7 @@ def _check(command: BenchCommand) -> None:
         )
     if command.json and not command.json.parent.is_dir():
         raise ValueError(
-            f"{command.json.parent} is not a folder; make it, or give another JSON=file"
+            f"{command.json.parent} is not a folder; make it, or give another --json=file"
         )
 
 
@@ -120,16 +115,17 @@ def _check_at_once(command: BenchCommand) -> None:
         )
     if command.at_once and (not names or len(set(names)) < len(names)):
         raise ValueError(
-            f"AT_ONCE is one case or more, each once, with commas between; got {command.at_once!r}"
+            f"--at-once is one case or more, each once, with commas between; got"
+            f" {command.at_once!r}"
         )
     if names and (not command.in_turn or command.grow or command.roofline):
         raise ValueError(
-            "AT_ONCE takes turns with a PEER, and nothing else: give IN_TURN=10, and neither GROW"
-            " nor ROOFLINE"
+            "--at-once takes turns with a --peer, and nothing else: give --in-turn=10, and neither"
+            " --grow nor --roofline"
         )
     if len(names) > 1 and "{case}" not in command.peer:
         raise ValueError(
-            "with several cases in AT_ONCE the PEER depends on the case: write {case} where its"
+            "with several cases in --at-once the --peer depends on the case: write {case} where its"
             " name belongs"
         )
 

@@ -1,4 +1,4 @@
-"""Times the first step and the steps after it of one case, in a process of its own. `make bench`
+"""Times the first step and the steps after it of one case, in a process of its own. `dnas bench`
 starts it, often.
 
 Prints one line of JSON: seconds and bytes, see `measure`.

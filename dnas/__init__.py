@@ -72,7 +72,7 @@ from dnas.retrain import (
     text_sgd,
 )
 from dnas.rules import RULES, Observed, Rule, Verdict, perturbation_epochs
-from dnas.run import SearchResult, run_search
+from dnas.run import SearchResult, run_search, supernet_of
 from dnas.running.loop import QUIET, Hooks, Progress
 from dnas.search import Search, SearchState, make_search
 from dnas.selection import (
@@ -223,6 +223,7 @@ __all__ = [
     "single_level",
     "skip_budget",
     "softmax",
+    "supernet_of",
     "spaces",
     "sparsemax",
     "strongest_ops",

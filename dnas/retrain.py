@@ -134,14 +134,20 @@ def final_sgd(
     learning_rate: float = 0.025,
     momentum: float = 0.9,
     weight_decay: float = 3e-4,
-    clip: float = 5.0,
+    clip: float | None = 5.0,
     nesterov: bool = False,
+    every_step: bool = False,
 ) -> optax.GradientTransformation:
     """Returns the optimiser of DARTS's evaluation: SGD whose rate falls to zero along a cosine.
-    Appendix A.1.1."""
-    schedule = cosine_by_epoch(
-        epochs, steps_per_epoch, learning_rate=learning_rate, min_learning_rate=0.0
-    )
+    Appendix A.1.1.
+
+    Args:
+      clip: largest norm of the gradient; None to clip nothing.
+      every_step: whether the rate falls in every step, as in the training behind NAS-Bench-201, and
+        not once an epoch.
+    """
+    length = (epochs * steps_per_epoch, 1) if every_step else (epochs, steps_per_epoch)
+    schedule = cosine_by_epoch(*length, learning_rate=learning_rate, min_learning_rate=0.0)
     return sgd(schedule, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov)
 
 

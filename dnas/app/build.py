@@ -1,9 +1,10 @@
-"""From settings to the parts of a search: names become objects here."""
+"""From settings to a method: names become objects here."""
 
 import functools
+import inspect
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,84 +13,219 @@ import optax
 import dnas
 from dnas import arch_losses, bilevel, relax
 from dnas.app import hardware, named
-from dnas.app.config import MethodConfig
+from dnas.app.config import MethodConfig, method_named
+from dnas.methods import Method, Training, every_stage
+
+# Settings of all methods, by the names that they have there and here.
+_SHARED = {
+    "channels": "channels",
+    "num_cells": "cells",
+    "epochs": "epochs",
+    "batch_size": "batch_size",
+    "seed": "seed",
+    "learning_rate": "learning_rate",
+    "min_learning_rate": "min_learning_rate",
+    "rate_schedule": "rate_schedule",
+    "momentum": "momentum",
+    "nesterov": "nesterov",
+    "weight_decay": "weight_decay",
+    "clip": "clip",
+    "clip_virtual": "clip_virtual",
+    "arch_learning_rate": "arch_learning_rate",
+    "arch_weight_decay": "arch_weight_decay",
+    "arch_b1": "arch_b1",
+    "arch_clip": "arch_clip",
+    "warmup": "warmup",
+    "arch_every": "arch_every",
+    "order": "order",
+}
+# Settings that a method may have. Where it has not, they are of the part beside them, or change
+# the method in a way of their own.
+_OWN = {
+    "temperature": "relax",
+    "temperature_end": "relax",
+    "temperature_schedule": "relax",
+    "arch_init_scale": "relax",
+    "interval": "rule",
+    "samples": "rule",
+    "partial_channels": None,
+    "perturb_radius": "perturb",
+    "skip_dropout": None,
+    "search_drop_path": None,
+    "entropy": None,
+    "beta_decay": None,
+    "zero_one": None,
+    "arch_l2": None,
+    "dirichlet_kl": None,
+}
+_GRADIENTS: dict[str, Callable[[MethodConfig], bilevel.ArchGradient]] = {
+    "first_order": lambda config: bilevel.first_order(),
+    "unrolled": lambda config: bilevel.unrolled(config.unrolled_steps),
+    "finite_differences": lambda config: bilevel.finite_differences(),
+    "implicit": lambda config: bilevel.implicit(),
+}
 
 
-class Length(NamedTuple):
-    """Of a search, or of a stage of one."""
-
-    epochs: int
-    steps_per_epoch: int
-
-    @property
-    def steps(self) -> int:
-        return self.epochs * self.steps_per_epoch
-
-
-def is_single_level(config: MethodConfig) -> bool:
-    return config.optimizer == "single_level"
-
-
-def parts_of(
-    config: MethodConfig, steps_per_epoch: int, limits: Sequence[hardware.Limit] = ()
-) -> dict[str, Any]:
-    """Returns the parts of the `dnas.Method` that the settings name.
+def method_of(
+    config: MethodConfig,
+    task: dnas.Task,
+    limits: Sequence[hardware.Limit] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Method:
+    """Returns the method that the settings name, with what they change of it.
 
     Args:
-      steps_per_epoch: of the search.
+      task: what the search learns; an epoch has its steps.
       limits: on what the network costs, `hardware.limits_of`.
+      options: of the supernet, besides those in the settings.
 
     Raises:
       ValueError: for names that do not exist, and for parts that do not fit each other.
     """
+    space, published = dnas.SPACES[config.space], method_named(config.method)
+    known = published.settings_in(space)
     if config.sampled and config.per_sample:
         raise ValueError(
             "a sampled path is one for the whole batch; leave out sampled or per_sample"
         )
-    length = Length(config.epochs, steps_per_epoch)
-    relaxation = _base_relaxation(config, length)
-    if config.sampled and not _is_one_hot(_first_mix(config, relaxation)):
-        raise ValueError(
-            "sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or"
-            f" binary_gates, not {config.relax}"
-        )
-    _check(config, relaxation)
-    terms = hardware.search_terms(config, limits, length.steps)
-    return {
-        "relaxation": _relaxation(config, length, relaxation),
-        "optimizer": functools.partial(_optimizer, config, _arch_optimizer(config, length, limits)),
-        "perturbation": _perturbation(config, length),
-        "single_level": is_single_level(config),
-        "rule": _rule(config),
-        "select": named.make(dnas.SELECTIONS, "select", config.select),
-        **terms,
-        "arch_losses": [*_arch_losses(config, length), *terms.get("arch_losses", ())],
+    changes: dict[str, Any] = {
+        name: getattr(config, own) for name, own in _SHARED.items() if name in known
     }
+    changes["single_level"] = is_single_level(config)
+    if config.optimizer is not None and not changes["single_level"]:
+        changes["arch_gradient"] = _GRADIENTS[config.optimizer](config)
+    changes |= _own_changes(config, known)
+    changes |= named.given_in(config.method)
+    length = published.for_task(space, task, **changes).training
+    assert length is not None
+    if config.relax is not None:
+        if "relaxation" not in known:
+            raise ValueError(
+                f"the method {published.name!r} is its relaxation; leave out RELAX, or choose"
+                " another METHOD"
+            )
+        changes["relaxation"] = _relaxation(config, length)
+    if config.arch_optimizer is not None:
+        changes["arch_optimizer"] = _arch_optimizer(config, length, limits)
+    made = published.for_task(space, task, **changes)
+    _check(config, made)
+    extra = supernet_options(config, made) | dict(options or {})
+    return every_stage(made, functools.partial(_changed, config, known, limits, extra))
 
 
-def _check(config: MethodConfig, relaxation: dnas.Relaxation) -> None:
-    rows = _first_arch(config, relaxation)["ops"]
-    on_simplex = bool(jnp.allclose(rows.sum(-1), 1, atol=1e-4))
-    optimizer = named.name_of(config.arch_optimizer)
-    needs_simplex = optimizer in ("exponentiated_gradient", "frank_wolfe")
-    if on_simplex if optimizer == "adam" else needs_simplex and not on_simplex:
+def is_single_level(config: MethodConfig) -> bool:
+    """Whether weights and arch learn from the same batches."""
+    if config.optimizer is not None:
+        return config.optimizer == "single_level"
+    return method_named(config.method).settings_in(dnas.SPACES[config.space])["single_level"]
+
+
+def _own_changes(config: MethodConfig, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `_OWN` that the method has.
+
+    Raises:
+      ValueError: for one that neither the method nor a part of it has.
+    """
+    changes = {}
+    for name, part in _OWN.items():
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if name in known:
+            changes[name] = value
+        elif part is not None and getattr(config, part) is None:
+            raise ValueError(
+                f"the method {config.method!r} has no {name}; give {part.upper()} too, which it"
+                " would be of, or leave it out"
+            )
+    return changes
+
+
+def _changed(
+    config: MethodConfig,
+    known: Mapping[str, Any],
+    limits: Sequence[hardware.Limit],
+    options: Mapping[str, Any],
+    method: Method,
+) -> Method:
+    """A stage of the method with all that the settings add to it, or put in the place of a part."""
+    training = method.training
+    assert training is not None
+    added = {
+        name: getattr(config, name)
+        for name in _OWN
+        if name not in known and getattr(config, name) is not None
+    }
+    terms = hardware.search_terms(config, limits, training.steps)
+    changes: dict[str, Any] = {
+        "relaxation": _wrapped(config, added, training, method.relaxation),
+        "options": {**method.options, **options},
+        **terms,
+        "arch_losses": [
+            *method.arch_losses,
+            *_arch_losses(added, training),
+            *terms.get("arch_losses", ()),
+        ],
+    }
+    if config.perturb is not None:
+        changes["perturbation"] = _perturbation(config, training)
+    if config.rule is not None and (method.rule is None or not method.stages):
+        changes["rule"] = _rule(config, training)
+    if config.select is not None:
+        changes["select"] = named.make(dnas.SELECTIONS, "select", config.select)
+    if config.sampled:
+        changes["options"]["sampled"] = True
+    if "partial_channels" in added:
+        changes["options"]["partial_channels"] = added["partial_channels"]
+    return method._replace(**changes)
+
+
+def supernet_options(config: MethodConfig, method: Method) -> dict[str, Any]:
+    """Returns what the settings say of how the supernet runs.
+
+    Raises:
+      ValueError: for a setting that the supernets of the space do not have.
+    """
+    options = {
+        "partial_channels": method.options.get("partial_channels", config.partial_channels),
+        "schedule": config.schedule,
+        "remat": config.remat,
+        "dtype": None if config.dtype == "float32" else config.dtype,
+        "sampled": config.sampled or method.options.get("sampled") or None,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    taken = inspect.signature(dnas.SPACES[config.space].supernet).parameters
+    if lost := [name for name in options if name not in taken]:
         raise ValueError(
-            "the relaxation simplex and the arch optimisers exponentiated_gradient and frank_wolfe"
-            " belong together: give RELAX=simplex ARCH_OPTIMIZER=exponentiated_gradient, or neither"
+            f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave"
+            " it out"
         )
+    return options
+
+
+def _check(config: MethodConfig, method: Method) -> None:
+    rows = _first_arch(config, method.relaxation)["ops"]
+    on_simplex = bool(jnp.allclose(rows.sum(-1), 1, atol=1e-4))
+    needs_simplex = ("exponentiated_gradient", "frank_wolfe")
+    if config.relax is not None or config.arch_optimizer is not None:
+        moves = named.name_of(config.arch_optimizer or "adam")
+        if on_simplex if moves == "adam" else moves in needs_simplex and not on_simplex:
+            raise ValueError(
+                "the relaxation simplex and the arch optimisers exponentiated_gradient and"
+                " frank_wolfe belong together: give RELAX=simplex"
+                " ARCH_OPTIMIZER=exponentiated_gradient, or neither"
+            )
     if config.edge_weights and on_simplex:
         raise ValueError(
-            f"edge weights are logits, which {config.arch_optimizer} would take for probabilities;"
-            " leave one out"
+            "edge weights are logits, which an optimiser on the simplex would take for"
+            " probabilities; leave one out"
         )
-    reason = {
-        "single_level": "a single level has no arch step of its own",
-        "rarts": "RARTS has its own order of steps",
-    }
-    if config.optimizer in reason and (
-        config.warmup or config.arch_every > 1 or config.order != "arch_first"
-    ):
-        raise ValueError(f"{reason[config.optimizer]}: leave out warmup, arch_every and order")
+    sampled = config.sampled or method.options.get("sampled", False)
+    if sampled and not _is_one_hot(_first_mix(config, method.relaxation)):
+        raise ValueError(
+            "sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or"
+            f" binary_gates, not {config.relax or 'those of ' + config.method}"
+        )
 
 
 # Keywords in which a rule's paper counts epochs of a search of 50.
@@ -101,15 +237,10 @@ _IN_50_EPOCHS = {
 }
 
 
-def _rule(config: MethodConfig) -> dnas.Rule | None:
+def _rule(config: MethodConfig, training: Training) -> dnas.Rule:
     """The rule by name, its epochs counted as parts of the search where the paper counts them in
     one of 50."""
-    if config.rule is None:
-        given = [name for name in ("interval", "samples") if getattr(config, name) is not None]
-        if given:
-            raise ValueError(f"{' and '.join(given)} is of a rule; give RULE= too, or leave it out")
-        return None
-
+    assert config.rule is not None
     settings: dict[str, Any] = {"interval": config.interval, "num_samples": config.samples}
     offered = {"seed": config.seed}
     name, known = named.name_of(config.rule), named.keywords_of(dnas.RULES, "rule", config.rule)
@@ -117,19 +248,20 @@ def _rule(config: MethodConfig) -> dnas.Rule | None:
         published = known[keyword].default
         if settings.get(keyword) is not None:
             published = settings[keyword]
-        settings[keyword] = max(round(published * config.epochs / 50), 1)
+        settings[keyword] = max(round(published * training.epochs / 50), 1)
     if name == "perturbation":  # its last event falls on the last epoch
         own = settings | named.given_in(config.rule)
         pace = {key: own[key] for key in ("interval", "k") if own.get(key) is not None}
         needed = dnas.perturbation_epochs(dnas.SPACES[config.space], **pace)
-        offered["from_epoch"] = max(config.epochs - needed + 1, 1)
+        offered["from_epoch"] = max(training.epochs - needed + 1, 1)
     return named.make(dnas.RULES, "rule", config.rule, settings, offered)
 
 
-def _base_relaxation(config: MethodConfig, length: Length) -> dnas.Relaxation:
+def _relaxation(config: MethodConfig, training: Training) -> dnas.Relaxation:
+    assert config.relax is not None
     settings = {
         "init_scale": config.arch_init_scale,
-        "temperature": _temperature(config, length),
+        "temperature": _temperature(config, training),
     }
     return named.make(dnas.RELAXATIONS, "relaxation", config.relax, settings)
 
@@ -155,27 +287,32 @@ def _is_one_hot(mix: jax.Array) -> bool:
     )
 
 
-def _relaxation(config: MethodConfig, length: Length, made: dnas.Relaxation) -> dnas.Relaxation:
-    if config.edge_weights and named.name_of(config.relax) != "edge_weights":
+def _wrapped(
+    config: MethodConfig,
+    added: Mapping[str, Any],
+    training: Training,
+    made: dnas.Relaxation,
+) -> dnas.Relaxation:
+    if config.edge_weights and named.name_of(config.relax or "") != "edge_weights":
         made = relax.edge_weights(made)
-    if config.skip_dropout:
-        falling = optax.linear_schedule(config.skip_dropout, 0.0, length.steps)
+    if added.get("skip_dropout"):
+        falling = optax.linear_schedule(added["skip_dropout"], 0.0, training.steps)
         made = relax.drop_ops(made, falling, ops=("skip_connect",))
-    if config.search_drop_path:
-        made = relax.drop_ops(
-            made, optax.linear_schedule(0.0, config.search_drop_path, length.steps)
-        )
-    return relax.per_sample(made, config.batch_size) if config.per_sample else made
+    if added.get("search_drop_path"):
+        rising = optax.linear_schedule(0.0, added["search_drop_path"], training.steps)
+        made = relax.drop_ops(made, rising)
+    return relax.per_sample(made, training.batch_size) if config.per_sample else made
 
 
-def _temperature(config: MethodConfig, length: Length) -> optax.Schedule | None:
+def _temperature(config: MethodConfig, training: Training) -> optax.Schedule | None:
+    length = (training.epochs, training.steps_per_epoch)
     start = config.temperature
     if start is None:
         if config.temperature_end is not None:
             raise ValueError("temperature_end is where a temperature goes; give TEMPERATURE too")
         return None
     end = start if config.temperature_end is None else config.temperature_end
-    if config.temperature_schedule == "linear":
+    if config.temperature_schedule in (None, "linear"):
         return relax.linear_temperature(*length, start=start, end=end)
     if min(start, end) <= 0:
         raise ValueError(
@@ -183,87 +320,47 @@ def _temperature(config: MethodConfig, length: Length) -> optax.Schedule | None:
             f" {end} at the end"
         )
     return relax.exponential_temperature(
-        *length, start=start, rate=math.log(start / end) / max(length.epochs - 1, 1)
+        *length, start=start, rate=math.log(start / end) / max(training.epochs - 1, 1)
     )
 
 
-def _arch_losses(config: MethodConfig, length: Length) -> list[tuple[Any, Any]]:
-    terms = [
-        (config.entropy, arch_losses.entropy()),
-        (config.zero_one, arch_losses.zero_one()),
-        (config.arch_l2, arch_losses.l2()),
-        (config.dirichlet_kl, arch_losses.dirichlet_kl()),
+def _arch_losses(added: Mapping[str, Any], training: Training) -> list[tuple[Any, Any]]:
+    known = {
+        "entropy": arch_losses.entropy,
+        "zero_one": arch_losses.zero_one,
+        "arch_l2": arch_losses.l2,
+        "dirichlet_kl": arch_losses.dirichlet_kl,
+    }
+    terms: list[tuple[Any, Any]] = [
+        (added[name], make()) for name, make in known.items() if added.get(name)
     ]
-    terms = [(weight, term) for weight, term in terms if weight]
-    if config.beta_decay:
-        terms.append(
-            (
-                arch_losses.beta_decay_schedule(*length, end=config.beta_decay),
-                arch_losses.beta_decay(),
-            )
+    if added.get("beta_decay"):
+        rising = arch_losses.beta_decay_schedule(
+            training.epochs, training.steps_per_epoch, end=added["beta_decay"]
         )
+        terms.append((rising, arch_losses.beta_decay()))
     return terms
 
 
-def _perturbation(config: MethodConfig, length: Length):
-    if config.perturb is None:
-        return None
-    radius = relax.perturbation_radius(
-        *length, start=config.perturb_radius / 10, end=config.perturb_radius
-    )
-    return {"random": relax.random_perturbation, "adversarial": relax.adversarial_perturbation}[
-        config.perturb
-    ](radius)
-
-
-def _optimizer(
-    config: MethodConfig, arch: optax.GradientTransformation, epochs: int, steps_per_epoch: int
-) -> dnas.BilevelOptimizer:
-    make_schedule = {
-        "cosine": bilevel.cosine_by_epoch,
-        "cosine_power": bilevel.cosine_power_annealing,
-    }[config.rate_schedule]
-    schedule = make_schedule(
-        epochs,
-        steps_per_epoch,
-        learning_rate=config.learning_rate,
-        min_learning_rate=config.min_learning_rate,
-    )
-    of_weights = functools.partial(
-        bilevel.sgd,
-        schedule,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-    )
-    weights = of_weights(clip=config.clip)
-    # The outer objective holds the arch losses, and has the same batch.
-    if config.optimizer == "single_level":
-        return bilevel.single_level(weights, arch, inner_weight=0.0)
-    if config.optimizer == "rarts":
-        return bilevel.rarts(weights, arch)
-    gradients = {
-        "first_order": bilevel.first_order,
-        "unrolled": functools.partial(bilevel.unrolled, config.unrolled_steps),
-        "finite_differences": bilevel.finite_differences,
-        "implicit": bilevel.implicit,
-    }
-    return bilevel.alternating(
-        gradients[config.optimizer](),
-        weights,
-        arch,
-        virtual_optimizer=of_weights(clip=config.clip if config.clip_virtual else None),
-        warmup_steps=round(config.warmup * epochs) * steps_per_epoch,
-        arch_every=config.arch_every,
-        order=config.order,
-    )
+def _perturbation(config: MethodConfig, training: Training) -> relax.Perturbation:
+    assert config.perturb is not None
+    largest = {} if config.perturb_radius is None else {"end": config.perturb_radius}
+    if largest:
+        largest["start"] = largest["end"] / 10
+    radius = relax.perturbation_radius(training.epochs, training.steps_per_epoch, **largest)
+    make = {"random": relax.random_perturbation, "adversarial": relax.adversarial_perturbation}
+    return make[config.perturb](radius)
 
 
 def _arch_optimizer(
-    config: MethodConfig, length: Length, limits: Sequence[hardware.Limit]
+    config: MethodConfig, training: Training, limits: Sequence[hardware.Limit]
 ) -> optax.GradientTransformation:
-    settings = {"b1": config.arch_b1, "weight_decay": config.arch_weight_decay}
-    offered: dict[str, Any] = {"learning_rate": config.arch_learning_rate}
+    assert config.arch_optimizer is not None
+    offered: dict[str, Any] = {
+        "learning_rate": config.arch_learning_rate,
+        "b1": config.arch_b1,
+        "weight_decay": config.arch_weight_decay,
+    }
     if hardware.keeps_bound(config):
         if len(limits) != 1:
             raise ValueError(
@@ -276,9 +373,6 @@ def _arch_optimizer(
             "key": jax.random.key(config.seed),
             "cost": limits[0].cost,
             "bound": limits[0].bound,
-            "start": length.steps // 10,
+            "start": training.steps // 10,
         }
-    made = named.make(
-        dnas.ARCH_OPTIMIZERS, "arch_optimizer", config.arch_optimizer, settings, offered
-    )
-    return relax.keep_pair_mass(made) if named.name_of(config.relax) == "binary_gates" else made
+    return named.make(dnas.ARCH_OPTIMIZERS, "arch_optimizer", config.arch_optimizer, None, offered)

@@ -4,7 +4,7 @@ folder."""
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dnas.app import config as settings
@@ -22,30 +22,41 @@ def run_command(
     check: Callable[[Any], None] = lambda config: None,
     *,
     make: Callable[[Any, Callable[[], Run]], Any] = make_job,
-    default: settings.Config | None = None,
+    find_layers: settings.LayersOf = settings.image_layers,
 ) -> None:
     """Does the work of a command in the folder of its run; exits with a message for mistakes in
     settings or data.
 
     `check` looks at what only this command knows, before there is a folder; `make` returns what
-    `work` is given. Settings start from `default`, by default from those of the data set.
+    `work` is given. Settings start from the layers that are found for the words.
     """
     set_up_process()
     with messages("interrupted; --resume continues from the last checkpoint"):
-        config = read_config(kind, command, args, default)
+        config = read_config(kind, command, args, find_layers)
         check(config)
+        if config.explain:
+            print(table_of(settings.explained(kind, args, find_layers)))
+            return
         work(make(config, lambda: open_run(config, command, argv=args)))
+
+
+def table_of(explained: Sequence[settings.Setting]) -> str:
+    """Returns the settings as lines: name, value, where it comes from."""
+    widths = [max(len(row[column]) for row in explained) for column in (0, 1)]
+    return "\n".join(
+        f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in explained
+    )
 
 
 def read_config(
     kind: type[settings.Config],
     command: str,
     args: list[str],
-    default: settings.Config | None = None,
+    find_layers: settings.LayersOf = settings.image_layers,
 ) -> settings.Config:
     """Returns the checked settings: those of the interrupted run where one is resumed, changed by
     nothing but the folder."""
-    config = settings.parse(kind, args, default)
+    config = settings.parse(kind, args, None, find_layers)
     if config.resume:
         before = Run(pathlib.Path(config.runs) / run_name(config, command)).read("config.json")
         if before is None:

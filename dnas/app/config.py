@@ -2,14 +2,17 @@
 
 import argparse
 import dataclasses
+import difflib
 import pathlib
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import dnas
+from dnas.app import named
 from dnas.app.datasets import DATASETS
-from dnas.app.methods import METHODS
 from dnas.app.words import read_words
+from dnas.methods import METHODS, Published, Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,11 @@ class RunConfig:
     """Continue a run that was interrupted; the result is the same as without the interruption."""
     overwrite: bool = False
     """Delete a run of the same name first."""
+    file: pathlib.Path | None = None
+    """TOML file of settings, a line name = value each; what the command line says goes before it.
+    """
+    explain: bool = False
+    """Print every setting, its value and where it comes from, and do nothing else."""
     checkpoint_seconds: float = 20.0
     """Least time between checkpoints, which are written at the end of an epoch, and within long
     ones every five minutes."""
@@ -83,14 +91,16 @@ class RetrainConfig(RunConfig):
     """Whether training images are flipped left to right at random."""
     evaluate_every: int = 10
     """Epochs between scores on the test images."""
-    momentum: float = 0.9
-    """SGD's, in search and retraining."""
-    nesterov: bool = False
+    retrain_schedule: Literal["epoch", "step"] = "epoch"
+    """Whether that cosine falls once an epoch or in every step."""
+    retrain_momentum: float = 0.9
+    """SGD's in retraining."""
+    retrain_nesterov: bool = False
     """Whether that momentum looks ahead."""
-    weight_decay: float = 3e-4
-    """Of the weights, in search and retraining."""
-    clip: float = 5.0
-    """Largest norm of the weights' gradient, in search and retraining."""
+    retrain_weight_decay: float = 3e-4
+    """Of the weights in retraining."""
+    retrain_clip: float | None = 5.0
+    """Largest norm of the weights' gradient in retraining; None to clip nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +117,75 @@ class RetrainCommand(RetrainConfig):
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig:
-    """What a search is made of, whatever its networks read."""
+    """What a search is made of, whatever its networks read.
 
-    relax: str = "softmax"
+    Defaults are those of the method in the space. A setting that is None is as the method has it.
+    """
+
+    method: str = "darts1"
+    """Published method by name, perhaps with settings of its own: pc_darts:partial_channels=2."""
+
+    channels: int = 16
+    """Channels of the first cells of the supernet; of a recurrent one the size of words and hidden
+    states."""
+    cells: int = 8
+    """Cells of the supernet."""
+    epochs: int = Training.epochs
+    """Epochs of the search, or of each of its stages."""
+    steps: int | None = None
+    """End the search after this many steps."""
+    batch_size: int = Training.batch_size
+    """Images or pieces of text a step, for the weights and again for arch."""
+    learning_rate: float = Training.learning_rate
+    """SGD's for the weights at the start; falls along a cosine."""
+    min_learning_rate: float = Training.min_learning_rate
+    """SGD's at the end."""
+    rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
+    """How the learning rate of the weights falls."""
+    momentum: float = Training.momentum
+    """SGD's in the search."""
+    nesterov: bool = Training.nesterov
+    """Whether that momentum looks ahead."""
+    weight_decay: float = Training.weight_decay
+    """Of the weights in the search."""
+    clip: float | None = Training.clip
+    """Largest norm of the weights' gradient in the search; None to clip nothing."""
+    clip_virtual: bool = Training.clip_virtual
+    """Whether virtual steps are clipped as real ones are: not in DARTS's convolutional search, but
+    in its recurrent one."""
+    arch_learning_rate: float = Training.arch_learning_rate
+    """Of what moves arch."""
+    arch_weight_decay: float = Training.arch_weight_decay
+    """Of what moves arch: added to its gradient."""
+    arch_b1: float = Training.arch_b1
+    """Of what moves arch, where it takes b1, as Adam does."""
+    arch_clip: float | None = Training.arch_clip
+    """Largest norm of arch's gradient."""
+    warmup: float = Training.warmup
+    """Part of the epochs, from 0 to 1, in which arch stays as it is."""
+    arch_every: int = Training.arch_every
+    """Arch moves in every so many steps."""
+    order: Literal["arch_first", "weights_first"] = "arch_first"
+    """Which of the two steps comes first."""
+
+    optimizer: (
+        Literal["first_order", "unrolled", "finite_differences", "implicit", "single_level"] | None
+    ) = None
+    """The gradient of arch, or one level in place of two."""
+    unrolled_steps: int = 1
+    """Virtual steps of the unrolled gradient."""
+    arch_optimizer: str | None = None
+    """What moves arch, by name: adam, or for the relaxation simplex exponentiated_gradient, or
+    frank_wolfe in a search with a --target."""
+    relax: str | None = None
     """Relaxation by name, perhaps with keywords: binary_gates:paths=two."""
     arch_init_scale: float | None = None
-    """Standard deviation of the first logits, init_scale of the relaxation."""
+    """Standard deviation of the first logits, init_scale of RELAX."""
     temperature: float | None = None
-    """Of the relaxation at the start, where it has one."""
+    """Of the method or of RELAX at the start, where it has one."""
     temperature_end: float | None = None
     """At the end; the same throughout unless given."""
-    temperature_schedule: Literal["linear", "exponential"] = "linear"
+    temperature_schedule: Literal["linear", "exponential"] | None = None
     """How the temperature gets there."""
     edge_weights: bool = False
     """Whether edges into a node have weights of their own, as in PC-DARTS."""
@@ -125,60 +193,39 @@ class MethodConfig:
     """Whether every image of a batch has a draw of its own, where the relaxation draws."""
     perturb: Literal["random", "adversarial"] | None = None
     """Train the weights under a perturbed mix, as SmoothDARTS does."""
-    perturb_radius: float = 0.3
+    perturb_radius: float | None = None
     """Largest change of a weight of the mix at the end; it grows from a tenth of that."""
-    skip_dropout: float = 0.0
+    skip_dropout: float | None = None
     """Rate at which skip connections are dropped in the search; falls to zero."""
-    search_drop_path: float = 0.0
+    search_drop_path: float | None = None
     """Rate at which ops are dropped in the search; grows from zero."""
-    optimizer: Literal[
-        "first_order", "unrolled", "finite_differences", "implicit", "single_level", "rarts"
-    ] = "first_order"
-    """How the two levels are optimised."""
-    unrolled_steps: int = 1
-    """Virtual steps of the unrolled gradient."""
-    clip_virtual: bool = False
-    """Whether virtual steps are clipped as real ones are: not in DARTS's convolutional search, but
-    in its recurrent one."""
-    order: Literal["arch_first", "weights_first"] = "arch_first"
-    """Which of the two steps comes first."""
-    warmup: float = 0.0
-    """Part of the epochs, from 0 to 1, in which arch stays as it is."""
-    arch_every: int = 1
-    """Arch moves in every so many steps."""
-    arch_optimizer: str = "adam"
-    """What moves arch, by name: adam, or for the relaxation simplex exponentiated_gradient, or
-    frank_wolfe in a search with a --target."""
-    arch_b1: float | None = None
-    """Of the arch optimiser, where it takes b1, as Adam does."""
-    rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
-    """How the learning rate of the weights falls."""
-    entropy: float = 0.0
+    entropy: float | None = None
     """Weight of the mix's entropy in the loss of arch."""
-    beta_decay: float = 0.0
+    beta_decay: float | None = None
     """Weight of beta-DARTS's term at the end; grows from zero."""
-    zero_one: float = 0.0
+    zero_one: float | None = None
     """Weight of FairDARTS's zero-one loss."""
-    arch_l2: float = 0.0
+    arch_l2: float | None = None
     """Weight of the logits' squares."""
-    dirichlet_kl: float = 0.0
+    dirichlet_kl: float | None = None
     """Weight of DrNAS's distance from the uniform distribution."""
-    select: str = "default"
-    """How the genotype is read, by name, perhaps with keywords, top_edges:k=3; by default as the
-    papers of the space do."""
+    select: str | None = None
+    """How the genotype is read, by name, perhaps with keywords: top_edges:k=3."""
     rule: str | None = None
     """What runs between epochs, by name: a guard that may stop the search, or decisions that drop
     candidates. Perhaps with keywords: ranking:patience=3."""
     interval: int | None = None
-    """Of the rule, epochs between its decisions; greedy's are counted in a search of 50 epochs."""
+    """Of the method or the rule, epochs between its decisions; greedy's are counted in a search of
+    50 epochs."""
     samples: int | None = None
-    """Of the rule best_sample, num_samples: how many architectures it evaluates."""
-    stages: Literal["drnas_progressive", "p_darts", "darts_pt", "random"] | None = None
-    """Searches of several stages."""
+    """Of the method or the rule best_sample: how many architectures it evaluates."""
     sampled: bool = False
     """Run only the drawn op of each edge; for relaxations whose draws are one-hot."""
-    partial_channels: int = 1
-    """K of PC-DARTS: candidates see 1/K of the channels; 1 for all of them."""
+    partial_channels: int | None = None
+    """K of PC-DARTS: candidates see 1/K of the channels."""
+    remat: bool | None = None
+    """Whether the search computes each edge, or each token, again for the gradient instead of
+    keeping what it computed; the default depends on the space."""
     schedule: Literal["edges", "waves"] | None = None
     """How the supernet's edges run, one by one or all that leave a node at once; the default
     depends on the device."""
@@ -225,29 +272,6 @@ class SearchConfig(MethodConfig, RetrainConfig):
     Example: dnas search --dataset=cifar10 --data-dir=~/data --name=first
     """
 
-    method: str = "darts1"
-    """Published method by name; its settings are the defaults of those below."""
-    channels: int = 16
-    """Channels of the first cells of the supernet."""
-    cells: int = 8
-    """Cells of the supernet."""
-    remat: bool | None = None
-    """Whether the search computes each edge again for the gradient instead of keeping what it
-    computed; the default depends on the space."""
-    epochs: int = 50
-    """Epochs of the search, each over half of the training images."""
-    steps: int | None = None
-    """End the search after this many steps."""
-    batch_size: int = 64
-    """Images a step, for the weights and again for arch."""
-    learning_rate: float = 0.025
-    """SGD's for the weights at the start; falls along a cosine."""
-    min_learning_rate: float = 0.001
-    """SGD's at the end."""
-    arch_learning_rate: float = 3e-4
-    """Adam's for arch."""
-    arch_weight_decay: float | None = None
-    """Of the arch optimiser: added to the gradient of arch."""
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
 
@@ -279,23 +303,25 @@ PRESETS = {
     "cifar100": {},
 }
 
-# What the papers of a space do differently from DARTS's: the training behind the tables of
-# NAS-Bench-201, and its searches.
-SPACE_SETTINGS: dict[str, dict[str, Any]] = {
+# How final networks are trained where it is not as DARTS does: the training behind the tables of
+# NAS-Bench-201, section 3 of https://arxiv.org/abs/2001.00326 and the code of AutoDL-Projects.
+RETRAINING: dict[str, dict[str, Any]] = {
+    "darts": {},
     "nasbench201": {
-        "order": "weights_first",
-        "nesterov": True,
-        "weight_decay": 5e-4,
         "retrain_epochs": 200,
         "retrain_batch_size": 256,
         "retrain_learning_rate": 0.1,
+        "retrain_schedule": "step",
+        "retrain_nesterov": True,
+        "retrain_weight_decay": 5e-4,
+        "retrain_clip": None,
         "drop_path": 0.0,
         "auxiliary": 0.0,
         "cutout": 0,
     },
     # Layer-wise networks have no auxiliary head.
-    "fbnet": {"auxiliary": 0.0},
-    "proxylessnas": {"auxiliary": 0.0},
+    "chain": {"auxiliary": 0.0},
+    "recurrent": {},
 }
 
 # What a space needs at the small sizes that a data set's own settings have, where cells cannot be
@@ -306,14 +332,117 @@ SMALL_SPACES: dict[str, dict[str, Any]] = {
     "proxylessnas": {"channels": 16, "cells": 21, "retrain_channels": 16, "retrain_cells": 21},
 }
 
+# And what a method needs there.
+SMALL_METHODS: dict[str, dict[str, Any]] = {
+    "drnas_progressive": {"channels": 24, "epochs": 10},
+    "p_darts": {"cells": 3, "epochs": 10},
+    "darts_pt": {"interval": 1},
+    "random": {"epochs": 0},
+}
+
 Config = TypeVar("Config", bound=RunConfig)
+# Settings of a method by the names that they have here.
+_NAMES = {"num_cells": "cells"}
+_RETRAINING_NAMES = {"drop_path": "drop_path", "auxiliary": "auxiliary"}
+
+
+def method_named(text: str) -> Published:
+    """Returns the published method of a name, perhaps with settings of its own after it.
+
+    Raises:
+      ValueError: if it is not known.
+    """
+    name = named.name_of(text)
+    if name not in METHODS:
+        close = difflib.get_close_matches(name, METHODS, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"method {name!r} is not known{meant}; choose from: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+class Layer(NamedTuple):
+    """Settings of one origin, which go before those of the layers under it."""
+
+    origin: str
+    values: Mapping[str, Any]
+    # A setting that is None by default stays so where only the method has a value for it.
+    of_method: bool = False
+
+
+LayersOf = Callable[[type[RunConfig], Sequence[str]], list[Layer]]
+
+
+def layers(
+    kind: type[RunConfig], method: str, space: str | None, source: str, own: Mapping[str, Any]
+) -> list[Layer]:
+    """Returns the settings that come before those that are given: of the space, of DARTS, of the
+    method, and a data set's own.
+
+    Args:
+      own: settings of a data set, or of a text; source: what they are of, in words.
+
+    Raises:
+      ValueError: for a method or a space that is not known, or that do not go together.
+    """
+    published = method_named(method)
+    space = published.space if space is None else space
+    if space not in dnas.SPACES:
+        raise ValueError(f"space {space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
+    built = dnas.SPACES[space]
+    sizes = {
+        "space": space,
+        "channels": built.channels,
+        "cells": built.num_cells,
+        "retrain_channels": built.final_channels,
+        "retrain_cells": built.final_cells,
+    }
+    found = [Layer(f"the space {space}", sizes | RETRAINING[built.family])]
+    if issubclass(kind, MethodConfig):
+        for origin, values in published.layers(built).items():
+            renamed = {_NAMES.get(name, name): value for name, value in values.items()}
+            # Sizes that no paper of the method names are those of the space.
+            kept = {name: renamed[name] for name in renamed if renamed[name] is not None}
+            found.append(Layer(origin, kept, of_method=True))
+        training = {
+            _RETRAINING_NAMES.get(name, f"retrain_{name}"): value
+            for name, value in published.retraining.get(built.family, {}).items()
+        }
+        found.append(Layer(published.paper, training))
+        found.append(Layer("the command line", {"method": method}))
+    if own:
+        small = SMALL_METHODS.get(published.name, {}) | SMALL_SPACES.get(space, {})
+        found.append(Layer(source, {**own, **small}))
+    return found
+
+
+def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
+    """Returns the layers on the data set of images that a command line names.
+
+    Raises:
+      ValueError: for a data set, a method or a space that is not known.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--dataset", default="digits")
+    first.add_argument("--method", default="darts1")
+    first.add_argument("--space")
+    given = first.parse_known_args(list(args))[0]
+    if given.dataset not in DATASETS:
+        raise ValueError(
+            f"data set {given.dataset!r} is not known; choose from: {', '.join(DATASETS)}, or use"
+            " dnas.run_search with arrays"
+        )
+    own = {"dataset": given.dataset, **PRESETS.get(given.dataset, {})}
+    found = layers(kind, given.method, given.space, f"the data set {given.dataset}", own)
+    if len(own) == 1:  # full size: nothing of its own
+        found[-1] = found[-1]._replace(values=own)
+    return found
 
 
 def preset(
     kind: type[Config], dataset: str, method: str = "darts1", space: str | None = None
 ) -> Config:
-    """Returns the defaults: the published sizes and settings of a space, before them those of a
-    method, and before both a data set's own.
+    """Returns the defaults on a data set of images: the published sizes and settings of a space,
+    before them those of a method, and before both a data set's own.
 
     Args:
       space: that of the method unless given.
@@ -322,50 +451,43 @@ def preset(
       ValueError: for a data set, a method or a space that is not known.
 
     Example:
-      >>> preset(SearchConfig, "digits", "pc_darts").partial_channels
-      4
+      >>> preset(SearchConfig, "cifar10", "pc_darts").batch_size
+      256
     """
-    if dataset not in DATASETS:
-        raise ValueError(
-            f"data set {dataset!r} is not known; choose from: {', '.join(DATASETS)}, or use"
-            " dnas.run_search with arrays"
-        )
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is not known; choose from: {', '.join(METHODS)}")
-    space = METHODS[method].settings.get("space", "darts") if space is None else space
-    if space not in dnas.SPACES:
-        raise ValueError(f"space {space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
-    built, own = dnas.SPACES[space], PRESETS.get(dataset, {})
-    settings = {
-        "channels": built.channels,
-        "cells": built.num_cells,
-        "retrain_channels": built.final_channels,
-        "retrain_cells": built.final_cells,
-        **SPACE_SETTINGS.get(space, {}),
-        **METHODS[method].settings,
-        **own,
-    }
-    if own:
-        settings |= METHODS[method].small | SMALL_SPACES.get(space, {})
-    names = {field.name for field in dataclasses.fields(kind)}
-    settings |= {"method": method, "space": space, "dataset": dataset}
-    return kind(**{name: value for name, value in settings.items() if name in names})
+    words = [f"--dataset={dataset}", f"--method={method}"]
+    return merged(kind, image_layers(kind, words + ([f"--space={space}"] if space else [])))
 
 
-def parse(kind: type[Config], args: Sequence[str], default: Config | None = None) -> Config:
-    """Returns the settings of a command line, on top of `default`, or of the data set's own unless
-    it is given.
+def merged(kind: type[Config], found: Sequence[Layer]) -> Config:
+    """Returns the settings of all layers."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    settings = {}
+    for layer in found:
+        for name, value in layer.values.items():
+            if name not in fields or (layer.of_method and fields[name].default is None):
+                continue
+            settings[name] = value
+    return kind(**settings)
+
+
+def parse(
+    kind: type[Config],
+    args: Sequence[str],
+    default: Config | None = None,
+    find_layers: LayersOf = image_layers,
+) -> Config:
+    """Returns the settings of a command line, on top of those of FILE, of `default`, or unless it
+    is given of the layers that are found for the words.
 
     Yes-or-no settings may be given as --resume, --resume=1 or --resume=True.
+
+    Raises:
+      ValueError: for a file that cannot be read.
     """
+    words = [*_words_of_file(args), *args]
     if default is None:
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--dataset", default="digits")
-        first.add_argument("--method", default="darts1")
-        first.add_argument("--space")
-        given = first.parse_known_args(list(args))[0]
-        default = preset(kind, given.dataset, given.method, given.space)
-    config = read_words(kind, args, default)
+        default = merged(kind, find_layers(kind, words))
+    config = read_words(kind, words, default)
     # make passes ~ on as it is.
     paths = {name: getattr(config, name, None) for name in ("data_dir", "runs", "benchmark")}
     return dataclasses.replace(
@@ -373,32 +495,86 @@ def parse(kind: type[Config], args: Sequence[str], default: Config | None = None
     )
 
 
+def _words_of_file(args: Sequence[str]) -> list[str]:
+    """The settings of FILE as words of a command line."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--file", type=pathlib.Path)
+    path = first.parse_known_args(list(args))[0].file
+    if path is None:
+        return []
+    try:
+        settings = tomllib.loads(path.expanduser().read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(
+            f"FILE={path} cannot be read: {error}; it holds a line name = value for each setting"
+        ) from None
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+
+
+class Setting(NamedTuple):
+    """A setting, its value as text, and where that comes from."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def explained(
+    kind: type[RunConfig], args: Sequence[str], find_layers: LayersOf = image_layers
+) -> list[Setting]:
+    """Returns every setting of a command line, those that only the method has included."""
+    from_file = _words_of_file(args)
+    found = find_layers(kind, [*from_file, *args])
+    config = parse(kind, args, None, find_layers)
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(kind)}
+    origins = dict.fromkeys(values, "dnas")
+    for layer in found:
+        for name, value in layer.values.items():
+            if values.get(name) is None or (layer.of_method and name not in origins):
+                values[name] = value
+            origins[name] = layer.origin
+    for origin, words in (("the file", from_file), ("the command line", args)):
+        for name in _named_in(words):
+            origins[name] = origin
+    return [
+        Setting(name, str(value), origins[name])
+        for name, value in values.items()
+        if isinstance(value, (int, float, str, tuple, pathlib.Path, type(None)))
+    ]
+
+
+def _named_in(words: Sequence[str]) -> list[str]:
+    return [
+        word.removeprefix("--").partition("=")[0].replace("-", "_")
+        for word in words
+        if word.startswith("--")
+    ]
+
+
 def check(config: RunConfig) -> None:
     """Raises ValueError for a number that no run can have, before any work."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if value is None:
+            continue
         whole_from_one = field.type in (int, int | None) and field.name not in _FROM_ZERO
-        if whole_from_one and value is not None and value < 1:
+        if whole_from_one and value < 1:
             raise ValueError(f"{field.name} must be at least 1, got {value}")
-        number = (
-            field.type is float
-            or field.name in _FROM_ZERO
-            or (field.type == float | None and value is not None)
-        )
+        number = field.type in (float, float | None) or field.name in _FROM_ZERO
         if number and not 0 <= value < 2**31:
             raise ValueError(
                 f"{field.name} must be a number from 0 on, and not a huge one, got {value}"
             )
-    if not config.clip > 0:
-        raise ValueError(
-            f"clip must be greater than 0, got {config.clip}; give a large number to clip nothing"
-        )
-    if not config.momentum < 1:
-        raise ValueError(f"momentum must be less than 1, got {config.momentum}")
+    for name in ("clip", "retrain_clip", "arch_clip"):
+        if getattr(config, name, None) == 0:
+            raise ValueError(f"{name} must be greater than 0, got 0; give None to clip nothing")
+    for name in ("momentum", "retrain_momentum"):
+        if not getattr(config, name, 0) < 1:
+            raise ValueError(f"{name} must be less than 1, got {getattr(config, name)}")
     if isinstance(config, MethodConfig) and config.warmup > 1:
         raise ValueError(f"warmup is a part of the epochs, from 0 to 1, got {config.warmup}")
     if config.resume and config.overwrite:
         raise ValueError("resume continues a run and overwrite deletes it: give one of them")
 
 
-_FROM_ZERO = ("seed", "cutout", "crop_padding", "random_cells")
+_FROM_ZERO = ("seed", "cutout", "crop_padding", "random_cells", "epochs")

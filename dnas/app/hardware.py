@@ -170,6 +170,8 @@ def search_terms(config: MethodConfig, limits: Sequence[Limit], steps: int) -> d
 
 def keeps_bound(config: MethodConfig) -> bool:
     """Whether the arch optimiser itself keeps a bound, so that no penalty is needed."""
+    if config.arch_optimizer is None:
+        return False
     keywords = named.keywords_of(dnas.ARCH_OPTIMIZERS, "arch_optimizer", config.arch_optimizer)
     return "bound" in keywords
 

@@ -101,8 +101,9 @@ def _final_optimizer(
         epochs,
         steps_per_epoch,
         learning_rate=config.retrain_learning_rate,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
+        momentum=config.retrain_momentum,
+        nesterov=config.retrain_nesterov,
+        weight_decay=config.retrain_weight_decay,
+        clip=config.retrain_clip,
+        every_step=config.retrain_schedule == "step",
     )

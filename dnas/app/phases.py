@@ -2,7 +2,6 @@
 done once."""
 
 import contextlib
-import inspect
 import os
 import pathlib
 import threading
@@ -15,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import dnas
-from dnas.app import build, hardware, stages
+from dnas.app import build, hardware
 from dnas.app.checkpoints import Checkpoints
 from dnas.app.config import MethodConfig
 from dnas.app.display import Display, skip_counts, text_of
@@ -23,6 +22,7 @@ from dnas.app.given import read_genotype
 from dnas.app.pages import Report
 from dnas.app.runs import Run
 from dnas.hw_loss import feasible_start
+from dnas.methods import stages_of
 from dnas.running.loop import Hooks, Progress, StepMemory
 from dnas.tabular import Benchmark, load_benchmark
 
@@ -74,16 +74,14 @@ def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
         except ValueError as error:
             raise ValueError(f"{name} is {batch_size}: {error}") from None
     if isinstance(config, MethodConfig):
-        for stage in stages.stages_of(config):
-            supernet_of(job, stage.config)
-            build.parts_of(stage.config, steps_of(job, stage.config), job.limits)
+        for stage in stages_of(method_of(job)):
+            dnas.supernet_of(space, job.task, stage.method)
     return job._replace(run=run_of())
 
 
-def steps_of(job: Job, config: MethodConfig) -> int:
-    """Returns the steps of an epoch of a search."""
-    levels = 1 if build.is_single_level(config) else 2
-    return job.task.feeds(config.seed, config.batch_size, levels)[0].steps
+def method_of(job: Job) -> dnas.Method:
+    """Returns the method of the job's search."""
+    return build.method_of(job.config, job.task, job.limits, job.supernet_options)
 
 
 def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -98,22 +96,51 @@ def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, A
         return done
     if job.config.genotype:
         return _write_search(job, read_genotype(job.config.genotype))
-    if job.config.stages == "random":
-        genotype = random_cell(job, jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 2))
-        return _write_search(job, _derive(job, genotype, dnas.one_hot_mix(job.space, genotype)))
-    plan = stages.stages_of(job.config)
-    seconds, before = 0.0, None
-    for number, stage in enumerate(plan, start=1):
-        last = number == len(plan)
-        # The last goes by the name that reports look for.
-        phase = Phase(
-            job,
-            "search" if last else f"search_stage_{number}",
-            f"search {number} of {len(plan)}" if len(plan) > 1 else "search",
-        )
-        before = _search_stage(job, phase, stage, before, compiled if last else lambda: None)
-        seconds += phase.seconds()
-    return _write_search(job, _derive(job, before.genotype, before.mix), seconds)
+    method = method_of(job)
+    names = _stage_names(len(stages_of(method)))
+    phases = [Phase(job, *name) for name in names]
+
+    def hooks(number: int) -> Hooks:
+        phase = phases[number]
+        phase.start()
+        last = number == len(phases) - 1
+
+        def announce(memory: StepMemory) -> None:
+            phase.announce(memory)
+            if last:
+                compiled()
+
+        def resume(state: dnas.SearchState) -> dnas.SearchState:
+            return phase.resume(_within_bound(job, state) if number == 0 else state)
+
+        return Hooks(resume=resume, report=phase.report, announce=announce)
+
+    result = dnas.run_search(
+        job.space,
+        job.task,
+        method,
+        max_steps=job.config.steps,
+        seed=job.config.seed,
+        hooks=hooks,
+    )
+    seconds = sum(phase.seconds() for phase in phases)
+    return _write_search(job, _derive(job, result.genotype, result.mix), seconds)
+
+
+def _stage_names(number: int) -> list[tuple[str, str]]:
+    """(name, title) of each stage. The last goes by the name that reports look for."""
+    if number == 1:
+        return [("search", "search")]
+    names = [f"search_stage_{stage}" for stage in range(1, number)] + ["search"]
+    return [(name, f"search {stage} of {number}") for stage, name in enumerate(names, start=1)]
+
+
+def _within_bound(job: Job, state: dnas.SearchState) -> dnas.SearchState:
+    """The first state, from arch within the bound that the arch optimiser keeps."""
+    if not hardware.keeps_bound(job.config):
+        return state
+    (limit,) = job.limits
+    return state._replace(arch=feasible_start(limit.cost, limit.bound))
 
 
 def _write_search(job: Job, genotype: dnas.Genotype, seconds: float = 0.0) -> dict[str, Any]:
@@ -146,87 +173,6 @@ def proof(job: Job) -> list[dict[str, Any]] | None:
     """Returns target, prediction and measurement of every limit, which the search has written; None
     without limits."""
     return job.run.read("phases/proof.json")
-
-
-def _search_stage(
-    job: Job,
-    phase: "Phase",
-    stage: stages.Stage,
-    before: dnas.SearchResult | None,
-    compiled: Callable[[], None],
-) -> dnas.SearchResult:
-    config = stage.config
-
-    def announce(memory: StepMemory) -> None:
-        phase.announce(memory)
-        compiled()
-
-    method = dnas.Method(
-        **build.parts_of(config, steps_of(job, config), job.limits),
-        candidates=None if before is None or stage.candidates is None else stage.candidates(before),
-    )
-    return dnas.run_search(
-        job.space,
-        job.task,
-        method,
-        model=supernet_of(job, config),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        max_steps=config.steps,
-        seed=config.seed,
-        hooks=Hooks(
-            resume=lambda state: phase.resume(_begin(job, stage, state, before)),
-            report=phase.report,
-            announce=announce,
-        ),
-    )
-
-
-def _begin(
-    job: Job, stage: stages.Stage, state: dnas.SearchState, before: dnas.SearchResult | None
-) -> dnas.SearchState:
-    if before is None and hardware.keeps_bound(stage.config):
-        (limit,) = job.limits
-        state = state._replace(arch=feasible_start(limit.cost, limit.bound))
-    return state if before is None or stage.begin is None else stage.begin(state, before)
-
-
-def supernet_of(job: Job, config: MethodConfig) -> dnas.Model:
-    """Returns the supernet of the settings.
-
-    Raises:
-      ValueError: for sizes that do not fit the data, and for options that it does not have.
-    """
-    sizes = {"channels": config.channels, "num_cells": config.cells}
-    job.space.layers(**sizes, **job.task.sizes)
-    options = {**supernet_options(config), **job.supernet_options}
-    return job.space.supernet(**sizes, num_classes=job.task.num_classes, **options)
-
-
-def supernet_options(config: MethodConfig) -> dict[str, Any]:
-    """Returns what the settings say of how the supernet runs.
-
-    Raises:
-      ValueError: for a setting other than the default that the supernets of the space do not have.
-    """
-    options = {
-        "partial_channels": config.partial_channels,
-        "schedule": config.schedule,
-        "remat": config.remat,
-        "dtype": dtype_of(config),
-        "sampled": config.sampled,
-    }
-    taken = inspect.signature(dnas.SPACES[config.space].supernet).parameters
-    if lost := [
-        name
-        for name in options
-        if name not in taken and getattr(config, name) != getattr(type(config), name)
-    ]:
-        raise ValueError(
-            f"supernets of the space {config.space!r} have no option {', '.join(lost)}; leave"
-            " it out"
-        )
-    return {name: value for name, value in options.items() if name in taken and value is not None}
 
 
 def dtype_of(config) -> str | None:
@@ -363,6 +309,11 @@ class Phase:
         self._checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
         self._display = Display(title)
         self._started = self._saved = time.monotonic()
+        self._ended: float | None = None
+
+    def start(self) -> None:
+        """Starts the clock anew."""
+        self._started = self._saved = time.monotonic()
 
     def resume(self, state):
         state = self._checkpoints.restore(state)
@@ -395,12 +346,15 @@ class Phase:
         if due or progress.stopped or progress.step == progress.total_steps:
             self._checkpoints.save(progress.step, progress.state)
             self._saved = time.monotonic()
+        if progress.stopped or progress.step == progress.total_steps:
+            self._ended = time.monotonic()
 
     def announce(self, memory: StepMemory) -> None:
         self._display.announce(memory)
 
     def seconds(self) -> float:
-        return time.monotonic() - self._started
+        """From the start to the last step, or to now if there are more."""
+        return (self._ended or time.monotonic()) - self._started
 
     def finish(self, result: dict[str, Any]) -> dict[str, Any]:
         result.setdefault("seconds", self.seconds())

@@ -84,7 +84,7 @@ def run_name(config, command: str) -> str:
         command,
         config.dataset,
         config.space,
-        name_of(getattr(config, "relax", "")) if method == "darts1" else method,
+        name_of(getattr(config, "relax", None) or "" if method == "darts1" else method),
     ]
     words.append(f"seed{config.seed}")
     return "-".join(word for word in words if word)

@@ -26,9 +26,9 @@ def main(args: list[str]) -> None:
     if space is None or space.inputs == "images":
         run_command(SearchConfig, "search", args, search)
         return
-    with messages():
-        default = text.defaults(args)
-    run_command(text.TextConfig, "text", args, search, make=text.make_job, default=default)
+    run_command(
+        text.TextConfig, "text", args, search, make=text.make_job, find_layers=text.text_layers
+    )
 
 
 def search(job: phases.Job) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 import pydoc_data.topics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import jax
 import dnas
 from dnas import tasks
 from dnas.app import hardware, phases
-from dnas.app.config import MethodConfig, RunConfig
+from dnas.app.config import Layer, MethodConfig, RunConfig, layers
 from dnas.app.pages import write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
 from dnas.app.runs import Run
@@ -54,34 +54,6 @@ class TextConfig(MethodConfig, RunConfig):
     window: int = 35
     """Tokens that a gradient goes back through."""
 
-    channels: int = 300
-    """Size of words and hidden states in the search."""
-    cells: int = 1
-    """Cells of the supernet: a language model has one."""
-    epochs: int = 50
-    """Epochs of the search, each over the part for training."""
-    steps: int | None = None
-    """End the search after this many steps."""
-    batch_size: int = 256
-    """Pieces of the text that are read side by side in the search, of each of the two parts."""
-    learning_rate: float = 20.0
-    """SGD's for the weights, at the start."""
-    min_learning_rate: float = 20.0
-    """SGD's at the end."""
-    arch_learning_rate: float = 3e-3
-    """Adam's for arch."""
-    arch_weight_decay: float | None = None
-    """Of the arch optimiser: added to the gradient of arch."""
-    arch_b1: float = 0.9
-    """Adam's for arch."""
-    clip_virtual: bool = True
-    """Whether virtual steps are clipped as real ones are."""
-    weight_decay: float = 5e-7
-    """Of the weights in the search."""
-    remat: bool = True
-    """Whether the search computes each token again for the gradient instead of keeping what it
-    computed."""
-
     retrain_channels: int = 850
     """Size of words and hidden states of the final network."""
     retrain_cells: int = 1
@@ -101,12 +73,8 @@ class TextConfig(MethodConfig, RunConfig):
     random_cells: int = 1
     """How many random cells to train for comparison."""
 
-    momentum: float = 0.0
-    """SGD's in the search."""
-    nesterov: bool = False
-    """Whether that momentum looks ahead."""
-    clip: float = 0.25
-    """Largest norm of the weights' gradient, in search and training."""
+    retrain_clip: float | None = 0.25
+    """Largest norm of the weights' gradient in training."""
     slowness: float = 1e-3
     """Weight of the squared change of the hidden state in the loss of the weights."""
     dropout_words: float = 0.0
@@ -150,18 +118,21 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def defaults(args: list[str]) -> TextConfig:
-    """Returns the settings of the sizes that a command line names.
+def text_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
+    """Returns the layers of settings for the sizes that a command line names.
 
     Raises:
-      ValueError: for sizes that do not exist.
+      ValueError: for sizes, a method or a space that do not exist.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--sizes", default="small")
-    sizes = first.parse_known_args(args)[0].sizes
-    if sizes not in SIZES:
-        raise ValueError(f"sizes {sizes!r} is not known; choose from: {', '.join(SIZES)}")
-    return TextConfig(sizes=sizes, **SIZES[sizes])
+    first.add_argument("--method", default="darts1")
+    first.add_argument("--space", default="recurrent")
+    given = first.parse_known_args(list(args))[0]
+    if given.sizes not in SIZES:
+        raise ValueError(f"sizes {given.sizes!r} is not known; choose from: {', '.join(SIZES)}")
+    own = {"sizes": given.sizes, **SIZES[given.sizes]}
+    return layers(kind, given.method, given.space, f"{given.sizes} sizes", own)
 
 
 def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
@@ -214,7 +185,7 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
                 dnas.text_sgd,
                 learning_rate=config.retrain_learning_rate,
                 weight_decay=config.retrain_weight_decay,
-                clip=config.clip,
+                clip=config.retrain_clip,
             ),
             "keep": dnas.best_average(config.patience),
         },

@@ -2,6 +2,7 @@
 
 import jax
 
+from dnas.bilevel import darts_optimizer
 from dnas.methods.method import Method
 from dnas.methods.published import published
 from dnas.methods.training import Training
@@ -17,4 +18,7 @@ def random(space: SearchSpace, training: Training) -> Method:
     decides. What every search has to beat."""
     del space
     key = jax.random.key(training.seed)
-    return Method(select=lambda space, mix: random_genotype(key, space))
+    return Method(
+        optimizer=lambda epochs, steps_per_epoch: darts_optimizer(1, 1),  # takes no step
+        select=lambda space, mix: random_genotype(key, space),
+    )

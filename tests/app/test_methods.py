@@ -1,21 +1,18 @@
-"""Every published method is a set of settings that exist, fit each other, and run from the command
-line to a report."""
+"""Every published method runs from the command line to a report, and what does not fit it is
+refused."""
 
-import dataclasses
 import json
-import pathlib
 
 import pytest
+from commanded import commanded, task_of
 
 import dnas
-from dnas.app import build, stages
-from dnas.app.config import PRESETS, SearchConfig, check, parse, preset
+from dnas import METHODS
+from dnas.app import build
+from dnas.app.config import PRESETS, SearchConfig, check, layers, parse, preset
 from dnas.app.display import text_of
-from dnas.app.methods import METHODS
-from dnas.app.phases import supernet_options
 from dnas.app.search import main
-
-ROOT = pathlib.Path(__file__).parents[2]
+from dnas.methods import stages_of
 
 
 @pytest.mark.parametrize("dataset", PRESETS)
@@ -23,43 +20,47 @@ ROOT = pathlib.Path(__file__).parents[2]
 def test_settings_of_a_method_fit_each_other_and_the_space(method, dataset):
     config = preset(SearchConfig, dataset, method)
     check(config)
-    names = {field.name for field in dataclasses.fields(SearchConfig)}
-    assert set(METHODS[method].settings) | set(METHODS[method].small) <= names
-    for stage in stages.stages_of(config):
-        parts = build.parts_of(stage.config, 1437)
-        optimizer = parts["optimizer"](stage.config.epochs, 11)
+    task, space = task_of(8 if dataset == "digits" else 32), dnas.SPACES[config.space]
+    for stage in stages_of(build.method_of(config, task)):
+        training = stage.method.training
+        optimizer = stage.method.optimizer(training.epochs, 11)
         assert isinstance(optimizer, dnas.BilevelOptimizer)
-        space = dnas.SPACES[stage.config.space]
-        space.supernet(
-            channels=stage.config.channels,
-            num_cells=stage.config.cells,
-            **supernet_options(stage.config),
-        )
-        if parts["rule"] is not None:
-            parts["rule"].init(space, stage.config.epochs)
+        sizes = {"channels": training.channels, "num_cells": training.num_cells}
+        dnas.supernet_of(space, task, stage.method, **sizes)
+        if stage.method.rule is not None:
+            stage.method.rule.init(space, training.epochs)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_names_the_file_that_holds_its_idea_and_stands_in_the_table_of_the_readme(method):
-    found = METHODS[method]
-    assert (ROOT / found.file).is_file()
-    rows = [
-        line
-        for line in (ROOT / "README.md").read_text().splitlines()
-        if f"METHOD={method}`" in line
-    ]
-    assert len(rows) == 1 and found.file in rows[0] and found.url in rows[0]
+def test_a_method_runs_on_cifar10_with_its_published_settings(method):
+    published, config = METHODS[method], preset(SearchConfig, "cifar10", method)
+    expected = published.settings_in(dnas.SPACES[published.space])
+    training = build.method_of(config, task_of(32)).training
+    for name, value in expected.items():
+        if hasattr(training, name) and value is not None:
+            assert getattr(training, name) == value, name
 
 
 def test_flags_go_before_the_data_set_and_the_data_set_before_the_method():
-    config = parse(SearchConfig, ["--method=pc_darts", "--edge-weights=0", "--dataset=digits"])
-    assert (config.partial_channels, config.edge_weights) == (4, False)
-    assert (
-        config.batch_size
-        == PRESETS["digits"]["batch_size"]
-        != METHODS["pc_darts"].settings["batch_size"]
-    )
-    assert parse(SearchConfig, ["--method=pc_darts", "--dataset=cifar10"]).batch_size == 256
+    flags = ["--method=pc_darts", "--dataset=digits"]
+    assert commanded(*flags).options["partial_channels"] == 4
+    assert commanded(*flags, "--partial-channels=2").options["partial_channels"] == 2
+    published = METHODS["pc_darts"].settings_in(dnas.SPACES["darts"])["batch_size"]
+    batch_size = parse(SearchConfig, flags).batch_size
+    assert batch_size == PRESETS["digits"]["batch_size"] != published
+    assert parse(SearchConfig, ["--method=pc_darts", "--dataset=cifar10"]).batch_size == published
+
+
+def test_what_a_method_says_of_the_final_network_reaches_retraining_and_the_search_does_not():
+    config = parse(SearchConfig, ["--method=pc_darts", "--dataset=cifar10", "--weight-decay=1e-2"])
+    assert (config.drop_path, config.retrain_weight_decay) == (0.3, 3e-4)
+
+
+def test_every_layer_of_settings_has_settings_that_exist():
+    names = set(SearchConfig.__dataclass_fields__)
+    for method in METHODS:
+        for layer in layers(SearchConfig, method, None, "own", {}):
+            assert set(layer.values) <= names or layer.of_method
 
 
 REFUSED = {
@@ -85,21 +86,29 @@ REFUSED = {
         ["--relax=simplex", "--arch-optimizer=exponentiated_gradient", "--arch-init-scale=0.1"],
         "relaxation 'simplex' does not take init_scale.*takes: nothing",
     ),
+    "setting of another method": (["--temperature=3"], "'darts1' has no temperature; give RELAX"),
+    "relaxation of a method that is one": (
+        ["--method=gdas", "--relax=softmax"],
+        "'gdas' is its relaxation",
+    ),
+    "method of other spaces": (
+        ["--method=pc_darts", "--space=fbnet"],
+        "'pc_darts' is not for the space 'fbnet'.*'darts'",
+    ),
     "temperature of none": (["--temperature=2"], "does not take temperature.*init_scale"),
     "keyword of a rule": (
         ["--rule=eigenvalue", "--samples=3"],
         "does not take num_samples.*window",
     ),
-    "keyword without a rule": (["--interval=3"], "interval is of a rule"),
+    "keyword without a rule": (["--interval=3"], "has no interval; give RULE too"),
     "keyword of a selection": (["--select=threshold:l=3"], "'threshold' does not take l.*value, k"),
     "no number": (["--rule=ranking:patience=long"], "patience of rule 'ranking' is a whole number"),
     "no value": (["--rule=ranking:patience"], "a keyword without a value, 'patience'"),
     "value that the rule refuses": (["--rule=ranking:patience=0"], "at least one epoch"),
-    "b1 of no Adam": (
-        ["--relax=simplex", "--arch-optimizer=exponentiated_gradient", "--arch-b1=0.1"],
-        "arch_optimizer 'exponentiated_gradient' does not take b1",
+    "end of no temperature": (
+        ["--relax=gumbel_hard", "--temperature-end=2"],
+        "give TEMPERATURE too",
     ),
-    "end of no temperature": (["--temperature-end=2"], "give TEMPERATURE too"),
     "cold for ever": (["--method=fbnet", "--temperature-end=0"], "falls exponentially is positive"),
 }
 
@@ -155,17 +164,6 @@ def test_a_layer_wise_space_runs_from_digits_to_a_report(flags, tmp_path):
     assert (run / "report.html").is_file() and genotype.to_text() in (
         run / "summary.json"
     ).read_text()
-
-
-def test_the_temperature_of_fbnet_falls_by_its_factor_an_epoch():
-    config = preset(SearchConfig, "cifar10", "fbnet")
-    schedule = build._temperature(config, build.Length(config.epochs, 10))
-    assert [round(float(schedule(10 * epoch)), 3) for epoch in (0, 10, 45, 89)] == [
-        5.0,
-        3.188,
-        0.66,
-        0.091,
-    ]
 
 
 def test_layer_wise_spaces_have_their_published_sizes_and_no_auxiliary_head():

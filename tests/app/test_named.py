@@ -1,6 +1,5 @@
 """A line in a dict of the library is all that a name on the command line needs."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from commanded import commanded
 
 import dnas
 from dnas import hw_loss
-from dnas.app import build, datasets, hardware, methods, named
+from dnas.app import datasets, hardware, named
 from dnas.app.config import SearchConfig, parse
 from dnas.app.search import main
 
@@ -63,10 +63,6 @@ def test_what_the_factory_does_not_take_is_refused_by_name(name):
         named.make(KNOWN, "rule", text, settings)
 
 
-def parts(*flags: str, images: int = 1437):
-    return build.parts_of(parse(SearchConfig, [*flags]), images)
-
-
 def uniform(space):
     return {kind: jnp.ones((len(spec.edges), len(spec.ops))) for kind, spec in space.cells.items()}
 
@@ -76,10 +72,10 @@ def test_a_rule_of_a_user_is_found_by_its_name(monkeypatch):
         return dnas.Rule(lambda space, total: (epochs, seed), lambda state, observed: (state, None))
 
     monkeypatch.setitem(dnas.RULES, "patient", patient)
-    rule = parts("--rule=patient:epochs=5", "--seed=3")["rule"]
+    rule = commanded("--rule=patient:epochs=5", "--seed=3").rule
     assert rule.init(dnas.SPACES["darts"], 20) == (5, 3)
     with pytest.raises(ValueError, match="'patient' does not take interval.*epochs, seed"):
-        parts("--rule=patient", "--interval=3")
+        commanded("--rule=patient", "--interval=3")
 
 
 @pytest.mark.parametrize("known", ["softmax", "simplex"])
@@ -87,9 +83,9 @@ def test_a_relaxation_of_a_user_without_options_is_found_by_its_name(known, monk
     made = dnas.RELAXATIONS[known]()
     monkeypatch.setitem(dnas.RELAXATIONS, "mine", lambda: made)
     simplex = ["--arch-optimizer=exponentiated_gradient"] * (known == "simplex")
-    assert parts("--relax=mine", *simplex)["relaxation"] is made
+    assert commanded("--relax=mine", *simplex).relaxation is made
     with pytest.raises(ValueError, match="'mine' does not take init_scale"):
-        parts("--relax=mine", "--arch-init-scale=0.1", *simplex)
+        commanded("--relax=mine", "--arch-init-scale=0.1", *simplex)
 
 
 def test_a_relaxation_of_a_user_is_sampled_if_its_draws_are_one_hot(monkeypatch):
@@ -102,15 +98,15 @@ def test_a_relaxation_of_a_user_is_sampled_if_its_draws_are_one_hot(monkeypatch)
         return dnas.softmax()._replace(sample=sample)
 
     monkeypatch.setitem(dnas.RELAXATIONS, "mine", first_or_last)
-    assert parts("--relax=mine", "--sampled=1")["relaxation"].sample is not None
+    assert commanded("--relax=mine", "--sampled=1").options["sampled"]
     monkeypatch.setitem(dnas.RELAXATIONS, "mine", lambda: dnas.softmax())
     with pytest.raises(ValueError, match="one-hot draws.*not mine"):
-        parts("--relax=mine", "--sampled=1")
+        commanded("--relax=mine", "--sampled=1")
 
 
 def test_a_selection_of_a_user_is_found_by_its_name(monkeypatch):
     monkeypatch.setitem(dnas.SELECTIONS, "mine", lambda *, k: dnas.top_edges(k))
-    select = parts("--select=mine:k=1")["select"]
+    select = commanded("--select=mine:k=1").select
     space = dnas.SPACES["darts"]
     assert len(select(space, uniform(space)).cells["normal"]) == 4
 
@@ -123,11 +119,9 @@ def test_an_arch_optimiser_of_a_user_is_found_by_its_name(monkeypatch):
         return optax.sign_sgd(learning_rate)
 
     monkeypatch.setitem(dnas.ARCH_OPTIMIZERS, "signs", signs)
-    parts("--arch-optimizer=signs", "--arch-learning-rate=0.5")
-    parts("--arch-optimizer=signs:b1=0.75", "--arch-learning-rate=0.5")
-    assert told == [(0.5, 0.25), (0.5, 0.75)]
-    with pytest.raises(ValueError, match="'signs' does not take weight_decay"):
-        parts("--arch-optimizer=signs", "--arch-weight-decay=0.5")
+    commanded("--arch-optimizer=signs", "--arch-learning-rate=0.5")
+    commanded("--arch-optimizer=signs:b1=0.75", "--arch-learning-rate=0.5")
+    assert told == [(0.5, 0.5), (0.5, 0.75)]  # b1 as the method has it
 
 
 SIZES = dict(channels=4, num_cells=3, num_classes=10, image_size=8)
@@ -148,7 +142,7 @@ def test_a_penalty_of_a_user_is_found_by_its_name(known, part, monkeypatch):
     flags = ["--space=nasbench201", "--penalty=twice:power=2", "--target=1Mmacs"]
     config, space = parse(SearchConfig, flags), dnas.SPACES["nasbench201"]
     limits = hardware.limits_of(config, space, SIZES)
-    (made,) = build.parts_of(config, 1437, limits)[part]
+    (made,) = getattr(commanded(*flags, limits=limits), part)
     weight, term = made if part == "arch_losses" else (1.0, made)
     mix = uniform(space)
     expected = (2 * limits[0].cost(mix) / 1e6) ** 2
@@ -166,13 +160,13 @@ def test_a_multiplier_of_a_user_is_found_by_its_name(monkeypatch):
     flags = ["--space=nasbench201", "--penalty=slow", "--penalty-weight=0.5", "--target=1Mmacs"]
     config, space = parse(SearchConfig, flags), dnas.SPACES["nasbench201"]
     limits = hardware.limits_of(config, space, SIZES)
-    assert build.parts_of(config, 1437, limits)["constraint"].costs == (limits[0].cost,)
+    assert commanded(*flags, limits=limits).constraint.costs == (limits[0].cost,)
     assert told == [([1e6], 0.5, False)]
 
 
 def test_a_penalty_that_is_not_known_is_refused_even_without_a_target():
     with pytest.raises(ValueError, match="penalty 'hings' is not known.*lightnas.*hinge"):
-        parts("--penalty=hings")
+        commanded("--penalty=hings")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +181,6 @@ def test_a_penalty_that_is_not_known_is_refused_even_without_a_target():
 )
 def test_epochs_of_published_rules_are_parts_of_the_search(rule, keyword, published, monkeypatch):
     published_rule = dnas.RULES[rule]
-    config = dataclasses.replace(SearchConfig(), rule=rule)
     told = {}
 
     @functools.wraps(published_rule)
@@ -197,9 +190,9 @@ def test_epochs_of_published_rules_are_parts_of_the_search(rule, keyword, publis
 
     monkeypatch.setitem(dnas.RULES, rule, noted)
     for epochs in (50, 20, 1):
-        build.parts_of(dataclasses.replace(config, epochs=epochs), 1437)
+        commanded(f"--rule={rule}", f"--epochs={epochs}")
         assert told[keyword] == max(round(published * epochs / 50), 1)
-    build.parts_of(dataclasses.replace(config, rule=f"{rule}:{keyword}=3"), 1437)
+    commanded(f"--rule={rule}:{keyword}=3")
     assert told[keyword] == 3
 
 
@@ -209,7 +202,7 @@ def test_epochs_of_published_rules_are_parts_of_the_search(rule, keyword, publis
     ids=" ".join,
 )
 def test_the_last_event_of_the_rule_perturbation_falls_on_the_last_epoch(flags):
-    rule, space = parts(*flags, "--epochs=200")["rule"], dnas.SPACES["darts"]
+    rule, space = commanded(*flags, "--epochs=200").rule, dnas.SPACES["darts"]
     rule.init(space, 200)
     with pytest.raises(ValueError, match="needs 200 epochs"):
         rule.init(space, 199)
@@ -234,21 +227,39 @@ def stop_after(*, epochs: int = 1) -> dnas.Rule:
 def of_a_user(monkeypatch):
     """One of everything that has a name, added in its one place."""
     space = dnas.darts_space(name="mine", ops=("none", "skip_connect", "max_pool_3x3"), num_nodes=1)
-    settings = {"space": "mine", "relax": "mine", "rule": "mine:epochs=1", "select": "mine"}
+
+    @dnas.methods.published(
+        "a paper",
+        "https://example.org",
+        settings={"darts": {"epochs": 3, "strength": 1.0}},
+        space="mine",
+    )
+    def mine(space, training, *, strength):
+        loss = (strength, dnas.arch_losses.l2())
+        return dnas.Method(arch_losses=[loss], rule=stop_after(), select=dnas.top_edges(1))
+
     monkeypatch.setitem(dnas.SPACES, "mine", space)
     monkeypatch.setitem(dnas.RELAXATIONS, "mine", lambda: dnas.softmax())
     monkeypatch.setitem(dnas.RULES, "mine", stop_after)
     monkeypatch.setitem(dnas.SELECTIONS, "mine", lambda: dnas.top_edges(1))
     monkeypatch.setitem(datasets.DATASETS, "mine", noise)
-    method = methods.Method("a paper", "https://example.org", "nowhere.py", settings)
-    monkeypatch.setitem(methods.METHODS, "mine", method)
+    monkeypatch.setitem(dnas.METHODS, "mine", mine)
 
 
 @pytest.mark.usefixtures("of_a_user")
-def test_a_data_set_and_a_method_of_a_user_are_found_by_their_names():
+def test_a_method_of_a_user_has_settings_of_its_own_on_the_command_line():
     config = parse(SearchConfig, ["--dataset=mine", "--method=mine"])
-    assert (config.space, config.relax, config.channels) == ("mine", "mine", 16)
-    assert build.parts_of(config, 5)["rule"] is not None
+    assert (config.space, config.epochs, config.channels) == ("mine", 3, 16)
+    (loss,) = commanded("--method=mine:strength=2.5").arch_losses
+    assert loss[0] == 2.5
+    with pytest.raises(ValueError, match="'mine' has no setting 'strenght'.*'strength'"):
+        commanded("--method=mine:strenght=2.5")
+
+
+@pytest.mark.usefixtures("of_a_user")
+def test_the_parts_of_a_user_take_the_places_of_those_of_a_method():
+    made = commanded("--space=mine", "--relax=mine", "--rule=mine:epochs=1", "--select=mine")
+    assert made.rule is not None and made.select is not None
 
 
 @pytest.mark.slow

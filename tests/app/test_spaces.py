@@ -4,9 +4,10 @@ defaults."""
 import json
 
 import pytest
+from commanded import task_of
 
 import dnas
-from dnas.app import build, phases
+from dnas.app import build
 from dnas.app.config import PRESETS, SearchConfig, check, parse, preset
 from dnas.app.search import main
 
@@ -19,12 +20,11 @@ def test_defaults_of_a_space_fit_its_networks(space, dataset):
     config = preset(SearchConfig, dataset, "darts1", space)
     check(config)
     built, size = dnas.SPACES[space], 8 if dataset == "digits" else 32
-    build.parts_of(config, 1437)
+    method = build.method_of(config, task_of(size))
     built.layers(channels=config.channels, num_cells=config.cells, image_size=size)
     built.layers(channels=config.retrain_channels, num_cells=config.retrain_cells, image_size=size)
-    built.supernet(
-        channels=config.channels, num_cells=config.cells, **phases.supernet_options(config)
-    )
+    sizes = {"channels": config.channels, "num_cells": config.cells}
+    dnas.supernet_of(built, task_of(size), method, **sizes)
 
 
 def test_nasbench201_has_the_training_of_its_tables_and_their_order_of_steps():
@@ -78,9 +78,12 @@ def test_what_does_not_fit_a_space_is_refused(name, tmp_path):
 def test_an_option_that_supernets_of_a_space_lack_is_refused(monkeypatch):
     plain = dnas.SPACES["s2"]._replace(supernet=lambda *, channels, num_cells, num_classes: None)
     monkeypatch.setitem(dnas.SPACES, "s2", plain)
-    assert phases.supernet_options(preset(SearchConfig, "digits", "darts1", "s2")) == {}
+    darts1, pc_darts = (
+        preset(SearchConfig, "digits", name, "s2") for name in ("darts1", "pc_darts")
+    )
+    assert build.method_of(darts1, task_of()).options == {}
     with pytest.raises(ValueError, match="space 's2' have no option partial_channels"):
-        phases.supernet_options(preset(SearchConfig, "digits", "pc_darts", "s2"))
+        build.method_of(pc_darts, task_of())
 
 
 SMALL = (

@@ -15,7 +15,7 @@ from dnas.app import report, search, text
 from dnas.app.config import parse
 from dnas.app.evaluate import evaluate
 from dnas.app.runs import Run
-from dnas.app.text import SIZES, TextConfig
+from dnas.app.text import TextConfig
 from dnas.spaces import recurrent_space
 
 TINY = [
@@ -201,7 +201,7 @@ def vocabulary_of(book):
 def test_a_search_of_stages_goes_on_from_the_stage_before(book, tmp_path, monkeypatch):
     monkeypatch.setitem(dnas.SPACES, "recurrent", recurrent_space(num_nodes=3))
     flags = [f"--text={book}", f"--runs={tmp_path}", "--name=a", "--retrain=0"]
-    search.main([*TINY, *flags, "--stages=darts_pt", "--interval=1", "--epochs=1"])
+    search.main([*TINY, *flags, "--method=darts_pt", "--interval=1", "--epochs=1"])
     rows = Run(tmp_path / "a").rows()
     assert {row["phase"] for row in rows} == {"search_stage_1", "search"}
 
@@ -239,7 +239,7 @@ def test_the_text_unless_given_is_that_of_pythons_help():
 
 
 def test_published_sizes_are_those_of_the_paper():
-    config = parse(TextConfig, [], TextConfig(sizes="published", **SIZES["published"]))
+    config = parse(TextConfig, ["--sizes=published"], find_layers=text.text_layers)
     assert (
         config.channels,
         config.retrain_channels,
@@ -266,7 +266,7 @@ def test_published_sizes_are_those_of_the_paper():
     assert (config.arch_learning_rate, config.arch_b1, config.arch_weight_decay) == (
         3e-3,
         0.9,
-        None,  # that of the optimiser of arch
+        1e-3,
     )
     assert text._dropout(config) == dnas.spaces.Dropout() and config.dropout_words == 0.1
 

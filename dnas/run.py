@@ -119,23 +119,23 @@ def _planned(
 ) -> _Run:
     """Refuses what does not fit."""
     method = stage.method
-    sizes = {"epochs": 50, "batch_size": 64}
+    length = {"epochs": 50, "batch_size": 64}
     if method.training is not None:
-        own = {name: getattr(method.training, name) for name in (*_SIZES, *sizes)}
-        sizes |= {name: size for name, size in own.items() if size is not None}
-    sizes |= given
-    epochs, batch_size = sizes.pop("epochs"), sizes.pop("batch_size")
-    if epochs < 0 or seed < 0:
-        raise ValueError(f"epochs and seed are whole numbers from 0 on, got {epochs} and {seed}")
+        length = {name: getattr(method.training, name) for name in length}
+    length |= {name: given[name] for name in length if name in given}
+    epochs, batch_size = length["epochs"], length["batch_size"]
+    untrained = method.training is not None and method.training.epochs == 0  # by intent
+    if (epochs < 1 and not untrained) or seed < 0:
+        raise ValueError(
+            f"epochs are at least 1 and seed a whole number from 0 on, got {epochs} and {seed}"
+        )
     feeds = task.feeds(seed, batch_size, 1 if method.single_level else 2)
     if method.training is not None:
         _check_length(method.training, epochs, feeds[0].steps)
     if model is None:
+        sizes = {name: given.get(name) for name in ("channels", "num_cells")}
         model = supernet_of(space, task, method, **sizes)
     return _Run(stage, model, epochs, batch_size, feeds)
-
-
-_SIZES = ("channels", "num_cells")
 
 
 def _check_length(training: Training, epochs: int, steps_per_epoch: int) -> None:
@@ -159,15 +159,19 @@ def supernet_of(
     """Returns the supernet of the space for the task, with the options of the method.
 
     Args:
-      channels, num_cells: those of the space unless given.
+      channels, num_cells: those of the method, or else of the space, unless given.
 
     Raises:
       ValueError: for sizes that do not fit the inputs, and for options that it does not have.
     """
-    sizes = {
-        "channels": space.channels if channels is None else channels,
-        "num_cells": space.num_cells if num_cells is None else num_cells,
-    }
+    sizes = {"channels": space.channels, "num_cells": space.num_cells}
+    if method.training is not None:
+        sizes["channels"] = method.training.channels or sizes["channels"]
+        sizes["num_cells"] = method.training.num_cells or sizes["num_cells"]
+    if channels is not None:
+        sizes["channels"] = channels
+    if num_cells is not None:
+        sizes["num_cells"] = num_cells
     space.layers(**sizes, **task.sizes)  # refuses sizes that do not fit the inputs
     return space.supernet(**sizes, num_classes=task.num_classes, **method.options)
 

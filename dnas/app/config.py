@@ -355,8 +355,8 @@ def method_named(text: str) -> Published:
     name = named.name_of(text)
     if name not in METHODS:
         close = difflib.get_close_matches(name, METHODS, n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"method {name!r} is not known{meant}; choose from: {', '.join(METHODS)}")
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        raise ValueError(f"method {name!r} is not known{meant} Choose from: {', '.join(METHODS)}")
     return METHODS[name]
 
 

@@ -12,7 +12,6 @@ from dnas.app import phases, text
 from dnas.app.command import run_command
 from dnas.app.config import SearchConfig
 from dnas.app.pages import write_summary
-from dnas.app.words import messages
 from dnas.hw_loss.measure_table import random_variables
 from dnas.tabular import standings
 

@@ -112,7 +112,7 @@ class Published:
 
 def _no_setting(method: str, name: str, settings: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, settings, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
+    meant = f"; did you mean {close[0]!r}?" if close else "."
     return (
         f"the method {method!r} has no setting {name!r}{meant} It has:"
         f" {', '.join(sorted(settings))}"

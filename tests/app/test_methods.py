@@ -25,8 +25,7 @@ def test_settings_of_a_method_fit_each_other_and_the_space(method, dataset):
         training = stage.method.training
         optimizer = stage.method.optimizer(training.epochs, 11)
         assert isinstance(optimizer, dnas.BilevelOptimizer)
-        sizes = {"channels": training.channels, "num_cells": training.num_cells}
-        dnas.supernet_of(space, task, stage.method, **sizes)
+        dnas.supernet_of(space, task, stage.method)
         if stage.method.rule is not None:
             stage.method.rule.init(space, training.epochs)
 
@@ -64,7 +63,10 @@ def test_every_layer_of_settings_has_settings_that_exist():
 
 
 REFUSED = {
-    "method": (["--method=dartz"], "'dartz' is not known; choose from: darts1"),
+    "method": (
+        ["--method=dartz"],
+        "'dartz' is not known; did you mean 'darts2'.*Choose from: darts1",
+    ),
     "relaxation": (["--relax=hardmax"], "'hardmax' is not known.*gumbel_hard"),
     "selection": (["--select=best"], "'best' is not known.*top_edges"),
     "rule": (["--rule=never"], "'never' is not known.*eigenvalue"),
@@ -95,7 +97,10 @@ REFUSED = {
         ["--method=pc_darts", "--space=fbnet"],
         "'pc_darts' is not for the space 'fbnet'.*'darts'",
     ),
-    "temperature of none": (["--temperature=2"], "does not take temperature.*init_scale"),
+    "temperature of none": (
+        ["--relax=softmax", "--temperature=2"],
+        "does not take temperature.*init_scale",
+    ),
     "keyword of a rule": (
         ["--rule=eigenvalue", "--samples=3"],
         "does not take num_samples.*window",

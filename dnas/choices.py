@@ -164,9 +164,10 @@ class Choices:
         """Returns the rows that compete for a place with this one, itself among them."""
         return next(group for group in self.together if row in group)
 
-    def places(self, group: tuple[int, ...], k: int) -> int:
-        """Returns how many rows of a group have a place where k of those that compete have one."""
-        return k if group in self.groups else len(group)
+    def places(self, group: tuple[int, ...]) -> int:
+        """Returns how many rows of a group have a place: `keep` of those that compete, where a
+        genotype keeps so many, else all."""
+        return self.keep if self.keep is not None and group in self.groups else len(group)
 
 
 def relevant_rows(

@@ -220,7 +220,7 @@ def _run_stage(
         return search.step(state._replace(key=key), batches[0], batches[-1])
 
     mix_of = jax.jit(search.mix)
-    observe = _observer(space, model, method, task, feeds[-1].data, batch_size)
+    observe = _observer(space, model, method, task, feeds[-1], batch_size)
 
     def at_epoch_end(state: SearchState) -> tuple[SearchState, dict[str, Any], bool]:
         mix = _as_numpy(mix_of(state))
@@ -286,15 +286,27 @@ def _follow(rule: Rule, state: SearchState, observed: Observed) -> tuple[SearchS
 
 
 def _observer(
-    space: SearchSpace, model: Model, method: Method, task: Task, data: PyTree, batch_size: int
+    space: SearchSpace, model: Model, method: Method, task: Task, feed: Feed, batch_size: int
 ) -> Callable[[SearchState, Mix, int], Observed]:
     """Returns (state, mix, epoch) -> Observed. What it offers to compute is compiled when it is
-    first asked for."""
-    accuracy = functools.cache(lambda: task.accuracy(model, data))
-    first_batch = functools.cache(lambda: task.plain(data, batch_size))
+    first asked for.
+
+    Args:
+      feed: what arch learns from.
+    """
+
+    @functools.cache
+    def make_accuracy(batches: int | None) -> Callable[[PyTree, Mix], float]:
+        if batches is None:
+            return task.accuracy(model, feed.data)
+        return task.accuracy(
+            model, jax.tree.map(lambda array: array[: batches * batch_size], feed.data)
+        )
 
     @jax.jit
-    def largest_eigenvalue(weights, arch, candidates, batch):
+    def largest_eigenvalue(weights, arch, candidates, data, rows, key, carried):
+        batch = feed.batch(data, rows, key, carried)
+
         def loss(arch) -> Array:
             mix = read_from(space, method.relaxation, arch, candidates)
             outputs, _ = model.apply({"params": weights}, mix, batch.inputs)
@@ -303,14 +315,25 @@ def _observer(
         return dominant_eigenvalue(hessian_vector_product(loss, arch), arch, jax.random.key(0))
 
     def observe(state: SearchState, mix: Mix, epoch: int) -> Observed:
-        def accuracy_of(mix: Mix) -> float:
-            return accuracy()({"params": state.weights}, jax.tree.map(jnp.float32, mix))
+        def accuracy(mix: Mix, *, batches: int | None = None) -> float:
+            evaluate = make_accuracy(batches)
+            return evaluate({"params": state.weights}, jax.tree.map(jnp.float32, mix))
 
         def sharpness() -> float:
-            batch = first_batch()
-            return float(largest_eigenvalue(state.weights, state.arch, state.candidates, batch))
+            last = jax.tree.map(lambda rows: rows[-1], feed.rows(epoch - 1))
+            return float(
+                largest_eigenvalue(
+                    state.weights,
+                    state.arch,
+                    state.candidates,
+                    feed.data,
+                    last,
+                    jax.random.fold_in(jax.random.key(0), epoch),
+                    state.carried[-1],
+                )
+            )
 
-        return Observed(space, epoch, mix, _as_numpy(state.candidates), accuracy_of, sharpness)
+        return Observed(space, epoch, mix, _as_numpy(state.candidates), accuracy, sharpness)
 
     return observe
 

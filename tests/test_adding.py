@@ -519,7 +519,6 @@ def weighed_images(images, targets, weights) -> Task:
         example=jnp.zeros((1, *images.shape[1:])),
         num_classes=1,
         feeds=feeds,
-        plain=lambda data, size: jax.tree.map(lambda own: own[:size], data),
         loss=loss,
         accuracy=accuracy,
         sizes={"image_size": images.shape[1:3]},

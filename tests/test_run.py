@@ -292,7 +292,8 @@ def test_a_rule_sees_accuracy_and_sharpness_of_the_supernet():
     seen = []
 
     def update(state, observed):
-        seen.append((observed.accuracy(observed.mix), observed.sharpness(), observed))
+        accuracies = [observed.accuracy(observed.mix, batches=count) for count in (None, 2)]
+        seen.append((*accuracies, observed.sharpness(), observed))
         return state, rules.Verdict()
 
     states = []
@@ -303,19 +304,22 @@ def test_a_rule_sees_accuracy_and_sharpness_of_the_supernet():
         report=lambda progress: states.append(progress.state),
     )
     state = states[-1]
-    accuracy, sharpness, observed = seen[0]
+    accuracy, first_two, sharpness, observed = seen[0]
     valid = data.split_half(data.Data(IMAGES, LABELS), 0)[1]
     images = data.normalize(jnp.asarray(valid.images), plain)
+    last = data.independent_batches(0, 0, 20, 4, 5)[-1]  # what arch has learnt from just now
     supernet = linear_supernet(channels=2, num_cells=3, num_classes=3)
     mix = {"cell": jnp.asarray(observed.mix["cell"])}
     found = logits_of(supernet)(state.weights, mix, images).argmax(-1)
-    assert accuracy == pytest.approx(np.mean(np.asarray(found) == valid.labels))
+    right = np.asarray(found) == valid.labels
+    assert accuracy == pytest.approx(np.mean(right))
+    assert first_two == pytest.approx(np.mean(right[:8]))  # two batches of four
 
     def loss(flat):
         mix = {"cell": jax.nn.softmax(flat.reshape(2, 3))}
-        logits = logits_of(supernet)(state.weights, mix, images[:4])
+        logits = logits_of(supernet)(state.weights, mix, images[last])
         return optax.softmax_cross_entropy_with_integer_labels(
-            logits, jnp.asarray(valid.labels[:4])
+            logits, jnp.asarray(valid.labels[last])
         ).mean()
 
     dense = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(arch_of(state).ravel()))

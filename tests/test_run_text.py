@@ -216,7 +216,7 @@ def test_the_accuracy_of_a_text_is_that_of_each_window_after_the_other():
 @pytest.mark.parametrize("name", ["greedy", "best_sample", "eigenvalue", "skip_count"])
 def test_rules_of_images_run_on_texts(name):
     made = {
-        "greedy": lambda: rules.greedy(warm_up=1, interval=1, k=1),
+        "greedy": lambda: rules.greedy(warm_up=1, interval=1),
         "best_sample": lambda: rules.best_sample(num_samples=3),
         "eigenvalue": lambda: rules.eigenvalue(from_epoch=1),
         "skip_count": lambda: rules.skip_count(op="identity", kind="recurrent"),

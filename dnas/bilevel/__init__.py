@@ -2,6 +2,7 @@
 
 from dnas.bilevel.alternating import alternating, first_order
 from dnas.bilevel.implicit import Solver, conjugate_gradient, implicit, neumann
+from dnas.bilevel.op_stopping import op_stopping
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer
 from dnas.bilevel.optimizers import arch_adam, darts_optimizer, recurrent_optimizer, sgd
 from dnas.bilevel.rarts import rarts
@@ -22,6 +23,7 @@ __all__ = [
     "first_order",
     "implicit",
     "neumann",
+    "op_stopping",
     "rarts",
     "recurrent_optimizer",
     "sgd",

@@ -14,18 +14,35 @@ def cosine_by_epoch(
     *,
     learning_rate: float = 0.025,
     min_learning_rate: float = 0.001,
+    warmup_epochs: int = 0,
 ) -> optax.Schedule:
     """Returns the cosine schedule of DARTS, which changes once an epoch: epoch e of n has min +
     (max - min) * (1 + cos(pi * e / n)) / 2, so that the whole first epoch runs at the maximum.
+
+    Args:
+      warmup_epochs: in a warm-up of m epochs epoch t, counted from 1, is a part t / (m + 1) of the
+        way from the minimum to the maximum; the cosine follows, over n - m epochs.
+
+    Raises:
+      ValueError: if the warm-up leaves no epoch for the cosine.
 
     Example:
       >>> schedule = cosine_by_epoch(50, 10)
       >>> [round(float(schedule(step)), 6) for step in (0, 9, 10, 499)]
       [0.025, 0.025, 0.024976, 0.001024]
     """
-    fall = optax.cosine_decay_schedule(1.0, epochs)
+    _check_warmup(warmup_epochs, epochs)
+    fall = optax.cosine_decay_schedule(1.0, epochs - warmup_epochs)
     height = learning_rate - min_learning_rate
-    return lambda step: min_learning_rate + height * fall(epoch_of(step, steps_per_epoch))
+
+    def schedule(step: ArrayLike) -> Array:
+        epoch = epoch_of(step, steps_per_epoch)
+        part = jnp.asarray(fall(epoch - warmup_epochs))
+        if warmup_epochs:
+            part = jnp.where(epoch < warmup_epochs, (epoch + 1) / (warmup_epochs + 1), part)
+        return min_learning_rate + height * part
+
+    return schedule
 
 
 def cosine_power_annealing(
@@ -58,11 +75,7 @@ def cosine_power_annealing(
     """
     if power < 1:
         raise ValueError(f"power must be 1 or more, got {power}")
-    if not 0 <= warmup_epochs < epochs:
-        raise ValueError(
-            f"a warm-up has 0 epochs or more and fewer than the {epochs} of the run, got"
-            f" {warmup_epochs}"
-        )
+    _check_warmup(warmup_epochs, epochs)
     length = epochs - warmup_epochs
     cosine = (1 + np.cos(np.pi * np.arange(1, length + 1) / length)) / 2
     curve = cosine if power == 1 else power ** (1 + cosine)
@@ -75,3 +88,11 @@ def cosine_power_annealing(
         return jnp.asarray(rates)[epoch]
 
     return schedule
+
+
+def _check_warmup(warmup_epochs: int, epochs: int) -> None:
+    if warmup_epochs and not 0 < warmup_epochs < epochs:
+        raise ValueError(
+            f"a warm-up has 0 epochs or more and fewer than the {epochs} of the run, got"
+            f" {warmup_epochs}"
+        )

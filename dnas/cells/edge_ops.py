@@ -189,3 +189,22 @@ def weights_by_edge(spec: CellSpec, stride: int, cell: PyTree) -> PyTree:
         for edge in edges:
             found[f"edge_{edge[0]}_{edge[1]}"] = weights_of_edge(spec, edges, weights, edge)
     return found
+
+
+def candidates_of(weights: PyTree) -> PyTree:
+    """Returns the weights of a supernet with the name of the candidate that each array belongs to,
+    such as "cell_0-cell-edges_stride_1-sep_conv_3x3", in place of the array; "" where it belongs to
+    none.
+
+    Arrays of a candidate are [E', ...], see `MixedCell`: one entry for each edge that has it.
+    """
+
+    def name_of(path, array) -> str:
+        del array
+        keys = [str(key.key) for key in path]
+        for place, key in enumerate(keys):
+            if key.startswith("edges_stride_"):
+                return "-".join(keys[: place + 2])
+        return ""
+
+    return jax.tree_util.tree_map_with_path(name_of, weights)

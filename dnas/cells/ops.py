@@ -298,6 +298,10 @@ def _edge_number(source: int, target: int) -> int:
     return 1000 * source + target
 
 
+def _same(channels: int) -> int:
+    return channels
+
+
 def _flood(channels: int) -> int:
     return 4 * channels
 
@@ -376,6 +380,7 @@ OPS: dict[str, Op] = _Ops(
         "noise": Op(Noise, draws=True),
         "nor_conv_1x1": _relu_op(partial(NorConv, kernel=1)),
         "nor_conv_3x3": _relu_op(partial(NorConv, kernel=3)),
+        "dil_sep_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=2, middle=_same)),
         "flood_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=1, middle=_flood)),
         "dil_flood_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=2, middle=_flood)),
         "choke_conv_3x3": _relu_op(partial(SharpSepConv, kernel=3, dilation=1, middle=_choke)),

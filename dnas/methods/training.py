@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import optax
@@ -27,6 +27,9 @@ class Training:
     learning_rate: float = 0.025  # SGD's for the weights at the start
     min_learning_rate: float = 0.001
     rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
+    rate_warmup: float = (
+        0.0  # part of the epochs, from 0 to 1, in which the rate rises to its start
+    )
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 3e-4
@@ -86,6 +89,7 @@ def weight_optimizer(
         steps_per_epoch,
         learning_rate=training.learning_rate,
         min_learning_rate=training.min_learning_rate,
+        warmup_epochs=round(training.rate_warmup * epochs),
     )
     return bilevel.sgd(
         schedule,
@@ -94,6 +98,17 @@ def weight_optimizer(
         weight_decay=training.weight_decay,
         clip=clip,
     )
+
+
+def check_unused(training: Training, method: str, names: Sequence[str]) -> None:
+    """Raises ValueError where a setting that a method has no use for is not DARTS's."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Training)}
+    changed = [name for name in names if getattr(training, name) != defaults[name]]
+    if changed:
+        raise ValueError(
+            f"{method} takes its steps in a way of its own, and {', '.join(changed)} would have no"
+            " effect in it; leave that out"
+        )
 
 
 def arch_optimizer(training: Training) -> optax.GradientTransformation:

@@ -1,5 +1,6 @@
 """Relaxations: from arch to mix. One paper a file."""
 
+from dnas.relax.auxiliary_skip import auxiliary_skip
 from dnas.relax.dirichlet import dirichlet
 from dnas.relax.drop_ops import drop_ops
 from dnas.relax.edge_weights import edge_weights
@@ -20,6 +21,7 @@ from dnas.relax.simplex import exponentiated_gradient, simplex
 from dnas.relax.softmax import softmax
 from dnas.relax.sparsemax import sparsemax
 from dnas.relax.temperature import exponential_temperature, linear_temperature
+from dnas.relax.uniform_genotypes import uniform_genotypes
 
 # Each entry makes a relaxation with the paper's defaults.
 RELAXATIONS = {
@@ -40,6 +42,7 @@ __all__ = [
     "RELAXATIONS",
     "Relaxation",
     "adversarial_perturbation",
+    "auxiliary_skip",
     "binary_gates",
     "dirichlet",
     "drop_ops",
@@ -59,5 +62,6 @@ __all__ = [
     "simplex",
     "softmax",
     "sparsemax",
+    "uniform_genotypes",
     "with_prior",
 ]

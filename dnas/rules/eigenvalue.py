@@ -17,13 +17,20 @@ class EigenvalueState(NamedTuple):
 
 
 def eigenvalue(
-    *, every: int = 2, window: int = 5, back: int = 4, threshold: float = 1.3, from_epoch: int = 10
+    *,
+    every: int = 2,
+    window: int = 5,
+    back: int = 4,
+    threshold: float = 1.3,
+    from_epoch: int = 11,
+    decay: float = 0.0,
 ) -> Rule:
     """Returns the guard that stops when the dominant eigenvalue of the arch Hessian has grown too
     fast.
 
-    RobustDARTS as its released code has it: measured every 2 epochs and averaged over a window of 5
-    measurements centred on an epoch (fewer at the start, where 3 have been made). If the newest
+    RobustDARTS as its released code has it: measured after every second epoch, the first one among
+    them, and averaged over a window of 5 measurements centred on an epoch (fewer at the start,
+    where 3 have been made). If the newest
     average is above 1.3 times that 4 measurements before, the search stops and the mix is that of
     the centre of the older window: with the defaults 12 epochs ago. (The paper writes the test as a
     ratio of old to new below 0.75 at a distance of 5.) An average that is not positive triggers
@@ -37,7 +44,9 @@ def eigenvalue(
       window: measurements that are averaged.
       back: measurements between the two averages.
       threshold: largest allowed ratio of the averages.
-      from_epoch: the earliest epoch whose mix may be returned.
+      from_epoch: the earliest epoch whose mix may be returned, counted from 1; the code counts from
+        0 and has 10.
+      decay: of the weight decay of arch, which adds so much to every eigenvalue.
 
     Raises:
       ValueError: if every, window or back is below 1.
@@ -59,9 +68,9 @@ def eigenvalue(
         return EigenvalueState(np.full(window + back, np.nan), mixes)
 
     def update(state: EigenvalueState, observed: Observed) -> tuple[EigenvalueState, Verdict]:
-        if observed.epoch % every:
+        if (observed.epoch - 1) % every:
             return state, Verdict()
-        measured = float(observed.sharpness())
+        measured = float(observed.sharpness()) + decay
         values = np.append(state.values[1:], measured)
         newest = kept_mix(observed.mix)
         mixes = {
@@ -71,7 +80,7 @@ def eigenvalue(
         state, metrics = EigenvalueState(values, mixes), {"eigenvalue": measured}
 
         centre = observed.epoch - every * distance
-        if centre < max(from_epoch, every):
+        if centre < max(from_epoch, 1):
             return state, Verdict(metrics=metrics)
         now, before = np.nanmean(values[-window:]), np.nanmean(values[:window])
         metrics |= {"eigenvalue_now": float(now), "eigenvalue_before": float(before)}

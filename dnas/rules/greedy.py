@@ -19,11 +19,9 @@ class GreedyState(NamedTuple):
     epochs: np.ndarray  # []: of the whole search
 
 
-def greedy(
-    *, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: int = 4, k: int = 2
-) -> Rule:
-    """Returns the rule that decides one edge of each kind every few epochs, until each node has k
-    inputs.
+def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: int = 4) -> Rule:
+    """Returns the rule that decides one edge of each kind every few epochs, until each node has as
+    many inputs as a genotype keeps.
 
     The edge with the highest score gets its strongest op but `none`. The score of an edge is the
     product of
@@ -33,9 +31,9 @@ def greedy(
     * stability (criterion 2 only): the mean intersection, sum of minima, of that distribution with
       those of past epochs;
 
-    each scaled from 0 to 1 over the edges of the kind that are undecided. Once a node has k decided
-    inputs its others are dropped. The search goes on after the last decision; its last epoch
-    decides whatever is left.
+    each scaled from 0 to 1 over the edges of the kind that are undecided. Once a node has all of
+    its inputs decided, `Choices.keep` of them, its others are dropped. The search goes on after the
+    last decision; its last epoch decides whatever is left.
 
     The released code scales over decided edges as well, which here have left the relaxation. It
     also adds 8 to the batch size with each decision, which a rule cannot.
@@ -45,27 +43,19 @@ def greedy(
       warm_up: epochs, counted in full, before the one after which the first decision falls.
       interval: epochs between decisions; see `greedy_epochs`.
       history: past epochs for criterion 2.
-      k: inputs of a node.
 
     Raises:
-      ValueError: for another criterion, or an interval, a history or k below 1; at the start of a
-        search if a node of the space has fewer than k edges.
+      ValueError: for another criterion, or an interval or a history below 1; at the start of a
+        search if a node of the space keeps all of its edges, or more than it has.
     """
     if criterion not in (1, 2):
         raise ValueError(f"criterion is 1 or 2, got {criterion}")
-    if min(interval, history, k) < 1:
-        raise ValueError(
-            f"interval, history and k are at least 1, got {interval}, {history} and {k}"
-        )
+    if min(interval, history) < 1:
+        raise ValueError(f"interval and history are at least 1, got {interval} and {history}")
 
     def init(space: SearchSpace, epochs: int) -> GreedyState:
         for kind, choices in space.choices.items():
-            for group in choices.groups:
-                if len(group) < k:
-                    raise ValueError(
-                        f"a node of cell {kind!r} has fewer than k = {k} incoming edges:"
-                        f" {[choices.rows[row] for row in group]}"
-                    )
+            _check_places(space.name, kind, choices)
         decided = {kind: np.zeros(len(own.rows), bool) for kind, own in space.choices.items()}
         past = {
             kind: np.repeat(rows[None], history, axis=0) for kind, rows in zero_mix(space).items()
@@ -86,7 +76,7 @@ def greedy(
                 factors.append(np.minimum(recent, shares).sum(2).mean(0))
             for _ in range(len(choices.rows) if last else int(due)):
                 candidates[kind], decided[kind] = _decide(
-                    choices, candidates[kind], decided[kind], weights, factors, k
+                    choices, candidates[kind], decided[kind], weights, factors
                 )
         changed = due or last
         state = GreedyState(decided, past, np.asarray(state.seen + 1), state.epochs)
@@ -101,7 +91,7 @@ def greedy(
 
 
 def greedy_epochs(
-    space: SearchSpace, *, warm_up: int = 9, interval: int = 5, after: int = 5, k: int = 2
+    space: SearchSpace, *, warm_up: int = 9, interval: int = 5, after: int = 5
 ) -> int:
     """Returns the length of a search in which `greedy` decides every edge in its turn, and `after`
     more epochs.
@@ -112,10 +102,26 @@ def greedy_epochs(
       50
     """
     decisions = max(
-        sum(choices.places(group, k) for group in choices.together)
+        sum(choices.places(group) for group in choices.together)
         for choices in space.choices.values()
     )
     return warm_up + 1 + interval * (decisions - 1) + after
+
+
+def _check_places(space: str, kind: str, choices: Choices) -> None:
+    """Raises ValueError unless nodes keep some of their edges."""
+    if choices.groups and choices.keep is None:
+        raise ValueError(
+            "greedy decisions end when a node has the edges that it keeps, but nodes of"
+            f" {kind!r} in the space {space!r} keep all of theirs; take a space whose nodes keep"
+            " some, such as 'darts'"
+        )
+    for group in choices.groups:
+        if len(group) < choices.places(group):
+            raise ValueError(
+                f"a node of cell {kind!r} keeps {choices.keep} edges, and has fewer:"
+                f" {[choices.rows[row] for row in group]}"
+            )
 
 
 def _decide(
@@ -124,7 +130,6 @@ def _decide(
     decided: np.ndarray,
     weights: np.ndarray,
     factors: list[np.ndarray],
-    k: int,
 ) -> tuple[AnyArray, np.ndarray]:
     """The candidates [E, O] and the decided edges [E] after the next decision, if there is one left
     to make."""
@@ -138,7 +143,7 @@ def _decide(
     candidates = keep_op(candidates, edge, op)
     decided = decided | (np.arange(len(choices.rows)) == edge)
     group = choices.group_of(edge)
-    if decided[list(group)].sum() >= choices.places(group, k):
+    if decided[list(group)].sum() >= choices.places(group):
         for other in group:
             candidates = candidates if decided[other] else drop_edge(candidates, other)
     return candidates, decided

@@ -17,9 +17,11 @@ class Observed(NamedTuple):
     epoch: int  # epochs done
     mix: Mix  # {kind: [E, O]}: what a selection would read now, dropped candidates at zero
     candidates: Candidates  # {kind: bool [E, O]}
-    # Of the supernet under a mix, on the images that train arch, between 0 and 1.
-    accuracy: Callable[[Mix], float]
-    # Dominant eigenvalue of the Hessian of the outer loss with respect to arch.
+    # Of the supernet under a mix, on what trains arch, between 0 and 1; with `batches` as a keyword
+    # on the first so many batches of it.
+    accuracy: Callable[..., float]
+    # Dominant eigenvalue of the Hessian of the outer loss with respect to arch, on the last batch
+    # of the epoch.
     sharpness: Callable[[], float]
 
 

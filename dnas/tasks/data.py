@@ -135,14 +135,6 @@ def normalize(images: Array, augmentation: Augmentation) -> Array:
     return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
-def plain_batch(data: Data, indices: AnyArray, augmentation: Augmentation) -> Batch:
-    """Returns the examples at indices [B], normalised and nothing else."""
-    return Batch(
-        normalize(jnp.asarray(data.images[indices]), augmentation),
-        jnp.asarray(data.labels[indices]),
-    )
-
-
 def augmented_batch(key: Key, data: Data, indices: Array, augmentation: Augmentation) -> Batch:
     """Returns the examples at indices [B], cropped, flipped, normalised and cut out at random,
     independently of each other.

@@ -19,7 +19,6 @@ from dnas.tasks.data import (
     independent_batches,
     normalize,
     plain_augmentation,
-    plain_batch,
     split_half,
 )
 from dnas.tasks.task import Feed, Task, cross_entropy
@@ -101,7 +100,6 @@ def images(
         example=jnp.zeros((1, *data.images.shape[1:])),
         num_classes=num_classes,
         feeds=feeds,
-        plain=lambda data, size: plain_batch(data, np.arange(size), augmentation),
         loss=cross_entropy,
         accuracy=accuracy,
         sizes={"image_size": data.images.shape[1:3]},

@@ -35,7 +35,6 @@ class Task(NamedTuple):
     example: PyTree  # the inputs of one example, zeros
     num_classes: int
     feeds: Callable[[int, int, int], tuple[Feed, ...]]
-    plain: Callable[[PyTree, int], AnyBatch]  # (data, batch size) -> its first examples as they are
     loss: Callable[[Outputs, Any], tuple[Array, Metrics]]
     accuracy: Callable[[Model, PyTree], Callable[[PyTree, Mix], float]]
     sizes: Mapping[str, Any] = {}  # of inputs, as keywords of `SearchSpace.layers`

@@ -79,16 +79,11 @@ def text(text: Text, *, window: int = 35, slowness: float = 1e-3) -> Task:
 
         return train, Feed(beside, steps, repeated, batches(0.0))
 
-    def plain(data: Array, batch_size: int) -> Window:
-        first = jnp.asarray(data[:batch_size, : window + 1])
-        return Window(Tokens(first[:, :-1]), first[:, 1:])
-
     return Task(
         inputs="tokens",
         example=Tokens(jnp.zeros((1, 1), jnp.int32)),
         num_classes=len(text.vocabulary),
         feeds=feeds,
-        plain=plain,
         loss=window_loss,
         accuracy=lambda model, data: make_accuracy(model, data, window=window),
         start=_start,

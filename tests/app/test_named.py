@@ -172,7 +172,7 @@ def test_a_penalty_that_is_not_known_is_refused_even_without_a_target():
 @pytest.mark.parametrize(
     ("rule", "keyword", "published"),
     [
-        ("eigenvalue", "from_epoch", 10),
+        ("eigenvalue", "from_epoch", 11),
         ("greedy", "warm_up", 9),
         ("greedy", "interval", 5),
         ("ranking", "patience", 10),
@@ -198,7 +198,7 @@ def test_epochs_of_published_rules_are_parts_of_the_search(rule, keyword, publis
 
 @pytest.mark.parametrize(
     "flags",
-    [["--rule=perturbation"], ["--rule=perturbation:k=1"], ["--rule=perturbation", "--interval=2"]],
+    [["--rule=perturbation"], ["--rule=perturbation", "--interval=2"]],
     ids=" ".join,
 )
 def test_the_last_event_of_the_rule_perturbation_falls_on_the_last_epoch(flags):

@@ -126,6 +126,7 @@ EXPECTED = {
     "noise": noise,
     "nor_conv_1x1": nor_conv,
     "nor_conv_3x3": nor_conv,
+    "dil_sep_conv_3x3": sharp_sep_conv(2),
     "flood_conv_3x3": sharp_sep_conv(1),
     "dil_flood_conv_3x3": sharp_sep_conv(2),
     "choke_conv_3x3": sharp_sep_conv(1),
@@ -136,7 +137,7 @@ MIDDLE = {
     name: 32 if "choke" in name else 4 * CHANNELS
     for name in OPS
     if "flood" in name or "choke" in name
-}
+} | {"dil_sep_conv_3x3": CHANNELS}
 
 
 def build(name, stride, size=(8, 8), norms=None):

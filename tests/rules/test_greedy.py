@@ -1,5 +1,7 @@
 """SGAS: which edge is decided when, and what is left in the end."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from fakes import Run, everything, mix_of, random_logits
@@ -172,12 +174,28 @@ def test_a_node_with_two_decided_edges_drops_its_others():
     assert decided_at(run)[:4] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("options", [{"criterion": 3}, {"interval": 0}, {"history": 0}, {"k": 0}])
+@pytest.mark.parametrize("options", [{"criterion": 3}, {"interval": 0}, {"history": 0}])
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match=r"criterion is 1 or 2, got 3|at least 1, got"):
         greedy(**options)
 
 
-def test_a_node_with_too_few_edges_is_refused():
-    with pytest.raises(ValueError, match="a node of cell 'normal'.*k = 3.*'0->2', '1->2'"):
-        greedy(k=3).init(DARTS, 50)
+def keeping(keep):
+    """The space of one cell whose nodes keep so many edges."""
+    spec = dataclasses.replace(ONE_CELL.cells["cell"], keep=keep)
+    return ONE_CELL._replace(cells={"cell": spec})
+
+
+def test_as_many_edges_are_decided_as_a_node_keeps():
+    logits = {"cell": np.random.default_rng(0).normal(size=(5, 4))}
+    run = Run(greedy(warm_up=0, interval=1), keeping(1), lambda epoch: logits, 4)
+    left = run.candidates["cell"]
+    assert [left[list(group)].sum() for group in ((0, 1), (2, 3, 4))] == [1, 1]
+    assert greedy_epochs(keeping(1)) == 9 + 1 + 5 * (2 - 1) + 5
+
+
+def test_nodes_that_keep_all_of_their_edges_or_more_are_refused():
+    with pytest.raises(ValueError, match="a node of cell 'cell' keeps 3.*'0->2', '1->2'"):
+        greedy().init(keeping(3), 50)
+    with pytest.raises(ValueError, match="'cell' in the space 'one' keep all of theirs"):
+        greedy().init(keeping(None), 50)

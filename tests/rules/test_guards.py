@@ -178,21 +178,21 @@ def test_ranking_does_not_count_a_warm_up():
 
 def test_eigenvalue_stops_by_the_rule_of_the_released_code():
     """Centred averages of 5, written out with lists; the ratio over 4 measurements; the epoch at
-    the older centre."""
+    the older centre, numbered from 0 there."""
     random = np.random.default_rng(0)
-    values = {epoch: (1 + epoch / 25) * random.uniform(0.8, 1.2) for epoch in range(2, 100, 2)}
+    values = {epoch: (1 + epoch / 10) * random.uniform(0.8, 1.2) for epoch in range(1, 100, 2)}
     measured, stop = [], None
     for epoch, value in values.items():
         measured.append(value)
         centre = len(measured) - 1 - 2
         averages = [np.mean(measured[max(0, j - 2) : j + 3]) for j in range(centre + 1)]
-        if epoch - 4 - 8 >= 10 and averages[centre] / averages[centre - 4] > 1.3:
+        if epoch - 1 - 4 - 8 >= 10 and averages[centre] / averages[centre - 4] > 1.3:
             stop = epoch
             break
-    run = Run(eigenvalue(), DARTS, COLLAPSE, 98, sharpness=values.__getitem__)
+    run = Run(eigenvalue(), DARTS, COLLAPSE, 99, sharpness=values.__getitem__)
     assert run.epoch == stop
     assert same_mix(run.verdict.mix, run.mixes[stop - 12 - 1])
-    assert run.metric("eigenvalue") == {epoch: values[epoch] for epoch in range(2, stop + 1, 2)}
+    assert run.metric("eigenvalue") == {epoch: values[epoch] for epoch in range(1, stop + 1, 2)}
     now, before = (run.metric(f"eigenvalue_{name}")[stop] for name in ("now", "before"))
     assert now > 1.3 * before
 
@@ -200,7 +200,7 @@ def test_eigenvalue_stops_by_the_rule_of_the_released_code():
 def test_eigenvalue_asks_for_the_curvature_every_second_epoch_only():
     asked = []
     Run(eigenvalue(), DARTS, COLLAPSE, 11, sharpness=lambda epoch: asked.append(epoch) or 1.0)
-    assert asked == [2, 4, 6, 8, 10]
+    assert asked == [1, 3, 5, 7, 9, 11]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_chain_stops_with_the_first_and_logs_all():
     first = min(alone, key=lambda run: run.epoch)
     assert run.epoch == first.epoch and same_mix(run.verdict.mix, first.verdict.mix)
     assert set(run.verdict.metrics) >= {"skips", "unchanged"}
-    assert run.metric("eigenvalue").keys() == {epoch for epoch in range(2, run.epoch + 1, 2)}
+    assert run.metric("eigenvalue").keys() == {epoch for epoch in range(1, run.epoch + 1, 2)}
 
 
 def test_chain_of_nothing_changes_nothing():

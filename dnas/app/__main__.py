@@ -58,8 +58,7 @@ def main(args: list[str] | None = None) -> None:
             f"error: dnas {name} needs the package {error.name}, which is not installed:"
             " pip install 'dnas[app]'"
         )
-    if {"-h", "--help"} & set(rest):
-        print(f"usage: dnas {name} [--setting=value ...]\n")
+    sys.argv[0] = f"dnas {name}"  # what pages of help and messages call the program
     module.main([*command.words, *rest])
 
 

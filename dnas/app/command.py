@@ -42,9 +42,10 @@ def run_command(
 
 def table_of(explained: Sequence[settings.Setting]) -> str:
     """Returns the settings as lines: name, value, where it comes from."""
-    widths = [max(len(row[column]) for row in explained) for column in (0, 1)]
+    name_width = max(len(row.name) for row in explained)
+    value_width = 20  # most are shorter; a longer one moves the rest of its line
     return "\n".join(
-        f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}" for name, value, origin in explained
+        f"{name:{name_width}}  {value:{value_width}}  {origin}" for name, value, origin in explained
     )
 
 

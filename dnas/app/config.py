@@ -487,12 +487,7 @@ def parse(
     words = [*_words_of_file(args), *args]
     if default is None:
         default = merged(kind, find_layers(kind, words))
-    config = read_words(kind, words, default)
-    # make passes ~ on as it is.
-    paths = {name: getattr(config, name, None) for name in ("data_dir", "runs", "benchmark")}
-    return dataclasses.replace(
-        config, **{name: path.expanduser() for name, path in paths.items() if path}
-    )
+    return read_words(kind, words, default)
 
 
 def _words_of_file(args: Sequence[str]) -> list[str]:

@@ -91,6 +91,8 @@ def method_of(
     changes: dict[str, Any] = {
         name: getattr(config, own) for name, own in _SHARED.items() if name in known
     }
+    if config.arch_clip is None:  # as the method has it
+        changes.pop("arch_clip")
     changes["single_level"] = is_single_level(config)
     if config.optimizer is not None and not changes["single_level"]:
         changes["arch_gradient"] = _GRADIENTS[config.optimizer](config)
@@ -280,11 +282,11 @@ def _first_mix(config: MethodConfig, relaxation: dnas.Relaxation) -> jax.Array:
 
 
 def _is_one_hot(mix: jax.Array) -> bool:
-    ordered = jnp.sort(mix, axis=-1)
-    return bool(
-        jnp.allclose(ordered[..., -1], 1, atol=1e-4)
-        and jnp.allclose(ordered[..., :-1], 0, atol=1e-4)
-    )
+    """Whether each row has one entry, which is one; an edge that is left out has none."""
+    entries = jnp.sort(mix, axis=-1)
+    largest, others = entries[..., -1], entries[..., :-1]
+    whole = jnp.isclose(largest, 1, atol=1e-4) | jnp.isclose(largest, 0, atol=1e-4)
+    return bool(whole.all() and largest.any() and jnp.allclose(others, 0, atol=1e-4))
 
 
 def _wrapped(

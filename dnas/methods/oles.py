@@ -16,7 +16,7 @@ from dnas.relax import Relaxation, softmax
 from dnas.space import SearchSpace
 
 # train_search.py of the release, PasaLab/oles: DARTS's settings but for these
-_OWN = {"relaxation": softmax(), "threshold": 0.4, "interval": 20, "added": True}
+_OWN = {"relaxation": softmax(), "threshold": 0.4, "decision_steps": 20, "added": True}
 _UNUSED = ("single_level", "arch_gradient", "warmup", "arch_every", "clip_virtual")
 
 
@@ -31,17 +31,17 @@ def oles(
     *,
     relaxation: Relaxation,
     threshold: float,
-    interval: int,
+    decision_steps: int,
     added: bool,
 ) -> Method:
     """Returns DARTS of the first order in which the weights of an op, on an edge of a cell, are no
     longer trained once their gradients on training and validation data disagree: section 4.
 
-    What op_stopping watches are the ops with weights but the skip connections that halve an image.
+    Watched are ops with weights, but not the skip connections that halve an image.
 
     Args:
-      threshold: the least alignment of the gradients, in the mean of `interval` steps.
-      interval: steps between decisions.
+      threshold: the least alignment of the gradients, in the mean of `decision_steps` steps.
+      decision_steps: steps between decisions.
       added: as in `dnas.bilevel.op_stopping`: what the released code compares, or the paper's
         equation.
 
@@ -63,7 +63,7 @@ def oles(
     """
     del space
     check_unused(training, "OLES", _UNUSED)
-    rule = {"threshold": threshold, "interval": interval, "added": added}
+    rule = {"threshold": threshold, "interval": decision_steps, "added": added}
     return Method(relaxation, functools.partial(_stopping, training, rule))
 
 

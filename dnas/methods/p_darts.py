@@ -35,7 +35,7 @@ _SKIP = "skip_connect"
             "arch_clip": 5.0,
             "depths": (5, 11, 17),
             "keep": (5, 3),
-            "skip_dropout": (0.0, 0.4, 0.7),
+            "skip_rates": (0.0, 0.4, 0.7),
             "most_skips": 2,
         },
     },
@@ -49,7 +49,7 @@ def p_darts(
     relaxation: Relaxation,
     depths: Sequence[int],
     keep: Sequence[int],
-    skip_dropout: Sequence[float],
+    skip_rates: Sequence[float],
     most_skips: int,
 ) -> Method:
     """Returns the search in three stages: deeper supernets with fewer candidates, new weights and
@@ -59,7 +59,7 @@ def p_darts(
       depths: cells of the supernet in each stage, where the first is to have as many as here;
         another number of cells in the settings scales all of them.
       keep: ops that stay on each edge in the second and the third stage.
-      skip_dropout: rate at which skip connections are dropped at the start of each stage, see
+      skip_rates: rate at which skip connections are dropped at the start of each stage, see
         `skip_rate`.
       most_skips: M, how many skip connections the normal cell may have.
 
@@ -86,7 +86,7 @@ def p_darts(
             f" {space.name!r} has no such cell or no skip_connect; take a space such as 'darts'"
         )
     stages = []
-    for depth, rate in zip(depths, skip_dropout, strict=True):
+    for depth, rate in zip(depths, skip_rates, strict=True):
         num_cells = round((training.num_cells or depths[0]) * depth / depths[0])
         own = dataclasses.replace(training, num_cells=num_cells)
         dropped = drop_ops(relaxation, skip_rate(own, rate), ops=(_SKIP,)) if rate else relaxation

@@ -21,7 +21,7 @@ from dnas.space import SearchSpace
             "window": 5,
             "back": 4,
             "threshold": 1.3,
-            "earliest": 11 / 50,
+            "earliest": 11,
         },
     },
     space="s1",
@@ -35,14 +35,14 @@ def robust_darts(
     window: int,
     back: int,
     threshold: float,
-    earliest: float,
+    earliest: int,
 ) -> Method:
     """Returns DARTS of the second order that stops when the loss becomes sharp in arch: DARTS-ES,
     section 4.3.
 
     Args:
       every, window, back, threshold: of `dnas.rules.eigenvalue`.
-      earliest: part of the epochs before the earliest genotype that may be returned.
+      earliest: the first epoch whose genotype may be returned, counted from 1 in a search of 50.
 
     Example:
       >>> import dnas
@@ -61,7 +61,7 @@ def robust_darts(
         window=window,
         back=back,
         threshold=threshold,
-        from_epoch=max(round(earliest * training.epochs), 1),
+        from_epoch=max(round(earliest * training.epochs / 50), 1),
         decay=training.arch_weight_decay,
     )
     return Method(relaxation, alternating(training), rule=rule)

@@ -16,8 +16,8 @@ from dnas.space import SearchSpace
         "darts": {
             "relaxation": softmax(),
             "criterion": 1,
-            "wait": 9 / 50,
-            "interval": 5 / 50,
+            "wait": 9,
+            "interval": 5,
             "history": 4,
         },
     },
@@ -28,8 +28,8 @@ def sgas(
     *,
     relaxation: Relaxation,
     criterion: int,
-    wait: float,
-    interval: float,
+    wait: int,
+    interval: int,
     history: int,
 ) -> Method:
     """Returns the search that decides one edge after another, by how much its ops weigh and how
@@ -37,8 +37,9 @@ def sgas(
 
     Args:
       criterion: 1, or 2, for which the edge has to be stable as well.
-      wait: part of the epochs before the first decision; arch learns from the first step on.
-      interval: part of the epochs between decisions; 5 of 50.
+      wait: epochs before the one after which the first decision falls, counted in a search of 50;
+        arch learns from the first step on.
+      interval: epochs between decisions, counted likewise.
       history: epochs that the second criterion looks back on.
 
     Raises:
@@ -57,8 +58,8 @@ def sgas(
     """
     rule = greedy(
         criterion=criterion,
-        warm_up=round(wait * training.epochs),
-        interval=max(round(interval * training.epochs), 1),
+        warm_up=round(wait * training.epochs / 50),
+        interval=max(round(interval * training.epochs / 50), 1),
         history=history,
     )
     rule.init(space, training.epochs)  # refuses a space here and not at the start of a search

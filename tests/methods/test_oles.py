@@ -17,7 +17,7 @@ import dnas
 from dnas.methods import METHODS
 from dnas.methods.oles import _watched
 
-OWN = {"threshold": 0.4, "interval": 20, "added": True}
+OWN = {"threshold": 0.4, "decision_steps": 20, "added": True}
 
 
 def test_settings_are_those_of_the_release():
@@ -40,7 +40,7 @@ def test_watched_are_ops_with_weights_but_skips_that_halve():
 def test_a_strict_search_stops_ops_and_a_lax_one_none(space):
     shares = {}
     for threshold in (-1.0, 1.0):
-        result = small_search("oles", space, threshold=threshold, interval=2)
+        result = small_search("oles", space, threshold=threshold, decision_steps=2)
         shares[threshold] = [row["stopped"] for row in result.history]
     assert shares == {-1.0: [0.0, 0.0], 1.0: [0.5, 1.0]}  # after the second of two steps
 

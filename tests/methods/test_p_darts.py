@@ -24,7 +24,7 @@ def test_settings_are_those_of_the_release():
         arch_clip=5.0,
         depths=(5, 11, 17),
         keep=(5, 3),
-        skip_dropout=(0.0, 0.4, 0.7),
+        skip_rates=(0.0, 0.4, 0.7),
         most_skips=2,
     )
     # train_cifar.py

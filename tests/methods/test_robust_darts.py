@@ -6,7 +6,7 @@ import dnas
 from dnas import bilevel
 from dnas.methods import METHODS
 
-OWN = {"every": 2, "window": 5, "back": 4, "threshold": 1.3, "earliest": 11 / 50}
+OWN = {"every": 2, "window": 5, "back": 4, "threshold": 1.3, "earliest": 11}
 
 
 def test_settings_are_those_of_the_release():

@@ -11,7 +11,7 @@ from dnas.methods import METHODS
 def test_settings_are_those_of_the_release():
     """lightaime/sgas, cnn/train_search.py: warmup_dec_epoch 9, decision_freq 5, 50 epochs."""
     assert settings_of("sgas", "darts") == published(
-        DARTS, criterion=1, wait=9 / 50, interval=5 / 50, history=4
+        DARTS, criterion=1, wait=9, interval=5, history=4
     )
 
 

@@ -222,12 +222,16 @@ def _unpack(archive: _Archive, root: Path) -> None:
     try:
         with tarfile.open(tar_path) as tar, tempfile.TemporaryDirectory(dir=root) as scratch:
             members = [member for member in tar if member.isreg() and member.name in wanted]
-            tar.fileobj.read()  # gzip compares its checksum at the very end, past the last member
+            # gzip compares its checksum at the very end, past the last member
+            unzipped: Any = tar.fileobj
+            unzipped.read()
             for member in members:
                 # One of the wanted names, so inside the scratch folder.
                 target = Path(scratch, member.name)
                 target.parent.mkdir(exist_ok=True)
-                target.write_bytes(tar.extractfile(member).read())
+                content = tar.extractfile(member)
+                assert content is not None  # it is a regular file
+                target.write_bytes(content.read())
             (Path(scratch) / archive.folder).rename(root / archive.folder)
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as fault:
         raise ValueError(
@@ -277,12 +281,11 @@ def _load_digits(data_dir: str | os.PathLike | None) -> Dataset:
     """Returns the 1,797 digits that scikit-learn carries, 360 of them for testing; data_dir is not
     needed."""
     del data_dir
-    source = load_digits()
+    source: Any = load_digits()  # scikit-learn carries no types
     images = np.round(source.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = source.target.astype(np.int32)
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        images, labels, test_size=360, stratify=labels, random_state=0
-    )
+    parts: Any = train_test_split(images, labels, test_size=360, stratify=labels, random_state=0)
+    train_images, test_images, train_labels, test_labels = parts
     names = tuple(str(name) for name in source.target_names)
     return Dataset("digits", train_images, train_labels, test_images, test_labels, names)
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import pathlib
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +124,7 @@ def _cost_of(text: str | None, column: str) -> float:
 
 def fit_and_score(
     mixes: np.ndarray, costs: np.ndarray, *, samples: int, seed: int
-) -> tuple[CostModel, dict[str, float]]:
+) -> tuple[CostModel, dict[str, float | None]]:
     """Returns the model fitted to rows chosen at random, and its scores on the others.
 
     Raises:
@@ -162,9 +163,10 @@ def score(predicted: np.ndarray, costs: np.ndarray) -> dict[str, float | None]:
     from scipy.stats import kendalltau
 
     errors = predicted - costs
-    tau, variance = kendalltau(predicted, costs).statistic, np.var(costs)
+    found: Any = kendalltau(predicted, costs)  # scipy carries no types
+    variance = np.var(costs)
     return {
-        "kendall": round(float(tau), 5) if np.isfinite(tau) else None,
+        "kendall": round(float(found.statistic), 5) if np.isfinite(found.statistic) else None,
         "mape": round(float(np.mean(np.abs(errors) / costs)), 5),
         "r2": round(float(1 - np.mean(errors**2) / variance), 5) if variance > 0 else None,
     }

@@ -17,6 +17,7 @@ from dnas.app.config import MethodConfig
 from dnas.base import Mix
 from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
+from dnas.hw_loss.table import unit_factor
 from dnas.selection import default_selection
 
 # Steps times rate of a multiplier: a violation of all of the target, all through the search, gives
@@ -119,7 +120,7 @@ def targets_of(text: str) -> list[tuple[str, float]]:
                 )
             )
         metric = fitting[0] if metric is None else metric
-        bound = float(number) * hw_loss.table.unit_factor(metric, unit)
+        bound = float(number) * unit_factor(metric, unit)
         if metric in dict(found):
             raise ValueError(f"two targets of {metric} are given; give one")
         if not bound > 0:
@@ -350,7 +351,7 @@ def _measure(
         meter = devices.meter_of(metric, table.runtime)
     except (ValueError, ModuleNotFoundError) as error:
         return {"note": f"not measured: {error}"}
-    factor = hw_loss.table.unit_factor(metric, meter.unit)
+    factor = unit_factor(metric, meter.unit)
     before = table.rows.get((metric, hw_loss.REFERENCE))
     (found,) = hw_loss.measure_networks(
         space,

@@ -50,7 +50,6 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
     count(dnas.random_genotype(jax.random.key(0), space), auxiliary=auxiliary)
     job = phases.Job(
         config=config,
-        run=None,
         space=space,
         task=tasks.images(*train, num_classes=dataset.num_classes, augmentation=augmentation),
         final_task=tasks.images(

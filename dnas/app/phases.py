@@ -21,6 +21,7 @@ from dnas.app.display import Display, skip_counts, text_of
 from dnas.app.given import read_genotype
 from dnas.app.pages import Report
 from dnas.app.runs import Run
+from dnas.base import Mix
 from dnas.hw_loss import feasible_start
 from dnas.methods import stages_of
 from dnas.running.loop import Hooks, Progress, StepMemory
@@ -29,11 +30,13 @@ from dnas.tabular import Benchmark, load_benchmark
 _STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
 
 
+_NOWHERE = Run(pathlib.Path(os.devnull))
+
+
 class Job(NamedTuple):
     """What all phases of a run share, whatever its networks read."""
 
     config: Any  # its settings
-    run: Run
     space: dnas.SearchSpace
     task: dnas.Task  # what a search learns
     final_task: dnas.Task  # what final networks are trained on and judged by
@@ -47,6 +50,7 @@ class Job(NamedTuple):
     supernet_options: Mapping[str, Any] = {}  # besides those in the settings of all searches
     benchmark: Benchmark | None = None
     limits: tuple[hardware.Limit, ...] = ()  # on what the final network costs
+    run: Run = _NOWHERE  # opened once all else is checked
 
 
 def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
@@ -150,7 +154,7 @@ def _write_search(job: Job, genotype: dnas.Genotype, seconds: float = 0.0) -> di
     return result
 
 
-def _derive(job: Job, genotype: dnas.Genotype, mix: dnas.base.Mix) -> dnas.Genotype:
+def _derive(job: Job, genotype: dnas.Genotype, mix: Mix) -> dnas.Genotype:
     """The genotype that meets the limits of the job; what it costs is written."""
     if not job.limits:
         return genotype
@@ -242,7 +246,8 @@ class Ahead:
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count() or 1
         )
-        idle = cores > 1 and jax.default_backend() == "cpu" and jax.config.jax_compilation_cache_dir
+        options: Any = jax.config  # which are no attributes that a type checker sees
+        idle = cores > 1 and jax.default_backend() == "cpu" and options.jax_compilation_cache_dir
         self._job, self._genotypes = job, genotypes if idle and job.config.compile_ahead else {}
         self._thread: threading.Thread | None = None
 
@@ -254,7 +259,8 @@ class Ahead:
 
     def wait(self) -> None:
         """Returns when all is compiled."""
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _compile(self) -> None:
         for name, genotype in self._genotypes.items():

@@ -23,10 +23,10 @@ def draw_curves(
     """Returns loss and accuracy of the search, and test accuracy of every retrained network, over
     the epochs."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
-    axes = figure.subplots(1, 3) if search_rows else [None, None, figure.subplots()]
+    *left, right = figure.subplots(1, 3 if search_rows else 1, squeeze=False)[0]
     if search_rows:
         epochs = [row["epoch"] for row in search_rows]
-        for axis, name in zip(axes, ("loss", "accuracy"), strict=False):
+        for axis, name in zip(left, ("loss", "accuracy"), strict=True):
             axis.plot(
                 epochs, [row[name] for row in search_rows], label="half that trains the weights"
             )
@@ -37,14 +37,18 @@ def draw_curves(
             axis.legend(frameon=False)
     for name, rows in retrain_rows.items():
         scored = [row for row in rows if "test_accuracy" in row]
-        style = {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
         x, y = [row["epoch"] for row in scored], [row["test_accuracy"] for row in scored]
-        axes[2].plot(
-            x, y, marker="o" if len(x) == 1 else None, label=name.replace("_", " "), **style
+        right.plot(
+            x, y, marker="o" if len(x) == 1 else None, label=name.replace("_", " "), **_style(name)
         )
-    axes[2].set(title="retraining: test accuracy", xlabel="epoch")
-    axes[2].legend(frameon=False)
+    right.set(title="retraining: test accuracy", xlabel="epoch")
+    right.legend(frameon=False)
     return figure
+
+
+def _style(name: str) -> dict[str, Any]:
+    """How the line of a network is drawn: the searched one before all others."""
+    return {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
 
 
 def draw_perplexities(
@@ -53,25 +57,24 @@ def draw_perplexities(
     """Returns the losses of the search, and the validation perplexity of every trained network,
     over the epochs."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2) if search_rows else (None, figure.subplots())
-    if search_rows:
+    *left, right = figure.subplots(1, 2 if search_rows else 1, squeeze=False)[0]
+    for axis in left:
         epochs = [row["epoch"] for row in search_rows]
         for name, label in (
             ("loss", "part that trains the weights"),
             ("valid_loss", "part that trains arch"),
         ):
-            left.plot(epochs, [row[name] for row in search_rows], label=label, marker=".")
-        left.set(title="search: loss", xlabel="epoch")
-        left.legend(frameon=False)
+            axis.plot(epochs, [row[name] for row in search_rows], label=label, marker=".")
+        axis.set(title="search: loss", xlabel="epoch")
+        axis.legend(frameon=False)
     for name, rows in train_rows.items():
-        style = {"color": "#c4473a", "zorder": 3} if name == "searched" else {"color": "#9aa3ad"}
         values = [row["valid_perplexity"] for row in rows]
         right.plot(
             [row["epoch"] for row in rows],
             values,
             label=name.replace("_", " "),
             marker=".",
-            **style,
+            **_style(name),
         )
     right.set(title="training: validation perplexity", xlabel="epoch", yscale="log")
     right.legend(frameon=False)

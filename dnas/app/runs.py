@@ -32,7 +32,7 @@ class Run:
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
 
-    def read(self, name: str) -> Any | None:
+    def read(self, name: str) -> Any:
         """Returns the JSON file's content, or None if there is none."""
         path = self.folder / name
         return json.loads(path.read_text()) if path.exists() else None

@@ -134,6 +134,11 @@ def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, 
     meter = devices.meter_of(command.metric, command.runtime)
     factor = unit_factor(command.metric, meter.unit)
     with tqdm(unit="network", desc="compiling networks", total=len(genotypes), disable=None) as bar:
+
+        def report(done: int, total: int) -> None:
+            del total
+            bar.update(done - bar.n)
+
         found = measure_networks(
             space,
             genotypes,
@@ -142,11 +147,12 @@ def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, 
             meter=meter,
             repeats=command.repeats,
             reference=table.rows[command.metric, REFERENCE].mean / factor,
-            report=lambda done, total: bar.update(done - bar.n),
+            report=report,
             **sizes,
         )
     costs = np.array([cost.median * factor for cost in found])
-    made = calibrate(table, space, genotypes[:half], costs[:half], metric=command.metric, **sizes)
+    measured = costs[:half].tolist()
+    made = calibrate(table, space, genotypes[:half], measured, metric=command.metric, **sizes)
     _keep(made, out_of(command))
     result: dict[str, Any] = {
         "networks": len(costs) - half,
@@ -158,7 +164,8 @@ def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, 
         predicted = np.array(
             [float(cost(dnas.one_hot_mix(space, genotype))) for genotype in genotypes[half:]]
         )
-        result[f"{words}kendall"] = round(float(kendalltau(predicted, costs[half:]).statistic), 4)
+        rank: Any = kendalltau(predicted, costs[half:])  # scipy carries no types
+        result[f"{words}kendall"] = round(float(rank.statistic), 4)
         result[f"{words}mape"] = round(float(np.mean(np.abs(predicted / costs[half:] - 1))), 4)
     spread = np.median([cost.spread / cost.median for cost in found])
     return result | {"spread": round(float(spread), 4), "speed": round(found[0].speed, 3)}

@@ -173,7 +173,6 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
     tokens = {part: len(getattr(text, part)) for part in ("train", "valid", "test")}
     job = phases.Job(
         config=config,
-        run=None,
         space=space,
         task=task,
         final_task=task,

@@ -27,7 +27,8 @@ def install(folder: pathlib.Path, requirement: str) -> pathlib.Path:
     environment = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     programs = environment / "bin"
-    pip = [str(programs / "python"), "-m", "pip", "install", "--quiet", requirement]
+    # -I: pip takes what lies here, or on PYTHONPATH, for installed.
+    pip = [str(programs / "python"), "-I", "-m", "pip", "install", "--quiet", requirement]
     subprocess.run(pip, check=True)
     return programs
 

@@ -141,10 +141,11 @@ def _names(text: str) -> list[str]:
 
 
 def _measurements(command: BenchCommand):
-    case = Case(
-        **{field.name: getattr(command, field.name) for field in dataclasses.fields(Case)}
-        | {"turns": False}
-    )
+    settings: dict[str, Any] = {
+        field.name: getattr(command, field.name) for field in dataclasses.fields(Case)
+    }
+    settings["turns"] = False
+    case = Case(**settings)
     if command.at_once:
         yield from _at_once(case, command)
         return
@@ -263,7 +264,8 @@ def _step_by_step(case: Case, command: BenchCommand, cache: str) -> dict[str, An
         for words, environment in _pair(case, command, cache):
             programs.append(Program(words, environment, stack))
             programs[-1].wait()
-        found = take_turns(*programs, command.in_turn)
+        ours, theirs = programs
+        found = take_turns(ours, theirs, command.in_turn)
     print(
         f"\n{command.in_turn} steps of each in turn with: {command.peer}",
         *describe(found),
@@ -305,8 +307,9 @@ def _at_once(case: Case, command: BenchCommand):
             else:
                 ready.append((own, pair))
         for own, pair in ready:
+            ours, theirs = pair
             try:
-                found = take_turns(*pair, command.in_turn)
+                found = take_turns(ours, theirs, command.in_turn)
             except ValueError as error:
                 _leave_out(own, pair, str(error))
                 continue

@@ -98,16 +98,14 @@ def program_bytes(text: str) -> int:
             return 0
         if opcode == "while":
             trips = re.search(r'known_trip_count":\{"n":"(\d+)"', rest)
-            return (int(trips.group(1)) if trips else 1) * cost(
-                re.search(r"body=%([\w.\-]+)", rest).group(1)
-            )
+            (body,) = re.findall(r"body=%([\w.\-]+)", rest)
+            return (int(trips.group(1)) if trips else 1) * cost(body)
         if opcode == "call":
-            return cost(re.search(r"to_apply=%([\w.\-]+)", rest).group(1))
+            (called,) = re.findall(r"to_apply=%([\w.\-]+)", rest)
+            return cost(called)
         if opcode == "conditional":
-            branches = re.findall(
-                r"%([\w.\-]+)",
-                re.search(r"(?:branch_computations=\{([^}]*)\}|$)", rest).group(1) or "",
-            )
+            lists = re.findall(r"branch_computations=\{([^}]*)\}", rest)
+            branches = re.findall(r"%([\w.\-]+)", "".join(lists))
             branches += re.findall(r"(?:true|false)_computation=%([\w.\-]+)", rest)
             return max(map(cost, branches))
         operands = [sizes.get(name, 0) for name in re.findall(r"%([\w.\-]+)", line["operands"])]

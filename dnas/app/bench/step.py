@@ -152,10 +152,12 @@ def _arch_gradient(case: Case) -> dnas.bilevel.ArchGradient:
 
 
 def _constraint(case: Case, space: dnas.SearchSpace) -> Constraint | None:
+    return _bound(space) if case.case == "darts_latency" else None
+
+
+def _bound(space: dnas.SearchSpace) -> Constraint:
     """A bound on the multiply-adds of the published network, which cost a search what a latency
     does."""
-    if case.case != "darts_latency":
-        return None
     cost = expected_cost(count_table(space), space.parts(), metric="macs", live="path")
     return Constraint((cost,), lagrangian(5e8))
 
@@ -164,7 +166,7 @@ def _term_seconds(case: Case, state: dnas.SearchState, repeats: int = 200) -> fl
     """What the bound adds to a step: the gradient of its penalty, and what its multiplier
     follows."""
     space, _ = _supernet(case)
-    constraint = _constraint(case, space)
+    constraint = _bound(space)
 
     @jax.jit
     def term(arch, multipliers):
@@ -198,7 +200,7 @@ def _batches(case: Case, count: int):
             )
             for number, words in enumerate(streams.astype(np.int32))
         ]
-    random, labels = np.random.default_rng(0), np.arange(case.batch_size, dtype=np.int32) % 10
+    random, labels = np.random.default_rng(0), jnp.arange(case.batch_size, dtype=jnp.int32) % 10
     shape = (case.batch_size, case.image_size, case.image_size, 3)
     return [
         jax.device_put(dnas.Batch(random.standard_normal(shape, np.float32), labels))
@@ -225,7 +227,7 @@ def search_step(case: Case):
 
     def loss(weights, arch, batch, key):
         rows = {
-            kind: relaxation.sample(key, arch[kind], choices, 0)
+            kind: relaxation.sample(key, arch[kind], choices, jnp.int32(0))
             for kind, choices in space.choices.items()
         }
         outputs, _ = supernet.apply(
@@ -264,6 +266,7 @@ def evaluation_step(case: Case):
                 train=True,
                 drop_path=jnp.float32(0.2),
             )
+            assert outputs.auxiliary is not None  # the network has that head
             loss = cross_entropy(outputs, batch)[0]
             auxiliary = cross_entropy(dnas.Outputs(outputs.auxiliary), batch)[0]
             return loss + 0.4 * auxiliary, changed
@@ -297,9 +300,10 @@ def measure(case: Case) -> dict[str, Any]:
             print(seconds[-1], flush=True)
     row |= {"median_s": statistics.median(seconds), "min_s": min(seconds)}
     row["peak_mb"] = _peak_mb()
-    memory = compiled.memory_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None and text is not None  # backends have both that XLA compiles for
     row["temporaries_mb"] = memory.temp_size_in_bytes / 1e6
-    row["program_bytes"], row["flop"] = program_bytes(compiled.as_text()), _flop(case)
+    row["program_bytes"], row["flop"] = program_bytes(text), _flop(case)
     weights = state.weights if hasattr(state, "weights") else state[1]["params"]
     row["weights"] = sum(array.size for array in jax.tree.leaves(weights))
     if case.case == "darts_latency":
@@ -328,15 +332,17 @@ def _flop(case: Case) -> int:
     two for the inputs' gradients and one for the weights', and with remat two forward again; a
     training step has one of each."""
     if case.case == "evaluation":
-        sizes = dict(
-            channels=case.channels or 36, num_cells=case.cells or 20, image_size=case.image_size
-        )
+        sizes: dict[str, Any] = {
+            "channels": case.channels or 36,
+            "num_cells": case.cells or 20,
+            "image_size": case.image_size,
+        }
         macs = dnas.count_network(
             dnas.SPACES["darts"], dnas.PUBLISHED["DARTS_V2"], **sizes, auxiliary=True
         ).macs
         return 2 * case.batch_size * macs * (4 if case.remat else 3)
     space, _ = _supernet(case)
-    sizes = dict(channels=case.channels, num_cells=case.cells, image_size=case.image_size)
+    sizes = {"channels": case.channels, "num_cells": case.cells, "image_size": case.image_size}
     if _is_sampled(case) or case.case in ("darts2", "darts2_fd", "recurrent"):
         macs = 0  # of a path that is drawn anew at each step; or not counted
     elif case.case == "pcdarts":

@@ -29,14 +29,23 @@ class Program:
         self, words: Sequence[str], environment: dict[str, str] | None, stack: contextlib.ExitStack
     ):
         self._said = stack.enter_context(tempfile.TemporaryFile("w+"))
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._said}
+        self._words = list(words)
         # A session of its own, so that what a shell or another wrapper starts can be stopped as
         # well.
         self._process = stack.enter_context(
             subprocess.Popen(
-                words, env=environment, text=True, bufsize=1, start_new_session=True, **pipes
+                self._words,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                text=True,
+                bufsize=1,
+                start_new_session=True,
             )
         )
+        assert self._process.stdin is not None and self._process.stdout is not None  # both are PIPE
+        self._input, self._output = self._process.stdin, self._process.stdout
         stack.callback(self.stop)
         self.seconds: list[float] = []
 
@@ -45,7 +54,7 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):  # of a line that nobody has read
-            self._process.stdin.close()
+            self._input.close()
 
     def wait(self) -> None:
         """Returns when the program is ready.
@@ -63,21 +72,19 @@ class Program:
           ValueError: as `wait`.
         """
         with contextlib.suppress(BrokenPipeError):  # it has ended, which the answer tells
-            self._process.stdin.write("\n")
+            self._input.write("\n")
         self.seconds.append(float(self._answer()))
 
     def end(self) -> dict[str, Any]:
         """Returns its last line, and the seconds of all steps."""
-        self._process.stdin.close()
-        return json.loads(self._process.stdout.read().strip().splitlines()[-1]) | {
-            "seconds": self.seconds
-        }
+        self._input.close()
+        return json.loads(self._output.read().strip().splitlines()[-1]) | {"seconds": self.seconds}
 
     def _answer(self) -> str:
-        line = self._process.stdout.readline()
+        line = self._output.readline()
         if not line:
             self._said.seek(0)
-            words = shlex.join(self._process.args)
+            words = shlex.join(self._words)
             raise ValueError(
                 f"`{words}` ended before its turn; it said:\n{self._said.read()[-2000:]}"
             )

@@ -157,7 +157,7 @@ def text_sgd(
     *,
     learning_rate: float = 20.0,
     weight_decay: float = 8e-7,
-    clip: float = 0.25,
+    clip: float | None = 0.25,
 ) -> optax.GradientTransformation:
     """Returns the optimiser of DARTS's evaluation on Penn Treebank: plain SGD at a constant
     rate."""

@@ -23,8 +23,13 @@ class RunConfig:
     """Name of the run's folder; made from the settings unless given."""
     runs: pathlib.Path = pathlib.Path("runs")
     """Folder of all runs."""
+    space: str = "darts"
+    """Search space by name."""
     seed: int = 0
     """Seed of everything random."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What networks compute in. Weights, norms' statistics, losses and updates are float32 either
+    way."""
     resume: bool = False
     """Continue a run that was interrupted; the result is the same as without the interruption."""
     overwrite: bool = False
@@ -53,12 +58,6 @@ class RetrainConfig(RunConfig):
     """Use only this many training images."""
     test_images: int | None = None
     """Use only this many test images."""
-    space: str = "darts"
-    """Search space by name."""
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What networks compute in. Weights, norms' statistics, losses and updates are float32 either
-    way."""
     retrain_remat: bool = False
     """Whether retraining computes each cell again for the gradient instead of keeping what it
     computed: less memory."""
@@ -116,7 +115,7 @@ class RetrainCommand(RetrainConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class MethodConfig:
+class MethodConfig(RunConfig):
     """What a search is made of, whatever its networks read.
 
     Defaults are those of the method in the space. A setting that is None is as the method has it.

@@ -27,7 +27,7 @@ from dnas.tasks.reading import TOKENS
 
 
 @dataclasses.dataclass(frozen=True)
-class TextConfig(MethodConfig, RunConfig):
+class TextConfig(MethodConfig):
     """Searches a recurrent cell on a text, trains it and random cells from scratch, and writes a
     report of perplexities.
 
@@ -87,8 +87,6 @@ class TextConfig(MethodConfig, RunConfig):
     """The same of states within the cell."""
     dropout_output: float = 0.75
     """The same before words are predicted."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """What networks compute in."""
     onnx: bool = False
     """Whether the trained network is written as network.onnx too, which reads one token at a time.
     """

@@ -74,7 +74,9 @@ def test_with_the_extra_every_command_explains_its_settings(app, tmp_path, progr
     for name in COMMANDS:
         done = said_by(app, tmp_path, *program, name, "--help")
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(f"usage: dnas {name} ") and "\n  --" in done.stdout, name
+        assert done.stdout.startswith(f"usage: dnas {name} "), name
+        assert f"Example: dnas {name} --" in done.stdout, name
+        assert re.search(r"\((default: |required)", done.stdout), name
 
 
 def test_a_search_from_the_wheel_ends_with_a_report(app, tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -66,18 +66,15 @@ def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
     return spelled
 
 
-def _at_home(settings: Settings) -> Settings:
-    """The settings with ~ in paths spelt out."""
-    values = {
-        field.name: getattr(settings, field.name)
-        for field in dataclasses.fields(settings)  # pyright: ignore[reportArgumentType]
-    }
+def _at_home(settings: Any) -> Any:
+    """The settings, a dataclass, with ~ in paths spelt out."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     paths = {
         name: value.expanduser()
         for name, value in values.items()
         if isinstance(value, pathlib.Path)
     }
-    return dataclasses.replace(settings, **paths)  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(settings, **paths)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def op_stopping(
     """Returns first-order alternation in which the weights of a candidate stay as they are once
     what is good for the training batch is no longer good for the validation batch.
 
-    OLES, section 4: the gradient of the validation batch, whose part for arch moves arch, has one
+    OLES, algorithm 1: the gradient of the validation batch, whose part for arch moves arch, has one
     for the weights too; no pass is added. Every `interval` steps a candidate is stopped for good if
     the alignment of its two gradients was less than `threshold` in their mean. The alignment of two
     gradients of a kernel is the mean over its filters of the cosine along the output channels, that

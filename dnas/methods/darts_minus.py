@@ -23,7 +23,7 @@ def darts_minus(
     space: SearchSpace, training: Training, *, relaxation: Relaxation, skip_weight: float
 ) -> Method:
     """Returns DARTS with a skip connection beside the candidates of every edge, whose weight falls
-    to zero: what a skip does for training is no longer a reason to choose it. Section 3.2.
+    to zero: what a skip does for training is no longer a reason to choose it.
 
     Args:
       skip_weight: beta of the paper in the first epoch; it falls linearly, once an epoch.

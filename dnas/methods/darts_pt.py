@@ -42,7 +42,7 @@ def darts_pt(
     falling: bool,
 ) -> Method:
     """Returns DARTS, and then its projection onto a genotype: an edge keeps the op without which
-    the supernet loses most, while the supernet is tuned. Section 4.
+    the supernet loses most, while the supernet is tuned.
 
     The second stage begins with the weights and logits of the first. It is as long as
     `dnas.perturbation_epochs` says, whatever the length of the first. Where nodes keep all of their
@@ -65,7 +65,7 @@ def darts_pt(
     Differs from the release: its first projection falls before any tuning, here after the first
     epoch of it, since rules run after epochs; in NAS-Bench-201 its last one falls an epoch early.
     While the edges of a node are dropped, it measures with those that it has dropped already; here
-    what was decided stays so. Evaluations are on the whole half of arch, as there.
+    what was decided stays so.
     """
     check_unused(training, "DARTS-PT", ("single_level",))
     rate = training.learning_rate * tuning_rate

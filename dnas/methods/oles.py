@@ -35,7 +35,7 @@ def oles(
     added: bool,
 ) -> Method:
     """Returns DARTS of the first order in which the weights of an op, on an edge of a cell, are no
-    longer trained once their gradients on training and validation data disagree: section 4.
+    longer trained once their gradients on training and validation data disagree: algorithm 1.
 
     Watched are ops with weights, but not the skip connections that halve an image.
 

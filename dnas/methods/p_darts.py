@@ -53,7 +53,7 @@ def p_darts(
     most_skips: int,
 ) -> Method:
     """Returns the search in three stages: deeper supernets with fewer candidates, new weights and
-    new logits in each. Section 3.
+    new logits in each.
 
     Args:
       depths: cells of the supernet in each stage, where the first is to have as many as here;

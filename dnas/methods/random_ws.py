@@ -29,8 +29,7 @@ def random_ws(
     space: SearchSpace, training: Training, *, samples: int, finalists: int, batches: int
 ) -> Method:
     """Returns the search that trains a genotype drawn uniformly in every step, all with the same
-    weights, and takes the one that is best with them of as many as it draws in the end. Section
-    3.1.
+    weights, and takes the one that is best with them of as many as it draws in the end.
 
     What is trained and what is ranked are of the same population: two edges a node in DARTS's
     space. Arch stays as it is.

@@ -37,8 +37,8 @@ def robust_darts(
     threshold: float,
     earliest: int,
 ) -> Method:
-    """Returns DARTS of the second order that stops when the loss becomes sharp in arch: DARTS-ES,
-    section 4.3.
+    """Returns DARTS of the second order that stops when the loss becomes sharp in arch:
+    DARTS-ES.
 
     Args:
       every, window, back, threshold: of `dnas.rules.eigenvalue`.

@@ -33,7 +33,7 @@ def sgas(
     history: int,
 ) -> Method:
     """Returns the search that decides one edge after another, by how much its ops weigh and how
-    sure it is of one: section 3.2.
+    sure it is of one of them.
 
     Args:
       criterion: 1, or 2, for which the edge has to be stable as well.

@@ -29,8 +29,8 @@ from dnas.space import SearchSpace
 def sharp_darts(
     space: SearchSpace, training: Training, *, relaxation: Relaxation, detach: bool
 ) -> Method:
-    """Returns the search in which the strongest op of an edge has weight one (Max-W, section 3.4),
-    under a learning rate that falls along a power of a cosine (section 3.3).
+    """Returns the search in which the strongest op of an edge has weight one (Max-W), under
+    a learning rate that falls along a power of a cosine (section 3.3).
 
     Args:
       detach: as in `dnas.max_w`.

@@ -7,7 +7,7 @@ import optax
 
 from dnas.base import Array, Key, Logits
 from dnas.choices import Choices
-from dnas.relax.relaxation import Relaxation, read_mix, value_at
+from dnas.relax.relaxation import Relaxation, present, read_mix, value_at
 
 
 def auxiliary_skip(
@@ -16,7 +16,7 @@ def auxiliary_skip(
     """Returns a relaxation with the mix of another one, the weight of a skip connection raised by
     `weight`.
 
-    DARTS-, section 3.2: an edge computes weight * x + sum_o mix[o] * o(x). Where the candidate skip
+    DARTS-: an edge computes weight * x + sum_o mix[o] * o(x). Where the candidate skip
     is the identity, that is the mixed op itself with the mix of the skip raised by `weight`: no
     other supernet is needed. The auxiliary skip has no logit, and genotypes are read without it.
 
@@ -49,9 +49,10 @@ def auxiliary_skip(
                 f" options are {', '.join(choices.options)}; take a space that has it everywhere"
             )
         mix = relaxation.sample(key, arch, choices, step)
-        is_skip = np.asarray(choices.options) == op
+        # A skip that has been dropped has no weight, and so nothing stands beside the others.
+        is_skip = present(arch["ops"]) & (np.asarray(choices.options) == op)
         raised = mix + value_at(step, weight)
-        return jnp.where(is_skip.reshape(-1, *[1] * (mix.ndim - 2)), raised, mix)
+        return jnp.where(is_skip.reshape(*mix.shape[:2], *[1] * (mix.ndim - 2)), raised, mix)
 
     def read(arch: Logits, choices: Choices) -> Array:
         return read_mix(relaxation, arch, choices)

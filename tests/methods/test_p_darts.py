@@ -12,7 +12,7 @@ DARTS_SPACE = dnas.SPACES["darts"]
 
 
 def test_settings_are_those_of_the_release():
-    """chenxin061/pdarts, train_search.py; its dropout from the paper, section 4.2."""
+    """chenxin061/pdarts, train_search.py; its dropout from the paper."""
     assert settings_of("p_darts", "darts") == published(
         DARTS,
         epochs=25,

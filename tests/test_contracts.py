@@ -22,6 +22,7 @@ from dnas.relax import (
     gumbel_hard,
     gumbel_softmax,
     max_w,
+    simplex_edge_weights,
     with_prior,
 )
 from dnas.spaces import SPACES, darts_space, recurrent_space
@@ -83,6 +84,7 @@ MASK = jnp.asarray([dnas.base.ABSENT] + [0.0] * 7)
 WRAPPERS = {
     "edge weights": edge_weights,
     "edge weights around max_w": lambda inner: edge_weights(max_w(inner)),
+    "edge weights on the simplex": simplex_edge_weights,
     "mask around edge weights": lambda inner: with_prior(edge_weights(inner), MASK),
     "dropped skips and ops": lambda inner: drop_ops(
         drop_ops(inner, 0.2, ops=("skip_connect",)), lambda step: 0.5
@@ -106,6 +108,7 @@ def test_wrapped_relaxation_keeps_its_contract(name, wrapper):
         max_w(detach=True),
         gumbel_softmax(temperature=0.1),
         gumbel_hard(temperature=dnas.relax.linear_temperature(50, 10)),
+        simplex_edge_weights(),
     ],
     ids=[
         "two paths",
@@ -113,6 +116,7 @@ def test_wrapped_relaxation_keeps_its_contract(name, wrapper):
         "max_w, detached",
         "gumbel, cold",
         "gumbel, on a schedule",
+        "edge weights on the simplex",
     ],
 )
 @pytest.mark.contract

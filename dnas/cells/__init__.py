@@ -3,7 +3,7 @@
 from dnas.cells.mbconv import BLOCKS
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS, Op
-from dnas.cells.widen import widen_weights
+from dnas.cells.widen import repeat_channels, widen_weights
 
 __all__ = [
     "BLOCKS",
@@ -12,5 +12,6 @@ __all__ = [
     "Op",
     "final_norms",
     "search_norms",
+    "repeat_channels",
     "widen_weights",
 ]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import PyTree
+from dnas.base import Array, PyTree
 
 
 def widen_weights(weights: PyTree, wider: PyTree) -> PyTree:
@@ -23,22 +23,49 @@ def widen_weights(weights: PyTree, wider: PyTree) -> PyTree:
       ValueError: if the trees differ in structure, or an array of `wider` is smaller.
     """
 
-    def widen(array, shape):
-        if array.ndim != len(shape) or any(
-            new < old for old, new in zip(array.shape, shape, strict=True)
+    def divided(repeated: Array, array: Array) -> Array:
+        if repeated.ndim < 2 or repeated.shape[-2] == array.shape[-2]:
+            return repeated
+        copied = np.arange(repeated.shape[-2]) % array.shape[-2]
+        return repeated / np.bincount(copied)[copied][:, None]
+
+    return jax.tree.map(divided, repeat_channels(weights, wider), weights)
+
+
+def repeat_channels(arrays: PyTree, wider: PyTree) -> PyTree:
+    """Returns `arrays` with the shapes of `wider`, new channels copies of old ones, in turn, and
+    nothing divided.
+
+    For what an optimiser keeps of weights that are widened, as the released code of DrNAS carries
+    momentum on.
+
+    Args:
+      arrays, wider: as in `widen_weights`; what has the same shape in both stays as it is.
+
+    Raises:
+      ValueError: as `widen_weights`.
+
+    Example:
+      >>> repeat_channels(
+      ...     {"count": jnp.array(7), "trace": jnp.array([1.0, 2.0])},
+      ...     {"count": jnp.array(0), "trace": jnp.zeros(4)},
+      ... )["trace"].tolist()
+      [1.0, 2.0, 1.0, 2.0]
+    """
+
+    def repeat(array: Array, like: Array) -> Array:
+        if array.ndim != like.ndim or any(
+            new < old for old, new in zip(array.shape, like.shape, strict=True)
         ):
-            raise ValueError(f"an array of shape {array.shape} cannot be widened to {shape}")
-        for axis, (old, new) in enumerate(zip(array.shape, shape, strict=True)):
+            raise ValueError(f"an array of shape {array.shape} cannot be widened to {like.shape}")
+        for axis, (old, new) in enumerate(zip(array.shape, like.shape, strict=True)):
             if new > old:
-                copied = np.arange(new) % old
-                array = jnp.take(array, copied, axis)
-                if axis == array.ndim - 2:
-                    array = array / np.bincount(copied)[copied][:, None]
+                array = jnp.take(array, np.arange(new) % old, axis)
         return array
 
-    if jax.tree.structure(weights) != jax.tree.structure(wider):
+    if jax.tree.structure(arrays) != jax.tree.structure(wider):
         raise ValueError(
             "weights are widened to those of the same supernet with other partial_channels; these"
             " have other names"
         )
-    return jax.tree.map(lambda array, like: widen(array, like.shape), weights, wider)
+    return jax.tree.map(repeat, arrays, wider)

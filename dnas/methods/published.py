@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dnas.methods.method import Method
+from dnas.methods.method import Method, every_stage
 from dnas.methods.training import FAMILIES, Training
 from dnas.space import SearchSpace
 from dnas.tasks import Task
@@ -96,7 +96,8 @@ class Published:
         settings |= changes
         shared = {name: settings.pop(name) for name in _SHARED if name in settings}
         training = Training(steps_per_epoch=steps_per_epoch, **shared)
-        return self.build(space, training, **settings)._replace(training=training)
+        method = self.build(space, training, **settings)._replace(training=training)
+        return every_stage(method, lambda stage: stage._replace(single_level=training.single_level))
 
     def for_task(self, space: SearchSpace, task: Task, **changes: Any) -> Method:
         """Returns the method in this space, with the steps that an epoch of the task has.

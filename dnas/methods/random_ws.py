@@ -47,8 +47,8 @@ def random_ws(
 
     Differs from the release: it may draw `none` on one of the two edges of a node, which is no
     genotype of DARTS's space. It evaluates each sample on batches of its own, here all are
-    evaluated on the same. Its length and clipping are left to its command line, whose defaults,
-    100 epochs and 0.25, are those of its language models too; here they are DARTS's.
+    evaluated on the same. Its length and clipping are left to its command line, whose defaults, 100
+    epochs and 0.25, are those of its language models too; here they are DARTS's.
     """
     del space
     rule = best_sample(

@@ -47,8 +47,8 @@ def rarts(
       >>> method.training.nesterov
       True
 
-    Differs from the release: none was found. The two parameters are ours, see
-    `dnas.bilevel.rarts`, and everything else is DARTS's.
+    Differs from the release: none was found. The two parameters are ours, see `dnas.bilevel.rarts`,
+    and everything else is DARTS's.
     """
     del space
     check_unused(training, "RARTS", _UNUSED)

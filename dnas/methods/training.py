@@ -30,6 +30,7 @@ class Training:
     rate_warmup: float = (
         0.0  # part of the epochs, from 0 to 1, in which the rate rises to its start
     )
+    annealing: float = 1.0  # the learning rate falls over so many times the epochs
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 3e-4
@@ -72,25 +73,31 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
 }
 
 
+# What releases have in NAS-Bench-201 whose searches are made of the code of DARTS and not of that
+# of the benchmark.
+DARTS_IN_NASBENCH201: Mapping[str, Any] = {
+    "order": "arch_first",
+    "nesterov": False,
+    "weight_decay": 3e-4,
+}
+
+
 def weight_optimizer(
-    training: Training, epochs: int, steps_per_epoch: int, *, clip: float | None = None
+    training: Training,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    clip: float | None = None,
+    schedule: optax.Schedule | None = None,
 ) -> optax.GradientTransformation:
     """Returns what trains the weights, its learning rate falling over these epochs.
 
     Args:
       clip: largest norm of the gradient.
+      schedule: the learning rate, that of the settings unless given.
     """
-    make_schedule = {
-        "cosine": bilevel.cosine_by_epoch,
-        "cosine_power": bilevel.cosine_power_annealing,
-    }[training.rate_schedule]
-    schedule = make_schedule(
-        epochs,
-        steps_per_epoch,
-        learning_rate=training.learning_rate,
-        min_learning_rate=training.min_learning_rate,
-        warmup_epochs=round(training.rate_warmup * epochs),
-    )
+    if schedule is None:
+        schedule = _falling(training, epochs, steps_per_epoch)
     return bilevel.sgd(
         schedule,
         momentum=training.momentum,
@@ -111,6 +118,20 @@ def check_unused(training: Training, method: str, names: Sequence[str]) -> None:
         )
 
 
+def _falling(training: Training, epochs: int, steps_per_epoch: int) -> optax.Schedule:
+    make_schedule = {
+        "cosine": bilevel.cosine_by_epoch,
+        "cosine_power": bilevel.cosine_power_annealing,
+    }[training.rate_schedule]
+    return make_schedule(
+        round(training.annealing * epochs),
+        steps_per_epoch,
+        learning_rate=training.learning_rate,
+        min_learning_rate=training.min_learning_rate,
+        warmup_epochs=round(training.rate_warmup * epochs),
+    )
+
+
 def arch_optimizer(training: Training) -> optax.GradientTransformation:
     """Returns what moves arch: Adam unless the settings hold another optimiser."""
     if training.arch_optimizer is not None:
@@ -126,7 +147,10 @@ def arch_optimizer(training: Training) -> optax.GradientTransformation:
 
 
 def alternating(
-    training: Training, arch: optax.GradientTransformation | None = None
+    training: Training,
+    arch: optax.GradientTransformation | None = None,
+    *,
+    schedule: Callable[[int, int], optax.Schedule] | None = None,
 ) -> Callable[[int, int], BilevelOptimizer]:
     """Returns DARTS's alternation of steps of arch and of weights with these settings, or where
     they say so one step of both on a single level; as a function of the epochs and the steps of
@@ -134,6 +158,8 @@ def alternating(
 
     Args:
       arch: what moves arch, that of the settings unless given.
+      schedule: the learning rate of the weights, as a function of the epochs and the steps of each;
+        that of the settings unless given.
 
     Raises:
       ValueError: for an order of steps, or steps without arch, on a single level.
@@ -144,16 +170,18 @@ def alternating(
         raise ValueError(
             "a single level has no arch step of its own: leave out warmup, arch_every and order"
         )
-    return functools.partial(_alternating, training, arch)
+    return functools.partial(_alternating, training, arch, schedule)
 
 
 def _alternating(
     training: Training,
     arch: optax.GradientTransformation | None,
+    schedule: Callable[[int, int], optax.Schedule] | None,
     epochs: int,
     steps_per_epoch: int,
 ) -> BilevelOptimizer:
-    weights = functools.partial(weight_optimizer, training, epochs, steps_per_epoch)
+    rate = None if schedule is None else schedule(epochs, steps_per_epoch)
+    weights = functools.partial(weight_optimizer, training, epochs, steps_per_epoch, schedule=rate)
     arch = arch_optimizer(training) if arch is None else arch
     if training.single_level:
         # The outer objective holds the arch losses, and has the same batch.

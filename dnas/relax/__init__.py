@@ -2,8 +2,9 @@
 
 from dnas.relax.auxiliary_skip import auxiliary_skip
 from dnas.relax.dirichlet import dirichlet
+from dnas.relax.drop_edges import drop_edges
 from dnas.relax.drop_ops import drop_ops
-from dnas.relax.edge_weights import edge_weights
+from dnas.relax.edge_weights import edge_weights, simplex_edge_weights
 from dnas.relax.gumbel import gumbel_hard, gumbel_softmax
 from dnas.relax.max_w import max_w
 from dnas.relax.per_sample import per_sample
@@ -45,6 +46,7 @@ __all__ = [
     "auxiliary_skip",
     "binary_gates",
     "dirichlet",
+    "drop_edges",
     "drop_ops",
     "edge_weights",
     "exponential_temperature",
@@ -60,6 +62,7 @@ __all__ = [
     "read_mix",
     "sigmoid",
     "simplex",
+    "simplex_edge_weights",
     "softmax",
     "sparsemax",
     "uniform_genotypes",

@@ -60,7 +60,9 @@ def gumbel_hard(
 
     GDAS, https://arxiv.org/abs/1910.04465: straight through, so that dL/dmix reaches arch by the
     soft sample at the same draw. With a supernet that runs the sampled op only, {"sampled": True},
-    a step costs as much as one path.
+    a step costs as much as one path, and dL/dmix is zero for all other ops. In the searches of
+    NAS-Bench-201 it is not: their released code adds the entries of the others, which are zero, to
+    the edge as bare numbers, so that each has the gradient that an op of all ones would have.
 
     Args:
       temperature: of the soft sample, a number or an optax schedule of the step; GDAS falls from 10

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dnas.base import Array, Key, Logits, PyTree
@@ -48,7 +49,10 @@ class ExponentiatedGradientState(NamedTuple):
 
 
 def exponentiated_gradient(
-    learning_rate: optax.ScalarOrSchedule = 0.1, *, floor: float = 1e-5
+    learning_rate: optax.ScalarOrSchedule = 0.1,
+    *,
+    floor: float = 1e-5,
+    compete: np.ndarray | None = None,
 ) -> optax.GradientTransformation:
     """Returns the optimiser a_k <- a_k exp(-learning_rate g_k) / sum_j a_j exp(-learning_rate g_j)
     of rows on the simplex.
@@ -59,11 +63,14 @@ def exponentiated_gradient(
 
     Args:
       learning_rate: a number or a schedule.
-      floor: the released code has 1e-5.
+      floor: the released code has 1e-5 for ops, and 0 for edges.
+      compete: bool [E, E], for arrays [E] whose entries are on several simplexes, such as edge
+        weights: which entries are on the same one, as `Choices.compete` has it. Not given, arrays
+        are rows [E, O].
 
     Raises:
-      ValueError: on update without params, or for an array without rows of ops: other parts of
-        arch, such as edge weights [E], need another optimiser by `optax.multi_transform`.
+      ValueError: on update without params, or for an array that is not as `compete` says: parts of
+        arch of other shapes need an optimiser of their own by `optax.multi_transform`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -74,6 +81,16 @@ def exponentiated_gradient(
       >>> [round(float(number), 4) for number in (arch + updates)[0]]
       [0.75, 0.25]
     """
+
+    def total(values: Array) -> Array:
+        if compete is None:
+            return values.sum(axis=-1, keepdims=True)
+        return jnp.asarray(compete, values.dtype) @ values
+
+    def least(values: Array) -> Array:
+        if compete is None:
+            return values.min(axis=-1, keepdims=True)
+        return jnp.where(compete, values, jnp.inf).min(axis=-1)
 
     def init(params: PyTree) -> ExponentiatedGradientState:
         del params
@@ -90,17 +107,17 @@ def exponentiated_gradient(
         rate = value_at(state.step, learning_rate)
 
         def change(gradient: Array, rows: Array) -> Array:
-            if rows.ndim < 2:
+            if rows.ndim != (2 if compete is None else 1):
                 raise ValueError(
-                    "exponentiated_gradient updates rows [E, O] on the simplex, got an array of"
-                    f" shape {rows.shape}; give it another optimiser by optax.multi_transform"
+                    "exponentiated_gradient updates rows [E, O] on the simplex, or with compete"
+                    f" arrays [E], got an array of shape {rows.shape}; give it another optimiser by"
+                    " optax.multi_transform"
                 )
-            # A constant added to a row of exponents cancels: the largest becomes 0, and none
-            #   overflows.
-            exponents = -rate * (gradient - gradient.min(axis=-1, keepdims=True))
-            products = rows * jnp.exp(exponents)
-            products = jnp.maximum(products / products.sum(axis=-1, keepdims=True), floor)
-            return products / products.sum(axis=-1, keepdims=True) - rows
+            # A constant added to the exponents of a simplex cancels: the largest becomes 0, and
+            # none overflows.
+            products = rows * jnp.exp(-rate * (gradient - least(gradient)))
+            products = jnp.maximum(products / total(products), floor)
+            return products / total(products) - rows
 
         return jax.tree.map(change, updates, params), ExponentiatedGradientState(state.step + 1)
 

@@ -9,6 +9,7 @@ from dnas.selection.skip_budget import skip_budget
 from dnas.selection.strongest_ops import strongest_ops
 from dnas.selection.threshold import threshold
 from dnas.selection.top_edges import top_edges
+from dnas.selection.top_pairs import top_pairs
 
 # Each entry makes a selection with the paper's defaults.
 SELECTIONS = {
@@ -17,6 +18,7 @@ SELECTIONS = {
     "skip_budget": skip_budget,
     "threshold": threshold,
     "top_edges": top_edges,
+    "top_pairs": top_pairs,
 }
 
 __all__ = [
@@ -31,4 +33,5 @@ __all__ = [
     "strongest_ops",
     "threshold",
     "top_edges",
+    "top_pairs",
 ]

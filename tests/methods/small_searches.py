@@ -18,6 +18,7 @@ DARTS = {
     "min_learning_rate": 0.001,
     "rate_schedule": "cosine",
     "rate_warmup": 0.0,
+    "annealing": 1.0,
     "momentum": 0.9,
     "nesterov": False,
     "weight_decay": 3e-4,

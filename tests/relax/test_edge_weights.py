@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from dnas.choices import Choices
-from dnas.relax import dirichlet, edge_weights, gumbel_softmax, per_sample, sigmoid, softmax
+from dnas.relax import (
+    dirichlet,
+    edge_weights,
+    gumbel_softmax,
+    per_sample,
+    sigmoid,
+    simplex_edge_weights,
+    softmax,
+)
 
 OPS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 EDGES = jnp.asarray([0.5, -1.0, 2.0, 0.3])
@@ -80,3 +88,38 @@ def test_where_no_rows_compete_the_mix_is_that_of_the_relaxation(mix_of):
     np.testing.assert_array_equal(
         mix_of(edge_weights(), arch, choices=alone), mix_of(softmax(), arch, choices=alone)
     )
+
+
+# Weights that lie on the simplex themselves, those of GAEA: edges 0 and 1 enter one node, 2 and 3
+# another.
+ROWS = jax.nn.softmax(OPS)
+SHARES = jnp.asarray([0.25, 0.75, 0.9, 0.1])
+ON_SIMPLEX = {"ops": ROWS, "edges": SHARES}
+
+
+def test_on_the_simplex_the_mix_is_the_product_and_its_gradient_that_of_a_product(mix_of, choices):
+    relaxation = simplex_edge_weights()
+    np.testing.assert_allclose(mix_of(relaxation, ON_SIMPLEX), ROWS * SHARES[:, None], rtol=1e-6)
+    gradient = jax.grad(lambda arch: (OPS * mix_of(relaxation, arch)).sum())(ON_SIMPLEX)
+    np.testing.assert_allclose(gradient["edges"], (OPS * ROWS).sum(1), rtol=1e-5)
+    np.testing.assert_allclose(gradient["ops"], OPS * SHARES[:, None], rtol=1e-5)
+    np.testing.assert_allclose(relaxation.read(ON_SIMPLEX, choices), ROWS * SHARES[:, None])
+
+
+def test_on_the_simplex_the_edges_of_a_node_start_alike(choices):
+    arch = simplex_edge_weights().init(jax.random.key(0), choices)
+    np.testing.assert_allclose(arch["edges"], 1 / 2)
+    np.testing.assert_allclose(arch["ops"], 1 / 3, rtol=1e-6)
+
+
+def test_on_the_simplex_an_edge_without_ops_leaves_its_share_to_the_others(mix_of):
+    mix = mix_of(simplex_edge_weights(), ON_SIMPLEX | {"ops": ROWS.at[0].set(-1e9)})
+    np.testing.assert_allclose(mix.sum(1), [0.0, 1.0, 0.9, 0.1], rtol=1e-5)
+    none = mix_of(simplex_edge_weights(), ON_SIMPLEX | {"ops": ROWS.at[:2].set(-1e9)})
+    np.testing.assert_allclose(none.sum(1), [0.0, 0.0, 0.9, 0.1], rtol=1e-5)
+
+
+def test_where_no_rows_compete_there_are_no_weights_on_the_simplex():
+    alone = Choices(("a", "b", "c"), tuple("0123"))
+    arch = simplex_edge_weights(softmax()).init(jax.random.key(0), alone)
+    assert set(arch) == {"ops"}

@@ -71,6 +71,14 @@ def test_a_uniform_gradient_changes_nothing():
     )
 
 
+def test_arrays_that_hold_several_simplexes_move_on_each_as_a_row_does(choices):
+    """Edges 0 and 1 enter one node, 2 and 3 another: two rows of two."""
+    edges, gradient = jnp.asarray([0.3, 0.7, 0.6, 0.4]), GRADIENT[:, 0]
+    apart = stepped(exponentiated_gradient(0.3, compete=choices.compete), edges, gradient)
+    rows = stepped(exponentiated_gradient(0.3), edges.reshape(2, 2), gradient.reshape(2, 2))
+    np.testing.assert_allclose(apart, rows.ravel(), rtol=1e-6)
+
+
 def test_an_op_at_the_floor_can_come_back():
     rows = jnp.asarray([[1 - 2e-5, 1e-5, 1e-5]])
     optimizer = exponentiated_gradient(1.0)
@@ -91,7 +99,10 @@ def test_the_rate_may_be_a_schedule():
     )
 
 
-def test_arch_without_rows_and_updates_without_arch_are_refused():
+def test_arch_without_rows_and_updates_without_arch_are_refused(choices):
+    of_edges = exponentiated_gradient(compete=choices.compete)
+    with pytest.raises(ValueError, match=r"compete arrays \[E\], got an array of shape \(4, 3"):
+        of_edges.update(GRADIENT, of_edges.init(ROWS), ROWS)
     optimizer = exponentiated_gradient()
     with pytest.raises(
         ValueError, match=r"got an array of shape \(4,\); give it another optimiser"

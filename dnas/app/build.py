@@ -14,7 +14,7 @@ import dnas
 from dnas import arch_losses, bilevel, relax
 from dnas.app import hardware, named
 from dnas.app.config import MethodConfig, method_named
-from dnas.methods import Method, Training, every_stage
+from dnas.methods import Method, Training, arch_optimizer, every_stage
 
 # Settings of all methods, by the names that they have there and here.
 _SHARED = {
@@ -109,6 +109,9 @@ def method_of(
         changes["relaxation"] = _relaxation(config, length)
     if config.arch_optimizer is not None:
         changes["arch_optimizer"] = _arch_optimizer(config, length, limits)
+    if named.name_of(config.relax or "") == "binary_gates":
+        moves = changes.get("arch_optimizer", arch_optimizer(length))
+        changes["arch_optimizer"] = relax.keep_pair_mass(moves)
     made = published.for_task(space, task, **changes)
     _check(config, made)
     extra = supernet_options(config, made) | dict(options or {})

@@ -124,6 +124,28 @@ def test_an_arch_optimiser_of_a_user_is_found_by_its_name(monkeypatch):
     assert told == [(0.5, 0.5), (0.5, 0.75)]  # b1 as the method has it
 
 
+def test_binary_gates_keep_the_mass_of_a_pair_whoever_names_them():
+    made = commanded("--relax=binary_gates:paths=two", "--epochs=1")
+    arch = {"normal": {"ops": jnp.zeros((2, 3))}}
+    gradient = {"normal": {"ops": jnp.array([[1.0, -2.0, 0.0], [0.0, 3.0, 0.5]])}}
+    optimizer = made.optimizer(1, 1)
+    weights = {"w": jnp.zeros(2)}
+
+    def inner(weights, arch):
+        return 0.0 * weights["w"].sum(), {}
+
+    def outer(weights, arch):
+        return (arch["normal"]["ops"] * gradient["normal"]["ops"]).sum(), {}
+
+    state = optimizer.init(weights, arch)
+    _, updates, _, _ = optimizer.update(inner, outer, state, weights, arch)
+    moved = optax.apply_updates(arch, updates)["normal"]["ops"]
+    pairs = gradient["normal"]["ops"] != 0
+    mass = (jnp.exp(moved) * pairs).sum(-1)
+    np.testing.assert_allclose(mass, pairs.sum(-1), rtol=1e-6)
+    np.testing.assert_array_equal(np.asarray(moved)[~np.asarray(pairs)], 0)
+
+
 SIZES = dict(channels=4, num_cells=3, num_classes=10, image_size=8)
 
 

@@ -16,6 +16,7 @@ from dnas.app.config import parse
 from dnas.app.evaluate import evaluate
 from dnas.app.runs import Run
 from dnas.app.text import TextConfig
+from dnas.methods import Stage, published
 from dnas.spaces import recurrent_space
 
 TINY = [
@@ -199,11 +200,23 @@ def vocabulary_of(book):
 
 
 def test_a_search_of_stages_goes_on_from_the_stage_before(book, tmp_path, monkeypatch):
-    monkeypatch.setitem(dnas.SPACES, "recurrent", recurrent_space(num_nodes=3))
+    began = []
+
+    def begin(state, before):
+        began.append(before.genotype)
+        return state._replace(weights=before.state.weights, arch=before.state.arch)
+
+    @published("x", "https://example.org", settings={"recurrent": {}}, space="recurrent")
+    def twice(space, training):
+        made = dnas.METHODS["darts1"].build(space, training, relaxation=dnas.softmax())
+        made = made._replace(training=training)
+        return made._replace(stages=[Stage(made, begin=begin)])
+
+    monkeypatch.setitem(dnas.METHODS, "twice", twice)
     flags = [f"--text={book}", f"--runs={tmp_path}", "--name=a", "--retrain=0"]
-    search.main([*TINY, *flags, "--method=darts_pt", "--interval=1", "--epochs=1"])
+    search.main([*TINY, *flags, "--method=twice", "--epochs=1"])
     rows = Run(tmp_path / "a").rows()
-    assert {row["phase"] for row in rows} == {"search_stage_1", "search"}
+    assert {row["phase"] for row in rows} == {"search_stage_1", "search"} and len(began) == 1
 
 
 @pytest.mark.slow

@@ -217,8 +217,8 @@ def _check(config: MethodConfig, method: Method) -> None:
         if on_simplex if moves == "adam" else moves in needs_simplex and not on_simplex:
             raise ValueError(
                 "the relaxation simplex and the arch optimisers exponentiated_gradient and"
-                " frank_wolfe belong together: give RELAX=simplex"
-                " ARCH_OPTIMIZER=exponentiated_gradient, or neither"
+                " frank_wolfe belong together: give --relax=simplex"
+                " --arch-optimizer=exponentiated_gradient, or neither"
             )
     if config.edge_weights and on_simplex:
         raise ValueError(
@@ -228,7 +228,7 @@ def _check(config: MethodConfig, method: Method) -> None:
     sampled = config.sampled or method.options.get("sampled", False)
     if sampled and not _is_one_hot(_first_mix(config, method.relaxation)):
         raise ValueError(
-            "sampled runs one op an edge and needs one-hot draws: RELAX=gumbel_hard or"
+            "sampled runs one op an edge and needs one-hot draws: --relax=gumbel_hard or"
             f" binary_gates, not {config.relax or 'those of ' + config.method}"
         )
 

@@ -500,7 +500,7 @@ def _words_of_file(args: Sequence[str]) -> list[str]:
         settings = tomllib.loads(path.expanduser().read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ValueError(
-            f"FILE={path} cannot be read: {error}; it holds a line name = value for each setting"
+            f"--file={path} cannot be read: {error}; it holds a line name = value for each setting"
         ) from None
     return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 

@@ -17,7 +17,7 @@ class EvaluateCommand:
     """Scores the trained networks of a finished run again, and says whether they score what they
     scored.
 
-    Example: dnas evaluate --run=runs/search-digits-darts-softmax-seed0
+    Example: dnas evaluate --run=runs/search-digits-darts-darts1-seed0
     """
 
     run: pathlib.Path

@@ -2,7 +2,7 @@
 that the factory has.
 
 A line in `dnas.RULES`, `dnas.RELAXATIONS` or `dnas.SELECTIONS` is all that a name needs. Keywords
-may be given after it: RULE=ranking:patience=3,from_epoch=5.
+may be given after it: --rule=ranking:patience=3,from_epoch=5.
 """
 
 import ast

@@ -13,7 +13,7 @@ class ReportCommand:
     """Writes report.html and the pictures of a finished run again, from what lies in its folder:
     neither its data set nor its networks are needed.
 
-    Example: dnas report --run=runs/search-digits-darts-softmax-seed0
+    Example: dnas report --run=runs/search-digits-darts-darts1-seed0
     """
 
     run: pathlib.Path

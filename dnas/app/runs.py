@@ -79,15 +79,9 @@ def run_name(config, command: str) -> str:
                 f"name is that of one folder, got {config.name!r}; runs= says where the folder lies"
             )
         return config.name
-    method = getattr(config, "method", "darts1")
-    words = [
-        command,
-        config.dataset,
-        config.space,
-        name_of(getattr(config, "relax", None) or "" if method == "darts1" else method),
-    ]
-    words.append(f"seed{config.seed}")
-    return "-".join(word for word in words if word)
+    parts = [name_of(getattr(config, part, None) or "") for part in ("method", "relax")]
+    words = [command, config.dataset, config.space, *parts, f"seed{config.seed}"]
+    return "-".join(filter(None, words))
 
 
 def open_run(config, command: str, *, argv: Sequence[str] = ()) -> Run:

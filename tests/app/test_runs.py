@@ -70,6 +70,12 @@ def test_a_name_cannot_leave_the_folder_of_runs(tmp_path, name):
         run_name(config_in(tmp_path, name=name), "search")
 
 
+def test_a_name_says_command_data_space_and_method(tmp_path):
+    assert run_name(config_in(tmp_path), "search") == "search-digits-darts-darts1-seed0"
+    changed = config_in(tmp_path, relax="gumbel_hard:temperature=2", space="s1", seed=3)
+    assert run_name(changed, "search") == "search-digits-s1-darts1-gumbel_hard-seed3"
+
+
 def test_settings_that_make_the_result_make_the_name(tmp_path):
     names = {
         run_name(config_in(tmp_path, seed=seed), command)

@@ -19,13 +19,15 @@ _EXACT = {
 def darts1(space: SearchSpace, training: Training, *, relaxation: Relaxation) -> Method:
     """Returns DARTS with the gradient of arch at the present weights: section 2.3 with xi = 0.
 
-    The last batch of an epoch is left out where it is not full; the released code has it.
-
     Example:
       >>> import dnas
       >>> method = darts1(dnas.SPACES["darts"], steps_per_epoch=390)
       >>> method.training.epochs, method.training.learning_rate
       (50, 0.025)
+
+    Differs from the release: the last batch of an epoch is left out where it is not full, since a
+    step is compiled for one size. The norms of a supernet have the statistics of the batch also
+    where it is evaluated; those of the release keep averages for that.
     """
     del space
     return Method(relaxation, alternating(training))
@@ -36,7 +38,8 @@ def darts2(space: SearchSpace, training: Training, *, relaxation: Relaxation) ->
     """Returns DARTS with the gradient of arch through one virtual step of the weights: section 2.3,
     eqs. 6 to 8.
 
-    The gradient is exact. The released code approximates it by finite differences, as
-    `arch_gradient=dnas.bilevel.finite_differences()` does.
+    Differs from the release: the gradient is exact, and costs no more. The released code
+    approximates it by finite differences, as `arch_gradient=dnas.bilevel.finite_differences()`
+    does.
     """
     return darts1.build(space, training, relaxation=relaxation)

@@ -136,6 +136,11 @@ def _own_changes(config: MethodConfig, known: Mapping[str, Any]) -> dict[str, An
         value = getattr(config, name)
         if value is None:
             continue
+        if isinstance(known.get(name), tuple):
+            raise ValueError(
+                f"{name} of the method {config.method!r} is one for each of its stages,"
+                f" {known[name]}; leave it out, or make the method in Python"
+            )
         if name in known:
             changes[name] = value
         elif part is not None and getattr(config, part) is None:

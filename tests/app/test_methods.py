@@ -88,6 +88,10 @@ REFUSED = {
         ["--relax=simplex", "--arch-optimizer=exponentiated_gradient", "--arch-init-scale=0.1"],
         "relaxation 'simplex' does not take init_scale.*takes: nothing",
     ),
+    "one for all stages": (
+        ["--method=drnas_progressive", "--partial-channels=2"],
+        r"partial_channels of the method 'drnas_progressive' is one for each.*\(6, 4\)",
+    ),
     "setting of another method": (["--temperature=3"], "'darts1' has no temperature; give RELAX"),
     "relaxation of a method that is one": (
         ["--method=gdas", "--relax=softmax"],
@@ -150,6 +154,25 @@ def test_a_method_runs_from_digits_to_an_accuracy_beside_the_random_baseline(
     assert 0 <= summary["test_accuracy"] <= 1 and len(summary["random_accuracies"]) == 1
     printed = capsys.readouterr().out
     assert text_of(genotype) in printed and "1 random architecture, trained alike" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if "nasbench201" in METHODS[name].settings]
+)
+def test_a_method_of_nasbench201_starts_there_without_a_flag_more(method, tmp_path):
+    main(
+        [
+            "--space=nasbench201",
+            f"--method={method}",
+            "--steps=1",
+            "--retrain=0",
+            f"--runs={tmp_path}",
+            "--name=run",
+        ]
+    )
+    genotype = dnas.Genotype.from_text((tmp_path / "run" / "genotype.txt").read_text())
+    dnas.check_genotype(dnas.SPACES["nasbench201"], genotype)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ _UNUSED = ("single_level", "arch_gradient", "warmup", "arch_every", "order", "cl
         "darts": _OURS,
         # without the order of steps of the benchmark: it has its own
         "nasbench201": {**_OURS, "order": "arch_first"},
+        "chain": _OURS,
     },
 )
 def rarts(

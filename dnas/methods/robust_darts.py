@@ -8,22 +8,22 @@ from dnas.relax import Relaxation, softmax
 from dnas.rules import eigenvalue
 from dnas.space import SearchSpace
 
+# src/search/args.py of the release, and scripts/DARTS_search.sh, which is --unrolled
+_OWN = {
+    "relaxation": softmax(),
+    "arch_gradient": bilevel.unrolled(),
+    "every": 2,
+    "window": 5,
+    "back": 4,
+    "threshold": 1.3,
+    "earliest": 11,
+}
+
 
 @published(
     "RobustDARTS, early stopping",
     "https://arxiv.org/abs/1909.09656",
-    settings={
-        # src/search/args.py of the release, and scripts/DARTS_search.sh, which is --unrolled
-        "darts": {
-            "relaxation": softmax(),
-            "arch_gradient": bilevel.unrolled(),
-            "every": 2,
-            "window": 5,
-            "back": 4,
-            "threshold": 1.3,
-            "earliest": 11,
-        },
-    },
+    settings={family: _OWN for family in ("darts", "nasbench201", "chain", "recurrent")},
     space="s1",
 )
 def robust_darts(
@@ -39,6 +39,8 @@ def robust_darts(
 ) -> Method:
     """Returns DARTS of the second order that stops when the loss becomes sharp in arch:
     DARTS-ES.
+
+    Its release searches DARTS's spaces; elsewhere it has the training that is usual there.
 
     Args:
       every, window, back, threshold: of `dnas.rules.eigenvalue`.

@@ -7,20 +7,14 @@ from dnas.relax import Relaxation, softmax
 from dnas.rules import greedy
 from dnas.space import SearchSpace
 
+# cnn/train_search.py of the release
+_OWN = {"relaxation": softmax(), "criterion": 1, "wait": 9, "interval": 5, "history": 4}
+
 
 @published(
     "SGAS",
     "https://arxiv.org/abs/1912.00195",
-    settings={
-        # cnn/train_search.py of the release
-        "darts": {
-            "relaxation": softmax(),
-            "criterion": 1,
-            "wait": 9,
-            "interval": 5,
-            "history": 4,
-        },
-    },
+    settings={"darts": _OWN, "recurrent": _OWN},
 )
 def sgas(
     space: SearchSpace,
@@ -34,6 +28,8 @@ def sgas(
 ) -> Method:
     """Returns the search that decides one edge after another, by how much its ops weigh and how
     sure it is of one of them.
+
+    Recurrent cells, which its release does not search, have the training that is usual there.
 
     Args:
       criterion: 1, or 2, for which the edge has to be stable as well.

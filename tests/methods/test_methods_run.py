@@ -19,6 +19,9 @@ METHODS = (
     "gaea",
     "proxyless",
     "fbnet",
+    "sgas",
+    "robust_darts",
+    "rarts",
 )
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from published_values import DARTS_ON_TEXTS, TINY, task_of
 from small_searches import (
     DARTS,
     NASBENCH201,
@@ -25,10 +26,13 @@ def test_settings_are_those_of_the_releases():
     """liamcli/randomNAS_release, searchers/random_weight_share.py; AutoDL-Projects, RANDOM.config
     and RANDOM-NAS.py."""
     assert settings_of("random_ws", "darts") == published(
-        DARTS, warmup=1.0, samples=1000, finalists=10, batches=10
+        DARTS, warmup=1.0, samples=1000, finalists=10, batches=10, sampled=True
     )
+    own = dict(warmup=1.0, samples=1000, finalists=10, batches=10)
+    assert settings_of("random_ws", "fbnet") == published(DARTS, sampled=True, **own)
+    assert settings_of("random_ws", "recurrent") == published(DARTS_ON_TEXTS, sampled=False, **own)
     assert settings_of("random_ws", "nasbench201") == published(
-        NASBENCH201, warmup=1.0, epochs=250, samples=100, finalists=1, batches=8
+        NASBENCH201, warmup=1.0, epochs=250, samples=100, finalists=1, batches=8, sampled=True
     )
 
 
@@ -123,6 +127,17 @@ def test_the_best_of_a_planted_space_is_found_and_only_finalists_are_evaluated_o
     assert calls["all"] == 10 < calls["quick"] <= 600
     assert verdict.metrics["sample_accuracy"] == 1.0
     np.testing.assert_array_equal(verdict.mix["normal"], target["normal"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "channels"), [("chain", 8), ("recurrent", 4)])
+def test_chains_and_recurrent_cells_are_searched_too(family, channels):
+    space, task = TINY[family], task_of(family)
+    sizes = dict(channels=channels, num_cells=2 if family == "chain" else 1, batch_size=4)
+    method = METHODS["random_ws"].for_task(space, task, epochs=1, samples=3, **sizes)
+    result = dnas.run_search(space, task, method, hooks=dnas.QUIET)
+    dnas.check_genotype(space, result.genotype)
+    assert 0 <= result.history[-1]["sample_accuracy"] <= 1
 
 
 @pytest.mark.parametrize("space", [SMALL, SMALL_201], ids=["darts", "nasbench201"])

@@ -21,6 +21,7 @@ OWN = {"inner_weight": 1.0, "coupling": 10.0}
 
 def test_settings_are_those_of_the_spaces_with_the_two_weights_of_ours():
     assert settings_of("rarts", "darts") == published(DARTS, **OWN)
+    assert settings_of("rarts", "fbnet") == published(DARTS, **OWN)
     assert settings_of("rarts", "nasbench201") == published(NASBENCH201, order="arch_first", **OWN)
 
 

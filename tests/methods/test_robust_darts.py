@@ -1,6 +1,7 @@
 """RobustDARTS: its settings, and what it measures when."""
 
-from small_searches import DARTS, published, settings_of, small_search
+from published_values import DARTS_ON_TEXTS
+from small_searches import DARTS, NASBENCH201, published, settings_of, small_search
 
 import dnas
 from dnas import bilevel
@@ -13,6 +14,9 @@ def test_settings_are_those_of_the_release():
     """automl/RobustDARTS, src/search/args.py: window 5, delta 4, factor 1.3, es_start_epoch 10
     (from 0 on), report_freq_hessian 2 of scripts/DARTS_search.sh."""
     assert settings_of("robust_darts", "s1") == published(DARTS, **OWN)
+    assert settings_of("robust_darts", "fbnet") == published(DARTS, **OWN)
+    assert settings_of("robust_darts", "nasbench201") == published(NASBENCH201, **OWN)
+    assert settings_of("robust_darts", "recurrent") == published(DARTS_ON_TEXTS, **OWN)
 
 
 def test_it_is_unrolled_as_its_script():

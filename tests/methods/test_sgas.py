@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from published_values import DARTS_ON_TEXTS
 from small_searches import DARTS, published, settings_of, small_search
 
 import dnas
@@ -10,9 +11,9 @@ from dnas.methods import METHODS
 
 def test_settings_are_those_of_the_release():
     """lightaime/sgas, cnn/train_search.py: warmup_dec_epoch 9, decision_freq 5, 50 epochs."""
-    assert settings_of("sgas", "darts") == published(
-        DARTS, criterion=1, wait=9, interval=5, history=4
-    )
+    own = dict(criterion=1, wait=9, interval=5, history=4)
+    assert settings_of("sgas", "darts") == published(DARTS, **own)
+    assert settings_of("sgas", "recurrent") == published(DARTS_ON_TEXTS, **own)
 
 
 def test_arch_moves_before_the_first_decision_and_every_edge_is_decided_in_the_end():

@@ -11,6 +11,12 @@ BIN ?= $(VENV)/bin/
 INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-app)
 # What exports networks and runs them elsewhere needs packages that a search does not.
 INSTALLED_EXPORT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-export)
+# So does LiteRT. Its converter is installed without what it asks for, see setup.cfg, and where it has a wheel.
+CONVERTER := 'litert-converter==0.5.0; (sys_platform=="linux" and platform_machine=="x86_64") or (sys_platform=="darwin" and platform_machine=="arm64")'
+INSTALLED_LITERT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-litert)
+FOR_LITERT = $(if $(LITERT)$(filter litert,$(RUNTIME)),$(INSTALLED_LITERT))
+# What a run needs that may write and measure such networks.
+NEEDED = $(if $(TABLE)$(ONNX),$(INSTALLED_EXPORT),$(INSTALLED)) $(FOR_LITERT)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
 # Variables of the command line become flags, but those that are set in this file, and these.
@@ -41,19 +47,25 @@ $(VENV)/installed-export: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --editable '.[app,export]'
 	@touch $@ $(VENV)/installed-app
 
+$(VENV)/installed-litert: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable '.[app,litert]'
+	$(VENV)/bin/python -m pip install --quiet --no-deps $(CONVERTER)
+	@touch $@ $(VENV)/installed-app
+
 $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --editable '.[dev,export]'
-	@touch $@ $(VENV)/installed-app $(VENV)/installed-export
+	$(VENV)/bin/python -m pip install --quiet --no-deps $(CONVERTER)
+	@touch $@ $(VENV)/installed-app $(VENV)/installed-export $(VENV)/installed-litert
 
 install: $(INSTALLED_DEV)  ## make the environment in .venv with all that development needs
 
-search: $(if $(TABLE)$(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
+search: $(NEEDED)  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
 	$(BIN)dnas search $(FLAGS)
 
-text: $(INSTALLED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt
+text: $(NEEDED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt
 	$(BIN)dnas text $(FLAGS)
 
-retrain: $(if $(ONNX),$(INSTALLED_EXPORT),$(INSTALLED))  ## train the network of GENOTYPE (a file or a published name) from scratch
+retrain: $(NEEDED)  ## train the network of GENOTYPE (a file or a published name) from scratch
 	$(BIN)dnas retrain $(FLAGS)
 
 evaluate: $(INSTALLED)  ## score the trained networks of a finished run again: RUN=runs/NAME
@@ -68,13 +80,13 @@ study: $(INSTALLED)  ## several methods and seeds on a space with a tabular benc
 fit: $(INSTALLED)  ## fit a cost model to measured networks and score it on others: CSV=file COLUMN=name SAMPLES=500
 	@$(BIN)dnas fit $(FLAGS)
 
-pareto: $(if $(TABLE),$(INSTALLED_EXPORT),$(INSTALLED))  ## searches for several targets, accuracy against cost: TABLE=name POINTS=5; continues when killed
+pareto: $(NEEDED)  ## searches for several targets, accuracy against cost: TABLE=name POINTS=5; continues when killed
 	$(BIN)dnas pareto $(FLAGS)
 
 bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER=command in turn with a peer
 	$(BIN)dnas bench $(FLAGS)
 
-table: $(INSTALLED_EXPORT)  ## measure the parts of a search space on this device: SPACE=name RUNTIME=onnxruntime OUT=file.csv
+table: $(INSTALLED_EXPORT) $(FOR_LITERT)  ## measure the parts of a search space on this device: SPACE=name RUNTIME=onnxruntime OUT=file.csv
 	$(BIN)dnas table $(FLAGS)
 
 notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them

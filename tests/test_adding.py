@@ -118,6 +118,7 @@ USER_OPS = {
 @pytest.fixture(params=USER_OPS)
 def space(request, monkeypatch):
     """DARTS's cells with an op of a user among their candidates."""
+    jax.clear_caches()  # modules are traced once for each name of an op, and here are three of one
     monkeypatch.setitem(dnas.OPS, "mine", USER_OPS[request.param])
     return dnas.darts_space(name="with_mine", ops=("none", "skip_connect", "mine"), num_nodes=2)
 
@@ -450,10 +451,14 @@ def test_a_dimension_of_a_user_has_costs_and_targets():
 def numpy_runtime() -> hw_loss.Runtime:
     """Runs a function op by op."""
 
-    def prepare(function, x):
-        return lambda: np.asarray(function(x))
+    def load(function, x):
+        return function, x
 
-    return hw_loss.Runtime("numpy 1", prepare)
+    def run(program):
+        function, x = program
+        return np.asarray(function(x))
+
+    return hw_loss.Runtime("numpy 1", load, run)
 
 
 def test_a_runtime_of_a_user_measures_a_table():
@@ -472,6 +477,25 @@ def test_a_runtime_of_a_user_measures_a_table():
     assert {part for metric, part in table.rows} >= set(
         LINES.parts(**SIZES, image_size=4).distinct()
     )
+
+
+def test_a_runtime_of_a_user_proves_targets():
+    runtime = numpy_runtime()
+    sizes = dict(**SIZES, image_size=4)
+    counts = hw_loss.count_table(LINES, **sizes)
+    cost = hw_loss.expected_cost(counts, LINES.parts(**sizes), metric="macs")
+    genotype = dnas.random_genotype(jax.random.key(0), LINES)
+    mix = dnas.one_hot_mix(LINES, genotype)
+
+    def measure(genotype):
+        (found,) = hw_loss.measure_networks(
+            LINES, [genotype], runtime, repeats=1, meter=hw_loss.clock(seconds=1e-7), **sizes
+        )
+        return found.median
+
+    bound = hw_loss.feasible_range(cost).largest + 1e9  # in ms, which no network takes
+    deployed = hw_loss.deploy(LINES, genotype, mix, [(cost, bound)], measures=[measure])
+    assert deployed.met and deployed.proofs[0].measured > 0
 
 
 # A task.

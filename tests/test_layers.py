@@ -91,7 +91,8 @@ OPTIONAL = {
     "app/hardware.py": {"onnx", "onnxruntime"},
     "export/onnx.py": {"jax2onnx", "onnx"},
     "hw_loss/energy.py": {"pynvml"},
-    "hw_loss/runtimes.py": {"onnxruntime"},
+    "export/litert.py": {"litert_converter"},
+    "export/runtimes.py": {"onnxruntime", "ai_edge_litert"},
     "tabular/nats.py": {"nats_bench"},
 }
 

@@ -65,6 +65,8 @@ class RetrainConfig(RunConfig):
     onnx: bool = False
     """Whether the network is written as network.onnx too, checked against JAX; its weights are
     random if --retrain=no."""
+    litert: bool = False
+    """The same as network.tflite, for LiteRT."""
 
     retrain_channels: int = 36
     """Channels of the first cells of the final network."""

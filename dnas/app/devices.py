@@ -7,7 +7,6 @@ import re
 import jax
 
 from dnas import export, hw_loss
-from dnas.app import named
 from dnas.hw_loss.measure import Meter, clock
 
 
@@ -26,27 +25,27 @@ def _cpuinfo() -> str:
 
 
 def runtime_named(name: str, *, threads: int = 1) -> hw_loss.Runtime:
-    """Returns a runtime by its name in `dnas.hw_loss.RUNTIMES`, or by the one that it has in a
+    """Returns a runtime by its name in `dnas.export.RUNTIMES`, or by what it says of itself in a
     table, which begins with that.
 
     Args:
-      threads: of ONNX Runtime; the name in a table says it itself.
+      threads: that it runs; what stands in a table says it itself.
 
     Raises:
-      ValueError: for another runtime.
-      ModuleNotFoundError: without the packages of the extra `export`, for ONNX Runtime.
+      ValueError: for another runtime, and for threads that it cannot have.
+      ModuleNotFoundError: without the packages of its extra.
 
     Example:
-      >>> runtime_named("jax").name.split()[0]
+      >>> runtime_named("jax").describe.split()[0]
       'jax'
     """
-    given = re.search(r"(\d+) threads?$", name)
-    offered = {
-        "threads": int(given[1]) if given else threads,
-        "to_onnx": export.function_to_onnx,
-    }
     word = name.partition(" ")[0]
-    return named.make(hw_loss.RUNTIMES, "runtime", word, None, offered)
+    if word not in export.RUNTIMES:
+        raise ValueError(
+            f"runtime {word!r} is not known; choose from: {', '.join(export.RUNTIMES)}"
+        )
+    given = re.search(r"(\d+) threads?$", name)
+    return export.RUNTIMES[word](int(given[1]) if given else threads)
 
 
 def meter_of(metric: str, runtime: str) -> Meter:

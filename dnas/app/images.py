@@ -8,7 +8,7 @@ import optax
 
 import dnas
 from dnas import tasks
-from dnas.app import hardware, phases
+from dnas.app import exporting, phases
 from dnas.app.config import RetrainConfig
 from dnas.app.datasets import Dataset, load
 from dnas.app.pages import write_report
@@ -71,7 +71,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
             "evaluate_every": config.evaluate_every,
         },
         count=lambda genotype: count(genotype)._asdict(),
-        write_onnx=partial(hardware.write_onnx, image_shape=shape),
+        write=partial(exporting.write_network, image_shape=shape),
         facts={
             "train_images": len(dataset.train_labels),
             "test_images": len(dataset.test_labels),

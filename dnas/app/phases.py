@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 import dnas
-from dnas.app import build, hardware
+from dnas.app import build, exporting, hardware
 from dnas.app.checkpoints import Checkpoints
 from dnas.app.config import MethodConfig
 from dnas.app.display import Display, skip_counts, text_of
@@ -44,7 +44,8 @@ class Job(NamedTuple):
     network_options: Mapping[str, Any]  # what else `space.network` takes
     training: Mapping[str, Any]  # what else `dnas.retrain` takes
     count: Callable[[dnas.Genotype], dict[str, int]]  # parameters and, of images, multiply-adds
-    write_onnx: Callable[[pathlib.Path, dnas.Model, Any], float]
+    # writes the network of a genotype for another runtime, and says how far it is from JAX's
+    write: Callable[[pathlib.Path, exporting.Exporter, dnas.Model, Any], float]
     facts: Mapping[str, Any]  # about the data, for the summary
     report: Report
     supernet_options: Mapping[str, Any] = {}  # besides those in the settings of all searches
@@ -61,8 +62,7 @@ def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
       ValueError: for names that do not exist and sizes that do not fit, before any work.
     """
     config, space = job.config, job.space
-    if config.onnx:
-        hardware.check_export()
+    exporting.check_packages(config)
     batches = {"retrain_batch_size": (job.final_task, config.retrain_batch_size, 1)}
     if isinstance(config, MethodConfig):
         if config.benchmark:
@@ -212,9 +212,8 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
     result = _train(job, genotype, Hooks(phase.resume, phase.report, phase.announce))
     done = phase.finish({"genotype": genotype.to_json(), **result.scores, **job.count(genotype)})
     # Once the result is written: a failure here loses nothing.
-    if job.config.onnx and name == "searched":
-        network = network_of(job, genotype)
-        keep_onnx(job.run, lambda path: job.write_onnx(path, network, result.variables))
+    if name == "searched":
+        keep_exports(job, network_of(job, genotype), result.variables)
     return done
 
 
@@ -277,16 +276,17 @@ def _stop(memory: StepMemory) -> None:
     raise _Compiled
 
 
-def keep_onnx(run: Run, write: Callable[[pathlib.Path], float]) -> None:
-    """Writes network.onnx into the run's folder, and how far it is from the network that JAX runs,
-    which `write` returns."""
-    path = run.folder / "network.onnx"
-    difference = write(path)
-    run.write("phases/onnx.json", {"file": path.name, "largest_difference": difference})
-    tqdm.write(
-        f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of the"
-        " largest"
-    )
+def keep_exports(job: Job, network: dnas.Model, variables: Any) -> None:
+    """Writes a network into the run's folder for every runtime that the settings name, and how far
+    each file is from what JAX computes."""
+    for name, exporter in exporting.asked_for(job.config).items():
+        path = job.run.folder / exporter.file
+        difference = job.write(path, exporter, network, variables)
+        job.run.write(f"phases/{name}.json", {"file": path.name, "largest_difference": difference})
+        tqdm.write(
+            f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of"
+            " the largest"
+        )
 
 
 def evaluate(job: Job, name: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 import dnas
-from dnas.app import phases, text
+from dnas.app import exporting, phases, text
 from dnas.app.command import run_command
 from dnas.app.config import SearchConfig
 from dnas.app.pages import write_summary
@@ -93,10 +93,10 @@ def finish_untrained(job: phases.Job, found: dict[str, Any], genotype: dnas.Geno
     words = {"params": "parameters", "macs": "multiply-adds"}
     verdict = ", ".join(f"{number:,} {words[name]}" for name, number in counts.items())
     write_summary(job.run, summary, verdict, f"run: {job.run.folder}")
-    if job.config.onnx:
+    if exporting.asked_for(job.config):
         network = phases.network_of(job, genotype)
         variables = random_variables(network.init, job.final_task.example)
-        phases.keep_onnx(job.run, lambda path: job.write_onnx(path, network, variables))
+        phases.keep_exports(job, network, variables)
 
 
 def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:

@@ -45,9 +45,10 @@ class TableCommand:
     space: str = "darts"
     """Search space by name."""
     runtime: str = "onnxruntime"
-    """What runs the networks, by name: onnxruntime on the CPU, or jax on its default device."""
+    """What runs the networks, by name: onnxruntime or litert on the CPU, or jax on its default
+    device."""
     threads: int = 1
-    """Of ONNX Runtime."""
+    """Of ONNX Runtime and LiteRT."""
     metric: Literal["latency", "energy"] = "latency"
     """What is measured."""
     out: pathlib.Path | None = None

@@ -17,7 +17,7 @@ import jax
 
 import dnas
 from dnas import tasks
-from dnas.app import hardware, phases
+from dnas.app import exporting, phases
 from dnas.app.config import Layer, MethodConfig, RunConfig, layers
 from dnas.app.pages import write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
@@ -90,6 +90,8 @@ class TextConfig(MethodConfig):
     onnx: bool = False
     """Whether the trained network is written as network.onnx too, which reads one token at a time.
     """
+    litert: bool = False
+    """The same as network.tflite, for LiteRT."""
 
     @property
     def dataset(self) -> str:
@@ -187,7 +189,7 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
             "keep": dnas.best_average(config.patience),
         },
         count=count,
-        write_onnx=hardware.write_language_model,
+        write=exporting.write_language_model,
         facts={
             "unigram_perplexity": dnas.unigram_perplexity(text.train, text.test, task.num_classes),
             "tokens": tokens,

@@ -5,12 +5,16 @@ from collections import defaultdict
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from dnas.base import Array, PyTree
-from dnas.export.standard import image_batch, network_logits, standard_ops
-from dnas.model import Model, Tokens
+from dnas.base import PyTree
+from dnas.export.functions import (
+    check_computes,
+    image_batch,
+    language_model_step,
+    network_logits,
+)
+from dnas.export.standard import standard_ops
+from dnas.model import Model
 
 
 def to_onnx(
@@ -18,7 +22,7 @@ def to_onnx(
     variables: PyTree,
     image_shape: tuple[int, int, int],
     *,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     opset: int = 21,
 ):
     """Returns the trained network as an `onnx.ModelProto`, images [B, H, W, C] -> logits [B,
@@ -31,7 +35,7 @@ def to_onnx(
     Args:
       variables: of the network, weights under "params"; they become constants of the model.
       image_shape: (H, W, C); images are normalised as in training, which is not part of the model.
-      batch_size: B, fixed.
+      batch_size: B; None where the model is to read any number of images.
 
     Raises:
       ValueError: for sizes below 1.
@@ -53,9 +57,7 @@ def function_to_onnx(function, x: Any, *, opset: int = 21):
       ValueError: if the function computes nothing.
       ModuleNotFoundError: without the packages of the extra `export`.
     """
-    jaxpr = jax.make_jaxpr(function)(x).jaxpr
-    if jaxpr.outvars[0] in jaxpr.invars:
-        raise ValueError("the function returns its input as it is: there is nothing to export")
+    check_computes(function, x)
     return _with_strided_pools(_converted(function, {"images": x}, ["logits"], opset))
 
 
@@ -82,22 +84,8 @@ def language_model_to_onnx(
       ValueError: for sizes below 1.
       ModuleNotFoundError: without the packages of the extra `export`.
     """
-    if min(num_tokens, batch_size) < 1:
-        raise ValueError(
-            f"a text has at least one token and comes at least once, got {num_tokens} and"
-            f" {batch_size}"
-        )
-
-    def read(tokens: Array, hidden: Array) -> tuple[Array, Array]:
-        outputs, _ = network.apply(variables, {}, Tokens(tokens, hidden))
-        assert outputs.hidden is not None  # of a network that reads tokens
-        return outputs.logits, outputs.hidden
-
-    tokens: Any = jax.ShapeDtypeStruct((batch_size, num_tokens), jnp.int32)
-    states = jax.eval_shape(network.apply, variables, {}, Tokens(tokens))[0].hidden
-    hidden = jax.ShapeDtypeStruct((batch_size, states.shape[-1]), states.dtype)
-    inputs = {"tokens": tokens, "hidden": hidden}
-    return _converted(read, inputs, ["logits", "states"], opset)
+    function, inputs = language_model_step(network, variables, num_tokens, batch_size)
+    return _converted(function, inputs, ["logits", "states"], opset)
 
 
 def _converted(function, inputs: dict[str, Any], outputs: list[str], opset: int):
@@ -135,12 +123,14 @@ def _with_strided_pools(model):
         for name in node.input:
             readers[name].append(node)
     shapes = {
-        info.name: [side.dim_value for side in info.type.tensor_type.shape.dim]
-        for info in graph.value_info
+        info.name: [side.dim_param or side.dim_value for side in info.type.tensor_type.shape.dim]
+        for info in (*graph.value_info, *graph.output)
     }
     outputs, slices, changed = {output.name for output in graph.output}, [], set()
     for transpose in [node for node in graph.node if node.op_type == "Transpose"]:
-        pool, kept = maker.get(transpose.input[0]), readers[transpose.output[0]]
+        pool, reading = maker.get(transpose.input[0]), readers[transpose.output[0]]
+        # Shapes are asked for the number of images, which a stride leaves as it is.
+        kept = [node for node in reading if node.op_type != "Shape"]
         if (
             pool is None
             or pool.op_type not in ("MaxPool", "AveragePool")
@@ -152,11 +142,7 @@ def _with_strided_pools(model):
         if not found or outputs & {transpose.output[0], *found[1:]}:
             continue
         strides = {
-            (
-                _stride_of(node, constants, shapes.get(node.input[0]))
-                if node.op_type == "Slice"
-                else None
-            )
+            (_stride_of(node, constants, shapes) if node.op_type == "Slice" else None)
             for node in kept
         }
         options = {
@@ -173,35 +159,46 @@ def _with_strided_pools(model):
         del pool.attribute[:]
         pool.attribute.extend(helper.make_attribute(name, value) for name, value in options.items())
         changed |= {transpose.output[0], pool.output[0], *found[1:]}
-        for node in itertools.chain(*(readers[name] for name in found)):
-            node.input[:] = [found[0] if name in found else name for name in node.input]
+        same = {transpose.output[0], *found}
+        for node in itertools.chain(reading, *(readers[name] for name in found)):
+            node.input[:] = [found[0] if name in same else name for name in node.input]
         transpose.output[0] = found[0]
         slices += kept
     for node in slices:
         graph.node.remove(node)
+    _drop_unread(graph)
     infos = [info for info in graph.value_info if info.name not in changed]
     del graph.value_info[:]
     graph.value_info.extend(infos)
-    # Of a network without a path all is constant.
-    read = outputs | {name for node in graph.node for name in node.input}
-    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
     return model
 
 
-def _stride_of(node, constants, shape: list[int] | None) -> int | None:
+def _drop_unread(graph) -> None:
+    """Removes nodes and constants that no output depends on, such as what computed the ends of
+    slices, or all of a network without a path."""
+    read = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):
+        if read.isdisjoint(node.output):
+            graph.node.remove(node)
+        else:
+            read.update(node.input)
+    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
+
+
+def _stride_of(node, constants, shapes) -> int | None:
     """The stride of a slice that keeps every so many rows and columns of all of [B, H, W, C], or
     None of others."""
-    parts = [constants.get(name) for name in node.input[1:]]
-    if shape is None or len(parts) != 4 or any(part is None for part in parts):
+    before, after = shapes.get(node.input[0], ()), shapes.get(node.output[0])
+    if len(node.input) != 5 or len(before) != 4:
         return None
-    starts, ends, axes, steps = parts
-    step = dict(zip(axes.tolist(), steps.tolist(), strict=True))
-    whole = (
-        not starts.any()
-        and (ends >= np.array(shape)[axes]).all()
-        and step.get(1) == step.get(2)
-        and step.get(0, 1) == step.get(3, 1) == 1
-    )
-    return step.get(1) if whole and step.get(1, 1) > 1 else None
+    # Its ends are computed where the number of images is open; the shapes say how much is kept.
+    starts, _, axes, steps = [constants.get(name) for name in node.input[1:]]
+    if starts is None or axes is None or steps is None or starts.any():
+        return None
+    step_of = dict(zip(axes.tolist(), steps.tolist(), strict=True))
+    strides = [step_of.get(axis, 1) for axis in range(4)]
+    stride = strides[1]
+    every = [before[0], -(-before[1] // stride), -(-before[2] // stride), before[3]]
+    return stride if stride > 1 and strides == [1, stride, stride, 1] and after == every else None

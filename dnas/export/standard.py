@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -16,9 +17,8 @@ from jax.core import Tracer
 from jax.extend import core
 from jax.extend.core import primitives
 
-from dnas.base import Array, PyTree
+from dnas.base import Array
 from dnas.kernels.kernel import KERNELS, Convolution, Pooling
-from dnas.model import Model
 
 
 def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
@@ -35,7 +35,8 @@ def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
     Args:
       function: of arrays; whatever else it depends on, such as the variables of a network, is a
         constant of the result.
-      args: arrays or shapes that it is traced for.
+      args: arrays or shapes that it is traced for; how many images there are may be left open, as
+        `jax.export.symbolic_shape` does.
 
     Example:
       >>> import jax.numpy as jnp
@@ -49,9 +50,8 @@ def standard_ops(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
 
     def standard(*args):
         outputs = _run(closed.jaxpr, closed.consts, jax.tree.leaves(args))
-        return jax.tree.unflatten(
-            jax.tree.structure(shapes), [_computed(value) for value in outputs]
-        )
+        values = map(_whole, outputs, closed.jaxpr.outvars)
+        return jax.tree.unflatten(jax.tree.structure(shapes), [*values])
 
     return standard
 
@@ -109,8 +109,13 @@ class _Strided(NamedTuple):
     strides: tuple[int, int]
 
     def value(self) -> Array:
-        (row, column), (down, right) = self.first, self.strides
-        return self.x[:, row::down, column::right]
+        return _every(self.x, self.first, self.strides)
+
+
+def _every(x: Array, first: tuple[int, int], strides: tuple[int, int]) -> Array:
+    """Every so many rows and columns, from one on; indexing would gather them where the number of
+    images is open."""
+    return lax.slice(x, (0, *first, 0), x.shape, (1, *strides, 1))
 
 
 _LATER = (_Affine, _Strided)
@@ -122,6 +127,24 @@ def _computed(value):
 
 def _is_known(value) -> bool:
     return not isinstance(value, (*_LATER, Tracer))
+
+
+def _of_one_image(sizes: Any) -> Any:
+    """Sizes, such as a shape or the parameters of an equation, with 1 in place of any number of
+    images."""
+    return jax.tree.map(lambda size: 1 if isinstance(size, _ANY_NUMBER) else size, sizes)
+
+
+_ANY_NUMBER = type(jax.export.symbolic_shape("B")[0])
+
+
+def _whole(value: Any, entry: Any) -> Any:
+    """The value of a variable, computed.
+
+    What is known of any number of images is known of one of them, and repeated here.
+    """
+    value, shape = _computed(value), entry.aval.shape
+    return value if np.shape(value) == shape else jnp.broadcast_to(value, shape)
 
 
 def _run(
@@ -219,15 +242,14 @@ def _outputs(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
 
 def _written_out(equation, inputs: list[Any], used: Sequence[bool]) -> list[Any]:
     inner = _inner(equation)
-    return (
-        _bind(equation, [_computed(value) for value in inputs])
-        if inner is None
-        else _run(*inner, inputs, used)
-    )
-
-
-def _bind(equation, inputs: list[Any]) -> list[Any]:
-    found = equation.primitive.bind(*inputs, **equation.params)
+    if inner is not None:
+        return _run(*inner, inputs, used)
+    params = equation.params
+    if all(map(_is_known, inputs)):
+        params = _of_one_image(params)
+    else:
+        inputs = [*map(_whole, inputs, equation.invars)]
+    found = equation.primitive.bind(*inputs, **params)
     return list(found) if equation.primitive.multiple_results else [found]
 
 
@@ -239,7 +261,7 @@ def _without_zeros(a: Any, b: Any, out) -> Any:
             _is_known(zeros)
             and not _is_known(other)
             and not np.asarray(zeros).any()
-            and np.shape(zeros) in ((), out.shape)
+            and np.shape(zeros) in ((), _of_one_image(out.shape))
         ):
             return other
     return None
@@ -276,7 +298,8 @@ def _of_channels(constant: Any, out) -> np.ndarray | None:
     if not _is_known(constant) or out.ndim != 4:
         return None
     constant = np.asarray(constant)
-    if constant.shape == out.shape and (constant == constant[:1, :1, :1]).all():
+    of_one_image = constant.shape == _of_one_image(out.shape)
+    if of_one_image and (constant == constant[:1, :1, :1]).all():
         constant = constant[0, 0, 0]  # what an op makes of zeros
     of_channels = constant.ndim > 0 and constant.shape[-1] == constant.size == out.shape[-1]
     if constant.size != 1 and not of_channels:
@@ -432,7 +455,7 @@ def _pooled(form: Pooling, x: Array) -> Array:
         y = nn.avg_pool(
             x, window_shape=window, strides=ones, padding="SAME", count_include_pad=False
         )
-    return y if form.stride == 1 else y[:, :: form.stride, :: form.stride]
+    return y if form.stride == 1 else _every(y, (0, 0), (form.stride, form.stride))
 
 
 # What primitives of JAX become: (*inputs, out=, **parameters) -> the result, or None where the
@@ -447,26 +470,3 @@ _RULES = {
     primitives.slice_p: _sliced,
     primitives.sub_p: _difference,
 }
-
-
-def network_logits(network: Model, variables: PyTree) -> Callable[[Array], Array]:
-    """Returns images [B, H, W, C] -> logits of a trained network."""
-
-    def logits(images: Array) -> Array:
-        return network.apply(variables, {}, images)[0].logits
-
-    return logits
-
-
-def image_batch(image_shape: tuple[int, int, int], batch_size: int) -> jax.ShapeDtypeStruct:
-    """Returns the shape of a batch of images.
-
-    Raises:
-      ValueError: for sizes below 1.
-    """
-    if len(image_shape) != 3 or min(*image_shape, batch_size) < 1:
-        raise ValueError(
-            f"images have a shape (H, W, C) and come at least one at once, got {image_shape} and"
-            f" {batch_size}"
-        )
-    return jax.ShapeDtypeStruct((batch_size, *image_shape), jnp.float32)

@@ -3,6 +3,7 @@ networks, and targets."""
 
 from dnas.hw_loss.calibrate import calibrate
 from dnas.hw_loss.counts import Counts, count_network, count_supernet, count_table
+from dnas.hw_loss.deploy import Deployed, Proof, Round, deploy
 from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.energy import energy_meter
 from dnas.hw_loss.expected import ExpectedCost, expected_cost
@@ -15,7 +16,7 @@ from dnas.hw_loss.liveness import Liveness, expected_liveness
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.measure_table import REFERENCE, measure_networks, measure_table
 from dnas.hw_loss.repair import approach, repair
-from dnas.hw_loss.runtimes import RUNTIMES, Runtime, jax_runtime, onnx_runtime
+from dnas.hw_loss.runtimes import Runtime, jax_runtime
 from dnas.hw_loss.table import (
     METRICS,
     Calibration,
@@ -55,6 +56,7 @@ __all__ = [
     "CostModel",
     "CostTable",
     "Counts",
+    "Deployed",
     "ExpectedCost",
     "FACTORS",
     "FeasibleRange",
@@ -63,11 +65,12 @@ __all__ = [
     "MULTIPLIERS",
     "PENALTIES",
     "REFERENCE",
-    "RUNTIMES",
     "Measured",
     "Meter",
     "Multiplier",
     "Penalty",
+    "Proof",
+    "Round",
     "Runtime",
     "absolute",
     "approach",
@@ -79,6 +82,7 @@ __all__ = [
     "count_network",
     "count_supernet",
     "count_table",
+    "deploy",
     "discrete_mix",
     "energy_meter",
     "excess_power",
@@ -104,7 +108,6 @@ __all__ = [
     "measure_table",
     "merge_tables",
     "mnasnet",
-    "onnx_runtime",
     "read_table",
     "relative",
     "repair",

@@ -80,7 +80,7 @@ def measure_table(
     meter = clock() if meter is None else meter
     layers = space.parts(**sizes)
     parts, added = layers.distinct(), _added(layers)
-    header = {"device": device, "runtime": runtime.name, "batch": batch_size}
+    header = {"device": device, "runtime": runtime.describe, "batch": batch_size}
     if known is not None and (own := {name: getattr(known, name) for name in header}) != header:
         raise ValueError(
             f"the table to go on with is of {own}, not of {header}; write to another file"
@@ -102,14 +102,15 @@ def measure_table(
             for part in missing[start : start + group]
         }
         calls: dict[Hashable, Callable[[], Any]] = {
-            _EMPTY: _empty_call(runtime, batch_size),
-            REFERENCE: reference_call(runtime, batch_size),
+            _EMPTY: _call_of(runtime, *_empty(batch_size)),
+            REFERENCE: _call_of(runtime, *_reference(batch_size)),
         }
         for call in dict.fromkeys(
             itertools.chain(*(own for pair in members.values() for own in pair))
         ):
             if isinstance(call, _Call):
-                calls[call] = call.prepare(space, runtime, call.part in added)
+                function, x = call.build(space, call.part in added)
+                calls[call] = _call_of(runtime, function, x)
         found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
         first = Cost(
             found[REFERENCE].median * factor,
@@ -159,15 +160,17 @@ def measure_networks(
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     x = _random((batch_size, height, width, image_channels))
-    calls: dict[Hashable, Callable[[], Any]] = {REFERENCE: reference_call(runtime, batch_size)}
+    calls: dict[Hashable, Callable[[], Any]] = {
+        REFERENCE: _call_of(runtime, *_reference(batch_size))
+    }
     for number, genotype in enumerate(genotypes):
         network = space.network(genotype, **sizes)
         variables = random_variables(network.init, x)
-        calls[number, 0] = first = runtime.prepare(_logits(network, variables), x)
-        others = (runtime.again(first) for _ in range(_LOADS - 1))
-        calls |= {
-            (number, place): call for place, call in enumerate(others, start=1) if call is not first
-        }
+        first = runtime.load(_logits(network, variables), x)
+        others = [runtime.repeat(first) for _ in range(_LOADS - 1)]
+        programs = [first, *(program for program in others if program is not first)]
+        for place, program in enumerate(programs):
+            calls[number, place] = functools.partial(runtime.run, program)
         report(number + 1, len(genotypes))
     found = measure(calls, meter=meter, repeats=repeats, reference=REFERENCE)
     speed = 1.0 if reference is None else reference / found[REFERENCE].median
@@ -242,8 +245,9 @@ class _Call(NamedTuple):
     shape: tuple[int, int, int, int]
     branches: int = 0  # none: alone
 
-    def prepare(self, space: SearchSpace, runtime: Runtime, added: bool) -> Callable[[], Any]:
-        """Compiles; `added`: with the sum that takes in a part that is alone."""
+    def build(self, space: SearchSpace, added: bool) -> tuple[Callable[[Array], Array], np.ndarray]:
+        """Returns what is run, and on which input; `added`: with the sum that takes in a part that
+        is alone."""
         x, channels = _random(self.shape), self.shape[-1]
         members: list[Callable[[Array], Array]] = []
         if self.part is not None:
@@ -267,7 +271,7 @@ class _Call(NamedTuple):
                 inner = [member(y) for member, y in zip(members, inner, strict=True)]
             return functools.reduce(operator.add, inner)
 
-        return runtime.prepare(branches if self.branches else alone, x)
+        return (branches if self.branches else alone), x
 
 
 def _calls_of(
@@ -283,8 +287,13 @@ def _calls_of(
     return [more, barer], [fewer, bare]
 
 
-def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
-    """Returns the call of `REFERENCE` in a runtime."""
+def _call_of(runtime: Runtime, function: Callable[[Array], Array], x: np.ndarray) -> Callable:
+    """Compiles a function for a runtime; returns the call that runs it on x."""
+    return functools.partial(runtime.run, runtime.load(function, x))
+
+
+def _reference(batch_size: int) -> tuple[Callable[[Array], Array], np.ndarray]:
+    """`REFERENCE` as a function, and its input."""
     kernel = np.random.default_rng(2).uniform(
         -0.1, 0.1, (3, 3, REFERENCE.channels_in, REFERENCE.channels_out)
     )
@@ -294,7 +303,7 @@ def reference_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
             x = jax.nn.relu(_conv(x, kernel.astype(np.float32)))
         return x
 
-    return runtime.prepare(reference, _random(_shape(REFERENCE, batch_size)))
+    return reference, _random(_shape(REFERENCE, batch_size))
 
 
 def _conv(x: Array, kernel: np.ndarray) -> Array:
@@ -303,8 +312,9 @@ def _conv(x: Array, kernel: np.ndarray) -> Array:
     )
 
 
-def _empty_call(runtime: Runtime, batch_size: int) -> Callable[[], Any]:
-    return runtime.prepare(lambda x: x + 1, np.zeros((batch_size, 1, 1, 1), np.float32))
+def _empty(batch_size: int) -> tuple[Callable[[Array], Array], np.ndarray]:
+    """A function that computes next to nothing, and its input: what a call itself takes."""
+    return lambda x: x + 1, np.zeros((batch_size, 1, 1, 1), np.float32)
 
 
 def _random(shape: tuple[int, ...]) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dnas
+from dnas import export
 from dnas.app import devices
 from dnas.app import table as tables
 from dnas.hw_loss import (
@@ -33,11 +34,10 @@ class Counting(list):
     """A runtime that computes nothing and notes for what it was prepared."""
 
     def runtime(self):
-        def prepare(function, x):
+        def load(function, x):
             self.append(np.shape(x))
-            return lambda: None
 
-        return Runtime("nothing", prepare)
+        return Runtime("nothing", load, run=lambda program: None)
 
 
 def calls_of(parts, candidates):
@@ -77,21 +77,21 @@ def test_a_part_costs_what_it_adds_to_a_network(name):
     in or comes out."""
     space, total = dnas.SPACES[name], [0.0]
 
-    def prepare(function, x):
+    def load(function, x):
         y = jax.eval_shape(function, x)
         cost = _count_macs(function, x) * 1e-3 + 0.1 * (
             1 + np.prod(x.shape[1:]) + np.prod(y.shape[1:])
         )
 
-        def call():
-            total[0] += cost
+        return cost
 
-        return call
+    def run(cost):
+        total[0] += cost
 
     sizes = {**SIZES, "num_cells": 3}
     meter = Meter("latency", "ms", lambda: total[0], 1e-7)
     table = measure_table(
-        space, Runtime("made up", prepare), repeats=1, meter=meter, **HEADER, **sizes
+        space, Runtime("made up", load, run), repeats=1, meter=meter, **HEADER, **sizes
     )
     counted, candidates = count_table(space, **sizes), space.parts(**sizes).candidates()
     found = {part: cost.mean for (_, part), cost in table.rows.items() if part in candidates}
@@ -157,6 +157,22 @@ def test_a_table_of_another_device_is_not_gone_on_with():
         )
 
 
+def test_a_runtime_of_a_user_is_found_by_its_name_and_by_what_a_table_says_of_it(monkeypatch):
+    def of_a_user(threads):
+        return Counting().runtime()._replace(describe=f"mine 1.0 cpu {threads} threads")
+
+    monkeypatch.setitem(export.RUNTIMES, "mine", of_a_user)
+    described = devices.runtime_named("mine", threads=3).describe
+    assert described == "mine 1.0 cpu 3 threads"
+    assert devices.runtime_named(described).describe == described
+
+
+def test_a_runtime_that_is_not_known_is_refused():
+    known = ", ".join(export.RUNTIMES)
+    with pytest.raises(ValueError, match=f"runtime 'nothing' is not known; choose from: {known}"):
+        devices.runtime_named("nothing 1.0")
+
+
 def test_the_command_writes_a_table_that_can_be_read(tmp_path):
     command = tables.TableCommand(
         runtime="jax",
@@ -174,10 +190,12 @@ def test_the_command_writes_a_table_that_can_be_read(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["jax", "onnxruntime"])
+@pytest.mark.parametrize("runtime", export.RUNTIMES)
 def test_measured_tables_order_networks_by_size(runtime, tmp_path):
     if runtime == "onnxruntime":
         pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+    if runtime == "litert":
+        pytest.importorskip("litert_converter", reason="LiteRT's converter is not installed")
     command = tables.TableCommand(
         runtime=runtime, out=tmp_path / "here.csv", channels=32, cells=1, repeats=20
     )

@@ -11,7 +11,7 @@ import pytest
 
 import dnas
 from dnas import hw_loss
-from dnas.app import report, search, text
+from dnas.app import exporting, report, search, text
 from dnas.app.config import parse
 from dnas.app.evaluate import evaluate
 from dnas.app.runs import Run
@@ -148,11 +148,11 @@ def test_a_given_cell_is_trained_and_none_searched(book, tmp_path):
     assert not (tmp_path / "c" / "logits.png").exists()
 
 
-def test_a_trained_language_model_is_written_as_onnx_and_writes_on_from_a_state(book, tmp_path):
-    onnxruntime = pytest.importorskip(
-        "onnxruntime", reason="the extra dnas[export] is not installed"
-    )
-    pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
+@pytest.mark.parametrize("name", exporting.EXPORTERS)
+def test_a_trained_language_model_is_written_and_writes_on_from_a_state(name, book, tmp_path):
+    exporter = exporting.EXPORTERS[name]
+    for package, install in exporter.packages.items():
+        pytest.importorskip(package, reason=f"it is not installed: {install}")
     genotype = dnas.Genotype("recurrent", {"recurrent": [(0, 1, "relu")]}).to_text()
     flags = [
         f"--text={book}",
@@ -160,19 +160,17 @@ def test_a_trained_language_model_is_written_as_onnx_and_writes_on_from_a_state(
         "--name=a",
         f"--genotype={genotype}",
         "--random-cells=0",
-        "--onnx=1",
+        f"--{name}=1",
     ]
     search.main([*TINY, *flags])
-    written = Run(tmp_path / "a").read("phases/onnx.json")
-    assert written["file"] == "network.onnx" and written["largest_difference"] < 1e-4
-    session = onnxruntime.InferenceSession(
-        (tmp_path / "a" / "network.onnx").read_bytes(), providers=["CPUExecutionProvider"]
-    )
+    written = Run(tmp_path / "a").read(f"phases/{name}.json")
+    assert written["file"] == exporter.file and written["largest_difference"] < 1e-4
+    read = exporter.load((tmp_path / "a" / exporter.file).read_bytes())
     hidden, token = np.zeros((1, 4), np.float32), np.zeros((1, 1), np.int32)
     for _ in range(3):
-        logits, states = session.run(None, {"tokens": token, "hidden": hidden})
-        token, hidden = logits.argmax(-1).astype(np.int32), states[:, -1]
-    assert np.isfinite(logits).all() and hidden.any()
+        found = read({"tokens": token, "hidden": hidden})
+        token, hidden = found["logits"].argmax(-1).astype(np.int32), found["states"][:, -1]
+    assert np.isfinite(found["logits"]).all() and hidden.any()
 
 
 def test_rules_and_targets_of_images_are_those_of_texts(book, tmp_path):

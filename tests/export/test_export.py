@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from exported import SIZES, covering, logits_by_jax, relative_error, samples, sizes_of, trained
 
 import dnas
 from dnas import export
@@ -12,25 +13,8 @@ from dnas.kernels.pooling import max_pool
 from dnas.parts import Part
 
 DARTS = dnas.SPACES["darts"]
-SIZES = {"channels": 4, "num_cells": 3, "num_classes": 5}
 SHAPE = (16, 16, 3)
-
-
-def trained(space, genotype, image_shape=SHAPE, **sizes):
-    """A network whose running averages and scales are not those of the start, and neither grow nor
-    fade from layer to layer."""
-    network = space.network(genotype, **sizes)
-    return network, random_variables(network.init, np.zeros((1, *image_shape), np.float32))
-
-
-def expected_logits(network, variables, images):
-    return np.asarray(
-        jax.jit(lambda images: network.apply(variables, {}, images)[0].logits)(images)
-    )
-
-
-def relative_error(found, expected):
-    return np.abs(found - expected).max() / np.abs(expected).max()
+COVERING = covering()
 
 
 def run_onnx(model, images):
@@ -43,38 +27,18 @@ def run_onnx(model, images):
     return session.run(None, {session.get_inputs()[0].name: images})[0]
 
 
-# Between them they have every op of the space, with stride and without.
-COVERING = dnas.Genotype(
-    "darts",
-    {
-        kind: [
-            (0, 2, "max_pool_3x3"),
-            (1, 2, "avg_pool_3x3"),
-            (0, 3, "skip_connect"),
-            (1, 3, "sep_conv_3x3"),
-            (0, 4, "sep_conv_5x5"),
-            (1, 4, "dil_conv_3x3"),
-            (0, 5, "dil_conv_5x5"),
-            (2, 5, "max_pool_3x3"),
-        ]
-        for kind in ("normal", "reduce")
-    },
-)
-
-
 @pytest.mark.parametrize("size", [(16, 16), (8, 12)])
 def test_standard_ops_compute_the_same(size):
     network, variables = trained(DARTS, COVERING, (*size, 3), **SIZES)
     images = np.random.default_rng(1).normal(size=(2, *size, 3)).astype(np.float32)
     function = standard_ops(lambda images: network.apply(variables, {}, images)[0].logits, images)
     assert (
-        relative_error(jax.jit(function)(images), expected_logits(network, variables, images))
-        < 1e-5
+        relative_error(jax.jit(function)(images), logits_by_jax(network, variables, images)) < 1e-5
     )
 
 
 def test_standard_ops_are_those_of_any_framework():
-    network, variables = trained(DARTS, COVERING, **SIZES)
+    network, variables = trained(DARTS, COVERING, SHAPE, **SIZES)
     x = jax.ShapeDtypeStruct((1, *SHAPE), np.float32)
     function = standard_ops(lambda images: network.apply(variables, {}, images)[0].logits, x)
     names = {equation.primitive.name for equation in jax.make_jaxpr(function)(x).eqns}
@@ -143,46 +107,23 @@ def test_slices_short_of_the_end_and_convolutions_of_different_images_are_comput
     assert relative_error(standard_ops(products, images)(images), products(images)) < 1e-6
 
 
-def test_the_onnx_model_computes_the_same():
+def check_onnx_of_any_number(network, variables, shape):
+    """One file reads one image, and three."""
+    model = export.to_onnx(network, variables, shape)
+    for count in (1, 3):
+        images = np.random.default_rng(count).normal(size=(count, *shape)).astype(np.float32)
+        found = run_onnx(model, images)
+        assert relative_error(found, logits_by_jax(network, variables, images)) < 1e-4
+
+
+def test_the_onnx_model_reads_any_number_of_images_or_as_many_as_it_is_made_for():
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
-    network, variables = trained(DARTS, COVERING, **SIZES)
+    network, variables = trained(DARTS, COVERING, SHAPE, **SIZES)
+    check_onnx_of_any_number(network, variables, SHAPE)
     images = np.random.default_rng(1).normal(size=(2, *SHAPE)).astype(np.float32)
     model = export.to_onnx(network, variables, SHAPE, batch_size=2)
-    assert (
-        relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
-    )
-
-
-def samples():
-    """Every published genotype of networks on images, random ones of NAS-Bench-201, and cells of it
-    that leave ops out."""
-    found = {
-        name: genotype
-        for name, genotype in dnas.PUBLISHED.items()
-        if dnas.SPACES[genotype.space].inputs == "images"
-    }
-    nasbench201 = dnas.SPACES["nasbench201"]
-    found |= {
-        f"nasbench201 {seed}": dnas.random_genotype(jax.random.key(seed), nasbench201)
-        for seed in range(4)
-    }
-    texts = {
-        "all skip": (
-            "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
-        ),
-        "zeros inside": "|none~0|+|none~0|nor_conv_3x3~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|",
-    }
-    return found | {name: dnas.Genotype.from_text(text) for name, text in texts.items()}
-
-
-def sample_sizes(genotype):
-    if genotype.space in ("fbnet", "proxylessnas"):
-        return {
-            "num_cells": dnas.SPACES[genotype.space].num_cells,
-            "channels": 8,
-            "num_classes": 5,
-        }, (32, 32, 3)
-    return SIZES, SHAPE
+    assert relative_error(run_onnx(model, images), logits_by_jax(network, variables, images)) < 1e-4
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
 
 
 @pytest.mark.slow
@@ -190,13 +131,9 @@ def sample_sizes(genotype):
 def test_onnx_models_of_known_networks_compute_the_same(name):
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
     genotype = samples()[name]
-    sizes, shape = sample_sizes(genotype)
+    sizes, shape = sizes_of(genotype.space)
     network, variables = trained(dnas.SPACES[genotype.space], genotype, shape, **sizes)
-    images = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
-    model = export.to_onnx(network, variables, shape)
-    assert (
-        relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
-    )
+    check_onnx_of_any_number(network, variables, shape)
 
 
 @pytest.mark.slow
@@ -205,9 +142,7 @@ def test_the_onnx_model_of_the_published_network_computes_the_same():
     network, variables = trained(DARTS, dnas.PUBLISHED["DARTS_V2"], (32, 32, 3))
     images = np.random.default_rng(1).normal(size=(1, 32, 32, 3)).astype(np.float32)
     model = export.to_onnx(network, variables, (32, 32, 3))
-    assert (
-        relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
-    )
+    assert relative_error(run_onnx(model, images), logits_by_jax(network, variables, images)) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -250,14 +185,14 @@ def test_a_function_that_computes_nothing_is_refused():
 
 
 def test_stablehlo_has_grouped_convolutions_and_no_sums_over_taps():
-    network, variables = trained(DARTS, COVERING, **SIZES)
+    network, variables = trained(DARTS, COVERING, SHAPE, **SIZES)
     text = export.to_stablehlo(network, variables, SHAPE)
     assert "feature_group_count = 4" in text
     assert "depthwise_forward" not in text
 
 
 def test_sizes_that_no_image_has_are_refused():
-    network, variables = trained(DARTS, COVERING, **SIZES)
+    network, variables = trained(DARTS, COVERING, SHAPE, **SIZES)
     with pytest.raises(ValueError, match=r"images have a shape \(H, W, C\)"):
         export.to_onnx(network, variables, (16, 16))
     with pytest.raises(ValueError, match="at least one at once"):
@@ -266,7 +201,7 @@ def test_sizes_that_no_image_has_are_refused():
 
 def test_strided_pooling_is_one_node_and_nothing_is_left_over():
     pytest.importorskip("jax2onnx", reason="the extra dnas[export] is not installed")
-    network, variables = trained(DARTS, COVERING, **SIZES)
+    network, variables = trained(DARTS, COVERING, SHAPE, **SIZES)
     graph = export.to_onnx(network, variables, SHAPE).graph
     pools = [node for node in graph.node if node.op_type in ("MaxPool", "AveragePool")]
     strides = [tuple(a.ints) for node in pools for a in node.attribute if a.name == "strides"]
@@ -331,12 +266,8 @@ def test_a_network_whose_cells_have_no_path_is_a_constant():
     genotype = dnas.Genotype.from_text(
         "|none~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|skip_connect~2|"
     )
-    network, variables = trained(dnas.SPACES["nasbench201"], genotype, **SIZES)
-    images = np.random.default_rng(1).normal(size=(1, *SHAPE)).astype(np.float32)
-    model = export.to_onnx(network, variables, SHAPE)
-    assert (
-        relative_error(run_onnx(model, images), expected_logits(network, variables, images)) < 1e-4
-    )
+    network, variables = trained(dnas.SPACES["nasbench201"], genotype, SHAPE, **SIZES)
+    check_onnx_of_any_number(network, variables, SHAPE)
 
 
 def test_what_leads_nowhere_is_not_exported():
@@ -346,7 +277,7 @@ def test_what_leads_nowhere_is_not_exported():
     space, sizes = dnas.SPACES["nasbench201"], {"channels": 4, "num_cells": 3, "num_classes": 5}
 
     def count(text, op):
-        network, variables = trained(space, dnas.Genotype.from_text(text), **sizes)
+        network, variables = trained(space, dnas.Genotype.from_text(text), SHAPE, **sizes)
         return sum(
             node.op_type == op for node in export.to_onnx(network, variables, SHAPE).graph.node
         )

@@ -28,15 +28,25 @@ class Exporter(NamedTuple):
     load: Callable[[bytes], Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]]
 
 
+def _onnx(network: dnas.Model, variables: Any, image_shape: tuple[int, int, int]) -> bytes:
+    return export.to_onnx(network, variables, image_shape).SerializeToString()
+
+
+def _onnx_of_text(network: dnas.Model, variables: Any) -> bytes:
+    return export.language_model_to_onnx(network, variables, 1).SerializeToString()
+
+
+def _litert_of_text(network: dnas.Model, variables: Any) -> bytes:
+    return export.language_model_to_litert(network, variables, 1)
+
+
 # By the setting that asks for it.
 EXPORTERS = {
     "onnx": Exporter(
         file="network.onnx",
         packages=dict.fromkeys(("jax2onnx", "onnxruntime"), "pip install 'dnas[export]'"),
-        network=lambda *network: export.to_onnx(*network).SerializeToString(),
-        language_model=lambda *network: export.language_model_to_onnx(
-            *network, 1
-        ).SerializeToString(),
+        network=_onnx,
+        language_model=_onnx_of_text,
         load=export.load_onnx,
     ),
     "litert": Exporter(
@@ -46,7 +56,7 @@ EXPORTERS = {
             "litert_converter": INSTALL_CONVERTER,
         },
         network=export.to_litert,
-        language_model=lambda *network: export.language_model_to_litert(*network, 1),
+        language_model=_litert_of_text,
         load=export.load_litert,
     ),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from dnas.app import config as settings
 from dnas.app.images import make_job
-from dnas.app.runs import PATHS, Run, open_run, run_name
+from dnas.app.runs import PATHS, Run, check_known, open_run, run_name
 from dnas.app.words import messages
 from dnas.running.runtime import set_up_process
 
@@ -75,11 +75,5 @@ def read_config(
 def _before(config: settings.Config, before: dict) -> settings.Config:
     paths = {name: pathlib.Path(before[name]) for name in PATHS if before.get(name)}
     paths |= {name: path for name in PATHS if (path := getattr(config, name, None))}
-    known = {field.name for field in dataclasses.fields(config)}
-    lost = sorted(set(before["settings"]) - known)
-    if lost:
-        raise ValueError(
-            "the run was begun by another version of dnas, with settings that do not exist now:"
-            f" {', '.join(lost)}"
-        )
+    check_known(type(config), before)
     return dataclasses.replace(config, **before["settings"], **paths)

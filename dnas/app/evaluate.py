@@ -8,6 +8,7 @@ from typing import Any
 
 from dnas.app import phases
 from dnas.app.past import read_past
+from dnas.app.runs import check_known
 from dnas.app.words import messages, read_words
 from dnas.running.runtime import set_up_process
 
@@ -59,6 +60,7 @@ def evaluate(
     before = past.config["data_dir"]
     data_dir = data_dir or (before and pathlib.Path(before))
     settings: Any = past.kind.settings  # each kind has settings of its own
+    check_known(settings, past.config)
     job = past.kind.make_job(
         settings(**past.config["settings"], data_dir=data_dir), lambda: past.run
     )

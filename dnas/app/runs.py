@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -161,6 +161,17 @@ def open_run(config, command: str, *, argv: Sequence[str] = ()) -> Run:
     if given != {name: before.get(name) for name in given}:
         run.write("config.json", before | given)
     return run
+
+
+def check_known(kind: type, before: Mapping[str, Any]) -> None:
+    """Raises ValueError unless all settings of a config.json are settings of a kind."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    lost = sorted(set(before["settings"]) - known)
+    if lost:
+        raise ValueError(
+            "the run was begun by another version of dnas, with settings that do not exist now:"
+            f" {', '.join(lost)}"
+        )
 
 
 def settings(config) -> dict[str, Any]:

@@ -157,6 +157,17 @@ def test_config_json_says_how_to_do_it_again(finished):
     assert argv == ["dnas", "search", *TINY, f"--runs={finished}", "--name=a"]
 
 
+def test_a_run_of_another_version_is_not_scored_but_reported(finished, tmp_path):
+    copy = tmp_path / "a"
+    shutil.copytree(finished / "a", copy)
+    config = Run(copy).read("config.json")
+    Run(copy).write("config.json", config | {"settings": config["settings"] | {"colour": "red"}})
+    with pytest.raises(SystemExit, match="another version of dnas.*colour"):
+        evaluate.main([f"--run={copy}"])
+    report.main([f"--run={copy}"])
+    assert "<td>colour</td><td>red</td>" in (copy / "report.html").read_text()
+
+
 def test_evaluation_reads_the_checkpoint_and_not_the_summary(finished, tmp_path):
     copy = tmp_path / "a"
     shutil.copytree(finished / "a", copy)

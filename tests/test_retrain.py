@@ -264,15 +264,22 @@ def test_first_step_is_the_gradient_of_loss_plus_weighted_auxiliary_loss():
     )
 
 
-def test_final_sgd_is_sgd_with_a_cosine_to_zero_by_epoch():
+@pytest.mark.parametrize(
+    "schedule, rate_at",
+    [
+        ("epoch", lambda step: 0.025 * (1 + np.cos(np.pi * (step // 2) / 6)) / 2),
+        ("step", lambda step: 0.025 * (1 + np.cos(np.pi * step / 12)) / 2),
+        ("exponential", lambda step: 0.025 * 0.97 ** (step // 2)),
+    ],
+)
+def test_final_sgd_is_sgd_whose_rate_falls_as_the_schedule_says(schedule, rate_at):
     params, gradient = jnp.asarray([1.0, -2.0]), jnp.asarray([0.3, 0.1])
-    optimizer = final_sgd(6, 2)
+    optimizer = final_sgd(6, 2, schedule=schedule)
     state, buffer = optimizer.init(params), 0.0
     for step in range(12):
-        rate = 0.025 * (1 + np.cos(np.pi * (step // 2) / 6)) / 2
         buffer = 0.9 * buffer + np.asarray(gradient) + 3e-4 * np.asarray(params)
         updates, state = optimizer.update(gradient, state, params)
-        np.testing.assert_allclose(updates, -rate * buffer, rtol=1e-5)
+        np.testing.assert_allclose(updates, -rate_at(step) * buffer, rtol=1e-5)
         params = optax.apply_updates(params, updates)
 
 

@@ -79,7 +79,7 @@ class RetrainConfig(RunConfig):
     retrain_batch_size: int = 96
     """Images a step."""
     retrain_learning_rate: float = 0.025
-    """SGD's at the start; falls to zero along a cosine."""
+    """SGD's at the start."""
     drop_path: float = 0.2
     """Rate of dropped paths at the end; grows from zero."""
     auxiliary: float = 0.4
@@ -90,10 +90,21 @@ class RetrainConfig(RunConfig):
     """Training images are shifted at random by up to this many pixels."""
     flip: bool = True
     """Whether training images are flipped left to right at random."""
+    augment: str = "none"
+    """What else changes training images in retraining, by name, perhaps with keywords: auto for
+    AutoAugment, rand:num_ops=2,magnitude=9 for RandAugment, imagenet for crops of any size and a
+    jitter of colours."""
+    label_smoothing: float = 0.0
+    """Part of a label that is spread evenly over all classes in the losses of retraining."""
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """First layers of the final network; those of imagenet make images smaller."""
+    recipe: str = "none"
+    """Published training of final networks by name, where it is not that of the space: imagenet."""
     evaluate_every: int = 10
     """Epochs between scores on the test images."""
-    retrain_schedule: Literal["epoch", "step"] = "epoch"
-    """Whether that cosine falls once an epoch or in every step."""
+    retrain_schedule: Literal["epoch", "step", "exponential"] = "epoch"
+    """How the learning rate of retraining falls: along a cosine to zero, once an epoch or in every
+    step, or by 3 % an epoch."""
     retrain_momentum: float = 0.9
     """SGD's in retraining."""
     retrain_nesterov: bool = False
@@ -273,6 +284,8 @@ class SearchConfig(MethodConfig, RetrainConfig):
     Example: dnas search --dataset=cifar10 --data-dir=~/data --name=first
     """
 
+    search_augment: str = "none"
+    """What else changes training images in the search, as `augment` does in retraining."""
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
 
@@ -325,6 +338,53 @@ RETRAINING: dict[str, dict[str, Any]] = {
     "recurrent": {},
 }
 
+_IMAGENET = {
+    "label_smoothing": 0.1,
+    "augment": "imagenet",
+    "crop_padding": 0,
+    "cutout": 0,
+    "drop_path": 0.0,
+    "stem": "imagenet",
+}
+
+# Published training of final networks on other images than those of CIFAR-10, for the families or
+# the spaces that have one.
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "none": {},
+    "imagenet": {
+        # Section 3.3 and appendix A.1.2 of DARTS; cnn/train_imagenet.py of its release, where
+        # batches, epochs and rates are flags.
+        "darts": _IMAGENET
+        | {
+            "retrain_channels": 48,
+            "retrain_cells": 14,
+            "retrain_epochs": 250,
+            "retrain_batch_size": 128,
+            "retrain_learning_rate": 0.1,
+            "retrain_schedule": "exponential",
+            "retrain_momentum": 0.9,
+            "retrain_nesterov": False,
+            "retrain_weight_decay": 3e-5,
+            "retrain_clip": 5.0,
+            "auxiliary": 0.4,
+        },
+        # search/imagenet_run_exp.py of its release, which does not decay the scales of norms.
+        "proxylessnas": _IMAGENET
+        | {
+            "augment": "imagenet:hue=0.1",
+            "retrain_epochs": 300,
+            "retrain_batch_size": 256,
+            "retrain_learning_rate": 0.05,
+            "retrain_schedule": "step",
+            "retrain_momentum": 0.9,
+            "retrain_nesterov": True,
+            "retrain_weight_decay": 4e-5,
+            "retrain_clip": None,
+            "auxiliary": 0.0,
+        },
+    },
+}
+
 # What a space needs at the small sizes that a data set's own settings have, where cells cannot be
 # stacked as in DARTS.
 SMALL_SPACES: dict[str, dict[str, Any]] = {
@@ -374,16 +434,21 @@ LayersOf = Callable[[type[RunConfig], Sequence[str]], list[Layer]]
 
 
 def layers(
-    kind: type[RunConfig], method: str, space: str | None, source: str, own: Mapping[str, Any]
+    kind: type[RunConfig],
+    method: str,
+    space: str | None,
+    source: str,
+    own: Mapping[str, Any],
+    recipe: str = "none",
 ) -> list[Layer]:
     """Returns the settings that come before those that are given: of the space, of DARTS, of the
-    method, and a data set's own.
+    method, of the recipe, and a data set's own.
 
     Args:
       own: settings of a data set, or of a text; source: what they are of, in words.
 
     Raises:
-      ValueError: for a method or a space that is not known, or that do not go together.
+      ValueError: for a method, a space or a recipe that is not known, or that do not go together.
     """
     published = method_named(method)
     space = published.space if space is None else space
@@ -410,22 +475,38 @@ def layers(
         }
         found.append(Layer(published.paper, training))
         found.append(Layer("the command line", {"method": method}))
+    found.append(Layer(f"the recipe {recipe}", _recipe_of(recipe, space)))
     if own:
         small = SMALL_METHODS.get(published.name, {}) | SMALL_SPACES.get(space, {})
         found.append(Layer(source, {**own, **small}))
     return found
 
 
+def _recipe_of(recipe: str, space: str) -> Mapping[str, Any]:
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe {recipe!r} is not known; choose from: {', '.join(RECIPES)}")
+    if recipe == "none":
+        return {}
+    for name in (space, dnas.SPACES[space].family):
+        if name in RECIPES[recipe]:
+            return {"recipe": recipe, **RECIPES[recipe][name]}
+    raise ValueError(
+        f"no recipe {recipe!r} was published for networks of the space {space}; leave it out, or"
+        f" choose a space of: {', '.join(RECIPES[recipe])}"
+    )
+
+
 def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     """Returns the layers on the data set of images that a command line names.
 
     Raises:
-      ValueError: for a data set, a method or a space that is not known.
+      ValueError: for a data set, a method, a space or a recipe that is not known.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--dataset", default="digits")
     first.add_argument("--method", default="darts1")
     first.add_argument("--space")
+    first.add_argument("--recipe", default="none")
     given = first.parse_known_args(list(args))[0]
     if given.dataset not in DATASETS:
         raise ValueError(
@@ -433,7 +514,8 @@ def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
             " dnas.run_search with arrays"
         )
     own = {"dataset": given.dataset, **PRESETS.get(given.dataset, {})}
-    found = layers(kind, given.method, given.space, f"the data set {given.dataset}", own)
+    source = f"the data set {given.dataset}"
+    found = layers(kind, given.method, given.space, source, own, given.recipe)
     if len(own) == 1:  # full size: nothing of its own
         found[-1] = found[-1]._replace(values=own)
     return found

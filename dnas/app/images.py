@@ -8,8 +8,8 @@ import optax
 
 import dnas
 from dnas import tasks
-from dnas.app import exporting, phases
-from dnas.app.config import RetrainConfig
+from dnas.app import exporting, named, phases
+from dnas.app.config import RetrainConfig, SearchConfig
 from dnas.app.datasets import Dataset, load
 from dnas.app.pages import write_report
 from dnas.app.runs import Run
@@ -36,6 +36,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
     dataset = shrink(load(config.dataset, config.data_dir), config)
     train = dataset.train_images, dataset.train_labels
     shape = dataset.train_images.shape[1:]
+    in_search = config.search_augment if isinstance(config, SearchConfig) else "none"
     augmentation = Augmentation(*statistics(dataset.train_images), config.crop_padding, config.flip)
     sizes = {
         "channels": config.retrain_channels,
@@ -43,6 +44,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
         "num_classes": dataset.num_classes,
         "image_size": shape[:2],
         "image_channels": shape[-1],
+        "stem": config.stem,
     }
     count = partial(dnas.count_network, space, **sizes)
     auxiliary = config.auxiliary > 0
@@ -51,16 +53,27 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
     job = phases.Job(
         config=config,
         space=space,
-        task=tasks.images(*train, num_classes=dataset.num_classes, augmentation=augmentation),
+        task=tasks.images(
+            *train,
+            num_classes=dataset.num_classes,
+            augmentation=augmentation._replace(
+                policy=named.make(tasks.AUGMENTATIONS, "search_augment", in_search)
+            ),
+        ),
         final_task=tasks.images(
             *train,
             test=(dataset.test_images, dataset.test_labels),
             num_classes=dataset.num_classes,
-            augmentation=augmentation._replace(cutout=config.cutout),
+            augmentation=augmentation._replace(
+                cutout=config.cutout,
+                policy=named.make(tasks.AUGMENTATIONS, "augment", config.augment),
+            ),
+            label_smoothing=config.label_smoothing,
         ),
         sizes=sizes,
         network_options={
             "auxiliary": auxiliary,
+            "stem": config.stem,
             "remat": config.retrain_remat,
             "dtype": phases.dtype_of(config),
         },
@@ -104,5 +117,5 @@ def _final_optimizer(
         nesterov=config.retrain_nesterov,
         weight_decay=config.retrain_weight_decay,
         clip=config.retrain_clip,
-        every_step=config.retrain_schedule == "step",
+        schedule=config.retrain_schedule,
     )

@@ -6,7 +6,11 @@ from dnas.bilevel.op_stopping import op_stopping
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer
 from dnas.bilevel.optimizers import arch_adam, darts_optimizer, recurrent_optimizer, sgd
 from dnas.bilevel.rarts import rarts
-from dnas.bilevel.schedules import cosine_by_epoch, cosine_power_annealing
+from dnas.bilevel.schedules import (
+    cosine_by_epoch,
+    cosine_power_annealing,
+    exponential_by_epoch,
+)
 from dnas.bilevel.single_level import single_level
 from dnas.bilevel.unrolled import finite_differences, unrolled
 
@@ -17,6 +21,7 @@ __all__ = [
     "BilevelOptimizer",
     "conjugate_gradient",
     "cosine_by_epoch",
+    "exponential_by_epoch",
     "cosine_power_annealing",
     "darts_optimizer",
     "finite_differences",

@@ -45,6 +45,24 @@ def cosine_by_epoch(
     return schedule
 
 
+def exponential_by_epoch(
+    steps_per_epoch: int, *, learning_rate: float = 0.1, factor: float = 0.97
+) -> optax.Schedule:
+    """Returns the schedule of DARTS on ImageNet: epoch e, counted from 0, has learning_rate *
+    factor^e.
+
+    Example:
+      >>> schedule = exponential_by_epoch(10)
+      >>> [round(float(schedule(step)), 6) for step in (0, 9, 10, 20)]
+      [0.1, 0.1, 0.097, 0.09409]
+    """
+
+    def schedule(step: ArrayLike) -> Array:
+        return learning_rate * factor ** epoch_of(step, steps_per_epoch).astype(jnp.float32)
+
+    return schedule
+
+
 def cosine_power_annealing(
     epochs: int,
     steps_per_epoch: int,

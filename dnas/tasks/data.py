@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import AnyArray, Array, Batch, Key
+from dnas.tasks.policies import Policy, unchanged
 
 
 class Augmentation(NamedTuple):
-    """What is done to images, in this order: crop, flip, normalise, cutout.
+    """What is done to images, in this order: crop, flip, policy, normalise, cutout, as in the paper
+    of AutoAugment.
 
     The defaults are those of the DARTS search on CIFAR-10; evaluation there adds cutout=16.
     """
@@ -30,6 +32,7 @@ class Augmentation(NamedTuple):
     cutout: int = (
         0  # side of the square set to the mean, https://arxiv.org/abs/1708.04552; 0 for none
     )
+    policy: Policy = unchanged  # or `dnas.tasks.auto_augment()`, `rand_augment()`, `imagenet()`
 
 
 class Data(NamedTuple):
@@ -81,6 +84,8 @@ def check_augmentation(augmentation: Augmentation, images) -> None:
         raise ValueError(
             f"crop_padding and cutout are numbers of pixels from 0 on, got {augmentation}"
         )
+    # Says what it cannot be given.
+    jax.eval_shape(augmentation.policy, jax.random.key(0), images[:1])
 
 
 def statistics(images) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -136,19 +141,19 @@ def normalize(images: Array, augmentation: Augmentation) -> Array:
 
 
 def augmented_batch(key: Key, data: Data, indices: Array, augmentation: Augmentation) -> Batch:
-    """Returns the examples at indices [B], cropped, flipped, normalised and cut out at random,
-    independently of each other.
+    """Returns the examples at indices [B], cropped, flipped, changed by a policy, normalised and
+    cut out at random, independently of each other.
 
     Runs inside the compiled step.
     """
-    crop_key, flip_key, cutout_key = jax.random.split(key, 3)
+    crop_key, flip_key, cutout_key, policy_key = jax.random.split(key, 4)
     images = data.images[indices]
     if augmentation.crop_padding:
         images = _crop(crop_key, images, augmentation.crop_padding)
     if augmentation.flip:
         flipped = jax.random.bernoulli(flip_key, 0.5, (len(indices), 1, 1, 1))
         images = jnp.where(flipped, images[:, :, ::-1], images)
-    images = normalize(images, augmentation)
+    images = normalize(augmentation.policy(policy_key, images), augmentation)
     if augmentation.cutout:
         images = _cutout(cutout_key, images, augmentation.cutout)
     return Batch(images, data.labels[indices])

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Mix, PyTree
-from dnas.model import Model
+from dnas.base import Array, Batch, Metrics, Mix, PyTree
+from dnas.model import Model, Outputs
 from dnas.tasks.data import (
     Augmentation,
     Data,
@@ -21,7 +21,7 @@ from dnas.tasks.data import (
     plain_augmentation,
     split_half,
 )
-from dnas.tasks.task import Feed, Task, cross_entropy
+from dnas.tasks.task import Feed, Task, cross_entropy, smoothed_loss
 
 
 def images(
@@ -31,6 +31,7 @@ def images(
     test: tuple[Any, Any] | None = None,
     num_classes: int | None = None,
     augmentation: Augmentation | None = None,
+    label_smoothing: float = 0.0,
 ) -> Task:
     """Returns the task of classifying images: in a search a random half trains the weights, the
     other half arch.
@@ -42,9 +43,12 @@ def images(
       augmentation: of training images; test images are only normalised. Unless given, so are all,
         by the mean and deviation of the training images. The published recipe on CIFAR-10 is
         `Augmentation()` in the search and `Augmentation(cutout=16)` after it.
+      label_smoothing: part of a label that is spread evenly over all classes in the losses that are
+        learnt from, also in that of an auxiliary head; scores are not changed by it.
 
     Raises:
-      ValueError: for images and labels that do not fit each other.
+      ValueError: for images and labels that do not fit each other, and for a label_smoothing that
+        is no part.
 
     Example:
       >>> import numpy as np
@@ -52,6 +56,8 @@ def images(
       >>> task.num_classes, task.example.shape, [feed.steps for feed in task.feeds(0, 4, 2)]
       (3, (1, 8, 8, 1), [2, 2])
     """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing is a part from 0 up to but not 1, got {label_smoothing}")
     data = check_data(images, labels, num_classes)
     held_out = None if test is None else check_data(*test, num_classes)
     if held_out is not None and data.images.shape[1:] != held_out.images.shape[1:]:
@@ -88,6 +94,9 @@ def images(
         rows = (of_weights, of_arch)
         return tuple(Feed(part, steps, own, batch) for part, own in zip(parts, rows, strict=False))
 
+    def smoothed(outputs: Outputs, batch: Batch) -> tuple[Array, Metrics]:
+        return smoothed_loss(outputs.logits, batch.targets, label_smoothing)
+
     def accuracy(model: Model, data: Data) -> Callable[[PyTree, Mix], float]:
         return make_evaluation(model, data, augmentation)
 
@@ -100,7 +109,7 @@ def images(
         example=jnp.zeros((1, *data.images.shape[1:])),
         num_classes=num_classes,
         feeds=feeds,
-        loss=cross_entropy,
+        loss=smoothed if label_smoothing else cross_entropy,
         accuracy=accuracy,
         sizes={"image_size": data.images.shape[1:3]},
         test=None if held_out is None else score,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
 from dnas.base import AnyBatch, Array, Batch, Key, Metrics, Mix, PyTree
@@ -48,6 +49,14 @@ def classification_loss(logits: Array, targets: Array) -> tuple[Array, Metrics]:
     """Returns the mean cross entropy of logits [..., num_classes] and targets [...], and the
     metrics loss and accuracy."""
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+    return loss, {"loss": loss, "accuracy": (logits.argmax(-1) == targets).mean()}
+
+
+def smoothed_loss(logits: Array, targets: Array, smoothing: float) -> tuple[Array, Metrics]:
+    """Returns `classification_loss` of targets of which a part `smoothing` is spread evenly over
+    all classes. Section 7 of https://arxiv.org/abs/1512.00567."""
+    spread = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
+    loss = optax.softmax_cross_entropy(logits, spread).mean()
     return loss, {"loss": loss, "accuracy": (logits.argmax(-1) == targets).mean()}
 
 

@@ -191,3 +191,74 @@ def test_explain_says_where_each_setting_comes_from(tmp_path):
 def test_a_file_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be read.*name = value"):
         parse(SearchConfig, [f"--file={tmp_path / 'none.toml'}"])
+
+
+# Appendix A.1.2 of DARTS with cnn/train_imagenet.py of its release; imagenet_run_exp.py of
+# ProxylessNAS.
+IMAGENET = {
+    "darts": {
+        "retrain_channels": 48,
+        "retrain_cells": 14,
+        "retrain_epochs": 250,
+        "retrain_batch_size": 128,
+        "retrain_learning_rate": 0.1,
+        "retrain_schedule": "exponential",
+        "retrain_momentum": 0.9,
+        "retrain_nesterov": False,
+        "retrain_weight_decay": 3e-5,
+        "retrain_clip": 5.0,
+        "drop_path": 0.0,
+        "auxiliary": 0.4,
+        "cutout": 0,
+        "crop_padding": 0,
+        "flip": True,
+        "augment": "imagenet",
+        "label_smoothing": 0.1,
+        "stem": "imagenet",
+    },
+    "proxylessnas": {
+        "retrain_channels": 32,
+        "retrain_epochs": 300,
+        "retrain_batch_size": 256,
+        "retrain_learning_rate": 0.05,
+        "retrain_schedule": "step",
+        "retrain_momentum": 0.9,
+        "retrain_nesterov": True,
+        "retrain_weight_decay": 4e-5,
+        "retrain_clip": None,
+        "drop_path": 0.0,
+        "auxiliary": 0.0,
+        "cutout": 0,
+        "crop_padding": 0,
+        "flip": True,
+        "augment": "imagenet:hue=0.1",
+        "label_smoothing": 0.1,
+        "stem": "imagenet",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "space, method", [("darts", "darts1"), ("darts", "pc_darts"), ("proxylessnas", "random")]
+)
+def test_the_recipe_of_imagenet_is_the_published_one_whatever_the_method(space, method):
+    words = ["--dataset=cifar10", f"--space={space}", f"--method={method}", "--recipe=imagenet"]
+    config = parse(SearchConfig, words)
+    assert {name: getattr(config, name) for name in IMAGENET[space]} == IMAGENET[space]
+    found = {row.name: row.origin for row in settings.explained(SearchConfig, words)}
+    assert found["label_smoothing"] == found["retrain_epochs"] == "the recipe imagenet"
+    assert found["recipe"] == "the command line"
+
+
+def test_what_is_given_and_a_small_data_set_come_before_the_recipe():
+    words = ["--dataset=digits", "--recipe=imagenet", "--label-smoothing=0.2"]
+    config = parse(RetrainCommand, words)
+    assert (config.retrain_epochs, config.label_smoothing) == (20, 0.2)
+    assert config.retrain_schedule == "exponential"
+
+
+def test_a_recipe_that_does_not_exist_or_not_there_is_refused():
+    with pytest.raises(ValueError, match="'mine' is not known; choose from: none, imagenet"):
+        parse(SearchConfig, ["--recipe=mine"])
+    with pytest.raises(ValueError, match="space nasbench201.*choose a space of: darts, proxyless"):
+        parse(SearchConfig, ["--recipe=imagenet", "--space=nasbench201"])

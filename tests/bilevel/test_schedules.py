@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.bilevel import cosine_by_epoch, cosine_power_annealing
+from dnas.bilevel import cosine_by_epoch, cosine_power_annealing, exponential_by_epoch
 
 
 @pytest.mark.parametrize("steps_per_epoch", [1, 7])
@@ -70,3 +70,8 @@ def test_a_curve_of_one_epoch_is_the_maximum():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=f"got {next(iter(options.values()))}"):
         cosine_power_annealing(10, 1, **options)
+
+
+def test_exponential_by_epoch_has_the_rates_of_darts_on_imagenet():
+    found = rates(exponential_by_epoch(3), 250, 3)
+    np.testing.assert_allclose(found, 0.1 * 0.97 ** np.arange(250), rtol=1e-5)

@@ -296,3 +296,26 @@ def test_bad_augmentation_is_refused_with_what_was_given(name):
     augmentation, reason = BAD_AUGMENTATIONS[name]
     with pytest.raises(ValueError, match=reason):
         check_augmentation(augmentation, IMAGES)
+
+
+def test_a_policy_comes_between_flip_and_normalising_and_cutout_is_last():
+    """A policy that adds one to each pixel it is given, and a cutout that stays the mean."""
+    data = random_data(64, (6, 6, 1))
+
+    def brighter(key, images):
+        assert images.dtype == jnp.uint8
+        return images // 2 + jax.random.randint(key, (len(images), 1, 1, 1), 0, 2).astype(jnp.uint8)
+
+    augmentation = PIXELS._replace(flip=True, cutout=4, policy=brighter)
+    found = np.asarray(batch_of(augmentation, data).inputs)
+    added = set()
+    for image, before in zip(found, np.asarray(data.images) // 2, strict=True):
+        matches = [
+            (flipped, one)
+            for flipped in (before, before[:, ::-1])
+            for one in (0, 1)
+            if ((np.rint(image) == flipped + one) | (image == 0)).all()
+        ]
+        assert len(matches) == 1 and (image == 0).any()
+        added.add(matches[0][1])
+    assert added == {0, 1}

@@ -8,6 +8,7 @@ import pytest
 import dnas
 from dnas import tasks
 from dnas.tasks.data import normalize
+from dnas.tasks.task import cross_entropy, smoothed_loss
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
 LABELS = np.arange(40) % 3
@@ -53,3 +54,40 @@ def test_classes_are_those_of_all_labels_or_as_many_as_are_given():
 def test_test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"\(8, 8, 1\).*\(6, 8, 1\).*agree"):
         tasks.images(IMAGES, LABELS, test=(IMAGES[:, :6], LABELS))
+
+
+LOGITS = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
+BATCH = dnas.base.Batch(jnp.zeros((6, 8, 8, 1)), jnp.asarray(LABELS[:6]))
+
+
+def test_no_smoothing_is_the_plain_loss_itself():
+    assert tasks.images(IMAGES, LABELS).loss is cross_entropy
+    plain = cross_entropy(dnas.Outputs(LOGITS), BATCH)
+    none = tasks.images(IMAGES, LABELS, label_smoothing=0.0).loss(dnas.Outputs(LOGITS), BATCH)
+    jax.tree.map(np.testing.assert_array_equal, none, plain)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_a_smoothed_label_is_spread_evenly_over_all_classes(smoothing):
+    log_probabilities = jax.nn.log_softmax(LOGITS)
+    right = log_probabilities[np.arange(6), LABELS[:6]]
+    expected = -((1 - smoothing) * right + smoothing * log_probabilities.mean(-1)).mean()
+    loss, metrics = smoothed_loss(jnp.asarray(LOGITS), BATCH.targets, smoothing)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert metrics["accuracy"] == cross_entropy(dnas.Outputs(LOGITS), BATCH)[1]["accuracy"]
+    if smoothing:
+        task = tasks.images(IMAGES, LABELS, label_smoothing=smoothing)
+        np.testing.assert_array_equal(task.loss(dnas.Outputs(LOGITS), BATCH)[0], loss)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_a_smoothing_that_is_no_part_is_refused(smoothing):
+    with pytest.raises(ValueError, match="label_smoothing is a part"):
+        tasks.images(IMAGES, LABELS, label_smoothing=smoothing)
+
+
+def test_a_policy_that_cannot_have_the_images_is_refused_before_any_work():
+    images = np.zeros((4, 8, 8, 2), np.uint8)
+    augmentation = dnas.Augmentation((0.5,), (0.5,), policy=tasks.rand_augment())
+    with pytest.raises(ValueError, match="2 channels"):
+        tasks.images(images, np.zeros(4, int), augmentation=augmentation)

@@ -44,7 +44,8 @@ def to_litert(
       batch_size: B, fixed.
 
     Raises:
-      ValueError: for sizes below 1.
+      ValueError: for sizes below 1, and for ops that LiteRT cannot compute, which is `noise` of the
+        space s4: it draws numbers.
       ModuleNotFoundError: without litert-converter; says how it is installed.
     """
     return function_to_litert(
@@ -59,7 +60,7 @@ def function_to_litert(function: Callable[[Any], Any], x: Any) -> bytes:
       x: an array or shape that it is called with.
 
     Raises:
-      ValueError: if the function computes nothing.
+      ValueError: if the function computes nothing, or what LiteRT cannot.
       ModuleNotFoundError: without litert-converter; says how it is installed.
     """
     check_computes(function, x)
@@ -106,9 +107,15 @@ def _converted(
             input_names=list(inputs),
             output_names=list(outputs),
         )
-        converter.run_convert_to_tfl_passes(
-            module, passmanager.PassManager(), converter.ConvertToTFLConfig()
-        )
+        try:
+            converter.run_convert_to_tfl_passes(
+                module, passmanager.PassManager(), converter.ConvertToTFLConfig()
+            )
+        except ValueError as error:
+            raise ValueError(
+                "LiteRT has no op for something that the function computes, such as numbers that"
+                f" the op noise draws: {str(error).splitlines()[0]}"
+            ) from None
         return converter.export_flatbuffer_to_bytes(module.operation)
 
 

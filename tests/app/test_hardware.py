@@ -53,6 +53,11 @@ def cost_of(table):
     return expected_cost(table, SPACE.parts(**SIZES))
 
 
+def importorskip(exporter):
+    for package, install in exporting.EXPORTERS[exporter].packages.items():
+        pytest.importorskip(package, reason=f"it is not installed: {install}")
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [
@@ -203,10 +208,13 @@ def test_frank_wolfe_stays_within_the_bound_in_a_search(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["macs"] <= target
 
 
-def test_a_table_of_this_device_is_proved_by_measuring(tmp_path, capsys):
+@pytest.mark.parametrize("runtime", ["jax", pytest.param("litert", marks=pytest.mark.slow)])
+def test_a_table_of_this_device_is_proved_by_measuring(runtime, tmp_path, capsys):
+    if runtime == "litert":
+        importorskip("litert")
     command = tables.TableCommand(
         space="nasbench201",
-        runtime="jax",
+        runtime=runtime,
         channels=4,
         cells=3,
         image_size=8,
@@ -215,7 +223,7 @@ def test_a_table_of_this_device_is_proved_by_measuring(tmp_path, capsys):
         out=tmp_path / "here.csv",
     )
     table = tables.make_table(command, "a test")
-    assert table.device == devices.device_name("jax")
+    assert table.device == devices.device_name(runtime)
     ends = feasible_range(cost_of(table))
     flags = [
         "--space=nasbench201",
@@ -227,6 +235,7 @@ def test_a_table_of_this_device_is_proved_by_measuring(tmp_path, capsys):
     main([*flags, f"--target={ends.largest}ms", *SMALL])
     (row,) = json.loads((tmp_path / "run" / "summary.json").read_text())["costs"]
     assert row["measured"] > 0 and row["spread"] >= 0 and row["count"] > 0 and row["speed"] > 0
+    assert f"measured here in {table.runtime}" in row["note"]
     assert "measured" in capsys.readouterr().out
 
 
@@ -301,11 +310,6 @@ def test_what_deploying_notes_is_printed(capsys):
     assert row["predicted"] <= limit.bound and "measured" not in row
     assert "not measured: the table is of another device" in row["note"]
     assert "no path" in capsys.readouterr().out
-
-
-def importorskip(exporter):
-    for package, install in exporting.EXPORTERS[exporter].packages.items():
-        pytest.importorskip(package, reason=f"it is not installed: {install}")
 
 
 @pytest.mark.slow

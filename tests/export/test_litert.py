@@ -7,6 +7,7 @@ from exported import SIZES, covering, logits_by_jax, relative_error, samples, si
 
 import dnas
 from dnas import export
+from dnas.parts import Part
 
 pytest.importorskip(
     "litert_converter", reason=f"it is not installed: {export.litert.INSTALL_CONVERTER}"
@@ -26,13 +27,15 @@ def error_of(space, genotype, shape, batch_size=1, **sizes):
 
 
 def random_genotypes():
-    """One of every space of networks on images."""
+    """One of every space of networks on images, without the op that is refused."""
     key = jax.random.key(3)
-    return {
+    found = {
         name: dnas.random_genotype(key, space)
         for name, space in dnas.SPACES.items()
         if space.inputs == "images"
     }
+    s4 = [edge._replace(op="sep_conv_3x3") for edge in found["s4"].cells["normal"]]
+    return found | {"s4": dnas.Genotype("s4", {"normal": s4, "reduce": s4})}
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -82,6 +85,14 @@ def test_a_recurrent_cell_reads_a_text_window_by_window(name):
         logits, hidden = [*logits, found["logits"]], found["states"][:, -1]
     assert relative_error(np.concatenate(logits, axis=1), np.asarray(expected.logits)) < 1e-5
     assert relative_error(hidden, np.asarray(expected.hidden[:, -1])) < 1e-5
+
+
+def test_noise_is_refused_with_a_reason():
+    noise = dnas.SPACES["s4"].part_network(Part("noise", 2, 2, 4, 4))
+    x = np.zeros((1, 4, 4, 2), np.float32)
+    variables = noise.init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="LiteRT has no op for something .*numbers .*noise"):
+        export.function_to_litert(lambda images: noise.apply(variables, images), x)
 
 
 def test_sizes_and_functions_that_nothing_can_be_made_of_are_refused():

@@ -30,9 +30,10 @@ def dirichlet(*, init_scale: float = 1e-3) -> Relaxation:
     """Returns the relaxation that draws each row of the mix from Dir(elu(arch) + 1), with the
     pathwise gradient.
 
-    DrNAS, https://arxiv.org/abs/2006.10355. Genotypes are read from the mean, concentration / sum.
-    A dropped op takes no part in the draw. For DrNAS's penalties see `dirichlet_kl` and `l2` in
-    `dnas.arch_losses`.
+    DrNAS, https://arxiv.org/abs/2006.10355. Genotypes are read from the mean, concentration / sum,
+    where the released code has softmax(arch): the order of the ops of an edge is the same, that of
+    edges need not be. A dropped op takes no part in the draw. For DrNAS's penalties see
+    `dirichlet_kl` and `l2` in `dnas.arch_losses`.
 
     Args:
       init_scale: standard deviation of the normal distribution that arch [E, O] is drawn from; at

@@ -137,6 +137,7 @@ SMALL = (
 OTHER = {
     "drnas_progressive": ["--channels=24"],
     "sgas": ["--epochs=9", "--interval=5"],
+    "proxyless": ["--cells=21", "--retrain-cells=21"],
     "fbnet": ["--cells=22", "--retrain-cells=22"],
     "random_ws": ["--samples=4"],
 }

@@ -404,7 +404,7 @@ SMALL_METHODS: dict[str, dict[str, Any]] = {
 Config = TypeVar("Config", bound=RunConfig)
 # Settings of a method by the names that they have here.
 _NAMES = {"num_cells": "cells"}
-_RETRAINING_NAMES = {"drop_path": "drop_path", "auxiliary": "auxiliary"}
+_RETRAINING_NAMES = {name: name for name in ("drop_path", "auxiliary", "label_smoothing")}
 
 
 def method_named(text: str) -> Published:

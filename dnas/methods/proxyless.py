@@ -44,6 +44,7 @@ _SETTINGS = {
             "nesterov": True,
             "weight_decay": 4e-5,
             "clip": None,
+            "label_smoothing": 0.1,
             "drop_path": 0.0,
         },
     },
@@ -68,10 +69,10 @@ def proxyless(
         as the paper saves memory.
       warmup_learning_rate: of the weights at the start of the warm-up, where it falls to zero.
 
-    Differs from the release: no label smoothing in the search or after it; halves of the images for
-    weights and arch, where 50,000 of ImageNet's 1.28 million are for arch; no loss on latency
-    unless a cost or a target is given. Weights of blocks that are not drawn decay and keep their
-    momentum, as all do.
+    Differs from the release: no label smoothing in the search; halves of the images for weights and
+    arch, where 50,000 of ImageNet's 1.28 million are for arch; no loss on latency unless a cost or
+    a target is given. Weights of blocks that are not drawn decay and keep their momentum, as all
+    do.
 
     Example:
       >>> import dnas

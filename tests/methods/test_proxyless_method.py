@@ -38,6 +38,7 @@ def test_only_its_own_networks_are_trained_with_its_decay():
     recipe = proxyless.retraining["chain"]
     assert (recipe["epochs"], recipe["batch_size"], recipe["learning_rate"]) == (300, 256, 0.05)
     assert (recipe["weight_decay"], recipe["nesterov"]) == (4e-5, True)
+    assert recipe["label_smoothing"] == 0.1
 
 
 def course_of(epochs, steps_per_epoch, **changes):

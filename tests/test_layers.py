@@ -67,7 +67,12 @@ MAY_PRINT = {"running/loop.py"}
 # The command runs, prints and imports what the word given names; a library does none of it.
 APP = "app/"
 BY_NAME = {"app/__main__.py"}
-MODULES = {"jinja2": "jinja2", "orbax-checkpoint": "orbax", "scikit-learn": "sklearn"}
+MODULES = {
+    "jinja2": "jinja2",
+    "orbax-checkpoint": "orbax",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+}
 
 
 def installed_with(section, name):

@@ -49,7 +49,8 @@ class RetrainConfig(RunConfig):
     """Data, and the training of final networks."""
 
     dataset: str = "digits"
-    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10 or cifar100. Other
+    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10, cifar100, or
+    folder:image_size=224, whose images lie in train/CLASS/ and val/CLASS/ of --data-dir. Other
     defaults depend on it."""
     data_dir: pathlib.Path | None = None
     """Folder that holds the data set in its original layout; what is missing is downloaded to it
@@ -508,13 +509,14 @@ def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     first.add_argument("--space")
     first.add_argument("--recipe", default="none")
     given = first.parse_known_args(list(args))[0]
-    if given.dataset not in DATASETS:
+    dataset = named.name_of(given.dataset)
+    if dataset not in DATASETS:
         raise ValueError(
-            f"data set {given.dataset!r} is not known; choose from: {', '.join(DATASETS)}, or use"
+            f"data set {dataset!r} is not known; choose from: {', '.join(DATASETS)}, or use"
             " dnas.run_search with arrays"
         )
-    own = {"dataset": given.dataset, **PRESETS.get(given.dataset, {})}
-    source = f"the data set {given.dataset}"
+    own = {"dataset": given.dataset, **PRESETS.get(dataset, {})}
+    source = f"the data set {dataset}"
     found = layers(kind, given.method, given.space, source, own, given.recipe)
     if len(own) == 1:  # full size: nothing of its own
         found[-1] = found[-1]._replace(values=own)

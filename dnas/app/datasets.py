@@ -1,5 +1,5 @@
 """Data sets by name, as arrays: the digits of scikit-learn, CIFAR-10 and CIFAR-100 from their
-original archives.
+original archives, and folders of images as ImageNet has them.
 
 Nothing in an archive is trusted: its pickles can build inert records only, which are checked before
   use.
@@ -18,8 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pooch
+from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+from dnas.app import named
 
 
 class Dataset(NamedTuple):
@@ -290,10 +293,75 @@ def _load_digits(data_dir: str | os.PathLike | None) -> Dataset:
     return Dataset("digits", train_images, train_labels, test_images, test_labels, names)
 
 
-DATASETS: dict[str, Callable[[str | os.PathLike | None], Dataset]] = {
+def _load_folder(data_dir: str | os.PathLike | None, *, image_size: int = 224) -> Dataset:
+    """Returns the images of data_dir/train/CLASS/ and data_dir/val/CLASS/, in red, green and blue,
+    brought to squares of one size, all of which have to fit into memory.
+
+    The largest square in the middle of a training image becomes one of image_size. Of a test image
+    7/8 of that square does, which is the middle 224 pixels of 256 at the published size.
+    """
+    if data_dir is None or image_size < 1:
+        raise ValueError(
+            "a folder of images needs a place and a size, got data_dir"
+            f" {data_dir} and image_size {image_size}: --dataset=folder:image_size=224"
+            " --data-dir=FOLDER"
+        )
+    root = Path(data_dir)
+    names = _subfolders(root / "train")
+    if unknown := sorted(set(_subfolders(root / "val")) - set(names)):
+        raise ValueError(
+            f"{root / 'val'} has classes that {root / 'train'} has not: {', '.join(unknown)}"
+        )
+    train = _read_folder(root / "train", names, image_size, margin=0.0)
+    test = _read_folder(root / "val", names, image_size, margin=1 / 16)
+    return Dataset("folder", *train, *test, names)
+
+
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    names = tuple(sorted(path.name for path in folder.glob("[!.]*") if path.is_dir()))
+    if not names:
+        raise ValueError(f"{folder} is not a folder that has a folder of images for each class")
+    return names
+
+
+def _read_folder(
+    folder: Path, names: tuple[str, ...], image_size: int, *, margin: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images and labels in random order, always the same one.
+
+    Args:
+      margin: part of an image that is left out on each of its sides.
+    """
+    files = [
+        (path, label)
+        for label, name in enumerate(names)
+        for path in sorted((folder / name).glob("[!.]*"))
+    ]
+    if not files:
+        raise ValueError(f"the folders of {folder} hold no images")
+    images = np.empty((len(files), image_size, image_size, 3), np.uint8)
+    labels = np.empty(len(files), np.int32)
+    for row, place in enumerate(np.random.default_rng(0).permutation(len(files))):
+        path, labels[row] = files[place]
+        try:
+            with Image.open(path) as image:
+                square = ImageOps.fit(
+                    image.convert("RGB"),
+                    (image_size, image_size),
+                    Image.Resampling.BILINEAR,
+                    bleed=margin,
+                )
+        except OSError as fault:
+            raise ValueError(f"{path} is no image that can be read ({fault}); remove it") from fault
+        images[row] = np.asarray(square)
+    return images, labels
+
+
+DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": _load_digits,
     "cifar10": partial(_load_cifar, archive=_CIFAR10),
     "cifar100": partial(_load_cifar, archive=_CIFAR100),
+    "folder": _load_folder,
 }
 
 
@@ -305,18 +373,18 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     ((1437, 8, 8, 1), (360, 8, 8, 1), 10)
 
     Args:
-      name: a key of DATASETS.
+      name: a key of DATASETS, perhaps with keywords: folder:image_size=64.
       data_dir: for CIFAR, an existing folder that holds the archive, or its unpacked folder, or is
         that folder; where it holds neither, the archive is downloaded to it. None is the user's
-        cache folder.
+        cache folder. For "folder" what holds train/ and val/.
 
     Raises:
       ValueError: name is unknown, data_dir does not exist, or a file there is missing or damaged.
       ConnectionError: the archive is needed and could not be downloaded.
     """
-    if name not in DATASETS:
+    if named.name_of(name) not in DATASETS:
         raise ValueError(
             f"data set {name!r} is not in DATASETS; add it to dnas/app/datasets.py or choose"
             f" from: {', '.join(DATASETS)}"
         )
-    return DATASETS[name](data_dir)
+    return named.make(DATASETS, "data set", name, {}, {"data_dir": data_dir})

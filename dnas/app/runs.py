@@ -80,7 +80,7 @@ def run_name(config, command: str) -> str:
             )
         return config.name
     parts = [name_of(getattr(config, part, None) or "") for part in ("method", "relax")]
-    words = [command, config.dataset, config.space, *parts, f"seed{config.seed}"]
+    words = [command, name_of(config.dataset), config.space, *parts, f"seed{config.seed}"]
     return "-".join(filter(None, words))
 
 

@@ -145,7 +145,7 @@ def final_sgd(
       clip: largest norm of the gradient; None to clip nothing.
       schedule: whether that cosine falls once an "epoch" or in every "step", as in the training
         behind NAS-Bench-201; or "exponential", 3 % less in every epoch, as DARTS has it on
-        ImageNet, appendix A.1.2.
+        ImageNet.
     """
     if schedule == "exponential":
         rate = exponential_by_epoch(steps_per_epoch, learning_rate=learning_rate)

@@ -353,8 +353,8 @@ _IMAGENET = {
 RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "none": {},
     "imagenet": {
-        # Section 3.3 and appendix A.1.2 of DARTS; cnn/train_imagenet.py of its release, where
-        # batches, epochs and rates are flags.
+        # DARTS, with cnn/train_imagenet.py of its release; channels and epochs, which have other
+        # defaults there, are those of the paper.
         "darts": _IMAGENET
         | {
             "retrain_channels": 48,

@@ -20,7 +20,7 @@ Policy = Callable[[Key, Array], Array]
 # (transform, probability, magnitude), one after the other
 SubPolicy = tuple[tuple[str, float, int], ...]
 
-# Table 7 (appendix) of https://arxiv.org/abs/1805.09501, magnitudes 0 to 9.
+# The policy of the paper as torchvision has it, magnitudes 0 to 9.
 CIFAR10: tuple[SubPolicy, ...] = (
     (("invert", 0.1, 0), ("contrast", 0.2, 6)),
     (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
@@ -65,8 +65,8 @@ def auto_augment() -> Policy:
     """Returns AutoAugment with the policy that was found on CIFAR-10,
     https://arxiv.org/abs/1805.09501: of its 25 sub-policies an image is given one at random.
 
-    Brightness, color, contrast and sharpness go either way from 1, as in torchvision; in the paper
-    a magnitude stands for one factor in 0.1..1.9.
+    Brightness, color, contrast and sharpness go either way from 1, as in torchvision; in the code
+    of the paper a magnitude stands for one factor in 0.1..1.9.
 
     Example:
       >>> images = jnp.zeros((2, 8, 8, 3), jnp.uint8)

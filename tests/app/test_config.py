@@ -193,8 +193,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         parse(SearchConfig, [f"--file={tmp_path / 'none.toml'}"])
 
 
-# Appendix A.1.2 of DARTS with cnn/train_imagenet.py of its release; imagenet_run_exp.py of
-# ProxylessNAS.
+# DARTS with cnn/train_imagenet.py of its release; search/imagenet_run_exp.py of ProxylessNAS.
 IMAGENET = {
     "darts": {
         "retrain_channels": 48,

@@ -1,6 +1,7 @@
 """Exported networks compute what they compute here."""
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 from exported import SIZES, covering, logits_by_jax, relative_error, samples, sizes_of, trained
@@ -8,6 +9,7 @@ from exported import SIZES, covering, logits_by_jax, relative_error, samples, si
 import dnas
 from dnas import export
 from dnas.export import standard_ops
+from dnas.export.functions import image_batch, network_logits
 from dnas.hw_loss.measure_table import random_variables
 from dnas.kernels.pooling import max_pool
 from dnas.parts import Part
@@ -35,6 +37,17 @@ def test_standard_ops_compute_the_same(size):
     assert (
         relative_error(jax.jit(function)(images), logits_by_jax(network, variables, images)) < 1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["zeros inside", "all skip"])
+def test_standard_ops_of_any_number_of_images_compute_the_same(name):
+    network, variables = trained(dnas.SPACES["nasbench201"], samples()[name], SHAPE, **SIZES)
+    x = image_batch(SHAPE, None)
+    program = jax.export.export(jax.jit(standard_ops(network_logits(network, variables), x)))(x)
+    for count in (1, 3):
+        images = np.random.default_rng(count).normal(size=(count, *SHAPE)).astype(np.float32)
+        expected = logits_by_jax(network, variables, images)
+        assert relative_error(program.call(images), expected) < 1e-5
 
 
 def test_standard_ops_are_those_of_any_framework():

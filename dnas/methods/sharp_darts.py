@@ -42,7 +42,8 @@ def sharp_darts(
       (120, 'cosine_power')
 
     Differs from the release: its commands add cutout and AutoAugment to the images of the search.
-    Images are the task's here, which has crop, flip and cutout (`dnas.Augmentation`). Its README
+    Images are the task's here: `Augmentation(cutout=16, policy=AUGMENTATIONS["auto"]())`, or on
+    the command line `--search-augment=auto`, which has no cutout in the search. Its README
     searches among the eight names of DARTS, each of the convolutions a block of its own; the space
     sharp_darts has the nine of its PRIMITIVES, the default of its code. Final networks are trained
     along DARTS's cosine, those of the release along the power of one.

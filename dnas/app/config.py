@@ -457,18 +457,21 @@ def layers(
         raise ValueError(f"space {space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
     built = dnas.SPACES[space]
     sizes = {
-        "space": space,
         "channels": built.channels,
         "cells": built.num_cells,
         "retrain_channels": built.final_channels,
         "retrain_cells": built.final_cells,
     }
-    found = [Layer(f"the space {space}", sizes | RETRAINING[built.family])]
+    found = [
+        Layer(published.paper, {"space": space}),
+        Layer(f"the space {space}", sizes | RETRAINING[built.family]),
+    ]
     if issubclass(kind, MethodConfig):
         for origin, values in published.layers(built).items():
             renamed = {_NAMES.get(name, name): value for name, value in values.items()}
             # Sizes that no paper of the method names are those of the space.
             kept = {name: renamed[name] for name in renamed if renamed[name] is not None}
+            kept.pop("seed", None)  # that of the run
             found.append(Layer(origin, kept, of_method=True))
         training = {
             _RETRAINING_NAMES.get(name, f"retrain_{name}"): value

@@ -183,6 +183,8 @@ def test_explain_says_where_each_setting_comes_from(tmp_path):
         "momentum": ("0.9", "DARTS"),
         "cells": ("3", "the data set digits"),
         "retrain_weight_decay": ("0.0003", "dnas"),
+        "seed": ("0", "dnas"),
+        "space": ("darts", "PC-DARTS"),
     }
     assert {name: (found[name].value, found[name].origin) for name in expected} == expected
     assert parse(SearchConfig, words).learning_rate == 0.3

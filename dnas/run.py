@@ -87,6 +87,11 @@ def run_search(
     given = {name: size for name, size in given.items() if size is not None}
     if isinstance(method, Published):
         method, given = method.for_task(space, task, seed=seed, **given), {}
+    if not isinstance(method, Method | None):
+        raise ValueError(
+            f"a method is a dnas.Method, or a function decorated by dnas.methods.published; got"
+            f" {method!r}"
+        )
     runs = [
         _planned(space, task, stage, given, model, seed)
         for stage in stages_of(Method() if method is None else method)

@@ -33,9 +33,10 @@ def test_the_quickstart_has_at_most_15_lines_and_prints_a_genotype(tmp_path):
     dnas.check_genotype(dnas.SPACES["darts"], dnas.Genotype.from_text(texts[0]))
 
 
-def test_the_custom_space_has_under_30_lines_and_prints_a_genotype(tmp_path):
+def test_the_custom_space_has_under_30_lines_prints_a_genotype_and_keeps_the_laws(tmp_path):
     assert len([line for line in CUSTOM_SPACE.splitlines() if line]) < 30
-    genotype = dnas.Genotype.from_json(printed(CUSTOM_SPACE, tmp_path)[-1])
+    laws = "dnas.contracts.check_space(space, num_cells=2)\n"
+    genotype = dnas.Genotype.from_json(printed(CUSTOM_SPACE + laws, tmp_path)[-1])
     assert genotype.space == "mine"
     assert {edge.op for edge in genotype.cells["cell"]} <= {"skip_connect", "gelu_conv"}
 

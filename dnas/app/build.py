@@ -115,7 +115,9 @@ def method_of(
     made = published.for_task(space, task, **changes)
     _check(config, made)
     extra = supernet_options(config, made) | dict(options or {})
-    return every_stage(made, functools.partial(_changed, config, known, limits, extra))
+    changed = every_stage(made, functools.partial(_changed, config, known, limits, extra))
+    _first_arch(config, changed.relaxation)  # refuses wrappers that do not go together
+    return changed
 
 
 def is_single_level(config: MethodConfig) -> bool:

@@ -37,7 +37,14 @@ def run_command(
         if config.explain:
             print(table_of(settings.explained(kind, args, find_layers)))
             return
-        work(make(config, lambda: open_run(config, command, argv=args)))
+
+        def opened() -> Run:
+            run = open_run(config, command, argv=args)
+            if not (run.folder / "settings.txt").exists():  # not of a run that goes on
+                run.write("settings.txt", table_of(settings.explained(kind, args, find_layers)))
+            return run
+
+        work(make(config, opened))
 
 
 def table_of(explained: Sequence[settings.Setting]) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import difflib
 import pathlib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -415,10 +414,7 @@ def method_named(text: str) -> Published:
       ValueError: if it is not known.
     """
     name = named.name_of(text)
-    if name not in METHODS:
-        close = difflib.get_close_matches(name, METHODS, n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else "."
-        raise ValueError(f"method {name!r} is not known{meant} Choose from: {', '.join(METHODS)}")
+    named.check_known("method", name, METHODS)
     return METHODS[name]
 
 
@@ -453,8 +449,7 @@ def layers(
     """
     published = method_named(method)
     space = published.space if space is None else space
-    if space not in dnas.SPACES:
-        raise ValueError(f"space {space!r} is not known; choose from: {', '.join(dnas.SPACES)}")
+    named.check_known("space", space, dnas.SPACES)
     built = dnas.SPACES[space]
     sizes = {
         "channels": built.channels,
@@ -487,8 +482,7 @@ def layers(
 
 
 def _recipe_of(recipe: str, space: str) -> Mapping[str, Any]:
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe {recipe!r} is not known; choose from: {', '.join(RECIPES)}")
+    named.check_known("recipe", recipe, RECIPES)
     if recipe == "none":
         return {}
     for name in (space, dnas.SPACES[space].family):
@@ -616,14 +610,22 @@ def explained(
             if values.get(name) is None or (layer.of_method and name not in origins):
                 values[name] = value
             origins[name] = layer.origin
+    if isinstance(config, MethodConfig):
+        own = named.given_in(config.method)
+        values |= own
+        origins |= dict.fromkeys(own, "the command line")
     for origin, words in (("the file", from_file), ("the command line", args)):
         for name in _named_in(words):
             origins[name] = origin
     return [
         Setting(name, str(value), origins[name])
         for name, value in values.items()
-        if isinstance(value, (int, float, str, tuple, pathlib.Path, type(None)))
+        if type(value) in _PLAIN or isinstance(value, pathlib.Path)
     ]
+
+
+# Parts of a method, which are objects, are not settings of a command line.
+_PLAIN = (int, float, bool, str, tuple, type(None))
 
 
 def _named_in(words: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import re
 import jax
 
 from dnas import export, hw_loss
+from dnas.app.named import check_known
 from dnas.hw_loss.measure import Meter, clock
 
 
@@ -40,10 +41,7 @@ def runtime_named(name: str, *, threads: int = 1) -> hw_loss.Runtime:
       'jax'
     """
     word = name.partition(" ")[0]
-    if word not in export.RUNTIMES:
-        raise ValueError(
-            f"runtime {word!r} is not known; choose from: {', '.join(export.RUNTIMES)}"
-        )
+    check_known("runtime", word, export.RUNTIMES)
     given = re.search(r"(\d+) threads?$", name)
     return export.RUNTIMES[word](int(given[1]) if given else threads)
 

@@ -25,10 +25,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
       ValueError: for names that do not exist, data that is not there, and sizes that do not fit,
         before any work.
     """
-    if config.space not in dnas.SPACES:
-        raise ValueError(
-            f"space {config.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
-        )
+    named.check_known("space", config.space, dnas.SPACES)
     space = dnas.SPACES[config.space]
     check_inputs(space, "images")
     if not config.drop_path < 1:

@@ -6,8 +6,9 @@ may be given after it: --rule=ranking:patience=3,from_epoch=5.
 """
 
 import ast
+import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -19,6 +20,16 @@ def name_of(text: str) -> str:
       'ranking'
     """
     return text.partition(":")[0]
+
+
+def check_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises ValueError for a name that is not known, with the nearest that is, and all of them."""
+    names = list(known)
+    if name in names:
+        return
+    close = difflib.get_close_matches(name, names, n=1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    raise ValueError(f"{what} {name!r} is not known{meant}; choose from: {', '.join(names)}")
 
 
 def given_in(text: str) -> dict[str, Any]:
@@ -103,8 +114,7 @@ def keywords_of(
       ValueError: for a name that is not known.
     """
     name = name_of(text)
-    if name not in known:
-        raise ValueError(f"{what} {name!r} is not known; choose from: {', '.join(known)}")
+    check_known(what, name, known)
     parameters = inspect.signature(known[name]).parameters
     return {
         name: parameter

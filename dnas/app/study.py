@@ -18,7 +18,7 @@ import numpy as np
 
 import dnas
 from dnas.app import config as settings
-from dnas.app import images, phases
+from dnas.app import images, named, phases
 from dnas.app.runs import open_run
 from dnas.app.words import messages, read_known
 from dnas.running.runtime import set_up_process
@@ -72,10 +72,7 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
     """
     if given.seeds < 1:
         raise ValueError(f"seeds is a number of at least 1, got {given.seeds}")
-    if given.space not in dnas.SPACES:
-        raise ValueError(
-            f"space {given.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
-        )
+    named.check_known("space", given.space, dnas.SPACES)
     benchmark = load_benchmark(given.benchmark, space=dnas.SPACES[given.space])
     metric = next(iter(benchmark.metrics)) if given.metric is None else given.metric
     benchmark.best(metric)  # refuses a metric that does not exist before any search

@@ -15,7 +15,7 @@ from scipy.stats import kendalltau
 from tqdm import tqdm
 
 import dnas
-from dnas.app import devices
+from dnas.app import devices, named
 from dnas.app.words import messages, read_words
 from dnas.hw_loss import (
     REFERENCE,
@@ -92,10 +92,7 @@ def main(args: list[str]) -> None:
 
 def make_table(command: TableCommand, source: str) -> CostTable:
     """Returns the table, which is in its file as well."""
-    if command.space not in dnas.SPACES:
-        raise ValueError(
-            f"space {command.space!r} is not known; choose from: {', '.join(dnas.SPACES)}"
-        )
+    named.check_known("space", command.space, dnas.SPACES)
     out = out_of(command)
     known = read_table(out.read_text(), out.name) if out.exists() else None
     out.parent.mkdir(parents=True, exist_ok=True)

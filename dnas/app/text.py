@@ -17,7 +17,7 @@ import jax
 
 import dnas
 from dnas import tasks
-from dnas.app import exporting, phases
+from dnas.app import exporting, named, phases
 from dnas.app.config import Layer, MethodConfig, RunConfig, layers
 from dnas.app.pages import write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
@@ -129,8 +129,7 @@ def text_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     first.add_argument("--method", default="darts1")
     first.add_argument("--space", default="recurrent")
     given = first.parse_known_args(list(args))[0]
-    if given.sizes not in SIZES:
-        raise ValueError(f"sizes {given.sizes!r} is not known; choose from: {', '.join(SIZES)}")
+    named.check_known("sizes", given.sizes, SIZES)
     own = {"sizes": given.sizes, **SIZES[given.sizes]}
     return layers(kind, given.method, given.space, f"{given.sizes} sizes", own)
 
@@ -148,8 +147,7 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
         raise ValueError(
             f"space {config.space!r} is not one for texts; choose from: {', '.join(spaces)}"
         )
-    if config.tokens not in TOKENS:
-        raise ValueError(f"tokens {config.tokens!r} is not known; choose from: {', '.join(TOKENS)}")
+    named.check_known("tokens", config.tokens, TOKENS)
     space, source = dnas.SPACES[config.space], read_source(config)
     text = dnas.read_text(
         source, tokens=config.tokens, min_count=config.min_count, max_tokens=config.max_tokens

@@ -11,7 +11,7 @@ from typing import Any
 from dnas.methods.method import Method, every_stage
 from dnas.methods.training import FAMILIES, Training
 from dnas.space import SearchSpace
-from dnas.tasks import Task
+from dnas.tasks import Task, images
 
 _SHARED = tuple(field.name for field in dataclasses.fields(Training))
 Settings = Mapping[str, Mapping[str, Any]]  # {family of spaces: {name: value}}
@@ -99,14 +99,19 @@ class Published:
         method = self.build(space, training, **settings)._replace(training=training)
         return every_stage(method, lambda stage: stage._replace(single_level=training.single_level))
 
-    def for_task(self, space: SearchSpace, task: Task, **changes: Any) -> Method:
+    def for_task(self, space: SearchSpace, task: Task | tuple[Any, Any], **changes: Any) -> Method:
         """Returns the method in this space, with the steps that an epoch of the task has.
+
+        Args:
+          task: what is learnt, or a pair of images and labels, as `run_search` takes it.
+          changes: settings in place of the published ones.
 
         Raises:
           ValueError: as a call, and where the task has less than a batch.
         """
         settings = self.settings_in(space) | changes
         levels = 1 if settings["single_level"] else 2
+        task = task if isinstance(task, Task) else images(*task)
         feeds = task.feeds(settings["seed"], settings["batch_size"], levels)
         return self(space, steps_per_epoch=feeds[0].steps, **changes)
 

@@ -20,19 +20,25 @@ def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.st
     kernels are in the first argument. Where a command has set up its process, what
     `dnas.running.runtime` does around compilation is done here.
     """
+    with runtime.compiling():
+        compiled = _compiled(function, args, donate)
+    memory = compiled.memory_analysis()
+    if memory is not None:
+        runtime.prepare_for(memory.temp_size_in_bytes)
+    return compiled
+
+
+def _compiled(function: Callable, args: Sequence[Any], donate: bool) -> jax.stages.Compiled:
+    """The program. What it was lowered to is gone when this returns, before the last of the memory
+    that compilation leaves is given back."""
     jitted = jax.jit(
         function,
         donate_argnums=0 if donate else (),
         compiler_options=_without_library() | _vector_options(args),
     )
-    with runtime.compiling():
-        with runtime.tracing():
-            lowered = jitted.lower(*args)
-        compiled = lowered.compile()
-    memory = compiled.memory_analysis()
-    if memory is not None:
-        runtime.prepare_for(memory.temp_size_in_bytes)
-    return compiled
+    with runtime.tracing():
+        lowered = jitted.lower(*args)
+    return lowered.compile()
 
 
 def _without_library() -> dict[str, str]:

@@ -48,8 +48,8 @@ def custom_space(
       name: that genotypes of the space carry.
       cells: {kind: graph and candidates}; the ops are names in `OPS`, to which your own may be
         added.
-      layers: (channels=, num_cells=, image_size=, stem=) -> a `LayerSpec` for each cell of the
-        network; raises ValueError for sizes that do not fit.
+      layers: (channels=, num_cells=, image_size=(height, width), stem=) -> a `LayerSpec` for each
+        cell of the network; raises ValueError for sizes that do not fit.
       macro: (images [B, H, W, C], layers, num_classes, norms, cell) -> logits [B, num_classes]. It
         may make flax modules as a compact method does; `norms` has those for a stem and for
         convolutions; `cell(layer, *inputs)` runs the cell of a layer on inputs [B, H, W,
@@ -70,7 +70,7 @@ def custom_space(
       >>> import flax.linen as nn, dnas
       >>> spec = dnas.CellSpec(1, 1, ((0, 1),), ("skip_connect", "sep_conv_3x3"), (1,))
       >>> def layers(*, channels, num_cells, image_size, stem="cifar"):
-      ...     return (dnas.LayerSpec("cell", channels, 1, (image_size, image_size)),) * num_cells
+      ...     return (dnas.LayerSpec("cell", channels, 1, image_size),) * num_cells
       >>> def macro(images, layers, num_classes, norms, cell):
       ...     x = nn.Conv(layers[0].channels, (3, 3))(images)
       ...     for layer in layers:
@@ -93,6 +93,11 @@ def custom_space(
                 " around the cells"
             )
     cells = {kind: _keeping(spec, edges_per_node) for kind, spec in cells.items()}
+
+    def sized_layers(**sizes: Any) -> tuple[LayerSpec, ...]:
+        if "image_size" in sizes:
+            sizes["image_size"] = sides(sizes["image_size"])
+        return layers(**sizes)
 
     def place(
         sizes: Mapping[str, Any], num_classes: int, norms: Norms, make_cell, cell_args
@@ -213,7 +218,7 @@ def custom_space(
     space = SearchSpace(
         name,
         cells,
-        layers,
+        sized_layers,
         supernet,
         network,
         channels=channels,

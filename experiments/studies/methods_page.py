@@ -23,8 +23,21 @@ paper, or of its released code, in that kind of space; whatever is given as a ke
 them:
 
 ```python
+space, task = dnas.SPACES["darts"], dnas.tasks.images(images, labels)
 method = dnas.METHODS["p_darts"].for_task(space, task, epochs=10)
 result = dnas.run_search(space, task, method)
+```
+
+A method of your own is such a function:
+
+```python
+@dnas.methods.published("a paper", "https://...", settings={"darts": {"epochs": 30, "decay": 0.1}})
+def mine(space, training, *, decay):
+    loss = dnas.arch_losses.entropy()
+    return dnas.Method(optimizer=dnas.methods.alternating(training), arch_losses=[(decay, loss)])
+
+
+dnas.METHODS["mine"] = mine
 ```
 
 `dnas.METHODS["p_darts"].settings_in(space)` gives all of its settings. Those that are not listed

@@ -263,3 +263,10 @@ def test_a_recipe_that_does_not_exist_or_not_there_is_refused():
         parse(SearchConfig, ["--recipe=mine"])
     with pytest.raises(ValueError, match="space nasbench201.*choose a space of: darts, proxyless"):
         parse(SearchConfig, ["--recipe=imagenet", "--space=nasbench201"])
+
+
+def test_explain_knows_what_follows_the_name_of_a_method_and_shows_no_objects():
+    words = ["--dataset=digits", "--method=pc_darts:learn_edges=False"]
+    found = {row.name: row for row in settings.explained(SearchConfig, words)}
+    assert found["learn_edges"][1:] == ("False", "the command line")
+    assert not any("object at" in row.value or "function" in row.value for row in found.values())

@@ -65,7 +65,7 @@ def test_every_layer_of_settings_has_settings_that_exist():
 REFUSED = {
     "method": (
         ["--method=dartz"],
-        "'dartz' is not known; did you mean 'darts2'.*Choose from: darts1",
+        r"'dartz' is not known \(did you mean 'darts2'\?\); choose from: darts1",
     ),
     "relaxation": (["--relax=hardmax"], "'hardmax' is not known.*gumbel_hard"),
     "selection": (["--select=best"], "'best' is not known.*top_edges"),
@@ -87,6 +87,10 @@ REFUSED = {
     "keyword of a relaxation": (
         ["--relax=simplex", "--arch-optimizer=exponentiated_gradient", "--arch-init-scale=0.1"],
         "relaxation 'simplex' does not take init_scale.*takes: nothing",
+    ),
+    "edge weights twice": (
+        ["--method=pc_darts", "--edge-weights=1"],
+        "has edge weights already",
     ),
     "one for all stages": (
         ["--method=drnas_progressive", "--partial-channels=2"],

@@ -45,7 +45,11 @@ def test_keywords_of_the_text_go_before_settings_and_settings_before_what_is_off
 
 
 WRONG = {
-    "unknown": ("weit", {}, "rule 'weit' is not known; choose from: wait, plain"),
+    "unknown": (
+        "weit",
+        {},
+        r"rule 'weit' is not known \(did you mean 'wait'\?\); choose from: wait, plain",
+    ),
     "keyword": ("wait:epoch=3", {}, "does not take epoch;.*takes: epochs, rate, loud, how, seed"),
     "setting": ("plain", {"epochs": 3}, "rule 'plain' does not take epochs;.*nothing"),
     "no number": ("wait:epochs=some", {}, "epochs of rule 'wait' is a whole number, got 'some'"),

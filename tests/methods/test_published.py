@@ -67,6 +67,11 @@ def test_a_name_of_the_library_is_a_method_for_the_task():
             np.testing.assert_array_equal(rows, other.mix[kind])
 
 
+def test_what_is_no_method_is_refused():
+    with pytest.raises(ValueError, match="decorated by dnas.methods.published; got <function"):
+        dnas.run_search(SPACE, TASK, lambda space, training: dnas.Method())
+
+
 def test_a_change_of_every_stage_reaches_all_of_them():
     method = dnas.methods.p_darts(dnas.SPACES["darts"], steps_per_epoch=9)
     changed = every_stage(method, lambda own: own._replace(options={"remat": True}))

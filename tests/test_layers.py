@@ -173,6 +173,11 @@ def test_imports_point_strictly_down(path):
     assert violations(path, (ROOT / "dnas" / path).read_text()) == []
 
 
+def test_no_two_test_files_have_one_name():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(set(names)) == len(names), "pytest imports them by their names"
+
+
 def test_every_unit_of_the_ladder_but_none_else_exists():
     assert {unit_of(path) for path in FILES} == set(LEVELS)
 

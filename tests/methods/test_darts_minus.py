@@ -41,6 +41,7 @@ def test_the_weight_falls_as_that_of_the_released_scheduler():
     np.testing.assert_allclose(relaxation.read(arch, choices), 1 / 8)
 
 
+@pytest.mark.slow
 def test_without_a_weight_it_is_darts_to_the_last_bit():
     one, other = small_search("darts_minus", skip_weight=0.0), small_search("darts1")
     assert one.genotype == other.genotype
@@ -65,6 +66,7 @@ def test_a_raised_mix_is_the_mixed_op_with_a_skip_beside_it(stride):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [SMALL, SMALL_201], ids=["darts", "nasbench201"])
 def test_a_search_ends_with_a_genotype(space):
     assert small_search("darts_minus", space).genotype.space == space.name

@@ -47,6 +47,7 @@ def test_tuning_is_as_long_as_the_released_one_at_a_tenth_of_the_rate():
     assert training.learning_rate == training.min_learning_rate == pytest.approx(0.0025)
 
 
+@pytest.mark.slow
 def test_the_second_stage_begins_with_what_the_first_ends_with():
     first, seen = {}, {}
 
@@ -69,6 +70,7 @@ def test_the_second_stage_begins_with_what_the_first_ends_with():
     assert any((before != after).any() for before, after in zip(first[0], first[1], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [SMALL, SMALL_201], ids=["darts", "nasbench201"])
 def test_every_edge_that_is_kept_has_one_op_in_the_end(space):
     result = small_search("darts_pt", space, epochs=1, interval=1)

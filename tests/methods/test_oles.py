@@ -36,6 +36,7 @@ def test_watched_are_ops_with_weights_but_skips_that_halve():
         assert {name.split("-")[0] for name in names} == {f"cell_{number}" for number in range(3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [SMALL, SMALL_201], ids=["darts", "nasbench201"])
 def test_a_strict_search_stops_ops_and_a_lax_one_none(space):
     shares = {}

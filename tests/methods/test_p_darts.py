@@ -62,6 +62,7 @@ def test_spaces_without_what_it_bounds_are_refused_by_name(name):
         METHODS["p_darts"](dnas.SPACES[name], steps_per_epoch=2)
 
 
+@pytest.mark.slow
 def test_a_search_drops_candidates_from_stage_to_stage():
     result = small_search("p_darts", keep=(2, 1), most_skips=1)
     candidates = {kind: np.asarray(rows) for kind, rows in result.state.candidates.items()}

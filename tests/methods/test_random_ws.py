@@ -140,6 +140,7 @@ def test_chains_and_recurrent_cells_are_searched_too(family, channels):
     assert 0 <= result.history[-1]["sample_accuracy"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [SMALL, SMALL_201], ids=["darts", "nasbench201"])
 def test_a_search_leaves_arch_alone_and_reads_the_best_sample(space):
     result = small_search("random_ws", space, samples=5, finalists=2, batches=1)

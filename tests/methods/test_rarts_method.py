@@ -25,6 +25,7 @@ def test_settings_are_those_of_the_spaces_with_the_two_weights_of_ours():
     assert settings_of("rarts", "nasbench201") == published(NASBENCH201, order="arch_first", **OWN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [SMALL, SMALL_201], ids=["darts", "nasbench201"])
 def test_a_search_keeps_a_second_set_of_weights(space):
     result = small_search("rarts", space)

@@ -1,5 +1,6 @@
 """RobustDARTS: its settings, and what it measures when."""
 
+import pytest
 from published_values import DARTS_ON_TEXTS
 from small_searches import DARTS, NASBENCH201, published, settings_of, small_search
 
@@ -24,6 +25,7 @@ def test_it_is_unrolled_as_its_script():
     assert gradient.__qualname__ == bilevel.unrolled().__qualname__ != "first_order"
 
 
+@pytest.mark.slow
 def test_eigenvalues_are_those_after_every_second_epoch_from_the_first_on():
     result = small_search("robust_darts", epochs=4)
     measured = [row["epoch"] for row in result.history if "eigenvalue" in row]

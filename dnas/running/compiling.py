@@ -22,10 +22,16 @@ def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.st
     """
     with runtime.compiling():
         compiled = _compiled(function, args, donate)
-    memory = compiled.memory_analysis()
-    if memory is not None:
-        runtime.prepare_for(memory.temp_size_in_bytes)
+        size = _temporaries(compiled)
+    runtime.prepare_for(size)
     return compiled
+
+
+def _temporaries(compiled: jax.stages.Compiled) -> int:
+    """Bytes that the program needs on the way; 0 where XLA does not say. What it says holds a copy
+    of the program, which is gone when this returns."""
+    memory = compiled.memory_analysis()
+    return 0 if memory is None else memory.temp_size_in_bytes
 
 
 def _compiled(function: Callable, args: Sequence[Any], donate: bool) -> jax.stages.Compiled:

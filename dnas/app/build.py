@@ -13,31 +13,15 @@ import optax
 import dnas
 from dnas import arch_losses, bilevel, relax
 from dnas.app import hardware, named
-from dnas.app.config import MethodConfig, method_named
+from dnas.app.config import NAMES, MethodConfig, method_named
 from dnas.methods import Method, Training, arch_optimizer, every_stage
 
-# Settings of all methods, by the names that they have there and here.
+# Settings of all methods, by the names that they have there and here; what moves arch is given by
+# its name.
 _SHARED = {
-    "channels": "channels",
-    "num_cells": "cells",
-    "epochs": "epochs",
-    "batch_size": "batch_size",
-    "seed": "seed",
-    "learning_rate": "learning_rate",
-    "min_learning_rate": "min_learning_rate",
-    "rate_schedule": "rate_schedule",
-    "momentum": "momentum",
-    "nesterov": "nesterov",
-    "weight_decay": "weight_decay",
-    "clip": "clip",
-    "clip_virtual": "clip_virtual",
-    "arch_learning_rate": "arch_learning_rate",
-    "arch_weight_decay": "arch_weight_decay",
-    "arch_b1": "arch_b1",
-    "arch_clip": "arch_clip",
-    "warmup": "warmup",
-    "arch_every": "arch_every",
-    "order": "order",
+    name: NAMES.get(name, name)
+    for name in Training.__dataclass_fields__
+    if NAMES.get(name, name) in MethodConfig.__dataclass_fields__ and name != "arch_optimizer"
 }
 # Settings that a method may have. Where it has not, they are of the part beside them, or change
 # the method in a way of their own.
@@ -263,7 +247,7 @@ def _rule(config: MethodConfig, training: Training) -> dnas.Rule:
         settings[keyword] = max(round(published * training.epochs / 50), 1)
     if name == "perturbation":  # its last event falls on the last epoch
         own = settings | named.given_in(config.rule)
-        pace = {key: own[key] for key in ("interval", "k") if own.get(key) is not None}
+        pace = {} if own.get("interval") is None else {"interval": own["interval"]}
         needed = dnas.perturbation_epochs(dnas.SPACES[config.space], **pace)
         offered["from_epoch"] = max(training.epochs - needed + 1, 1)
     return named.make(dnas.RULES, "rule", config.rule, settings, offered)

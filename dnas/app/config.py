@@ -403,7 +403,7 @@ SMALL_METHODS: dict[str, dict[str, Any]] = {
 
 Config = TypeVar("Config", bound=RunConfig)
 # Settings of a method by the names that they have here.
-_NAMES = {"num_cells": "cells"}
+NAMES = {"num_cells": "cells"}
 _RETRAINING_NAMES = {name: name for name in ("drop_path", "auxiliary", "label_smoothing")}
 
 
@@ -434,15 +434,12 @@ def layers(
     kind: type[RunConfig],
     method: str,
     space: str | None,
-    source: str,
-    own: Mapping[str, Any],
     recipe: str = "none",
 ) -> list[Layer]:
-    """Returns the settings that come before those that are given: of the space, of DARTS, of the
-    method, of the recipe, and a data set's own.
+    """Returns the published settings: of the space, of DARTS, of the method, and of the recipe.
 
     Args:
-      own: settings of a data set, or of a text; source: what they are of, in words.
+      space: that of the method if None.
 
     Raises:
       ValueError: for a method, a space or a recipe that is not known, or that do not go together.
@@ -458,12 +455,13 @@ def layers(
         "retrain_cells": built.final_cells,
     }
     found = [
+        Layer("dnas", {"method": method}),  # unless it was given
         Layer(published.paper, {"space": space}),
         Layer(f"the space {space}", sizes | RETRAINING[built.family]),
     ]
     if issubclass(kind, MethodConfig):
         for origin, values in published.layers(built).items():
-            renamed = {_NAMES.get(name, name): value for name, value in values.items()}
+            renamed = {NAMES.get(name, name): value for name, value in values.items()}
             # Sizes that no paper of the method names are those of the space.
             kept = {name: renamed[name] for name in renamed if renamed[name] is not None}
             kept.pop("seed", None)  # that of the run
@@ -473,12 +471,15 @@ def layers(
             for name, value in published.retraining.get(built.family, {}).items()
         }
         found.append(Layer(published.paper, training))
-        found.append(Layer("the command line", {"method": method}))
     found.append(Layer(f"the recipe {recipe}", _recipe_of(recipe, space)))
-    if own:
-        small = SMALL_METHODS.get(published.name, {}) | SMALL_SPACES.get(space, {})
-        found.append(Layer(source, {**own, **small}))
     return found
+
+
+def small_settings(method: str, space: str | None) -> dict[str, Any]:
+    """Returns what a method and a space need at small sizes."""
+    published = method_named(method)
+    space = published.space if space is None else space
+    return SMALL_METHODS.get(published.name, {}) | SMALL_SPACES.get(space, {})
 
 
 def _recipe_of(recipe: str, space: str) -> Mapping[str, Any]:
@@ -512,12 +513,11 @@ def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
             f"data set {dataset!r} is not known; choose from: {', '.join(DATASETS)}, or use"
             " dnas.run_search with arrays"
         )
-    own = {"dataset": given.dataset, **PRESETS.get(dataset, {})}
-    source = f"the data set {dataset}"
-    found = layers(kind, given.method, given.space, source, own, given.recipe)
-    if len(own) == 1:  # full size: nothing of its own
-        found[-1] = found[-1]._replace(values=own)
-    return found
+    own = PRESETS.get(dataset, {})
+    if own:  # smaller than the published sizes
+        own = own | small_settings(given.method, given.space)
+    found = layers(kind, given.method, given.space, given.recipe)
+    return [*found, Layer(f"the data set {dataset}", {"dataset": given.dataset, **own})]
 
 
 def preset(

@@ -18,7 +18,7 @@ import jax
 import dnas
 from dnas import tasks
 from dnas.app import exporting, named, phases
-from dnas.app.config import Layer, MethodConfig, RunConfig, layers
+from dnas.app.config import Layer, MethodConfig, RunConfig, layers, small_settings
 from dnas.app.pages import write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
 from dnas.app.runs import Run
@@ -130,8 +130,10 @@ def text_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     first.add_argument("--space", default="recurrent")
     given = first.parse_known_args(list(args))[0]
     named.check_known("sizes", given.sizes, SIZES)
-    own = {"sizes": given.sizes, **SIZES[given.sizes]}
-    return layers(kind, given.method, given.space, f"{given.sizes} sizes", own)
+    small = small_settings(given.method, given.space)
+    own = {"sizes": given.sizes, **SIZES[given.sizes], **small}
+    found = layers(kind, given.method, given.space)
+    return [*found, Layer(f"{given.sizes} sizes", own)]
 
 
 def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:

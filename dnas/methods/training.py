@@ -27,9 +27,8 @@ class Training:
     learning_rate: float = 0.025  # SGD's for the weights at the start
     min_learning_rate: float = 0.001
     rate_schedule: Literal["cosine", "cosine_power"] = "cosine"
-    rate_warmup: float = (
-        0.0  # part of the epochs, from 0 to 1, in which the rate rises to its start
-    )
+    # part of the epochs, from 0 to 1, in which the rate rises to its start
+    rate_warmup: float = 0.0
     annealing: float = 1.0  # the learning rate falls over so many times the epochs
     momentum: float = 0.9
     nesterov: bool = False

@@ -265,6 +265,11 @@ def test_a_recipe_that_does_not_exist_or_not_there_is_refused():
         parse(SearchConfig, ["--recipe=imagenet", "--space=nasbench201"])
 
 
+def test_explain_says_that_nobody_has_given_a_method():
+    found = {row.name: row for row in settings.explained(SearchConfig, [])}
+    assert found["method"][1:] == ("darts1", "dnas")
+
+
 def test_explain_knows_what_follows_the_name_of_a_method_and_shows_no_objects():
     words = ["--dataset=digits", "--method=pc_darts:learn_edges=False"]
     found = {row.name: row for row in settings.explained(SearchConfig, words)}

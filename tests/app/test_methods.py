@@ -58,7 +58,7 @@ def test_what_a_method_says_of_the_final_network_reaches_retraining_and_the_sear
 def test_every_layer_of_settings_has_settings_that_exist():
     names = set(SearchConfig.__dataclass_fields__)
     for method in METHODS:
-        for layer in layers(SearchConfig, method, None, "own", {}):
+        for layer in layers(SearchConfig, method, None):
             assert set(layer.values) <= names or layer.of_method
 
 

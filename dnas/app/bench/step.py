@@ -200,7 +200,7 @@ def _batches(case: Case, count: int):
             )
             for number, words in enumerate(streams.astype(np.int32))
         ]
-    random, labels = np.random.default_rng(0), jnp.arange(case.batch_size, dtype=jnp.int32) % 10
+    random, labels = np.random.default_rng(0), np.arange(case.batch_size, dtype=np.int32) % 10
     shape = (case.batch_size, case.image_size, case.image_size, 3)
     return [
         jax.device_put(dnas.Batch(random.standard_normal(shape, np.float32), labels))
@@ -219,7 +219,9 @@ def search_step(case: Case):
         space,
         supernet,
         make_optimizer(50, 390, arch_gradient=_arch_gradient(case)),
-        example=jax.tree.map(lambda array: array[:1], train.inputs),
+        example=jax.tree.map(
+            lambda array: np.zeros((1, *array.shape[1:]), array.dtype), train.inputs
+        ),
         relaxation=relaxation,
         constraint=_constraint(case, space),
     )

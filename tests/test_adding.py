@@ -118,7 +118,6 @@ USER_OPS = {
 @pytest.fixture(params=USER_OPS)
 def space(request, monkeypatch):
     """DARTS's cells with an op of a user among their candidates."""
-    jax.clear_caches()  # modules are traced once for each name of an op, and here are three of one
     monkeypatch.setitem(dnas.OPS, "mine", USER_OPS[request.param])
     return dnas.darts_space(name="with_mine", ops=("none", "skip_connect", "mine"), num_nodes=2)
 
@@ -132,6 +131,21 @@ def genotype_of(space, op):
 def test_an_op_of_a_user_keeps_the_contracts_of_ops_and_its_space_those_of_spaces(space):
     check_op(dnas.OPS["mine"])
     check_space(space, num_cells=1)
+
+
+def test_an_op_that_is_written_again_is_the_one_that_runs(monkeypatch):
+    # As a cell of a notebook that is run twice, with another op of the same weights.
+    x = jnp.linspace(-1, 1, 2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
+    seen = []
+    for op in (GeluConv, ReluConv, GeluConv):
+        monkeypatch.setitem(dnas.OPS, "mine", op)
+        space = dnas.darts_space(name="with_mine", ops=("none", "mine"), num_nodes=1)
+        supernet = space.supernet(channels=4, num_cells=1, num_classes=3)
+        mix = {kind: jnp.ones(own.shape) / 2 for kind, own in space.choices.items()}
+        variables = supernet.init(jax.random.key(0), x)
+        seen.append(supernet.apply(variables, mix, x, train=True)[0].logits)
+    np.testing.assert_array_equal(seen[0], seen[2])
+    assert jnp.abs(seen[0] - seen[1]).max() > 1e-3
 
 
 def test_an_op_of_a_user_is_counted(space):

@@ -1,6 +1,5 @@
 """What runs on the edges of cells, as functions of stacked weights, for the loops over edges."""
 
-import functools
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, PyTree
-from dnas.cells.init import run_module
+from dnas.cells.init import cached_by_name, run_module
 from dnas.cells.mixed_op import MixedOp, left_norm, left_norms, op_module, switch, weight_shapes
 from dnas.cells.norms import Norms, Unnormed
 from dnas.cells.ops import OPS, edge_numbers
@@ -91,7 +90,7 @@ def _prepare(op: MixedOp, pools: tuple[str, ...], x: Array) -> PyTree:
     return op.prepare(x, pools)
 
 
-@functools.cache  # the same functions again, by which JAX knows what it has traced
+@cached_by_name  # the same functions again, by which JAX knows what it has traced
 def _runner(
     edge_ops: EdgeOps, channels: int, stride: int, on_cpu: bool
 ) -> RunEdge | Shared | OneOf:

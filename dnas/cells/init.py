@@ -10,10 +10,11 @@ A supernet also has many cells of the same shapes. Python traces a flax module s
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -83,6 +84,24 @@ def apply_once(
 def run_module(module: nn.Module, weights: PyTree, x: Array) -> Any:
     """Returns what a module without state makes of x; traced once for equal modules and shapes."""
     return applied(module, {"params": weights}, x)
+
+
+_Function = TypeVar("_Function", bound=Callable)
+_by_name: list[Any] = []  # what `cached_by_name` has made
+
+
+def cached_by_name(function: _Function) -> _Function:
+    """Returns the function with its results kept, for arguments that know ops by their names."""
+    made = functools.cache(function)
+    _by_name.append(made)
+    return made  # type: ignore[return-value]
+
+
+def forget_modules() -> None:
+    """Forgets what was traced and built once, since a name stands for another op from now on."""
+    jax.clear_caches()
+    for made in _by_name:
+        made.cache_clear()
 
 
 class _Apart(nn.Module):

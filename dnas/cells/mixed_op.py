@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from dnas.base import Array, Key, PyTree
-from dnas.cells.init import applied, built_apart
+from dnas.cells.init import applied, built_apart, cached_by_name
 from dnas.cells.norms import LeftToSum, Norms, Output, Unnormed
 from dnas.cells.ops import OPS, Op
 from dnas.kernels.backend import on_cpu
@@ -261,7 +261,7 @@ def _weighed(op, place, weights, mix, x):
     return mix[place].astype(x.dtype) * op(weights, x)
 
 
-@functools.cache
+@cached_by_name
 def weight_shapes(op: MixedOp) -> PyTree:
     """Returns the shapes of the weights of one edge, {op: tree}."""
     x = jnp.zeros((1, 4, 4, op.channels))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
-from dnas.cells.init import bias_init, conv_init
+from dnas.cells.init import bias_init, conv_init, forget_modules
 from dnas.cells.norms import BatchNorm, Norms, Output, uses_batch_only
 from dnas.kernels.backend import on_cpu
 from dnas.kernels.convolutions import conv3x3, depthwise_conv, every_pixel, pointwise_product
@@ -342,7 +342,14 @@ class _Ops(dict[str, Op]):
     """{name: record}. A flax module that is put in is taken for an op of which no more is known."""
 
     def __setitem__(self, name: str, op: Op | Callable[..., nn.Module]) -> None:
+        replaced = name in self  # as where a cell of a notebook runs again
         super().__setitem__(name, op if isinstance(op, Op) else Op(op))
+        if replaced:
+            forget_modules()
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        forget_modules()
 
 
 def _always(stride: int) -> bool:

@@ -51,7 +51,7 @@ def page() -> str:
     families = ["## What searches of a kind of space have in common", ""]
     changed = {family: settings for family, settings in FAMILIES.items() if settings}
     families += _table(changed)
-    sections = [_HEAD, "\n".join(families)]
+    sections = [_HEAD, "\n".join(_overview()), "\n".join(families)]
     sections += ["\n".join(_section(method)) for method in METHODS.values()]
     return "\n".join(sections)
 
@@ -59,6 +59,37 @@ def page() -> str:
 def file_of(method: Published) -> str:
     """Returns the file of a method, from the root of the repository on."""
     return method.build.__module__.replace(".", "/") + ".py"
+
+
+def evidence_of(method: Published) -> str:
+    """Returns the file of the tests that hold a method: its settings against published values, what
+    makes it this method, and a search."""
+    name = method.build.__module__.rpartition(".")[2]
+    # Where another test has the plain name: pytest knows test files by their last name.
+    files = [f"tests/methods/test_{name}{suffix}.py" for suffix in ("", "_method")]
+    return next(file for file in files if (ROOT / file).is_file())
+
+
+def _overview() -> list[str]:
+    """A row a method."""
+    lines = ["## All methods", ""]
+    lines += ["| method | paper | code | its space | beside its release | evidence |"]
+    lines += ["|---" * 6 + "|"]
+    for method in METHODS.values():
+        differs = "differs: see there" if _docstring(method)[1] else "the same"
+        lines.append(
+            f"| [`{method.name}`](#{_anchor(method.paper)}) | [{method.paper}]({method.url}) |"
+            f" [{file_of(method)}](../{file_of(method)}) | `{method.space}` | {differs} |"
+            f" [{evidence_of(method)}](../{evidence_of(method)}) |"
+        )
+    held = "Every method runs besides from the command line to a report beside a random cell:"
+    return [*lines, "", f"{held} `tests/app/test_methods.py`.", ""]
+
+
+def _anchor(heading: str) -> str:
+    """What GitHub makes of a heading in a link."""
+    kept = "".join(letter for letter in heading.lower() if letter.isalnum() or letter in " -_")
+    return kept.replace(" ", "-")
 
 
 def _section(method: Published) -> list[str]:
@@ -69,6 +100,7 @@ def _section(method: Published) -> list[str]:
         f"* code: [{file_of(method)}](../{file_of(method)})",
         f"* call: `dnas.METHODS[{method.name!r}](space, steps_per_epoch=...)`",
         f"* command: `make search METHOD={method.name}`, in the space `{method.space}` unless told",
+        f"* held by: [{evidence_of(method)}](../{evidence_of(method)})",
         f"* spaces: {', '.join(_spaces(method))}",
         "",
         *_table(method.settings),

@@ -104,21 +104,3 @@ def test_a_stage_begins_with_what_the_one_before_has_found():
     kept = keep(seen[0])
     for kind, rows in result.mix.items():
         assert (np.asarray(rows) > 0).sum() == kept[kind].sum()
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_random_takes_no_step_and_its_seed_decides_the_genotype(seed):
-    result = dnas.run_search(
-        SPACE,
-        TASK,
-        METHODS["random"],
-        seed=seed,
-        hooks=dnas.QUIET,
-        channels=2,
-        num_cells=1,
-        batch_size=8,
-    )
-    assert int(result.state.step) == 0 and result.history == []
-    dnas.check_genotype(SPACE, result.genotype)
-    method = METHODS["random"](SPACE, steps_per_epoch=2, seed=seed)
-    assert method.select(SPACE, result.mix) == result.genotype

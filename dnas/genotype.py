@@ -1,5 +1,6 @@
 """A genotype: what a search ends with, an option for every decision. Standard library only."""
 
+import collections
 import dataclasses
 import json
 import re
@@ -7,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnas import drawing, notation
+from dnas.files import read_json, shown
+from dnas.notation import MAX_NODES
 
-_MAX_TEXT = 20_000  # characters; longer text is refused before it is parsed
-_MAX_NODES = 1000  # of a cell; what writes or draws a cell goes through all of its nodes
+# Characters; longer texts are refused before they are parsed.
+_MAX_TEXT = 20_000
+_MAX_JSON = 2_000_000
 
 
 class Edge(NamedTuple):
@@ -70,20 +74,25 @@ class Genotype:
     def __post_init__(self):
         if not isinstance(self.space, str) or not self.space:
             raise ValueError(
-                f"space must be the name of a search space such as 'darts', not {self.space!r}"
+                f"space must be the name of a search space such as 'darts', not {shown(self.space)}"
             )
         if not isinstance(self.picks, Mapping):
-            raise ValueError(f"picks must map kinds to the options of rows, not {self.picks!r}")
+            raise ValueError(
+                f"picks must map kinds to the options of rows, not {shown(self.picks)}"
+            )
         if not isinstance(self.cells, Mapping) or not (self.cells or self.picks):
-            raise ValueError(f"cells must map at least one kind to its edges, not {self.cells!r}")
+            raise ValueError(
+                f"cells must map at least one kind to its edges, not {shown(self.cells)}"
+            )
         if both := sorted(set(self.cells) & set(self.picks), key=repr):
             raise ValueError(f"a kind has edges or picks, but {both} have both")
         if not isinstance(self.concat, Mapping):
-            raise ValueError(f"concat must map kinds to node numbers, not {self.concat!r}")
+            raise ValueError(f"concat must map kinds to node numbers, not {shown(self.concat)}")
         unknown = sorted(set(self.concat) - set(self.cells), key=repr)
         if unknown:
             raise ValueError(
-                f"concat names {unknown}, but the genotype has cells of kind {sorted(self.cells)}"
+                f"concat names {shown(unknown)}, but the genotype has cells of kind"
+                f" {shown(list(self.cells))}"
             )
         cells = {kind: _checked_edges(kind, edges) for kind, edges in self.cells.items()}
         concat = {
@@ -120,14 +129,15 @@ class Genotype:
         return {kind: own.count(op) for kind, own in ops.items()}
 
     @classmethod
-    def from_text(cls, text: str) -> "Genotype":
+    def from_text(cls, text: str, *, space: str | None = None) -> "Genotype":
         """Returns the genotype written in any of these notations; the text is parsed and never
         evaluated.
 
         * that of the original DARTS code: "Genotype(normal=[('sep_conv_3x3', 1), ...],
           normal_concat=[2, 3, 4, 5], reduce=[...], reduce_concat=range(2, 6))". Every node has the
-          same number of entries, in the order of the nodes; as in that code, the nodes follow two
-          inputs. Its space is "darts";
+          same number of entries, in the order of the nodes, or a list of its own,
+          "normal=[[('sep_conv_3x3', 1), ...], ...]"; as in that code, the nodes follow two inputs.
+          Its space is "darts";
         * that of its recurrent cells: "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ...],
           concat=range(1, 9))", one entry a node after node 0. Its space is "recurrent";
         * that of NAS-Bench-201: "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|";
@@ -137,26 +147,34 @@ class Genotype:
           not kept: "digits: kernel = k3 k5; depth = d2";
         * the JSON of `to_json`.
 
+        The first three may stand in other text, such as "MINE = Genotype(...)" or a line of a log.
+
+        Args:
+          space: of a text in one of the first three, which do not name theirs, where it is another
+            one: that of RobustDARTS's cells is "s1" to "s4".
+
         Raises:
           ValueError: says what is wrong, where in the text, and what is allowed.
         """
         if not isinstance(text, str):
             raise ValueError(
-                f"a genotype is read from a str, not from {type(text).__name__}: {text!r:.80}"
+                f"a genotype is read from a str, not from {type(text).__name__}: {shown(text)}"
             )
-        if len(text) > _MAX_TEXT:
-            raise ValueError(
-                f"a genotype of {len(text)} characters was given; at most {_MAX_TEXT} are read"
-            )
-        stripped = text.strip()
+        stripped = text.strip("\ufeff").strip()
         if stripped.startswith("{"):
             return cls.from_json(stripped)
+        if len(text) > _MAX_TEXT:
+            raise ValueError(
+                f"a genotype of {len(text)} characters was given; at most {_MAX_TEXT} are read: of"
+                " a log, give the line with the genotype"
+            )
+        stripped = notation.excerpt(stripped)
         if stripped.startswith("|"):
-            return cls("nasbench201", *notation.parse_nasbench201(stripped))
+            return cls(space or "nasbench201", *notation.parse_nasbench201(stripped))
         if stripped.startswith("Genotype"):
             if notation.is_recurrent(stripped):
-                return cls("recurrent", *notation.parse_recurrent(stripped))
-            return cls("darts", *notation.parse_original(stripped))
+                return cls(space or "recurrent", *notation.parse_recurrent(stripped))
+            return cls(space or "darts", *notation.parse_original(stripped))
         if notation.is_picks(stripped):
             space, picks = notation.parse_picks(stripped)
             return cls(space, picks=picks)
@@ -202,12 +220,15 @@ class Genotype:
         """Returns the genotype that `to_json` wrote.
 
         Raises:
-          ValueError: if the text is not JSON or does not describe a genotype.
+          ValueError: if the text is not JSON, does not describe a genotype, or has more than
+            2,000,000 characters.
         """
-        try:
-            tree = json.loads(text, object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"the genotype is not valid JSON: {error}") from None
+        if len(text) > _MAX_JSON:
+            raise ValueError(
+                f"a genotype of {len(text)} characters was given; of JSON at most {_MAX_JSON} are"
+                " read"
+            )
+        tree = read_json(text, "the genotype")
         if not isinstance(tree, dict) or not isinstance(tree.get("cells", tree.get("picks")), dict):
             raise ValueError(
                 'a JSON genotype is an object with "space" and "cells": {kind: [[source, target,'
@@ -216,7 +237,7 @@ class Genotype:
         extra = sorted(set(tree) - {"space", "cells", "concat", "picks"})
         if extra:
             raise ValueError(
-                f"a JSON genotype has no {extra}; it has space, cells, concat and picks"
+                f"a JSON genotype has no {shown(extra)}; it has space, cells, concat and picks"
             )
         parts = (tree.get(name, {}) for name in ("cells", "concat", "picks"))
         return cls(tree.get("space", ""), *parts)
@@ -257,31 +278,26 @@ class _FrozenDict(dict):
         return _FrozenDict, (dict(self),)
 
 
-def _unique(pairs) -> dict:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        raise ValueError(f"a name is given twice among {sorted(names)}")
-    return dict(pairs)
-
-
 def _is_node(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_NODES
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_NODES
 
 
 def _check_kind(kind) -> None:
     if not isinstance(kind, str) or not kind.isidentifier():
-        raise ValueError(f"a kind of cell is named by an identifier such as 'normal', not {kind!r}")
+        raise ValueError(
+            f"a kind of cell is named by an identifier such as 'normal', not {shown(kind)}"
+        )
 
 
 def _checked_picks(kind, options) -> tuple[str | None, ...]:
     _check_kind(kind)
     if not isinstance(options, (list, tuple)) or not options:
-        raise ValueError(f"picks of {kind!r} are a list of options, not {options!r:.80}")
+        raise ValueError(f"picks of {kind!r} are a list of options, not {shown(options)}")
     for row, option in enumerate(options):
         if option is not None and not (isinstance(option, str) and re.fullmatch(r"\w+", option)):
             raise ValueError(
                 f"row {row} of {kind!r} needs the name of an option such as 'k3', or None where it"
-                f" was not kept; got {option!r:.80}"
+                f" was not kept; got {shown(option)}"
             )
     return tuple(options)
 
@@ -290,29 +306,28 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
     _check_kind(kind)
     if not isinstance(edges, (list, tuple)) or not edges:
         raise ValueError(
-            f"cell {kind!r} needs a list of edges (source, target, op), not {edges!r:.80}"
+            f"cell {kind!r} needs a list of edges (source, target, op), not {shown(edges)}"
         )
     checked = []
     for number, edge in enumerate(edges):
         where = f"edge {number} of cell {kind!r}"
         if not isinstance(edge, (list, tuple)) or len(edge) != 3:
-            raise ValueError(f"{where} must be (source, target, op), not {edge!r:.80}")
+            raise ValueError(f"{where} must be (source, target, op), not {shown(edge)}")
         source, target, op = edge
         if not _is_node(source) or not _is_node(target) or source >= target:
             raise ValueError(
                 f"{where} must lead from a node to a later one, both numbered from 0 to"
-                f" {_MAX_NODES - 1}; got {source!r:.20} -> {target!r:.20}"
+                f" {MAX_NODES - 1}; got {shown(source)} -> {shown(target)}"
             )
         if not isinstance(op, str) or not re.fullmatch(r"\w+", op):
             raise ValueError(
-                f"{where} needs the name of an op such as 'sep_conv_3x3', not {op!r:.80}"
+                f"{where} needs the name of an op such as 'sep_conv_3x3', not {shown(op)}"
             )
         checked.append(Edge(source, target, op))
-    repeated = sorted({edge for edge in checked if checked.count(edge) > 1})
-    if repeated:
+    edge, times = collections.Counter(checked).most_common(1)[0]
+    if times > 1:
         raise ValueError(
-            f"cell {kind!r} has the edge {tuple(repeated[0])} more than once; each may be there"
-            " once"
+            f"cell {kind!r} has the edge {tuple(edge)} more than once; each may be there once"
         )
     return tuple(checked)
 
@@ -325,7 +340,7 @@ def _checked_concat(kind, nodes, edges) -> tuple[int, ...]:
     ):
         raise ValueError(
             f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not"
-            f" {nodes!r:.80}"
+            f" {shown(nodes)}"
         )
     nodes = tuple(nodes)
     if len(set(nodes)) != len(nodes):

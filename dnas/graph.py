@@ -57,7 +57,7 @@ class CellSpec:
                 )
         if (
             not self.concat
-            or not set(self.concat) <= set(self.nodes)
+            or not all(node in self.nodes for node in self.concat)
             or len(set(self.concat)) < len(self.concat)
         ):
             raise ValueError(

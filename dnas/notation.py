@@ -14,13 +14,57 @@ Concat = dict[str, tuple[int, ...]]
 AnyCells = Mapping[str, Sequence[tuple[int, int, str]]]  # those that are written
 Picks = dict[str, list[str | None]]
 
+MAX_NODES = 1000  # of a cell; what writes or draws a cell goes through all of its nodes
+
+_CALL = re.compile(r"\bGenotype\(")
+_TOKEN = re.compile(r"""'[^'\n]*'|"[^"\n]*"|\#[^\n]*|[()]""")
+_STRING = re.compile(r"\|(?:\w+~\d+\|)+(?:\+\|(?:\w+~\d+\|)+)*")  # of NAS-Bench-201
+
+
+def excerpt(text: str) -> str:
+    """Returns the one genotype in the notation of DARTS or of NAS-Bench-201 in a text: a line of a
+    log, or Python such as "MINE = Genotype(...)". A text without one is returned as it is.
+
+    Raises:
+      ValueError: for a text that holds several, such as a whole log.
+
+    Example:
+      >>> excerpt("epoch 3: Structure(4 nodes with |none~0|+|none~0|none~1|), 91.2 %")
+      '|none~0|+|none~0|none~1|'
+    """
+    if _CALL.match(text) or text.startswith("|"):
+        return text
+    found = dict.fromkeys(_STRING.findall(text))
+    place = 0
+    while call := _CALL.search(text, place):
+        place = _end(text, call.end())
+        found[text[call.start() : place]] = None
+    if len(found) > 1:
+        raise ValueError(
+            f"the text holds {len(found)} genotypes; give one of them, in a log mostly the last:"
+            f" {list(found)[-1]:.200}"
+        )
+    return next(iter(found), text)
+
+
+def _end(text: str, place: int) -> int:
+    """The place after the bracket that closes the one before `place`."""
+    depth = 1
+    for token in _TOKEN.finditer(text, place):
+        depth += {"(": 1, ")": -1}.get(token[0], 0)
+        if not depth:
+            return token.end()
+    return len(text)
+
 
 def parse_original(text: str) -> tuple[Cells, Concat]:
     """Returns (cells, concat) of "Genotype(normal=[(op, source), ...], normal_concat=[2, 3, 4, 5],
     ...)".
 
     The notation of quark0/darts, cnn/genotypes.py: each cell has two inputs, and every later node
-    the same number of entries. Raises ValueError with the place in the text.
+    the same number of entries. Or, as khanrc/pt.darts and AutoDL-Projects write it, a list for each
+    node: "normal=[[(op, source), (op, source)], ...]"; these may leave out the concat. Fields that
+    are None are not there. Raises ValueError with the place in the text.
     """
     fields = read_fields(text)
     kinds = [name for name in fields if not name.endswith("_concat")]
@@ -36,13 +80,18 @@ def parse_original(text: str) -> tuple[Cells, Concat]:
         )
     cells, concat = {}, {}
     for kind in kinds:
-        pairs = _read_pairs(kind, fields[kind])
-        if concats[kind] is None:
+        if concats[kind] is not None:
+            concat[kind] = _read_nodes(f"{kind}_concat", concats[kind])
+        nodes = _elements(kind, fields[kind])
+        if all(map(_is_list_of_lists, nodes)):
+            pairs = [_read_pairs(kind, node) for node in nodes]
+        elif kind in concat:
+            pairs = _by_node(kind, _read_pairs(kind, fields[kind]), concat[kind])
+        else:
             raise ValueError(
                 f"the genotype has no {kind}_concat; write for instance {kind}_concat=range(2, 6)"
             )
-        concat[kind] = _read_nodes(f"{kind}_concat", concats[kind])
-        cells[kind] = _edges_of_pairs(kind, pairs, concat[kind])
+        cells[kind] = _edges_of(kind, pairs, first=2)
     return cells, concat
 
 
@@ -74,18 +123,31 @@ def read_fields(text: str) -> dict[str, ast.expr]:
                 " plain field"
             )
         fields[keyword.arg] = keyword.value
-    return fields
+    return {
+        name: value
+        for name, value in fields.items()
+        if not (isinstance(value, ast.Constant) and value.value is None)
+    }
 
 
 def _at(node) -> str:
     return f" at line {node.lineno}, column {node.col_offset + 1}"
 
 
-def _read_pairs(kind, node) -> list[tuple[str, int]]:
+def _elements(kind, node) -> list[ast.expr]:
     if not isinstance(node, (ast.List, ast.Tuple)) or not node.elts:
         raise ValueError(f"{kind}{_at(node)} must be a list of (op, node) pairs")
+    return node.elts
+
+
+def _is_list_of_lists(node) -> bool:
+    parts = node.elts if isinstance(node, (ast.List, ast.Tuple)) else []
+    return bool(parts) and all(isinstance(part, (ast.List, ast.Tuple)) for part in parts)
+
+
+def _read_pairs(kind, node) -> list[tuple[str, int]]:
     pairs = []
-    for element in node.elts:
+    for element in _elements(kind, node):
         parts = element.elts if isinstance(element, (ast.Tuple, ast.List)) else []
         values = [part.value if isinstance(part, ast.Constant) else None for part in parts]
         if len(values) != 2 or not isinstance(values[0], str) or not _is_node(values[1]):
@@ -117,7 +179,7 @@ def _read_nodes(name, node) -> tuple[int, ...]:
     values = []
     for element in elements:
         value = element.value if isinstance(element, ast.Constant) else None
-        if not _is_node(value) or value >= 1000:
+        if not _is_node(value):
             raise problem
         values.append(value)
     nodes = tuple(range(*values)) if values and isinstance(node, ast.Call) else tuple(values)
@@ -126,7 +188,8 @@ def _read_nodes(name, node) -> tuple[int, ...]:
     return nodes
 
 
-def _edges_of_pairs(kind, pairs, concat) -> list[tuple[int, int, str]]:
+def _by_node(kind, pairs, concat) -> list[list[tuple[str, int]]]:
+    """The pairs of each node after the two inputs."""
     # The notation does not say how many pairs a node has. DARTS has two; other counts are
     # recognised where the concatenated nodes tell how many nodes there are.
     num_nodes = len(pairs) // 2
@@ -139,15 +202,20 @@ def _edges_of_pairs(kind, pairs, concat) -> list[tuple[int, int, str]]:
             " nodes 2 to 5)"
         )
     per_node = len(pairs) // num_nodes
+    return [pairs[start : start + per_node] for start in range(0, len(pairs), per_node)]
+
+
+def _edges_of(kind, nodes, *, first) -> list[tuple[int, int, str]]:
+    """The edges of the pairs of each node, numbered from `first` on."""
     edges = []
-    for number, (op, source) in enumerate(pairs):
-        target = 2 + number // per_node
-        if source >= target:
-            raise ValueError(
-                f"pair {number} of cell {kind!r}, {(op, source)}, belongs to node {target}: its"
-                " source must be below"
-            )
-        edges.append((source, target, op))
+    for target, pairs in enumerate(nodes, start=first):
+        for op, source in pairs:
+            if source >= target:
+                raise ValueError(
+                    f"pair {len(edges)} of cell {kind!r}, {(op, source)}, belongs to node"
+                    f" {target}: its source must be below"
+                )
+            edges.append((source, target, op))
     return edges
 
 
@@ -161,14 +229,8 @@ def parse_recurrent(text: str) -> tuple[Cells, Concat]:
     """Returns (cells, concat) of "Genotype(recurrent=[(op, source), ...], concat=range(1, 9))": one
     entry a node, from 1 on."""
     fields = read_fields(text)
-    edges = []
-    for node, (op, source) in enumerate(_read_pairs("recurrent", fields["recurrent"]), start=1):
-        if source >= node:
-            raise ValueError(
-                f"pair {node - 1} of the cell, {(op, source)}, belongs to node {node}: its source"
-                " must be below"
-            )
-        edges.append((source, node, op))
+    pairs = _read_pairs("recurrent", fields["recurrent"])
+    edges = _edges_of("recurrent", [[pair] for pair in pairs], first=1)
     return {"recurrent": edges}, {"recurrent": _read_nodes("concat", fields["concat"])}
 
 
@@ -318,11 +380,11 @@ def _reads_back(parse, text: str, cells: AnyCells, concat: Concat) -> bool:
 
 
 def _is_node(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_NODES
 
 
 def _shown(node) -> str:
     try:
         return f"{ast.unparse(node):.80}"
-    except RecursionError:
-        return "a deeply nested expression"
+    except (RecursionError, ValueError):  # ValueError for a number of thousands of digits
+        return "a huge expression"

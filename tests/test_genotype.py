@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import time
 
 import pytest
 
@@ -190,6 +191,51 @@ def test_a_recurrent_cell_of_other_size_and_output_is_read_and_written_to_the_le
 def test_a_wrong_recurrent_cell_is_refused_with_the_reason(text, reason):
     with pytest.raises(ValueError, match=reason):
         Genotype.from_text(text)
+
+
+S1 = "[('dil_conv_3x3', 0), ('skip_connect', 1)]"
+TEXTS = {
+    "darts": f"Genotype(normal={S1}, normal_concat=[2], reduce={S1}, reduce_concat=[2])",
+    "recurrent": ENAS,
+    "nasbench201": "|skip_connect~0|",
+}
+
+
+@pytest.mark.parametrize("space", TEXTS)
+def test_the_context_says_the_space_of_a_notation_that_does_not(space):
+    """The cells of RobustDARTS, s1 to s4, are published in DARTS's notation."""
+    usual = Genotype.from_text(TEXTS[space])
+    assert usual.space == space
+    assert Genotype.from_text(TEXTS[space], space="s1") == dataclasses.replace(usual, space="s1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["fbnet: k3_e1", "digits: kernel = k3", '{"space": "x", "cells": {"a": [[0, 1, "op"]]}}'],
+)
+def test_a_notation_that_names_its_space_is_believed(text):
+    assert Genotype.from_text(text, space="s1") == Genotype.from_text(text)
+
+
+@pytest.mark.parametrize("space", TEXTS)
+def test_a_mark_of_byte_order_and_a_log_around_it_make_no_difference(space):
+    text, genotype = TEXTS[space], Genotype.from_text(TEXTS[space])
+    assert Genotype.from_text("\ufeff" + text) == genotype
+    assert Genotype.from_text("\ufeff" + genotype.to_json()) == genotype
+    assert Genotype.from_json("\ufeff" + genotype.to_json()) == genotype
+    assert Genotype.from_text(f"INFO 11/23 genotype = {text}\n") == genotype
+
+
+def test_a_genotype_of_many_edges_is_read_and_compared_in_linear_time():
+    """10,000 edges took 3.6 s, in the square of their number."""
+    edges = [(source, target, "op") for target in range(1, 300) for source in range(target)]
+    genotype = Genotype("large", {"cell": edges[:40_000]})
+    text = genotype.to_json()
+    start = time.process_time()
+    assert Genotype.from_json(text) == genotype
+    assert time.process_time() - start < 2
+    with pytest.raises(ValueError, match="2000001 characters was given; of JSON at most 2000000"):
+        Genotype.from_json(" " * 2_000_001)
 
 
 PAIRS = "[('skip_connect', 0), ('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 2)]"
@@ -482,6 +528,8 @@ NOT_GENOTYPES = {
     "concat as a list": (("s", {"a": [EDGE]}, [1]), "concat"),
     "concat of another cell": (("s", {"a": [EDGE]}, {"b": [1]}), "'b'"),
     "concat of a number": (("s", {"a": [EDGE]}, {"a": 1}), "concat"),
+    "node of thousands of digits": (("s", {"a": [(0, 10**5000, "x")]}), "0 -> a huge int"),
+    "kinds of several types": (("s", {"a": [EDGE]}, {1: [1], None: [1]}), "concat names"),
 }
 
 

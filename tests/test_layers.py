@@ -13,7 +13,7 @@ FILES = sorted(path.relative_to(ROOT / "dnas").as_posix() for path in (ROOT / "d
 
 # What stands on a level never imports its siblings, packages apart, and nothing above.
 LADDER = (
-    ("base", "notation", "drawing"),
+    ("base", "files", "notation", "drawing"),
     ("choices",),
     ("genotype", "graph", "model"),
     ("published", "parts"),
@@ -40,10 +40,10 @@ ONLY = {
     "model": {"base"},
     "rules": {"base", "choices", "genotype", "space", "selection"},
     "published": {"genotype"},
-    "tabular": {"choices", "genotype", "graph", "space"},
+    "tabular": {"choices", "files", "genotype", "graph", "space"},
 }
 PACKAGES = {path.split("/")[0] for path in FILES if "/" in path}
-STDLIB_ONLY = {"genotype", "notation", "drawing"}
+STDLIB_ONLY = {"files", "genotype", "notation", "drawing"}
 NUMPY_ONLY = {"choices"}
 # Exporters know flax's layers by themselves, with their biases.
 MAY_FLAX = ("cells/", "spaces/", "export/standard.py")
@@ -71,6 +71,7 @@ MODULES = {
     "jinja2": "jinja2",
     "orbax-checkpoint": "orbax",
     "pillow": "PIL",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }
 

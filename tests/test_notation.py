@@ -105,3 +105,86 @@ def test_what_is_no_chain_is_not_written_as_layers(name):
     edges = UNCHAINED[name]
     with pytest.raises(ValueError, match="one block a layer.*to_json"):
         notation.write_layers("x", {"layers": edges}, {"layers": (max(edges)[1],)})
+
+
+UNEVEN = {
+    "normal": [(0, 2, "a"), (1, 2, "b"), (0, 3, "a"), (1, 3, "b"), (2, 3, "c")],
+    "reduce": [(1, 2, "a"), (0, 3, "b")],
+}
+
+
+def nested(edges, brackets="[]"):
+    """As khanrc/pt.darts writes a cell, a list a node, and AutoDL-Projects with "()"."""
+    left, right = brackets
+    nodes = {target: [] for _, target, _ in edges}
+    for source, target, op in edges:
+        nodes[target].append(f"('{op}', {source})")
+    return f"[{', '.join(left + ', '.join(own) + ',' + right for own in nodes.values())}]"
+
+
+@pytest.mark.parametrize("brackets", ["[]", "()"])
+def test_a_list_a_node_is_read_whatever_its_length(brackets):
+    fields = [
+        f"{kind}={nested(edges, brackets)}, {kind}_concat=range(2, 4)"
+        for kind, edges in UNEVEN.items()
+    ]
+    read = notation.parse_original(f"Genotype({', '.join(fields)}, connectN=None, connects=None)")
+    assert read == (UNEVEN, {kind: (2, 3) for kind in UNEVEN})
+
+
+def test_a_list_a_node_needs_no_concat():
+    text = f"Genotype(normal={nested(UNEVEN['normal'])}, normal_concat=None)"
+    assert notation.parse_original(text) == ({"normal": UNEVEN["normal"]}, {})
+
+
+@pytest.mark.parametrize(
+    ("normal", "reason"),
+    [
+        ("[[('a', 0)], ('a', 1)]", r"must be a pair .*not \[\('a', 0\)\]"),
+        ("[[('a', 0)], []]", "must be a pair"),
+        ("[[('a', 0)], [('a', 3)]]", r"pair 1 of cell 'normal', \('a', 3\), belongs to node 3"),
+        ("[[('a', 0), 1]]", "must be a pair"),
+        ("[[[('a', 0)]]]", "must be a pair"),
+        (f"[('a', 0x{'f' * 4000}), ('a', 1)]", "must be a pair .*not a huge expression"),
+    ],
+)
+def test_wrong_lists_are_refused_with_the_reason(normal, reason):
+    with pytest.raises(ValueError, match=reason):
+        notation.parse_original(f"Genotype(normal={normal}, normal_concat=[2])")
+
+
+CALL = "Genotype(normal=[('a)(', 0), ('b', 1)], normal_concat=[2])"
+STRING = "|a~0|+|b~0|c~1|"
+AROUND = {
+    "an assignment": "MINE = {}\n",
+    "a module": (
+        "from collections import namedtuple\nGenotype = namedtuple('Genotype', 'normal ...')\n"
+        "PRIMITIVES = ['none']\n# Genotype of (mine\nMINE = {}  # 97 %\nDARTS = MINE\n"
+    ),
+    "a line of a log": "2019-05-01 09:12:13,456 genotype = {}\n",
+    "a log with it twice": "epoch 8: {0}\nbest: {0}\n",
+    "other code": "gt.{}",
+    "a structure": "best arch : Structure(4 nodes with {})",
+    "alone": "{}",
+}
+
+
+@pytest.mark.parametrize("text", [CALL, STRING])
+@pytest.mark.parametrize("around", AROUND)
+def test_a_genotype_is_found_in_what_stands_around_it(around, text):
+    assert notation.excerpt(AROUND[around].format(text)) == text
+
+
+def test_of_several_genotypes_none_is_taken():
+    with pytest.raises(ValueError, match=r"holds 2 genotypes; give one of them.*\|c~0\|"):
+        notation.excerpt("epoch 1 |b~0|\nepoch 2 |b~0|\nepoch 3 |c~0|")
+
+
+def test_a_text_without_a_genotype_is_left_as_it_is():
+    for text in ("fbnet: k3_e1", "digits: kernel = k3", "", "(" * 99, "a|b"):
+        assert notation.excerpt(text) == text
+
+
+def test_a_call_without_an_end_is_left_to_who_says_where_it_breaks():
+    with pytest.raises(ValueError, match="not well-formed"):
+        notation.parse_original(notation.excerpt("MINE = Genotype(normal=[('a', 0)"))

@@ -11,6 +11,7 @@ import dnas
 from dnas.app import named
 from dnas.app.datasets import DATASETS
 from dnas.app.words import read_words
+from dnas.files import read_text_file, shown
 from dnas.methods import METHODS, Published, Training
 
 
@@ -580,11 +581,17 @@ def _words_of_file(args: Sequence[str]) -> list[str]:
     if path is None:
         return []
     try:
-        settings = tomllib.loads(path.expanduser().read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        settings = tomllib.loads(read_text_file(path.expanduser(), most_bytes=2**16))
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"--file={path} cannot be read: {error}; it holds a line name = value for each setting"
         ) from None
+    for name, value in settings.items():
+        if not isinstance(value, (str, int, float)):
+            raise ValueError(
+                f"--file={path}: {name} is {shown(value)}, not a number, true or false, or text;"
+                " the file holds a line name = value for each setting"
+            )
     return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 

@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from dnas.app import named
+from dnas.files import read_file, shown
 
 
 class Dataset(NamedTuple):
@@ -113,11 +114,48 @@ _ADMITTED = {
     ("numpy._core.multiarray", "_reconstruct"): _Record,
     ("numpy", "ndarray"): _Record,
     ("numpy", "dtype"): _Record,
-    ("_codecs", "encode"): str.encode,  # how Python 3 writes bytes in protocol 2
 }
 # BYTEARRAY8 fills memory by a claimed size; an extension code that is cached never reaches
 # find_class.
 _REFUSED = pickle.BYTEARRAY8 + pickle.EXT1 + pickle.EXT2 + pickle.EXT4
+_INTEGERS = pickle.INT + pickle.LONG + pickle.LONG1 + pickle.LONG4
+# The largest file of the archives has 155 MB. As Python 3 writes it again, it takes half a million
+# steps, each of which may make an object.
+_MOST_BYTES = 2**28
+_MOST_STEPS = 600_000
+_MOST_PIXELS = 2**26  # of an image file
+
+
+class _Encode:
+    """How Python 3 writes bytes in protocol 2: as text, to be encoded by `_codecs.encode`."""
+
+    def __init__(self, most: int):
+        self._left = most
+
+    def __call__(self, text: str, codec: str) -> bytes:
+        # An honest file encodes what it holds once, and what is not latin1 may take any time.
+        self._left -= len(text)
+        if codec != "latin1" or self._left < 0:
+            raise pickle.UnpicklingError(f"it encodes as {codec!r:.20}, or more than it holds")
+        return text.encode("latin1")
+
+    def __setstate__(self, state):
+        raise pickle.UnpicklingError("it changes what encodes")
+
+
+def _bounded(code: int, read: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A step of an unpickler, of which there are so many, and none that makes a huge integer: these
+    can be chosen to have one hash all."""
+
+    def step(unpickler: Any) -> None:
+        unpickler.steps += 1
+        if unpickler.steps > _MOST_STEPS:
+            raise pickle.UnpicklingError(f"it takes more than {_MOST_STEPS:,} steps")
+        read(unpickler)
+        if code in _INTEGERS and abs(unpickler.stack[-1]) >= 2**31:
+            raise pickle.UnpicklingError("it holds an integer of more than 32 bits")
+
+    return step
 
 
 class _ArrayUnpickler(pickle._Unpickler):
@@ -127,12 +165,23 @@ class _ArrayUnpickler(pickle._Unpickler):
     """
 
     dispatch = {
-        code: read for code, read in pickle._Unpickler.dispatch.items() if code not in _REFUSED
+        code: _bounded(code, read)
+        for code, read in pickle._Unpickler.dispatch.items()
+        if code not in _REFUSED
     }
 
+    def __init__(self, content: bytes):
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self.steps = 0
+        self._encode = _Encode(len(content))
+
     def find_class(self, module, name):
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
         if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module!r}, {name!r}, which no array needs")
+            raise pickle.UnpicklingError(
+                f"it asks for {shown(module)}, {shown(name)}, which no array needs"
+            )
         return _ADMITTED[module, name]
 
     def persistent_load(self, pid):
@@ -143,7 +192,7 @@ def _read(path: Path, keys: tuple[bytes, ...], parse: Callable[..., Any]) -> Any
     """Returns parse of the values under keys in the dict that path holds; any fault is a ValueError
     naming path."""
     try:
-        record = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        record = _ArrayUnpickler(read_file(path, most_bytes=_MOST_BYTES)).load()
         if type(record) is not dict:
             raise ValueError(f"it holds a {type(record).__name__}, not a dict")
         missing = [key for key in keys if key not in record]
@@ -159,8 +208,10 @@ def _read(path: Path, keys: tuple[bytes, ...], parse: Callable[..., Any]) -> Any
 
 
 def _parse_names(names: Any, *, num_classes: int) -> tuple[str, ...]:
-    if type(names) is not list or not all(type(name) is bytes for name in names):
-        raise ValueError("the class names are not a list of strings")
+    if type(names) is not list or not all(
+        type(name) is bytes and len(name) < 100 for name in names
+    ):
+        raise ValueError("the class names are not a list of short strings")
     if len(names) != num_classes:
         raise ValueError(f"it names {len(names)} classes instead of {num_classes}")
     return tuple(name.decode("ascii") for name in names)
@@ -189,7 +240,7 @@ def _parse_batch(data: Any, labels: Any, *, num_classes: int) -> tuple[np.ndarra
         case _:
             raise ValueError("b'data' is not a numpy array of rank 2")
     if code not in ("u1", b"u1"):
-        raise ValueError(f"b'data' has dtype {code!r} instead of 'u1'")
+        raise ValueError(f"b'data' has dtype {shown(code)} instead of 'u1'")
     if shape != (len(labels), 3072):
         raise ValueError(
             f"b'data' has shape {shape} instead of {(len(labels), 3072)} for {len(labels)} labels"
@@ -219,16 +270,19 @@ def _download(archive: _Archive, root: Path) -> None:
 
 
 def _unpack(archive: _Archive, root: Path) -> None:
-    """Unpacks the files that are read, and no others, into root/folder: all of them or none."""
+    """Unpacks the files that are read, and no others, into root/folder: all of them or none.
+
+    Before it is opened, the archive has to be the published one to the last bit.
+    """
     tar_path = root / archive.tar_name
     wanted = {f"{archive.folder}/{name}" for name in archive.files}
     try:
+        if pooch.file_hash(str(tar_path), alg="md5") != archive.md5:
+            raise ValueError("it is damaged or another file: its MD5 sum is not the published one")
         with tarfile.open(tar_path) as tar, tempfile.TemporaryDirectory(dir=root) as scratch:
-            members = [member for member in tar if member.isreg() and member.name in wanted]
-            # gzip compares its checksum at the very end, past the last member
-            unzipped: Any = tar.fileobj
-            unzipped.read()
-            for member in members:
+            for member in tar:
+                if not member.isreg() or member.name not in wanted:
+                    continue
                 # One of the wanted names, so inside the scratch folder.
                 target = Path(scratch, member.name)
                 target.parent.mkdir(exist_ok=True)
@@ -240,7 +294,7 @@ def _unpack(archive: _Archive, root: Path) -> None:
         raise ValueError(
             f"could not unpack {archive.folder}/ from {tar_path} ({type(fault).__name__}: {fault});"
             f" make sure that {root} is writable, or delete {tar_path} and fetch {archive.url}"
-            " again"
+            f" again; an archive of your own is read once it is unpacked to {root / archive.folder}"
         ) from fault
 
 
@@ -344,17 +398,28 @@ def _read_folder(
     for row, place in enumerate(np.random.default_rng(0).permutation(len(files))):
         path, labels[row] = files[place]
         try:
-            with Image.open(path) as image:
-                square = ImageOps.fit(
-                    image.convert("RGB"),
-                    (image_size, image_size),
-                    Image.Resampling.BILINEAR,
-                    bleed=margin,
-                )
-        except OSError as fault:
-            raise ValueError(f"{path} is no image that can be read ({fault}); remove it") from fault
-        images[row] = np.asarray(square)
+            images[row] = _read_square(path, image_size, margin)
+        except Exception as fault:  # of any kind: each format of Pillow has its own
+            raise ValueError(
+                f"{path} is no image that can be read ({type(fault).__name__}: {fault!s:.200});"
+                " remove it"
+            ) from fault
     return images, labels
+
+
+def _read_square(path: Path, image_size: int, margin: float) -> np.ndarray:
+    with Image.open(path) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise ValueError(f"it has more than {_MOST_PIXELS:,} pixels")
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            raise ValueError(f"its pixels, of mode {image.mode}, have more than 8 bits")
+        square = ImageOps.fit(
+            image.convert("RGB"),
+            (image_size, image_size),
+            Image.Resampling.BILINEAR,
+            bleed=margin,
+        )
+    return np.asarray(square)
 
 
 DATASETS: dict[str, Callable[..., Dataset]] = {

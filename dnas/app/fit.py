@@ -1,9 +1,8 @@
 """Fits a cost model to measured networks and says how well it predicts others. `dnas fit --csv=file
 --column=name`."""
 
-import csv
 import dataclasses
-import gzip
+import io
 import json
 import pathlib
 import time
@@ -15,6 +14,7 @@ import numpy as np
 
 import dnas
 from dnas.app.words import messages, read_words
+from dnas.files import read_csv, read_text_file, shown
 from dnas.genotype import Genotype
 from dnas.hw_loss import CostModel, fit_cost
 from dnas.running.runtime import set_up_process
@@ -74,35 +74,22 @@ def read_measurements(path: pathlib.Path, column: str) -> tuple[np.ndarray, np.n
         positive cost; says which.
     """
     mixes, costs = [], []
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(
-            path, "rt", encoding="utf-8-sig", newline=""
-        ) as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or []
-            for name in ("arch", column):
-                if name not in columns:
-                    raise ValueError(
-                        f"{path} has no column {name!r}; its columns are:"
-                        f" {', '.join(columns) or 'none'}"
-                    )
-            for row in rows:
-                try:
-                    mixes.append(_mix_of(row["arch"]))
-                    costs.append(_cost_of(row[column], column))
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as a table: {error}") from None
+    _, rows = read_csv(io.StringIO(read_text_file(path)), path, ["arch", column])
+    for line, cells in rows:
+        try:
+            mixes.append(_mix_of(cells["arch"]))
+            costs.append(_cost_of(cells[column], column))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
     return np.array(mixes, np.float32).reshape(-1, len(SPEC.edges), len(SPEC.ops)), np.array(costs)
 
 
-def _mix_of(text: str | None) -> np.ndarray:
-    cell = Genotype.from_text(text or "").cells.get("cell", ())
+def _mix_of(text: str) -> np.ndarray:
+    cell = Genotype.from_text(text).cells.get("cell", ())
     chosen = {(source, target): op for source, target, op in cell}
     if set(chosen) != set(SPEC.edges) or not set(chosen.values()) <= set(SPEC.ops):
         raise ValueError(
-            f"arch is {text!r:.120}; it needs the edges of '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
+            f"arch is {shown(text)}; it needs the edges of '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'"
             " with ops among " + ", ".join(SPEC.ops)
         )
     return np.eye(len(SPEC.ops), dtype=np.float32)[
@@ -110,14 +97,14 @@ def _mix_of(text: str | None) -> np.ndarray:
     ]
 
 
-def _cost_of(text: str | None, column: str) -> float:
+def _cost_of(text: str, column: str) -> float:
     try:
-        cost = float(text or "nan")
+        cost = float(text)
     except ValueError:
         cost = float("nan")
     if not 0 < cost < float("inf"):
         raise ValueError(
-            f"{column} is {text!r}, not a positive number; correct the row or leave it out"
+            f"{column} is {shown(text)}, not a positive number; correct the row or leave it out"
         )
     return cost
 

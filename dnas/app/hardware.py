@@ -12,6 +12,7 @@ from dnas import hw_loss
 from dnas.app import devices, named
 from dnas.app.config import MethodConfig
 from dnas.base import Mix
+from dnas.files import shown
 from dnas.hw_loss import Constraint, CostTable, ExpectedCost
 from dnas.hw_loss.feasible import check_bound
 from dnas.hw_loss.table import unit_factor
@@ -20,6 +21,7 @@ from dnas.hw_loss.table import unit_factor
 #   the penalty this weight.
 _RATE_STEPS = 20.0
 _REPEATS = 200  # blocks of runs when a network is measured
+_LEAST, _MOST = 1e-30, 1e30  # of a target, which float32 has to hold
 # Weights of penalties in their papers; that of others is 1.
 _WEIGHTS = {"relative": 0.1, "absolute": 0.1, "band": 2.0}
 
@@ -89,15 +91,17 @@ def targets_of(text: str) -> list[tuple[str, float]]:
     """
     found: list[tuple[str, float]] = []
     for part in text.split(","):
+        metric, named_so, written = part.rpartition("=")
+        metric = metric.strip() if named_so else None
         match = re.fullmatch(
-            r"\s*(?:(\w+)\s*=)?\s*(\d*\.?\d+(?:e[+-]?\d+)?)\s*([a-zA-Z]+)\s*", part
+            r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?\s*([a-zA-Z]+)", written.strip()
         )
         if match is None:
             raise ValueError(
                 "a target is a number and a unit, such as 2.5ms, 80mJ or latency=0.0025s; not"
-                f" {part.strip()!r}"
+                f" {shown(part.strip())}"
             )
-        metric, number, unit = match.groups()
+        number, power, unit = match.groups()
         fitting = [own for own in hw_loss.METRICS if unit in hw_loss.METRICS[own]]
         if metric is None and len(fitting) != 1:
             known = ", ".join(unit for units in hw_loss.METRICS.values() for unit in units)
@@ -106,16 +110,19 @@ def targets_of(text: str) -> list[tuple[str, float]]:
                 f" {fitting[0]}={part.strip()}"
                 if fitting
                 else (
-                    f"the unit {unit!r} of the target {part.strip()!r} is not known; choose from:"
-                    f" {known}"
+                    f"the unit {shown(unit)} of the target {shown(part.strip())} is not known;"
+                    f" choose from: {known}"
                 )
             )
         metric = fitting[0] if metric is None else metric
-        bound = float(number) * unit_factor(metric, unit)
+        bound = float(number + (power or "")) * unit_factor(metric, unit)
         if metric in dict(found):
             raise ValueError(f"two targets of {metric} are given; give one")
-        if not bound > 0:
-            raise ValueError(f"a target is more than zero, not {part.strip()!r}")
+        if not _LEAST <= bound <= _MOST:
+            raise ValueError(
+                f"a target is more than zero, from {_LEAST:g} to {_MOST:g} of the unit of its"
+                f" metric, not {shown(part.strip())}"
+            )
         found.append((metric, bound))
     return found
 

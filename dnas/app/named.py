@@ -56,7 +56,7 @@ def given_in(text: str) -> dict[str, Any]:
 def _value_of(text: str) -> Any:
     try:
         return ast.literal_eval(text.capitalize() if text in ("true", "false", "none") else text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text  # a word
 
 

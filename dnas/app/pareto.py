@@ -42,7 +42,7 @@ class ParetoCommand:
     metric: str = "latency"
     """Of the targets, where they are not given."""
     column: str | None = None
-    """Of the benchmark; its first metric unless given."""
+    """Of the benchmark; may be left out where there is one."""
     random: int = 100
     """How many architectures of the benchmark to draw behind."""
     name: str = "pareto"
@@ -81,6 +81,7 @@ def pareto(given: ParetoCommand, rest: Sequence[str], args: Sequence[str]) -> di
         job = images.make_job(config, partial(open_run, config, "pareto", argv=args))
         if len(job.limits) != 1:
             raise ValueError(f"a point of a front has one target, not {target!r}")
+        accuracy = accuracy_name(job, given.column)
         if job.run.read("summary.json") is None:
             main_job.search(job)
         genotype = dnas.Genotype.from_json((job.run.folder / "genotype.json").read_text())
@@ -92,7 +93,7 @@ def pareto(given: ParetoCommand, rest: Sequence[str], args: Sequence[str]) -> di
             "unit": job.limits[0].cost.unit,
             "metric": job.limits[0].cost.metric,
         }
-        found |= {"accuracy": accuracy_name(job, given.column), "front": front(searched)}
+        found |= {"accuracy": accuracy, "front": front(searched)}
         run = Run(folder)
         run.write("pareto.json", found)
         run.write("pareto.png", picture(draw_pareto(found)))
@@ -136,10 +137,14 @@ def spread_targets(given: ParetoCommand, rest: Sequence[str]) -> list[str]:
 
 
 def accuracy_name(job: phases.Job, column: str | None) -> str:
-    """Returns what the accuracies are."""
+    """Returns what the accuracies are.
+
+    Raises:
+      ValueError: for a column that the benchmark does not have, or none where it has several.
+    """
     if job.benchmark is None:
         return f"test accuracy on {job.config.dataset}, in per cent"
-    return next(iter(job.benchmark.metrics)) if column is None else column
+    return job.benchmark.metric(column)
 
 
 def _point(

@@ -68,7 +68,7 @@ def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
         if config.benchmark:
             job = job._replace(benchmark=load_benchmark(config.benchmark, space=space))
         if config.genotype:
-            dnas.check_genotype(space, read_genotype(config.genotype))
+            dnas.check_genotype(space, read_genotype(config.genotype, space.name))
         job = job._replace(limits=hardware.limits_of(config, space, job.sizes))
         levels = 1 if build.is_single_level(config) else 2
         batches["batch_size"] = (job.task, config.batch_size, levels)
@@ -99,7 +99,7 @@ def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, A
     if done:
         return done
     if job.config.genotype:
-        return _write_search(job, read_genotype(job.config.genotype))
+        return _write_search(job, read_genotype(job.config.genotype, job.space.name))
     method = method_of(job)
     names = _stage_names(len(stages_of(method)))
     phases = [Phase(job, *name) for name in names]

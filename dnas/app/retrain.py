@@ -19,12 +19,13 @@ def main(args: list[str]) -> None:
 def check(config: RetrainCommand) -> None:
     """Raises ValueError unless the settings name a genotype of their space."""
     if config.space in dnas.SPACES:
-        dnas.check_genotype(dnas.SPACES[config.space], read_genotype(config.genotype))
+        genotype = read_genotype(config.genotype, config.space)
+        dnas.check_genotype(dnas.SPACES[config.space], genotype)
 
 
 def retrain(job: phases.Job) -> None:
     """Retrains the genotype of the settings and writes summary.json and report.html."""
-    genotype = read_genotype(job.config.genotype)
+    genotype = read_genotype(job.config.genotype, job.space.name)
     before = job.run.read("genotype.json")
     if before and dnas.Genotype.from_json(json.dumps(before)) != genotype:
         raise ValueError(

@@ -42,7 +42,7 @@ class StudyCommand:
     benchmark: pathlib.Path
     """CSV with the architectures of the space and what is known of them."""
     metric: str | None = None
-    """Column of the benchmark; the first unless given."""
+    """Column of the benchmark; may be left out where there is one."""
     methods: str = METHODS
     """Names, with commas between."""
     seeds: int = 3
@@ -74,8 +74,7 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
         raise ValueError(f"seeds is a number of at least 1, got {given.seeds}")
     named.check_known("space", given.space, dnas.SPACES)
     benchmark = load_benchmark(given.benchmark, space=dnas.SPACES[given.space])
-    metric = next(iter(benchmark.metrics)) if given.metric is None else given.metric
-    benchmark.best(metric)  # refuses a metric that does not exist before any search
+    metric = benchmark.metric(given.metric)
     folder = given.runs / given.name
     methods = given.methods.split(",")
     configs = {

@@ -17,6 +17,7 @@ from tqdm import tqdm
 import dnas
 from dnas.app import devices, named
 from dnas.app.words import messages, read_words
+from dnas.files import read_text_file
 from dnas.hw_loss import (
     REFERENCE,
     CostTable,
@@ -94,7 +95,7 @@ def make_table(command: TableCommand, source: str) -> CostTable:
     """Returns the table, which is in its file as well."""
     named.check_known("space", command.space, dnas.SPACES)
     out = out_of(command)
-    known = read_table(out.read_text(), out.name) if out.exists() else None
+    known = read_table(read_text_file(out), str(out)) if out.exists() else None
     out.parent.mkdir(parents=True, exist_ok=True)
 
     with tqdm(unit="part", desc=f"{command.metric} of {command.space}", disable=None) as bar:

@@ -7,6 +7,7 @@ model -> report.
 import argparse
 import dataclasses
 import hashlib
+import os
 import pathlib
 import pydoc_data.topics
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,11 @@ from dnas.app.config import Layer, MethodConfig, RunConfig, layers, small_settin
 from dnas.app.pages import write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
 from dnas.app.runs import Run
+from dnas.files import read_text_file
 from dnas.spaces import Dropout
 from dnas.tasks.reading import TOKENS
+
+_MOST_BYTES = 10**9  # of a text; WikiText-103 has half of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,25 +223,22 @@ def read_source(config: TextConfig) -> str | list[str]:
     """Returns the text of the settings, or its three parts where it is a folder.
 
     Raises:
-      ValueError: if it is not there or not UTF-8.
+      ValueError: if it is not there, not UTF-8 or larger than 1 GB.
     """
     if not config.text:
         return "\n".join(pydoc_data.topics.topics.values())
     path = pathlib.Path(config.text).expanduser()
     path = path if config.data_dir is None else config.data_dir / path
-    files = (
-        [path / f"{part}.txt" for part in ("train", "valid", "test")] if path.is_dir() else [path]
-    )
-    try:
-        texts = [file.read_text("utf-8") for file in files]
-    except FileNotFoundError as error:
+    in_parts = os.path.isdir(path)
+    files = [path / f"{part}.txt" for part in ("train", "valid", "test")] if in_parts else [path]
+    missing = [file for file in files if not os.path.isfile(file)]
+    if missing:
         raise ValueError(
-            f"there is no {error.filename}; --text is a file, or a folder with train.txt, valid.txt"
-            " and test.txt"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
-    return texts if path.is_dir() else texts[0]
+            f"there is no {missing[0]}; --text is a file, or a folder with train.txt, valid.txt and"
+            " test.txt"
+        )
+    texts = [read_text_file(file, most_bytes=_MOST_BYTES) for file in files]
+    return texts if in_parts else texts[0]
 
 
 def _dropout(config: TextConfig) -> Dropout:

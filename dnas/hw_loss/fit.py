@@ -8,6 +8,7 @@ over independent choices, multilinear in mix.
 
 import dataclasses
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
+from dnas.files import read_json
 from dnas.graph import CellSpec
 from dnas.hw_loss.graphs import (
     MOST_CELLS,
@@ -28,6 +30,7 @@ from dnas.hw_loss.graphs import (
 from dnas.hw_loss.liveness import expected_liveness, present_ops
 from dnas.hw_loss.residual import Residual, fit_residual
 
+_MOST_NODES = 1000  # of a cell that is read
 NO_RESIDUAL = Residual(0.0, (), (), ZEROS[0], {})
 
 
@@ -61,18 +64,32 @@ class CostModel(NamedTuple):
     def from_json(cls, text: str) -> "CostModel":
         """Returns the model that `to_json` wrote; ValueError if the text is not such a model."""
         try:
-            tree = json.loads(text)
+            tree = read_json(text, "the text")
             spec = CellSpec(**{key: _tuples(value) for key, value in tree["spec"].items()})
+            if spec.num_inputs + spec.num_nodes > _MOST_NODES:
+                raise ValueError(f"its cell has more than {_MOST_NODES} nodes")
             residual = Residual(**{key: _tuples(value) for key, value in tree["residual"].items()})
             residual = residual._replace(
                 # Absent edges may be named by an op that computes nothing.
                 support=tuple(live_cell(spec, cell) for cell in residual.support),
                 known={graph: _tuples(pair) for graph, pair in residual.known.items()},
             )
-            return _make_model(spec, np.array(tree["weights"], float), residual)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            weights = np.array(tree["weights"], float)
+            numbers = jax.eval_shape(partial(structure, spec), jnp.zeros(spec.choices.shape))
+            if weights.shape != numbers.shape or not np.isfinite(weights).all():
+                raise ValueError(f"its weights are not {numbers.size} finite numbers")
+            return _make_model(spec, weights, residual)
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ValueError(
-                f"this is not a cost model as CostModel.to_json writes it: {error!r}"
+                "this is not a cost model as CostModel.to_json writes it:"
+                f" {type(error).__name__}: {error!s:.300}"
             ) from None
 
 

@@ -4,13 +4,16 @@ HW-NAS-Bench, FBNet.
 No pickle is ever read: loading one runs the code in it.
 """
 
-import csv
-import json
+import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
+import yaml
+
+from dnas.files import csv_rows, decode, read_file, read_json, shown
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
 from dnas.parts import NetworkParts, Part
 
@@ -37,10 +40,10 @@ def import_proxylessnas(
 
     Its keys are "Conv-input:224x224x3-output:112x112x32", "Conv_1-...", "Logits-...", and
     "expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0", each with
-    a "mean" and perhaps "std" and "count". The parts are those of the space "proxylessnas"; with
-    "-se:0-hs:1" at the end, as in OFA's tables, `expand` is a number of channels, and the part an
-    "mbconv" with these as keys. A layer that is left out costs nothing there, and so `skip_connect`
-    gets a row of 0 for every size at which a block may be left out.
+    a "mean" and perhaps "std" or "var" and "count". The parts are those of the space
+    "proxylessnas"; with "-se:0-hs:1" at the end, as in OFA's tables, `expand` is a number of
+    channels, and the part an "mbconv" with these as keys. A layer that is left out costs nothing
+    there, and so `skip_connect` gets a row of 0 for every size at which a block may be left out.
 
     Raises:
       ValueError: names a key that is not understood, and a line that is not of this form.
@@ -49,7 +52,7 @@ def import_proxylessnas(
     for key, values in _entries(path).items():
         part = proxylessnas_part(key)
         if ("latency", part) in rows:
-            raise ValueError(f"{path}: {key!r} is the part {part}, which is there already")
+            raise ValueError(f"{path}: {shown(key)} is the part {part}, which is there already")
         rows["latency", part] = _cost(path, key, values, factor)
     for _, part in list(rows):
         if part.op[0] == "k" and part.stride == 1 and part.channels_in == part.channels_out:
@@ -57,12 +60,14 @@ def import_proxylessnas(
     return CostTable(device, runtime, batch, date, source, rows)
 
 
+_SIZE = "[1-9][0-9]{0,8}"
 _SHAPES = (
-    r"(?P<op>\w+)-input:(?P<height>\d+)x(?P<width>\d+)x(?P<inputs>\d+)"
-    r"-output:(?:(?P<h>\d+)x(?P<w>\d+)x)?(?P<outputs>\d+)"
+    rf"(?P<op>\w+)-input:(?P<height>{_SIZE})x(?P<width>{_SIZE})x(?P<inputs>{_SIZE})"
+    rf"-output:(?:(?P<h>{_SIZE})x(?P<w>{_SIZE})x)?(?P<outputs>{_SIZE})"
 )
 _BLOCK = (
-    r"-expand:(?P<expand>\d+)-kernel:(?P<kernel>\d+)-stride:(?P<stride>\d+)-idskip:(?P<idskip>[01])"
+    rf"-expand:(?P<expand>{_SIZE})-kernel:(?P<kernel>{_SIZE})-stride:(?P<stride>{_SIZE})"
+    r"-idskip:(?P<idskip>[01])"
 )
 _KEY = re.compile(rf"{_SHAPES}(?:{_BLOCK}(?:-se:(?P<se>[01])-hs:(?P<hs>[01]))?)?")
 _LAYERS = {
@@ -96,7 +101,7 @@ def proxylessnas_part(key: str) -> Part:
         or (found["op"] in _LAYERS) == bool(found["kernel"])
     ):
         raise ValueError(
-            f"{key!r} is not a key of ProxylessNAS or OFA; those are"
+            f"{shown(key)} is not a key of ProxylessNAS or OFA; those are"
             " 'Conv-input:224x224x3-output:112x112x32' and"
             " 'expanded_conv-input:112x112x16-output:56x56x24-expand:3-kernel:5-stride:2-idskip:0',"
             " with Conv_1, Conv_2, AvgPool2D and Logits beside Conv"
@@ -153,22 +158,18 @@ def import_hw_nas_bench(
         )
     entries = _entries(path)
     if any(isinstance(own, Mapping) for own in entries.values()):
-        if name not in entries:
-            raise ValueError(f"{path} has no table {name!r}; it has: {', '.join(entries)}")
+        if not isinstance(entries.get(name), Mapping):
+            raise ValueError(f"{path} has no table {name!r}; it has: {', '.join(entries):.500}")
         entries = entries[name]
     rows, pools, linear = {}, {}, {}
     for key, value in entries.items():
-        cost, numbers = (
-            _cost(path, key, value, 1.0),
-            {own: int(size) for own, size in re.findall(r"_([A-Za-z]+)(\d+)", key)},
-        )
-        kind = key.split("_")[0]
+        cost, (kind, sizes) = _cost(path, key, value, 1.0), _fbnet_sizes(key)
         if kind == "AvgP":
-            pools[numbers["Cin"], numbers["H"], numbers["W"]] = cost
+            pools[sizes["Cin"], sizes["H"], sizes["W"]] = cost
         elif kind == "FC":
-            linear[numbers["Cin"], numbers["Cout"]] = cost
+            linear[sizes["Cin"], sizes["Cout"]] = cost
         else:
-            rows[metric, _fbnet_part(key, kind, numbers)] = cost
+            rows[metric, _fbnet_part(kind, sizes)] = cost
     for (channels, height, width), pool in pools.items():
         for (inputs, outputs), cost in linear.items():
             if inputs == channels:
@@ -184,29 +185,37 @@ _FBNET_KEYS = {
         "ConvBlock_H{H}_W{W}_Cin{Cin}_Cout{Cout}_exp{exp}_kernel{kernel}_stride{stride}_group{group}"
     ),
     "Skip": "Skip_H{H}_W{W}_Cin{Cin}_Cout{Cout}_stride{stride}",
+    "AvgP": "AvgP_H{H}_W{W}_Cin{Cin}_Cout{Cout}_kernel{kernel}_stride{stride}",
+    "FC": "FC_Cin{Cin}_Cout{Cout}",
+}
+_FBNET_PATTERNS = {
+    kind: re.compile(re.sub(r"\{(\w+)\}", rf"(?P<\1>{_SIZE})", key))
+    for kind, key in _FBNET_KEYS.items()
 }
 
 
-def _fbnet_part(key: str, kind: str, numbers: Mapping[str, int]) -> Part:
-    try:
-        known = _FBNET_KEYS[kind].format(**numbers) == key
-    except KeyError:
-        known = False
-    if not known or (kind == "ConvNorm" and numbers["kernel"] not in (1, 3)):
+def _fbnet_sizes(key: str) -> tuple[str, dict[str, int]]:
+    """The kind of layer that a key of HW-NAS-Bench names, and the sizes in it."""
+    kind = key.partition("_")[0]
+    found = _FBNET_PATTERNS[kind].fullmatch(key) if kind in _FBNET_PATTERNS else None
+    if not found or (kind == "ConvNorm" and found["kernel"] not in ("1", "3")):
         raise ValueError(
-            f"{key!r} is not a key of HW-NAS-Bench; those are {', '.join(_FBNET_KEYS.values())},"
-            " AvgP and FC"
+            f"{shown(key)} is not a key of HW-NAS-Bench; those are"
+            f" {', '.join(_FBNET_KEYS.values())}, with kernels of 1 or 3 in ConvNorm"
         )
+    return kind, {name: int(size) for name, size in found.groupdict().items()}
+
+
+def _fbnet_part(kind: str, sizes: Mapping[str, int]) -> Part:
     if kind == "ConvNorm":
-        op = "stem_3x3" if numbers["kernel"] == 3 else "head_1x1"
+        op = "stem_3x3" if sizes["kernel"] == 3 else "head_1x1"
     elif kind == "Skip":
         op = "skip_connect"
     else:
-        op = f"k{numbers['kernel']}_e{numbers['exp']}" + (
-            f"_g{numbers['group']}" if numbers["group"] > 1 else ""
-        )
-    shape = (numbers[name] for name in ("Cin", "Cout", "H", "W"))
-    return Part(op, *shape, stride=numbers["stride"])
+        group = f"_g{sizes['group']}" if sizes["group"] > 1 else ""
+        op = f"k{sizes['kernel']}_e{sizes['exp']}{group}"
+    shape = (sizes[name] for name in ("Cin", "Cout", "H", "W"))
+    return Part(op, *shape, stride=sizes["stride"])
 
 
 def import_fbnet(
@@ -234,7 +243,7 @@ def import_fbnet(
     Raises:
       ValueError: if layers, blocks or costs do not fit the space.
     """
-    tree = _json(path)
+    tree = read_json(_text(pathlib.Path(path)), path)
     if not isinstance(tree, list):
         raise ValueError(
             f"{path} holds {type(tree).__name__}, not a list with the costs of each layer"
@@ -251,7 +260,7 @@ def import_fbnet(
         if not isinstance(entry, dict) or set(entry) != set(own):
             raise ValueError(
                 f"layer {number} of {path} needs a cost for each of {', '.join(own)}; got"
-                f" {entry!r:.200}"
+                f" {shown(entry)}"
             )
         for op, part in own.items():
             cost = _cost(path, f"layer {number}, {op}", entry[op], factor)
@@ -261,91 +270,101 @@ def import_fbnet(
     return CostTable(device, runtime, batch, date, source, rows)
 
 
-def _cost(path, key: str, values, factor: float) -> Cost:
-    values = values if isinstance(values, Mapping) else {"mean": values}
+def _cost(path: str | os.PathLike, key: str, given: Any, factor: float) -> Cost:
+    """The cost of a number, or of {"mean": number, ...}."""
+    values = given if isinstance(given, Mapping) else {"mean": given}
     try:
-        spread = float(values["std"]) * factor if "std" in values else None
-        count = int(values["count"]) if "count" in values else None
-        return Cost(float(values["mean"]) * factor, spread, count)
-    except (KeyError, TypeError, ValueError):
+        numbers = {name: _number(value) for name, value in values.items()}
+        mean = numbers.pop("mean") * factor
+        spread = numbers.pop("std", None)
+        if "var" in numbers:
+            spread = math.sqrt(numbers.pop("var"))
+        count = numbers.pop("count", None)
+        if numbers or not (count is None or count.is_integer()):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError(
-            f"{path}: {key!r} needs a number, or a mean; got {values!r:.200}"
+            f"{path}: {shown(key)} needs a number, or a mean and perhaps std or var, and a whole"
+            f" count; got {shown(given)}"
         ) from None
+    return Cost(
+        mean,
+        None if spread is None else spread * factor,
+        None if count is None else int(count),
+    )
 
 
-def _entries(path: str | os.PathLike) -> dict:
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
+
+
+def _entries(path: str | os.PathLike) -> dict[str, Any]:
     """{key: number, or {"mean": number, ...}} of a JSON, CSV or YAML file."""
     path = pathlib.Path(path)
+    text = _text(path)
     if path.suffix == ".json":
-        tree = _json(path)
-        if not isinstance(tree, dict):
-            raise ValueError(f"{path} holds {type(tree).__name__}, not an object of keys and costs")
-        return tree
-    lines = _text(path).splitlines()
-    entries = _csv_entries(lines) if path.suffix == ".csv" else _yaml_entries(lines)
-    found = {}
-    for number, key, value in entries:
-        if key is None or key in found:
-            wrong = "this key is there twice" if key else "this is not understood"
-            raise ValueError(f"{path}, line {number}: {wrong}: {lines[number - 1]!r}")
-        found[key] = value
-    return found
+        entries = read_json(text, path)
+    elif path.suffix == ".csv":
+        entries = _read_pairs(text, path)
+    else:
+        entries = _read_yaml(text, path)
+    if not isinstance(entries, dict) or not entries:
+        raise ValueError(f"{path} holds no keys with their costs, but {shown(entries)}")
+    return entries
 
 
-def _csv_entries(lines: Iterable[str]):
-    for number, cells in enumerate(csv.reader(lines), 1):
-        if cells and (number > 1 or cells[0] != "key"):
-            yield (number, *cells) if len(cells) == 2 else (number, None, None)
-
-
-def _yaml_entries(lines: Iterable[str]):
-    """The few forms of YAML that such files have: "key: 1.5", "key: {mean: 1.5}", and "key:" with
-    indented lines below."""
-    current = None
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#") or line.strip() == "---":
+def _read_pairs(text: str, path: pathlib.Path) -> dict[str, str]:
+    """Of lines "key,cost", which may begin with a line of such words."""
+    entries = {}
+    for line, cells in csv_rows(text.splitlines(), path):
+        if line == 1 and cells[0] == "key":
             continue
-        found = re.fullmatch(r"(\s*)(['\"]?)(\S+?)\2:(?:\s+(.*))?", line.rstrip())
-        if not found:
-            yield number, None, None
-        elif found[1]:
-            if current is None or not found[4]:
-                yield number, None, None
-            else:
-                current[found[3]] = found[4]
-        elif found[4] and found[4].startswith("{"):
-            current = None
-            yield (
-                number,
-                found[3],
-                dict(re.findall(r"['\"]?(\w+)['\"]?\s*:\s*([^,}\s]+)", found[4])),
+        if len(cells) != 2 or cells[0] in entries:
+            raise ValueError(
+                f"{path}, line {line}: a key and its cost are needed, each key once; got"
+                f" {shown(cells)}"
             )
-        elif found[4]:
-            current = None
-            yield number, found[3], found[4]
-        else:
-            current = {}
-            yield number, found[3], current
+        entries[cells[0]] = cells[1]
+    return entries
 
 
-def _json(path: str | os.PathLike):
+# Of dicts, lists and strings, in C where PyYAML was built with it.
+_BaseLoader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+class _YamlLoader(_BaseLoader):
+    """Builds nothing else, whatever a tag says, and dicts of text that have each key once."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+        found = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value in found:
+                raise yaml.MarkedYAMLError(
+                    problem=f"a key is text, and is there once, not {shown(key.value)}",
+                    problem_mark=key.start_mark,
+                )
+            found[key.value] = self.construct_object(value, deep=True)
+        return found
+
+
+def _read_yaml(text: str, path: pathlib.Path) -> Any:
     try:
-        return json.loads(_text(pathlib.Path(path)))
-    except ValueError as error:
-        if "pickle" in str(error):
-            raise
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
+        return yaml.load(text, Loader=_YamlLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or error
+        raise ValueError(f"{path}{place}: this is not understood: {reason!s:.300}") from None
 
 
 def _text(path: pathlib.Path) -> str:
-    data = path.read_bytes()
-    if path.suffix in (".pickle", ".pkl", ".pth", ".npy") or data[:1] == b"\x80":
+    content = read_file(path)
+    if path.suffix in (".pickle", ".pkl", ".pth", ".npy") or content[:1] == b"\x80":
         raise ValueError(
             f"{path} is a pickle, or may hold one, and is not read: loading it would run the code"
             " in it. Write it as JSON with the package that it belongs to, for HW-NAS-Bench in an"
             f" environment of its own:\n{_EXPORT}"
         )
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not text") from None
+    return decode(content, path)

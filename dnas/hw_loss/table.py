@@ -8,9 +8,10 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from dnas.files import csv_rows, read_csv, read_text_file, shown
 from dnas.parts import Part
 
 Number = TypeVar("Number", int, float)
@@ -31,6 +32,7 @@ _OPTIONAL = ("calibration",)
 _RELU = "relu_k"  # in a calibration, a thousand numbers of ReLUs
 _SHAPE = ("channels_in", "channels_out", "height", "width", "stride")
 _VALUES = ("mean", "spread", "count")
+_MOST = 1e30  # of a cost, in the unit of its metric
 TABLES = pathlib.Path(__file__).parent / "tables"
 
 
@@ -93,11 +95,14 @@ class CostTable:
     def __post_init__(self):
         for name in ("device", "runtime", "date", "source"):
             text = getattr(self, name)
-            if not isinstance(text, str) or not text.strip() or text != " ".join(text.split()):
-                raise ValueError(f"{name} of a table is text on one line, not {text!r}")
-        if not isinstance(self.batch, int) or self.batch < 1:
+            if not isinstance(text, str) or not text or text != _one_line(text):
+                raise ValueError(
+                    f"{name} of a table is text on one line, without a comma or a blank at its end,"
+                    f" not {shown(text)}"
+                )
+        if not _is_whole(self.batch):
             raise ValueError(
-                f"batch of a table is a number of images, at least 1, not {self.batch!r}"
+                f"batch of a table is a number of images, at least 1, not {shown(self.batch)}"
             )
         if not self.rows:
             raise ValueError(
@@ -190,30 +195,45 @@ def _check_row(metric: str, part: Part, cost: Cost) -> None:
             f"metric {metric!r} of {part} does not exist; choose from: {', '.join(METRICS)}"
         )
     if not re.fullmatch(r"\w+", part.op):
-        raise ValueError(f"an op is named by letters, digits and _, not {part.op!r}")
+        raise ValueError(f"an op is named by letters, digits and _, not {shown(part.op)}")
     for name in _SHAPE:
         value = getattr(part, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} of {part} is a whole number of at least 1, not {value!r}")
+        if not _is_whole(value):
+            raise ValueError(
+                f"{name} of {part.op} is a whole number of at least 1 and below 2**31, not"
+                f" {shown(value)}"
+            )
     names = [name for name, _ in part.keys]
     if names != sorted(set(names)) or set(names) & {"metric", "op", *_SHAPE, *_VALUES}:
         raise ValueError(
             f"further keys of {part} have names of their own, sorted, each once; got {names}"
         )
     for name, value in part.keys:
-        if not isinstance(value, int) and not re.fullmatch(r"[a-zA-Z_][\w.-]*", str(value)):
+        whole = isinstance(value, int) and abs(value) < 2**31
+        word = isinstance(value, str) and re.fullmatch(r"[a-zA-Z_][\w.-]*", value)
+        if not whole and not word:
             raise ValueError(
-                f"further keys are whole numbers or words; {name} of {part} is {value!r}"
+                f"further keys are whole numbers or words; {name} of {part.op} is {shown(value)}"
             )
     for name, value in zip(("mean", "spread"), cost[:2], strict=True):
-        if value is not None and not (math.isfinite(value) and value >= 0):
+        # Sums of them are to be finite in float32, too.
+        if value is not None and not 0 <= value <= _MOST:
             raise ValueError(
-                f"{name} of {metric} of {part} is a finite number of at least 0, not {value}"
+                f"{name} of {metric} of {part} is a finite number from 0 to {_MOST:g}, not {value}"
             )
-    if cost.count is not None and (not isinstance(cost.count, int) or cost.count < 1):
+    if cost.count is not None and not _is_whole(cost.count):
         raise ValueError(
-            f"count of {metric} of {part} is a whole number of at least 1, not {cost.count!r}"
+            f"count of {metric} of {part} is a whole number of at least 1, not {shown(cost.count)}"
         )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and 1 <= value < 2**31
+
+
+def _one_line(text: str) -> str:
+    """The text without what a spreadsheet adds: commas at the end of a line."""
+    return " ".join(text.split()).rstrip(", ")
 
 
 def load_table(name_or_path: str | os.PathLike) -> CostTable:
@@ -224,18 +244,14 @@ def load_table(name_or_path: str | os.PathLike) -> CostTable:
     """
     path = pathlib.Path(name_or_path)
     shipped = TABLES / f"{name_or_path}.csv"
-    if not path.is_file() and not shipped.is_file():
+    if not os.path.isfile(path) and not os.path.isfile(shipped):
         names = ", ".join(table_names()) or "none yet"
         raise ValueError(
-            f"there is neither a file {str(path)!r} nor a table of this name; the tables are:"
+            f"there is neither a file {shown(str(path))} nor a table of this name; the tables are:"
             f" {names}"
         )
-    path = path if path.is_file() else shipped
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not text; a table is a CSV file, see write_table") from None
-    return read_table(text, str(path))
+    path = path if os.path.isfile(path) else shipped
+    return read_table(read_text_file(path), str(path))
 
 
 def table_names() -> list[str]:
@@ -259,55 +275,23 @@ def read_table(text: str, name: str = "table") -> CostTable:
         units of another metric, rows that repeat, negative numbers, NaN, and text where a number
         belongs.
     """
-    lines = text.splitlines()
-    header, start = {}, len(lines)
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith("#"):
-            start = number
-            break
-        key, colon, value = line.removeprefix("#").partition(":")
-        if colon:
-            known = (*_HEADER, *_OPTIONAL)
-            _refuse(
-                key.strip() not in known,
-                name,
-                number,
-                f"{key.strip()!r} is not in a header, which has {known}",
-            )
-            _refuse(key.strip() in header, name, number, f"{key.strip()} is given twice")
-            header[key.strip()] = value.strip()
-    lacking = [key for key in _HEADER if not header.get(key)]
+    lines = text.removeprefix("\ufeff").splitlines()
+    header, start = _read_header(lines, name)
     _refuse(
-        lacking,
+        not re.fullmatch("[1-9][0-9]{0,8}", header["batch"]),
         name,
         1,
-        f"the header lacks {', '.join(lacking)}; write a line such as '#"
-        f" {(lacking or ['unit'])[0]}: ...'",
-    )
-    _refuse(
-        not re.fullmatch("[1-9][0-9]*", header["batch"]),
-        name,
-        1,
-        f"batch is a whole number, not {header['batch']!r}",
+        f"batch is a whole number, not {shown(header['batch'])}",
     )
     try:
         units = _units(header["unit"])
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    columns = next(csv.reader(lines[start - 1 : start]), [])
-    lacking = [column for column in ("op", *_SHAPE, *_VALUES) if column not in columns]
-    _refuse(
-        lacking,
-        name,
-        start,
-        f"the columns {', '.join(lacking)} are missing; the columns found are {columns}",
+    columns, cells_of_rows = read_csv(
+        lines[start - 1 :], name, ("op", *_SHAPE, *_VALUES), first=start
     )
-    wrong = [
-        column
-        for column in columns
-        if columns.count(column) > 1 or not re.fullmatch(r"[a-z]\w*", column)
-    ]
-    _refuse(wrong, name, start, f"columns have names of small letters, each once; got {wrong}")
+    wrong = [column for column in columns if not re.fullmatch(r"[a-z]\w*", column)]
+    _refuse(wrong, name, start, f"columns have names of small letters; got {shown(wrong)}")
     _refuse(
         "metric" not in columns and len(units) > 1,
         name,
@@ -315,20 +299,9 @@ def read_table(text: str, name: str = "table") -> CostTable:
         f"a column metric is needed to tell apart {', '.join(units)}",
     )
     rows = {}
-    for number, line in enumerate(lines[start:], start + 1):
-        if not line.strip():
-            continue
-        cells = next(csv.reader([line]))
-        _refuse(
-            len(cells) != len(columns),
-            name,
-            number,
-            f"{len(cells)} cells, but {len(columns)} columns: {line!r}",
-        )
+    for number, cells in cells_of_rows:
         try:
-            key, cost = _read_row(
-                dict(zip(columns, (cell.strip() for cell in cells), strict=True)), units
-            )
+            key, cost = _read_row({column: cell.strip() for column, cell in cells.items()}, units)
             _check_row(*key, cost)
         except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}") from None
@@ -345,19 +318,54 @@ def read_table(text: str, name: str = "table") -> CostTable:
         raise ValueError(f"{name}: {error}") from None
 
 
+def _read_header(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]:
+    """The lines "# key: text" that come first, and the number of the first line after them."""
+    header, start = {}, len(lines)
+    known = (*_HEADER, *_OPTIONAL)
+    for number, line in enumerate(lines, 1):
+        if line.startswith('"#'):  # as a spreadsheet writes a line with quotation marks in it
+            line = ",".join(next(csv_rows([line], name, number))[1])
+        if line.strip(", ") and not line.startswith("#"):
+            start = number
+            break
+        key, colon, value = line.removeprefix("#").partition(":")
+        key = key.strip()
+        if colon:
+            _refuse(
+                key not in known,
+                name,
+                number,
+                f"{shown(key)} is not in a header, which has {known}",
+            )
+            _refuse(key in header, name, number, f"{key} is given twice")
+            header[key] = _one_line(value)
+    lacking = [key for key in _HEADER if not header.get(key)]
+    _refuse(
+        lacking,
+        name,
+        1,
+        f"the header lacks {', '.join(lacking)}; write a line such as '#"
+        f" {(lacking or ['unit'])[0]}: ...'",
+    )
+    return header, start
+
+
 def _read_calibration(text: str) -> tuple[str, Calibration]:
     """Of "latency = 0.12 + 1.1 sum_pool + 0.98 others + 0.0002 relu_k, from 30 networks", where
     relu_k may be missing."""
-    number = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
+    number = r"-?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?"
     match = re.fullmatch(
-        rf"(\w+) = ({number})((?: \+ {number} \w+)+), from (\d+) networks", text.strip()
+        rf"(\w+) = ({number})((?: \+ {number} \w+)+), from ([0-9]{{1,9}}) networks", text.strip()
     )
     if match is None:
         raise ValueError(
             "a calibration is written as 'latency = 0.12 + 1.1 others, from 30 networks', not"
-            f" {text!r}"
+            f" {shown(text)}"
         )
-    factors = {op: float(factor) for factor, op in re.findall(rf"({number}) (\w+)", match[3])}
+    terms = re.findall(rf"({number}) (\w+)", match[3])
+    factors = {op: float(factor) for factor, op in terms}
+    if len(factors) < len(terms):
+        raise ValueError(f"a calibration has one factor for each op, not {shown(text)}")
     factors[""] = factors.pop("others", 1.0)
     relu = factors.pop(_RELU, 0.0)
     return match[1], Calibration(float(match[2]), factors, int(match[4]), relu)
@@ -384,8 +392,8 @@ def _units(text: str) -> dict[str, float]:
         metrics = metric or [own for own in METRICS if unit in METRICS[own]]
         if len(metrics) != 1 or metrics[0] not in METRICS or metrics[0] in units:
             raise ValueError(
-                f"unit {text!r} does not say of which metric; write 'latency ms, energy mJ', with"
-                f" each of {', '.join(METRICS)} at most once"
+                f"unit {shown(text)} does not say of which metric; write 'latency ms, energy mJ',"
+                f" with each of {', '.join(METRICS)} at most once"
             )
         units[metrics[0]] = unit_factor(metrics[0], unit)
     return units
@@ -402,10 +410,12 @@ def unit_factor(metric: str, unit: str) -> float:
       0.001
     """
     if metric not in METRICS:
-        raise ValueError(f"metric {metric!r} does not exist; choose from: {', '.join(METRICS)}")
+        raise ValueError(
+            f"metric {shown(metric)} does not exist; choose from: {', '.join(METRICS)}"
+        )
     if unit not in METRICS[metric]:
         raise ValueError(
-            f"unit {unit!r} does not fit {metric}; choose from: {', '.join(METRICS[metric])}"
+            f"unit {shown(unit)} does not fit {metric}; choose from: {', '.join(METRICS[metric])}"
         )
     return METRICS[metric][unit]
 
@@ -433,11 +443,13 @@ def _number(cells: Mapping[str, str], column: str, kind: type[Number]) -> Number
         return kind(cells[column])
     except ValueError:
         what = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{column} of {cells['op']} is {what}, not {cells[column]!r}") from None
+        raise ValueError(
+            f"{column} of {cells['op']:.80} is {what}, not {shown(cells[column])}"
+        ) from None
 
 
 def _whole_or_text(cell: str) -> int | str:
-    return int(cell) if re.fullmatch(r"-?\d+", cell) else cell
+    return int(cell) if re.fullmatch(r"-?\d{1,10}", cell) else cell
 
 
 def write_table(table: CostTable, path: str | os.PathLike | None = None) -> str:

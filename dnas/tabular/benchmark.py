@@ -104,13 +104,13 @@ class Benchmark:
         return len(self.genotypes)
 
     def __contains__(self, genotype: Genotype | str) -> bool:
-        genotype = _read(genotype)
+        genotype = self._read(genotype)
         return _key(genotype) in self._rows or bool(self.equivalents(genotype))
 
     def index(self, genotype: Genotype | str) -> int:
         """Returns the row of the architecture, or where it is not listed the first that is equal in
         canonical form."""
-        genotype = _read(genotype)
+        genotype = self._read(genotype)
         row = self._rows.get(_key(genotype))
         if row is not None:
             return row
@@ -125,7 +125,7 @@ class Benchmark:
     def equivalents(self, genotype: Genotype | str) -> tuple[int, ...]:
         """Returns the rows, in order, of the architectures that have the genotype's
         `canonical_form`."""
-        genotype = _read(genotype)
+        genotype = self._read(genotype)
         return (
             self._rows_by_form.get(canonical_form(genotype), ())
             if genotype.space == self.genotypes[0].space
@@ -203,12 +203,27 @@ class Benchmark:
         path = pathlib.Path(path)
         path.write_bytes(gzip.compress(content, mtime=0) if path.name.endswith(".gz") else content)
 
-    def _values(self, metric: str) -> np.ndarray:
-        if metric not in self.metrics:
+    def metric(self, name: str | None = None) -> str:
+        """Returns the metric of this name, or the only one of the benchmark.
+
+        Raises:
+          ValueError: if the benchmark does not have it, or has several and none is named.
+        """
+        if name is None and len(self.metrics) == 1:
+            return next(iter(self.metrics))
+        if name is None or name not in self.metrics:
             raise ValueError(
-                f"the benchmark has no metric {metric!r}; choose from: {', '.join(self.metrics)}"
+                f"the benchmark has the metrics {', '.join(self.metrics)}; name one, not {name!r}"
             )
-        return self.metrics[metric]
+        return name
+
+    def _values(self, metric: str) -> np.ndarray:
+        return self.metrics[self.metric(metric)]
+
+    def _read(self, genotype: Genotype | str) -> Genotype:
+        if isinstance(genotype, Genotype):
+            return genotype
+        return Genotype.from_text(genotype, space=self.genotypes[0].space)
 
     def is_cost(self, metric: str) -> bool:
         """Whether less is better."""
@@ -256,10 +271,6 @@ def _key(genotype: Genotype) -> tuple:
         for kind in sorted(genotype.cells)
     )
     return genotype.space, genotype.picks, *cells
-
-
-def _read(genotype: Genotype | str) -> Genotype:
-    return genotype if isinstance(genotype, Genotype) else Genotype.from_text(genotype)
 
 
 def _is_cost(metric: str) -> bool:

@@ -43,8 +43,8 @@ def from_nats(
       costs: of which metrics less is better, as `Benchmark` takes it.
 
     Raises:
-      ValueError: if there is no such path, nats_bench is not installed, the API is not that of the
-        topology space or has no such metric.
+      ValueError: if there is no such path, nats_bench is not installed or cannot read it, the API
+        is not that of the topology space or has no such metric.
     """
     api = _open(pathlib.Path(source)) if isinstance(source, (str, os.PathLike)) else source
     if getattr(api, "search_space_name", None) != "topology":
@@ -74,7 +74,13 @@ def _open(path: pathlib.Path) -> Any:
         raise ValueError(
             f"{path} is read by the package nats_bench; install it with: pip install 'dnas[nats]'"
         ) from None
-    return nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
+    try:
+        return nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
+    except Exception as error:  # of any kind: those of bz2, of pickle and asserts
+        raise ValueError(
+            f"nats_bench cannot read {path}: {type(error).__name__}: {error!s:.300}; it may be"
+            " damaged or another file: fetch it again from https://github.com/D-X-Y/NATS-Bench"
+        ) from error
 
 
 def _value(api: Any, row: int, dataset: str, epochs: int, key: str) -> float:
@@ -83,11 +89,11 @@ def _value(api: Any, row: int, dataset: str, epochs: int, key: str) -> float:
             found = api.get_cost_info(row, dataset, hp=str(epochs))
         else:
             found = api.get_more_info(row, dataset, hp=str(epochs), is_random=False)
-    except (KeyError, AssertionError) as error:
+    except Exception as error:  # KeyError, AssertionError, and in fast mode those of reading files
         raise ValueError(
             f"NATS-Bench has no result of architecture {row} on {dataset!r} at {epochs} epochs:"
-            f" {error}"
-        ) from None
+            f" {type(error).__name__}: {error!s:.300}"
+        ) from error
     if found.get(key) is None:
         raise ValueError(
             f"NATS-Bench has no {key!r} of architecture {row} on {dataset!r}; it has:"

@@ -1,19 +1,21 @@
 """Reads a benchmark from a CSV: a column of architectures, and a column for each metric."""
 
-import csv
-import gzip
 import io
 import math
 import os
 import pathlib
-import zlib
+import re
 from collections.abc import Collection
 
 import numpy as np
 
+from dnas.files import read_csv, read_text_file, shown
 from dnas.genotype import Genotype
 from dnas.space import SearchSpace, check_genotype
 from dnas.tabular.benchmark import Benchmark, number_rows
+
+# As pandas writes them, and calls them once it has read them again.
+_ROW_NUMBERS = re.compile(r"|index|Unnamed: \d+")
 
 
 def load_benchmark(
@@ -34,7 +36,8 @@ def load_benchmark(
     Args:
       space: what the architectures belong to; unless given, their ops and edges are not checked.
       column: the one of architectures, in any notation that `Genotype.from_text` reads.
-      metrics: the columns to read; unless given all others, but for one named "index".
+      metrics: the columns to read; unless given all others, but for those of row numbers: without
+        a name, as pandas writes them, or named "index" or "Unnamed: 0".
       costs: of which metrics less is better, as `Benchmark` takes it.
 
     Raises:
@@ -50,79 +53,48 @@ def load_benchmark(
       {'accuracy': 54.3}
     """
     path = pathlib.Path(path)
-    reader = csv.reader(io.StringIO(_content(path), newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        wanted = _wanted(path, header, column, metrics)
-        lines, genotypes, values = [], [], {name: [] for name in wanted}
-        for row in reader:
-            if not row:
-                continue
-            where = f"line {reader.line_num} of {path}"
-            if len(row) != len(header):
-                raise ValueError(
-                    f"{where} has {len(row)} fields, and the first line names {len(header)} columns"
-                )
-            lines.append(reader.line_num)
-            genotypes.append(
-                _genotype(row[header.index(column)], space, f"{where}, column {column!r}")
-            )
-            for name in wanted:
-                values[name].append(_number(row[header.index(name)], f"{where}, column {name!r}"))
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num} of {path} is not CSV: {error}") from None
-    if not genotypes:
-        raise ValueError(f"{path} has no line after its first")
-    number_rows(genotypes, lambda row: f"line {lines[row]} of {path}")
-    arrays = {name: np.asarray(own) for name, own in values.items()}
-    return Benchmark(genotypes, arrays, costs)
-
-
-def _content(path: pathlib.Path) -> str:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(
             f"there is no file {path}. dnas downloads no benchmark: those of NAS-Bench-201 are"
             " published at https://github.com/D-X-Y/NAS-Bench-201 and"
             " https://github.com/D-X-Y/NATS-Bench; write one as a CSV with a column of"
             " architectures, as dnas.tabular.from_nats(...).write(path) does"
         )
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        return content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a CSV file, plain or compressed by gzip: {error}. The files of"
-            " NATS-Bench (.pickle.pbz2) are read by dnas.tabular.from_nats"
-        ) from None
-
-
-def _wanted(path, header: list[str], column: str, metrics: Collection[str] | None) -> list[str]:
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise ValueError(f"line 1 of {path} names columns twice: {', '.join(map(repr, repeated))}")
-    wanted = (
-        [name for name in header if name not in (column, "index")]
-        if metrics is None
-        else list(metrics)
-    )
-    missing = [name for name in [column, *wanted] if name not in header]
-    if missing:
-        raise ValueError(
-            f"line 1 of {path} names no column {missing[0]!r}; it names: {', '.join(header)}"
-        )
+    needed = [column, *(metrics or ())]
+    columns, rows = read_csv(io.StringIO(_text(path)), path, needed)
+    named = [name for name in columns if name != column and not _ROW_NUMBERS.fullmatch(name)]
+    wanted = named if metrics is None else list(metrics)
     if not wanted or column in wanted:
         raise ValueError(
             f"{path} needs columns of metrics beside {column!r}; its columns are:"
-            f" {', '.join(header)}"
+            f" {', '.join(columns)}"
         )
-    return wanted
+    lines, genotypes, values = [], [], {name: [] for name in wanted}
+    for line, cells in rows:
+        where = f"{path}, line {line}, column"
+        lines.append(line)
+        genotypes.append(_genotype(cells[column], space, f"{where} {column!r}"))
+        for name in wanted:
+            values[name].append(_number(cells[name], f"{where} {name!r}"))
+    if not genotypes:
+        raise ValueError(f"{path} has no line after its first")
+    number_rows(genotypes, lambda row: f"{path}, line {lines[row]}")
+    arrays = {name: np.asarray(own) for name, own in values.items()}
+    return Benchmark(genotypes, arrays, costs)
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return read_text_file(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. The files of NATS-Bench (.pickle.pbz2) are read by dnas.tabular.from_nats"
+        ) from None
 
 
 def _genotype(text: str, space: SearchSpace | None, where: str) -> Genotype:
     try:
-        genotype = Genotype.from_text(text)
+        genotype = Genotype.from_text(text, space=None if space is None else space.name)
         if space is not None:
             check_genotype(space, genotype)
     except ValueError as error:
@@ -137,7 +109,7 @@ def _number(text: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
-            f"{where} holds {text!r}, not a finite number; name the columns to read with metrics=,"
-            " or leave it out"
+            f"{where} holds {shown(text)}, not a finite number; name the columns to read with"
+            " metrics=, or leave it out"
         )
     return number

@@ -1,6 +1,7 @@
 """Arrays in, augmented batches out. The images stay on the device as uint8; batches are arrays of
 indices."""
 
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -45,9 +46,11 @@ class Data(NamedTuple):
 def check_data(images, labels, num_classes: int | None = None) -> Data:
     """Returns the pair as `Data` on the host, or says what is wrong with it.
 
+    Warns of images that look like [N, C, H, W]: at most 4 rows, more columns and more channels.
+
     Raises:
       ValueError: unless images are uint8 [N, H, W, C] and labels N whole numbers from 0 (below
-        num_classes if given).
+        num_classes if given, and 2^31 - 1 else).
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
@@ -60,10 +63,21 @@ def check_data(images, labels, num_classes: int | None = None) -> Data:
             f"labels must be {len(images)} whole numbers, one an image, got {labels.dtype}"
             f" {list(labels.shape)}"
         )
-    if labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes):
+    # Before they become int32, in which 2^32 would be 0.
+    most = np.iinfo(np.int32).max
+    if num_classes is not None:
+        most = min(num_classes, most)
+    if labels.min() < 0 or labels.max() >= most:
         raise ValueError(
-            f"labels must lie in 0..{'' if num_classes is None else num_classes - 1}, got"
-            f" {labels.min()}..{labels.max()}; number the classes from 0"
+            f"labels must lie in 0..{most - 1}, got {labels.min()}..{labels.max()}; number the"
+            " classes from 0"
+        )
+    _, height, width, channels = images.shape
+    if height <= 4 < min(width, channels):
+        warnings.warn(
+            f"images {list(images.shape)} are read as [N, H, W, C], {height} x {width} pixels of"
+            f" {channels} channels; if they are [N, C, H, W], give images.transpose(0, 2, 3, 1)",
+            stacklevel=3,
         )
     return Data(images, labels.astype(np.int32))
 

@@ -4,7 +4,7 @@ import collections
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,6 +94,27 @@ def read_text(
     return Text(train, valid, test, vocabulary)
 
 
+def check_tokens(tokens: Any, num_tokens: int) -> np.ndarray:
+    """Returns tokens [N] as int32.
+
+    Raises:
+      ValueError: unless they are whole numbers from 0 to below num_tokens, in one row.
+    """
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(
+            f"tokens are whole numbers in one row, got {tokens.dtype} {list(tokens.shape)}; read a"
+            " text by dnas.read_text"
+        )
+    # Before they become int32, in which 2^32 would be 0.
+    if tokens.size and (tokens.min() < 0 or tokens.max() >= num_tokens):
+        raise ValueError(
+            f"tokens lie in 0..{num_tokens - 1}, places in the vocabulary, got"
+            f" {tokens.min()}..{tokens.max()}"
+        )
+    return tokens.astype(np.int32)
+
+
 def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) -> float:
     """Returns the perplexity on `test` of the model that predicts every token with its share of
     `train`, whatever came before.
@@ -104,10 +125,13 @@ def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) 
     Args:
       smoothing: added to the count of each of the `num_tokens` tokens of the vocabulary.
 
+    Raises:
+      ValueError: for tokens that are not in the vocabulary.
+
     Example:
       >>> round(unigram_perplexity([0, 1, 2, 3], [9, 0, 1, 2, 3], 4, smoothing=0.0), 6)
       4.0
     """
-    counts = np.bincount(train, minlength=num_tokens) + smoothing
-    predicted = np.asarray(test)[1:]
+    counts = np.bincount(check_tokens(train, num_tokens), minlength=num_tokens) + smoothing
+    predicted = check_tokens(np.asarray(test)[1:], num_tokens)
     return math.exp(-np.log(counts[predicted] / counts.sum()).mean())

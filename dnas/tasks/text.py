@@ -10,7 +10,7 @@ import numpy as np
 
 from dnas.base import Array, Key, Metrics, Mix, PyTree
 from dnas.model import Model, Outputs, Tokens
-from dnas.tasks.reading import Text
+from dnas.tasks.reading import Text, check_tokens
 from dnas.tasks.task import Feed, Task, classification_loss
 
 
@@ -40,7 +40,7 @@ def text(text: Text, *, window: int = 35, slowness: float = 1e-3) -> Task:
         the released code; the paper refers to others for it.
 
     Raises:
-      ValueError: for a window without a token.
+      ValueError: for a window without a token, and tokens that are not in the vocabulary.
 
     Example:
       >>> import dnas
@@ -50,6 +50,8 @@ def text(text: Text, *, window: int = 35, slowness: float = 1e-3) -> Task:
     """
     if window < 1:
         raise ValueError(f"a window has at least one token, got window={window}")
+    train, valid, test = (check_tokens(part, len(text.vocabulary)) for part in text[:3])
+    text = Text(train, valid, test, text.vocabulary)
 
     def batches(slowness: float) -> Callable[[PyTree, PyTree, Key, PyTree], Window]:
         def batch(data: PyTree, place: PyTree, key: Key, hidden: PyTree) -> Window:

@@ -195,6 +195,32 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         parse(SearchConfig, [f"--file={tmp_path / 'none.toml'}"])
 
 
+def test_a_file_of_settings_is_read_alike_whatever_wrote_it(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_bytes("clip = 2.0\r\nname = 'µ'\r\n".encode("utf-8-sig"))
+    config = parse(SearchConfig, [f"--file={file}"])
+    assert (config.clip, config.name) == (2.0, "µ")
+
+
+WRONG_FILES = {
+    "of another kind": (b"clip", "cannot be read.*name = value"),
+    "of PowerShell": ("clip = 2.0".encode("utf-16"), "save it as UTF-8.*name = value"),
+    "a table": (b"[search]\nclip = 2.0", "search is {'clip': 2.0}, not a number"),
+    "a list": (b"clip = [1, 2]", r"clip is \[1, 2\], not a number"),
+    "nested": (b"clip = " + b"[" * 30_000, "cannot be read"),
+    "digits": (b"clip = " + b"1" * 30_000, "cannot be read"),
+    "large": (b"#" * 10**6, "holds more than 65,536 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_a_file_that_holds_no_settings_is_refused_by_its_name(name, tmp_path):
+    content, reason = WRONG_FILES[name]
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=f"mine.toml.*{reason}"):
+        parse(SearchConfig, [f"--file={tmp_path / 'mine.toml'}"])
+
+
 # DARTS with cnn/train_imagenet.py of its release; search/imagenet_run_exp.py of ProxylessNAS.
 IMAGENET = {
     "darts": {

@@ -2,6 +2,7 @@
 ValueError."""
 
 import copyreg
+import functools
 import io
 import os
 import pickle
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 import tracemalloc
 import types
 from pathlib import Path
@@ -99,6 +101,15 @@ def write_tar(root, archive):
     with tarfile.open(path, "w:gz") as tar:
         tar.add(root / "source" / archive.folder, arcname=archive.folder)
     return path
+
+
+def publish(monkeypatch, name, tar):
+    """Makes the archive in a file the published one."""
+    archive = ARCHIVES[name]._replace(md5=pooch.file_hash(str(tar), alg="md5"))
+    monkeypatch.setitem(
+        datasets.DATASETS, name, functools.partial(datasets._load_cifar, archive=archive)
+    )
+    return archive
 
 
 @pytest.fixture(autouse=True)
@@ -241,8 +252,9 @@ def test_missing_data_dir_is_refused_at_once(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_tar_in_data_dir_is_unpacked_and_kept(name, tmp_path):
+def test_tar_in_data_dir_is_unpacked_and_kept(name, tmp_path, monkeypatch):
     tar = write_tar(tmp_path, ARCHIVES[name])
+    publish(monkeypatch, name, tar)
     packed, before = datasets.load(name, tar.parent), tar.read_bytes()
     assert_same(packed, datasets.load(name, tmp_path / "source"))
     assert_same(packed, datasets.load(name, tar.parent))
@@ -251,8 +263,9 @@ def test_tar_in_data_dir_is_unpacked_and_kept(name, tmp_path):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
-def test_truncated_tar_is_refused_and_leaves_nothing_behind(fraction, tmp_path):
+def test_truncated_tar_is_refused_and_leaves_nothing_behind(fraction, tmp_path, monkeypatch):
     tar = write_tar(tmp_path, datasets._CIFAR100)
+    publish(monkeypatch, "cifar100", tar)
     content = tar.read_bytes()
     tar.write_bytes(content[: int(fraction * len(content))])
     with pytest.raises(ValueError, match="could not unpack") as caught:
@@ -261,8 +274,9 @@ def test_truncated_tar_is_refused_and_leaves_nothing_behind(fraction, tmp_path):
     assert os.listdir(tar.parent) == [tar.name]
 
 
-def test_tar_with_one_changed_byte_is_refused(tmp_path):
+def test_tar_with_one_changed_byte_is_refused(tmp_path, monkeypatch):
     tar = write_tar(tmp_path, datasets._CIFAR100)
+    publish(monkeypatch, "cifar100", tar)
     content = tar.read_bytes()
     for position in np.linspace(60, len(content) - 1, 50).astype(int):
         damaged = bytearray(content)
@@ -273,7 +287,23 @@ def test_tar_with_one_changed_byte_is_refused(tmp_path):
         assert os.listdir(tar.parent) == [tar.name]
 
 
-def test_tar_writes_nothing_outside_and_follows_no_link(tmp_path):
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_tar_that_is_not_the_published_one_is_refused_before_it_is_opened(
+    name, tmp_path, monkeypatch
+):
+    """It may unpack to any size, and its images may be others."""
+    tar = write_tar(tmp_path, ARCHIVES[name])
+    monkeypatch.setattr(tarfile, "open", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(
+        ValueError, match="could not unpack .*MD5 sum is not the published"
+    ) as caught:
+        datasets.load(name, tar.parent)
+    for part in (str(tar), ARCHIVES[name].url, str(tar.parent / ARCHIVES[name].folder)):
+        assert part in str(caught.value)
+    assert os.listdir(tar.parent) == [tar.name]
+
+
+def test_tar_writes_nothing_outside_and_follows_no_link(tmp_path, monkeypatch):
     folder, tar_path = tmp_path / "holder", tmp_path / "holder" / "cifar-100-python.tar.gz"
     folder.mkdir()
     secret = tmp_path / "secret"
@@ -289,15 +319,17 @@ def test_tar_writes_nothing_outside_and_follows_no_link(tmp_path):
         link = tarfile.TarInfo("cifar-100-python/meta")
         link.type, link.linkname = tarfile.SYMTYPE, str(secret)
         tar.addfile(link)
+    publish(monkeypatch, "cifar100", tar_path)
     with pytest.raises(ValueError, match="lacks train, meta"):
         datasets.load("cifar100", folder)
     assert not (tmp_path / "escaped").exists()
     assert os.listdir(folder / "cifar-100-python") == ["test"]
 
 
-def test_tar_without_the_folder_is_refused(tmp_path):
+def test_tar_without_the_folder_is_refused(tmp_path, monkeypatch):
     with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("readme.txt"), io.BytesIO())
+    publish(monkeypatch, "cifar100", tmp_path / "cifar-100-python.tar.gz")
     with pytest.raises(ValueError, match="could not unpack cifar-100-python/"):
         datasets.load("cifar100", tmp_path)
 
@@ -305,8 +337,8 @@ def test_tar_without_the_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ARCHIVES)
 @pytest.mark.parametrize("given", [False, True])
 def test_download_asks_for_the_published_archive_once(name, given, tmp_path, monkeypatch):
-    archive, calls = ARCHIVES[name], []
-    tar, cache = write_tar(tmp_path, archive), tmp_path / "cache"
+    tar, cache, calls = write_tar(tmp_path, ARCHIVES[name]), tmp_path / "cache", []
+    archive = publish(monkeypatch, name, tar)
     cache.mkdir()
 
     def retrieve(url, known_hash, fname, path, progressbar):
@@ -430,7 +462,7 @@ WRONG_BATCHES = {
     "data as bytes": ({b"data": bytes(6144)}, "not a numpy array"),
     "label too large": ({b"fine_labels": [0, 100]}, r"0\.\.99"),
     "label negative": ({b"fine_labels": [-1, 0]}, r"0\.\.99"),
-    "label huge": ({b"fine_labels": [0, 10**9000]}, r"0\.\.99"),
+    "label huge": ({b"fine_labels": [0, 10**9000]}, "an integer of more than 32 bits"),
     "label float": ({b"fine_labels": [0.0, 1.0]}, "integers"),
     "label bool": ({b"fine_labels": [True, False]}, "integers"),
     "label none": ({b"fine_labels": [None, 1]}, "integers"),
@@ -670,6 +702,60 @@ def test_claimed_sizes_allocate_nothing(case, tiny):
         tracemalloc.stop()
 
 
+def text_of(content):
+    return b"X" + struct.pack("<I", len(content)) + content
+
+
+ENCODE = b"c_codecs\nencode\n"
+SLOW = {
+    # Over 30 seconds, in the square of its length.
+    "punycode": BATCH
+    % (ENCODE + b"(" + text_of(b"a" * 100_000 + b"\xc3\xbc" * 9) + text_of(b"punycode") + b"tR"),
+    # 1.9 GB and more: bytes that are made again and again from one text.
+    "repeated": (
+        b"\x80\x02"
+        + text_of(b"a" * 10**6)
+        + b"q\x010"
+        + ENCODE
+        + b"q\x020]("
+        + (b"h\x02(h\x01" + text_of(b"latin1") + b"tR") * 2000
+        + b"e."
+    ),
+    "many steps": b"\x80\x02](" + b"]" * 2 * 10**6 + b"e.",
+    # Keys of a dict of one hash, all of which are compared with each other.
+    "one hash": b"\x80\x02}("
+    + b"".join(
+        b"\x8a\x0a" + (n * (2**61 - 1)).to_bytes(10, "little") + b"N" for n in range(1, 50_000)
+    )
+    + b"u.",
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_pickle_that_takes_time_or_memory_is_refused_soon(case, tiny):
+    (tiny / "train").write_bytes(SLOW[case])
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        assert_refused(tiny)
+        assert tracemalloc.get_traced_memory()[1] < 3 * 10**8
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - start < 10  # traced, which takes several times as long
+
+
+def test_a_name_that_is_repeated_is_not_copied_for_every_class(tiny):
+    names = [b"a" * 10**6] * 100
+    (tiny / "meta").write_bytes(pickle.dumps({b"fine_label_names": names}, protocol=4))
+    assert_refused(tiny, "meta", "not a list of short strings")
+
+
+def test_a_file_of_any_size_is_not_read_whole(tiny, monkeypatch):
+    monkeypatch.setattr(datasets, "_MOST_BYTES", 10**4)
+    (tiny / "train").write_bytes(b"\x80\x02" + b"a" * 10**5)
+    assert_refused(tiny, match="holds more than 10,000 bytes")
+
+
 def test_dtype_that_calls_its_bytes_objects_stays_inert(tiny):
     # Real numpy would take the bytes for object pointers here: V8 with a field of objects and no
     #   flags.
@@ -782,3 +868,31 @@ def test_folders_that_hold_no_such_images_are_refused(tmp_path):
         datasets.load("folder", root)
     with pytest.raises(ValueError, match="does not take size"):
         datasets.load("folder:size=8", root)
+
+
+def damaged_png(path):
+    """Its size is said to be other than it is."""
+    Image.new("RGB", (9, 9)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:20] = b"\0\0\0\x01"
+    path.write_bytes(content)
+
+
+WRONG_IMAGES = {
+    "text": (lambda path: path.write_text("no image"), "UnidentifiedImageError"),
+    "nothing": (lambda path: path.touch(), "UnidentifiedImageError"),
+    "a folder": (lambda path: path.mkdir(), "IsADirectoryError"),
+    "damaged": (damaged_png, ""),
+    # In 8 bits all of its pixels above 255 would be white.
+    "16 bits": (lambda path: Image.new("I;16", (4, 4), 9000).save(path), "more than 8 bits"),
+    "large": (lambda path: Image.new("1", (9000, 9000)).save(path), "more than 67,108,864 pixels"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_IMAGES)
+def test_an_image_that_cannot_be_read_as_it_is_is_named(name, tmp_path):
+    write, reason = WRONG_IMAGES[name]
+    root = write_folder(tmp_path, [(4, 4)])
+    write(root / "val" / "dog" / "bad.png")
+    with pytest.raises(ValueError, match=f"bad.png is no image that can be read.*{reason}"):
+        datasets.load("folder:image_size=4", root)

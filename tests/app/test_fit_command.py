@@ -93,9 +93,26 @@ def test_mistakes_end_the_command_with_what_to_do(tmp_path, content, flags, mess
 def test_a_file_that_is_not_there_or_not_a_table_is_named(tmp_path):
     with pytest.raises(ValueError, match="missing.csv cannot be read"):
         fit.read_measurements(tmp_path / "missing.csv", "ms")
-    (tmp_path / "plain.csv.gz").write_text(table())
-    with pytest.raises(ValueError, match=r"plain.csv.gz cannot be read"):
-        fit.read_measurements(tmp_path / "plain.csv.gz", "ms")
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(table().encode())[:-20])
+    with pytest.raises(ValueError, match="cut.csv.gz cannot be read"):
+        fit.read_measurements(tmp_path / "cut.csv.gz", "ms")
+
+
+def test_a_table_is_read_alike_whatever_its_name_and_what_wrote_it(tmp_path):
+    """Compressed or not, with pandas' row numbers, from a spreadsheet."""
+    lines = table().splitlines()
+    numbered = "\n".join(
+        f"{number - 1 if number else ''},{line}" for number, line in enumerate(lines)
+    )
+    (tmp_path / "plain.csv").write_text(table())
+    (tmp_path / "named.csv.gz").write_text(table())
+    (tmp_path / "pandas.csv").write_bytes(gzip.compress(numbered.encode()))
+    (tmp_path / "sheet.csv").write_text(
+        "\r\n".join(line + ",," for line in lines), encoding="utf-8-sig"
+    )
+    first, *others = (fit.read_measurements(path, "ms") for path in sorted(tmp_path.iterdir()))
+    for mixes, costs in others:
+        assert np.array_equal(mixes, first[0]) and np.array_equal(costs, first[1])
 
 
 def test_scores_are_those_of_the_definitions():

@@ -4,6 +4,7 @@ before the search."""
 import dataclasses
 import json
 import re
+import time
 
 import jax
 import numpy as np
@@ -82,6 +83,11 @@ def test_targets_are_read(text, expected):
         ("3MB", "peak_memory and of bytes; write peak_memory=3MB"),
         ("2ms,3ms", "two targets of latency"),
         ("0ms", "more than zero"),
+        ("1e-400ms", "more than zero"),
+        ("1e400ms", "from 1e-30 to 1e\\+30"),
+        ("1e39macs", "from 1e-30 to 1e\\+30"),  # in float32 it is infinite
+        ("nanms", "a number and a unit"),
+        ("=3ms", "metric '' does not exist"),
         ("latency=3mJ", "unit 'mJ' does not fit latency"),
         ("speed=3ms", "metric 'speed' does not exist"),
     ],
@@ -89,6 +95,30 @@ def test_targets_are_read(text, expected):
 def test_targets_that_say_nothing_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
         hardware.targets_of(text)
+
+
+LONG = {
+    "digits": "9" * 10**6,
+    "digits and a unit": "9" * 10**6 + "ms",
+    "blanks": " " * 10**6 + "!",
+    "blanks at the end": "3ms" + " " * 10**6 + "!",
+    "a point at the end": "1" * 10**6 + ".",
+    "a name": "a" * 10**6 + "=",
+    "a name and a number": "a" * 10**6 + "=3ms",
+    "a unit": "3" + "a" * 10**6,
+    "powers": "1e" * 10**6,
+    "names": "latency=" * 10**5,
+    "points": "." * 10**6,
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_target_is_refused_in_linear_time(name):
+    """4,000 digits took half a second, 20,000 over three, and these would have taken days."""
+    start = time.process_time()
+    with pytest.raises(ValueError) as caught:
+        hardware.targets_of(LONG[name])
+    assert time.process_time() - start < 1 and len(str(caught.value)) < 1000
 
 
 def test_mistakes_are_said_before_the_search(table_file, tmp_path):

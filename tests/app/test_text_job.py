@@ -1,6 +1,7 @@
 """The job on a text, from a file to a report, at the smallest size."""
 
 import dataclasses
+import gzip
 import json
 import pathlib
 import pydoc_data.topics
@@ -307,6 +308,25 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         search.main(
             ["--space=recurrent", f"--text={tmp_path / 'noise.txt'}", f"--runs={tmp_path / 'runs'}"]
         )
+
+
+def test_a_text_is_read_alike_whatever_wrote_it(tmp_path):
+    """Marks, line ends and compression are no part of it; of the three parts of a folder too."""
+    raw = "the cat\nsat\n"
+    (tmp_path / "plain.txt").write_text(raw)
+    (tmp_path / "windows.txt").write_bytes(raw.replace("\n", "\r\n").encode("utf-8-sig"))
+    (tmp_path / "packed.txt").write_bytes(gzip.compress(raw.encode()))
+    for name in ("plain", "windows", "packed"):
+        config = text.TextConfig(text=f"{name}.txt", data_dir=tmp_path)
+        assert text.read_source(config) == raw
+    (tmp_path / "parts").mkdir()
+    for part in ("train", "valid", "test"):
+        (tmp_path / "parts" / f"{part}.txt").write_text(part, encoding="utf-8-sig")
+    config = text.TextConfig(text=str(tmp_path / "parts"))
+    assert text.read_source(config) == ["train", "valid", "test"]
+    (tmp_path / "parts" / "valid.txt").unlink()
+    with pytest.raises(ValueError, match="there is no .*valid.txt; --text is a file, or a folder"):
+        text.read_source(config)
 
 
 @pytest.mark.slow

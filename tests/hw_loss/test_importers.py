@@ -1,10 +1,12 @@
 """Published tables: every key becomes the part that it names, and what is not understood is
 refused."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+import yaml
 from test_expected import chain_space
 
 import dnas
@@ -85,6 +87,16 @@ YAML = {
         "---\n"
         + "".join(f"{key}: {{mean: {mean}, std: 0.5, count: 50}}\n" for key, mean in COSTS.items())
     ),
+    # As PyYAML writes long entries: braces over two lines, and what is not a word in quotes.
+    "dumped": lambda: yaml.safe_dump(
+        {key: {"mean": mean, "std": 0.5, "count": 50} for key, mean in COSTS.items()},
+        default_flow_style=None,
+        sort_keys=False,
+        width=40,
+    ),
+    "variance": lambda: "".join(
+        f"{key}: {{count: 50, mean: {mean}, var: 0.25}}\n" for key, mean in COSTS.items()
+    ),
     "quoted": lambda: (
         "# made up\n"
         + "".join(
@@ -111,14 +123,43 @@ def test_a_file_of_proxylessnas_becomes_a_table(form, tmp_path):
     )
 
 
+KEY = "Logits-input:7x7x1280-output:1000"
 WRONG = {
-    "no mean": ("Logits-input:7x7x1280-output:1000:\n  std: 1\n", "needs a number, or a mean"),
-    "text": ("Logits-input:7x7x1280-output:1000: fast\n", "needs a number"),
-    "not a number": ("Logits-input:7x7x1280-output:1000: nan\n", "finite number"),
-    "twice": ("Logits-input:7x7x1280-output:1000: 1\n" * 2, "line 2: this key is there twice"),
-    "a list": ("- 1\n- 2\n", "line 1: this is not understood"),
-    "an orphan": ("  mean: 3\n", "line 1: this is not understood"),
-    "empty": ("", "without rows"),
+    "no mean": (f"{KEY}:\n  std: 1\n", "needs a number, or a mean"),
+    "text": (f"{KEY}: fast\n", "needs a number"),
+    "a word that YAML may read as a number": (f"{KEY}: yes\n", "needs a number"),
+    "a number in another base": (f"{KEY}: 1:30\n", "needs a number"),
+    "a list for a number": (f"{KEY}: [1, 2]\n", "needs a number"),
+    "an unknown statistic": (f"{KEY}: {{mean: 1, sdt: 2}}\n", "a mean and perhaps std or var"),
+    "half a count": (f"{KEY}: {{mean: 1, count: 1.5}}\n", "a whole count"),
+    "an infinite count": (f"{KEY}: {{mean: 1, count: inf}}\n", "a whole count"),
+    "a negative variance": (f"{KEY}: {{mean: 1, var: -1}}\n", "needs a number"),
+    "not a number": (f"{KEY}: nan\n", "finite number"),
+    "twice": (
+        f"{KEY}: 1\n" * 2,
+        "line 2: this is not understood: a key is text, and is there once",
+    ),
+    "twice within": (f"{KEY}: {{mean: 1, mean: 2}}\n", "line 1: .* is there once, not 'mean'"),
+    "a list": ("- 1\n- 2\n", "holds no keys with their costs, but .'1', '2'."),
+    "an orphan": ("  mean: 3\n", "'mean' is not a key of ProxylessNAS"),
+    "empty": ("", "holds no keys with their costs"),
+    "a key that is a list": ("? [a]\n: 1\n", "line 1: this is not understood: a key is text"),
+    "no end": (f"{KEY}: {{mean: 1\n", "line 2: this is not understood"),
+    "two documents": (f"{KEY}: 1\n---\n{KEY}: 1\n", "line 2: this is not understood"),
+    "nested": ("[" * 100_000, "this is not understood"),
+    "many times itself": (
+        "a: &a [1, 1]\n"
+        + "".join(
+            f"{new}: &{new} [{f'*{old}, ' * 20}]\n"
+            for old, new in itertools.pairwise("abcdefghijklmnopq")
+        ),
+        "'a' is not a key",
+    ),
+    "in itself": (f"{KEY}: &a [*a]\n", "this is not understood|needs a number"),
+    "a call": (f"{KEY}: !!python/object/apply:os.system [exit]\n", "needs a number"),
+    "no height": ("Conv-input:0x0x3-output:112x112x32: 1\n", "is not a key of ProxylessNAS"),
+    "no place to divide by": ("Conv-input:8x8x3-output:0x0x32: 1\n", "is not a key of"),
+    "digits": (f"Conv-input:{'1' * 500}x8x3-output:8x8x32: 1\n", "is not a key of"),
 }
 
 
@@ -174,6 +215,69 @@ def test_a_table_of_hw_nas_bench_is_read_with_pooling_and_linear_layer_as_one(fo
     expected["latency", Part("classifier", 1984, 1000, 7, 7)] = 1.75
     assert {key: cost.mean for key, cost in table.rows.items()} == expected
     assert table.device == "pixel3" and table.metrics == ("latency",)
+
+
+WRONG_JSON = (
+    ('{"KEY": 1e400}', "finite number"),
+    ('{"KEY": 1%s}' % ("0" * 400), "needs a number"),
+    ('{"KEY": 1%s}' % ("0" * 5000), "is not valid JSON"),
+    ('{"KEY": true}', "needs a number, .*got True"),
+    ('{"KEY": {"mean": 1, "count": 1e400}}', "a whole count"),
+    ('{"KEY": 1, "KEY": 2}', "is not valid JSON: the name 'Conv.* is given twice"),
+    ("[" * 100_000, "is not valid JSON"),
+    ('{"KEY": %s}' % ("[" * 500 + "]" * 500), "needs a number"),
+    ("[1]", "holds no keys with their costs"),
+    ("", "is not valid JSON"),
+)
+
+
+@pytest.mark.parametrize("number", range(len(WRONG_JSON)))
+def test_json_that_is_no_table_is_refused_with_the_reason(number, tmp_path):
+    text, reason = WRONG_JSON[number]
+    key = next(iter(KEYS))
+    (tmp_path / "t.json").write_text(text.replace("KEY", key))
+    with pytest.raises(ValueError, match=reason) as caught:
+        import_proxylessnas(tmp_path / "t.json", **FROM)
+    assert len(str(caught.value)) < 500
+
+
+WRONG_CSV = (
+    ("key,cost\nFC_Cin1984_Cout1000,1\nFC_Cin1984_Cout1000,1\n", "line 3: .*each key once"),
+    ("FC_Cin1984_Cout1000,1,2\n", "line 1: a key and its cost are needed"),
+    (f"{'a' * 200_000},1\n", "line 1: this is not CSV"),
+    ("FC_Cin1984_Cout1000,fast\n", "needs a number"),
+    ("FC_Cin1984,1\n", "'FC_Cin1984' is not a key of HW-NAS-Bench"),
+    ("AvgP_H7_W7_Cin1984,1\n", "is not a key of HW-NAS-Bench"),
+    ("Skip_H0_W7_Cin8_Cout8_stride1,1\n", "is not a key of HW-NAS-Bench"),
+    ("ConvNorm_H7_W7_Cin3_Cout8_kernel5_stride1_group1,1\n", "kernels of 1 or 3"),
+    (f"FC_Cin{'1' * 5000}_Cout10,1\n", "is not a key of HW-NAS-Bench"),
+)
+
+
+@pytest.mark.parametrize("number", range(len(WRONG_CSV)))
+def test_a_csv_of_hw_nas_bench_with_a_part_missing_is_refused(number, tmp_path):
+    text, reason = WRONG_CSV[number]
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        import_hw_nas_bench(tmp_path / "t.csv", "pixel3_latency")
+
+
+def test_files_of_other_programs_are_read_as_their_text(tmp_path):
+    entries = {key: cost for key, (_, cost) in FBNET.items()}
+    for name, text in (
+        ("t.csv", "".join(f"{key},{cost}\n" for key, cost in entries.items())),
+        ("t.json", json.dumps(entries)),
+        ("t.yaml", yaml.safe_dump(entries)),
+    ):
+        (tmp_path / name).write_bytes(text.encode())
+        table = import_hw_nas_bench(tmp_path / name, "pixel3_latency")
+        (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+        assert import_hw_nas_bench(tmp_path / name, "pixel3_latency") == table
+        (tmp_path / name).write_bytes(text.encode("utf-16"))
+        with pytest.raises(ValueError, match="save it as UTF-8"):
+            import_hw_nas_bench(tmp_path / name, "pixel3_latency")
+    with pytest.raises(ValueError, match="none.json cannot be read: No such file"):
+        import_hw_nas_bench(tmp_path / "none.json", "pixel3_latency")
 
 
 def test_a_pickle_is_never_loaded_and_the_message_says_how_to_export_it(tmp_path):

@@ -3,6 +3,7 @@ guessed unless asked."""
 
 import dataclasses
 import math
+import time
 
 import pytest
 
@@ -93,7 +94,7 @@ WRONG = {
     ),
     "a header line twice": ("# source", "# batch: 2\n# source", 6, "batch is given twice"),
     "batch": ("batch: 1", "batch: one", 1, "batch is a whole number"),
-    "no stride": ("width,stride,", "width,", 7, "stride are missing"),
+    "no stride": ("width,stride,", "width,", 7, "there is no column 'stride'"),
     "a column twice": (",kernel,", ",stride,", 7, "each once"),
     "a column without a name": (",kernel,", ",,", 7, "names of small letters"),
     "a cell too few": ("conv,3,16", "conv,16", 8, "9 cells, but 10 columns"),
@@ -107,6 +108,20 @@ WRONG = {
     "stride 0": ("32,32,1,3", "32,32,0,3", 8, "stride of conv"),
     "no op": ("skip,16", ",16", 10, "an op is named by"),
     "a count of 0": (",100", ",0", 8, "count of latency"),
+    "a cost beyond float32": ("1500", "1e40", 8, "a finite number from 0 to 1e.30, not 1.0"),
+    "a size beyond int32": ("32,32,1,3", "4294967296,32,1,3", 8, "height of conv is a whole"),
+    "a size of 400 digits": ("conv,3,", f"conv,{'1' * 400},", 8, "channels_in of conv is a whole"),
+    "a size of 5000 digits": (
+        "conv,3,",
+        f"conv,{'1' * 5000},",
+        8,
+        "channels_in of conv is a whole",
+    ),
+    "a count of 400 digits": (",100", f",{'1' * 400}", 8, "count of latency"),
+    "a key of 400 digits": (",3,1500", f",{'1' * 400},1500", 8, "kernel of conv is '1111"),
+    "batch of 400 digits": ("batch: 1", "batch: 1" + "0" * 400, 1, "batch is a whole number"),
+    "a cell too long": ("conv,", "c" * 200_000 + ",", 8, "not CSV: field larger than"),
+    "a quoted header too long": ("# source", '"#' + "c" * 200_000, 6, "not CSV: field larger"),
     "a row twice": ("\n\n", "\nconv,3,16,32,32,1,3,7,,\n", 9, "is given twice"),
     "another metric in a cell": ("op,", "metric,op,", 8, "9 cells|10 cells"),
     "no rows": (TEXT[TEXT.index("conv,3") :], "", 7, "no rows"),
@@ -126,6 +141,46 @@ def test_wrong_text_is_refused_with_file_and_line(name):
     with pytest.raises(ValueError, match=message) as caught:
         read_table(TEXT.replace(old, new, 1), "pi4.csv")
     assert str(caught.value).startswith("pi4.csv" if line is None else f"pi4.csv, line {line}:")
+
+
+SPREADSHEETS = {
+    # Every line as long as the longest, which is that of the columns.
+    "excel": lambda lines: [line + "," * (9 - line.count(",")) for line in lines],
+    "marked": lambda lines: ["\ufeff" + lines[0], *lines[1:]],
+    "only some lines": lambda lines: [line.replace("batch: 1", "batch: 1,,,,") for line in lines],
+    "quoted": lambda lines: [f'"{line}",,' if line.startswith("#") else line for line in lines],
+}
+
+
+@pytest.mark.parametrize("program", SPREADSHEETS)
+@pytest.mark.parametrize("text", [TEXT, write_table(TABLE)], ids=["one unit", "several metrics"])
+def test_a_table_that_went_through_a_spreadsheet_is_read_alike(program, text):
+    changed = "\n".join(SPREADSHEETS[program](text.splitlines()))
+    assert changed + "\n" != text and read_table(changed) == read_table(text)
+
+
+def test_quotation_marks_in_a_header_come_back_from_a_spreadsheet():
+    """It puts the line in quotation marks, and doubles those in it."""
+    text = write_table(dataclasses.replace(TABLE, source='dnas table --device="a b"'))
+    line = '# source: dnas table --device="a b"'
+    assert line in text
+    changed = text.replace(line, '"# source: dnas table --device=""a b""",,,')
+    assert read_table(changed) == read_table(text)
+
+
+def test_a_calibration_is_read_in_linear_time_and_has_one_factor_an_op():
+    """20,000 digits took three seconds."""
+    for text, reason in (
+        ("latency = " + "1" * 10**5, "a calibration is written as"),
+        ("latency = 1 + 1 others, from " + "1" * 10**5 + " networks", "is written as"),
+        ("latency = 1" + " + 1 a" * 10**4, "is written as"),
+        ("latency = 1 + 1 a + 2 a + 1 others, from 30 networks", "one factor for each op"),
+        ("latency = 1e999 + 1 others, from 30 networks", "has finite numbers"),
+    ):
+        start = time.process_time()
+        with pytest.raises(ValueError, match=reason):
+            read_table(TEXT.replace("# source", f"# calibration: {text}\n# source"))
+        assert time.process_time() - start < 1
 
 
 def test_a_metric_without_a_unit_is_refused():
@@ -248,7 +303,15 @@ def test_a_table_that_could_not_be_read_back_is_not_made(name):
 
 
 @pytest.mark.parametrize(
-    "change", [{"device": "two\nlines"}, {"source": ""}, {"batch": 0}, {"rows": {}}]
+    "change",
+    [
+        {"device": "two\nlines"},
+        {"source": ""},
+        {"source": "a, b,"},
+        {"batch": 0},
+        {"batch": 2**31},
+        {"rows": {}},
+    ],
 )
 def test_a_header_that_could_not_be_read_back_is_not_made(change):
     with pytest.raises(ValueError, match=r"text on one line|number of images|without rows"):
@@ -260,8 +323,13 @@ def test_an_unknown_table_names_those_there_are(tmp_path):
         load_table("no_such_device")
     assert all(name in str(caught.value) for name in table_names())
     (tmp_path / "x.csv").write_bytes(b"\x80\x04\x95\xff")
-    with pytest.raises(ValueError, match="is not text"):
+    with pytest.raises(ValueError, match="is not text in UTF-8"):
         load_table(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_text(TEXT, encoding="utf-16")
+    with pytest.raises(ValueError, match="save it as UTF-8"):
+        load_table(tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="neither a file"):
+        load_table("a" * 1000)
 
 
 @pytest.mark.parametrize("name", table_names())

@@ -155,11 +155,19 @@ def test_metrics_that_are_not_there_are_an_error_that_lists_them(small):
         lambda name: small.expected_best_of(1, name),
     ):
         with pytest.raises(
-            ValueError, match="no metric 'top1'; choose from: accuracy, latency_ms, flat"
+            ValueError, match="has the metrics accuracy, latency_ms, flat; name one, not 'top1'"
         ):
             question("top1")
     with pytest.raises(ValueError, match="at least 1 draw"):
         small.expected_best_of(0, "accuracy")
+
+
+def test_the_metric_is_the_only_one_or_is_to_be_named(small):
+    """The first of several may be anything, such as row numbers."""
+    with pytest.raises(ValueError, match="accuracy, latency_ms, flat; name one, not None"):
+        small.metric()
+    assert small.metric("flat") == "flat"
+    assert Benchmark(small.genotypes, {"top1": small.metrics["flat"]}).metric() == "top1"
 
 
 GENOTYPES = [Genotype.from_text(text) for text in TEXTS[:2]]

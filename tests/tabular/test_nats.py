@@ -2,6 +2,7 @@
 the real class."""
 
 import sys
+import types
 
 import pytest
 from tables import cell
@@ -98,6 +99,31 @@ def test_a_path_needs_the_package_which_the_error_says_how_to_install(tmp_path, 
     monkeypatch.setitem(sys.modules, "nats_bench", None)
     with pytest.raises(ValueError, match=r"pip install 'dnas\[nats\]'"):
         from_nats(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("Invalid data stream"), EOFError("cut"), AssertionError(), TypeError("odd")]
+)
+def test_what_the_package_raises_of_a_damaged_file_names_it(error, tmp_path, monkeypatch):
+    def create(*args, **kwargs):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "nats_bench", types.SimpleNamespace(create=create))
+    path = tmp_path / "NATS-tss-v1_0-3ffb9.pickle.pbz2"
+    path.write_bytes(b"BZh9")
+    with pytest.raises(ValueError, match=f"cannot read .*pbz2: {type(error).__name__}.*damaged"):
+        from_nats(path)
+
+
+def test_a_damaged_file_of_one_architecture_is_named_by_it():
+    class Damaged(FakeApi):
+        def get_more_info(self, index, *args, **kwargs):
+            if index == 1:
+                raise EOFError("Ran out of input")
+            return super().get_more_info(index, *args, **kwargs)
+
+    with pytest.raises(ValueError, match="no result of architecture 1 .*EOFError: Ran out"):
+        from_nats(Damaged())
 
 
 def real_results(nats_bench):

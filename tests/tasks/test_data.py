@@ -1,6 +1,8 @@
 """Every augmented image is one that the description allows, and every epoch sees each example
 once."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -271,6 +273,10 @@ BAD_DATA = {
     "bool labels": ((IMAGES, LABELS > 1), "whole numbers.*bool"),
     "negative labels": ((IMAGES, LABELS - 1), r"got -1\.\.2"),
     "labels from one": ((IMAGES, LABELS + 1, 4), r"0\.\.3, got 1\.\.4"),
+    # As int32 these would be 0 and 1, and -1 and 0.
+    "labels of more than 32 bits": ((IMAGES, LABELS % 2 + 2**33), r"got 8589934592\.\.8589934593"),
+    "labels of 32 bits": ((IMAGES, (LABELS % 2 + 2**32 - 1).astype(np.uint64)), "got 4294967295"),
+    "labels for too many classes": ((IMAGES, LABELS + 2**32, 2**40), r"0\.\.2147483646, got 429"),
 }
 
 
@@ -279,6 +285,29 @@ def test_bad_data_is_refused_with_what_was_given(name):
     given, reason = BAD_DATA[name]
     with pytest.raises(ValueError, match=reason):
         check_data(*given)
+
+
+@pytest.mark.parametrize(
+    ("shape", "likely"),
+    [
+        ((2, 4, 32, 32), "4 x 32 pixels of 32 channels.*transpose"),
+        ((2, 3, 28, 64), "3 x 28 pixels of 64 channels.*transpose"),
+        ((2, 1, 8, 8), "1 x 8 pixels of 8 channels.*transpose"),
+        ((2, 32, 32, 4), None),
+        ((2, 4, 4, 3), None),
+        ((2, 3, 3, 103), None),  # a patch of many bands
+        ((2, 4, 32, 3), None),
+    ],
+)
+def test_channels_that_are_likely_not_last_are_hinted_at(shape, likely):
+    images, labels = np.zeros(shape, np.uint8), np.arange(2)
+    if likely:
+        with pytest.warns(UserWarning, match=likely):
+            check_data(images, labels)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check_data(images, labels)
 
 
 BAD_AUGMENTATIONS = {

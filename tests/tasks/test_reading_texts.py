@@ -6,7 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from dnas.tasks.reading import END, UNKNOWN, read_text, unigram_perplexity
+from dnas import tasks
+from dnas.tasks.reading import (
+    END,
+    UNKNOWN,
+    Text,
+    check_tokens,
+    read_text,
+    unigram_perplexity,
+)
 
 TEXT = "The cat sat. The <unk> cat's mat!\n\n  \nA cat sat on the mat.\n" * 10
 
@@ -98,3 +106,31 @@ def test_perplexity_of_a_unigram_model_is_exp_of_the_empirical_cross_entropy():
     counts = np.bincount(test[1:]) / 59
     entropy = -(counts * np.log(counts)).sum()
     assert unigram_perplexity(test[1:], test, 5, smoothing=0.0) == pytest.approx(math.exp(entropy))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reason"),
+    [
+        ([0, 1, 2**33], r"tokens lie in 0\.\.4, .*got 0\.\.8589934592"),
+        ([0, 5], r"got 0\.\.5"),
+        ([-1, 2], r"got -1\.\.2"),
+        ([0.0, 1.0], "whole numbers in one row, got float64"),
+        ([[0, 1]], r"in one row, got int64 \[1, 2\]"),
+    ],
+)
+def test_tokens_outside_of_the_vocabulary_are_refused(tokens, reason):
+    """As int32, 2^33 would be the token 0."""
+    good = np.array([0, 4, 1])
+    vocabulary = tuple("abcde")
+    for wrong in (
+        lambda: unigram_perplexity(tokens, good, 5),
+        lambda: tasks.text(Text(good, np.array(tokens), good, vocabulary), window=1),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            wrong()
+
+
+def test_tokens_of_any_width_are_read_as_int32():
+    for dtype in (np.uint8, np.int64):
+        tokens = check_tokens(np.array([0, 4, 1], dtype), 5)
+        assert tokens.dtype == np.int32 and tokens.tolist() == [0, 4, 1]

@@ -15,6 +15,7 @@ AnyCells = Mapping[str, Sequence[tuple[int, int, str]]]  # those that are writte
 Picks = dict[str, list[str | None]]
 
 MAX_NODES = 1000  # of a cell; what writes or draws a cell goes through all of its nodes
+_MAX_NAME = 100  # characters of the name of a field
 
 _CALL = re.compile(r"\bGenotype\(")
 _TOKEN = re.compile(r"""'[^'\n]*'|"[^"\n]*"|\#[^\n]*|[()]""")
@@ -117,12 +118,13 @@ def read_fields(text: str) -> dict[str, ast.expr]:
         )
     fields = {}
     for keyword in call.keywords:
-        if keyword.arg is None or keyword.arg in fields:
+        name = keyword.arg
+        if name is None or name in fields or len(name) > _MAX_NAME:
             raise ValueError(
-                f"field {keyword.arg or '**'} of the genotype{_at(keyword)} is repeated or not a"
-                " plain field"
+                f"field {name or '**':.80} of the genotype{_at(keyword)} is repeated or not a plain"
+                " field"
             )
-        fields[keyword.arg] = keyword.value
+        fields[name] = keyword.value
     return {
         name: value
         for name, value in fields.items()

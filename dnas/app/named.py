@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dnas.files import shown
+
 
 def name_of(text: str) -> str:
     """Returns the name in what was given, without its keywords.
@@ -27,9 +29,9 @@ def check_known(what: str, name: str, known: Iterable[str]) -> None:
     names = list(known)
     if name in names:
         return
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name[:100], names, n=1)
     meant = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"{what} {name!r} is not known{meant}; choose from: {', '.join(names)}")
+    raise ValueError(f"{what} {shown(name)} is not known{meant}; choose from: {', '.join(names)}")
 
 
 def given_in(text: str) -> dict[str, Any]:
@@ -47,7 +49,8 @@ def given_in(text: str) -> dict[str, Any]:
         keyword, given, value = part.partition("=")
         if not given:
             raise ValueError(
-                f"{text!r} has a keyword without a value, {part!r}; write NAME:KEYWORD=VALUE,..."
+                f"{shown(text)} has a keyword without a value, {shown(part)}; write"
+                " NAME:KEYWORD=VALUE,..."
             )
         keywords[keyword.strip().replace("-", "_")] = _value_of(value.strip())
     return keywords
@@ -91,13 +94,15 @@ def make(
     unknown = sorted(set(given) - set(parameters))
     if unknown:
         raise ValueError(
-            f"{what} {name_of(text)!r} does not take {', '.join(unknown)}; leave it out, or choose"
-            f" from what it takes: {', '.join(parameters) or 'nothing'}"
+            f"{what} {name_of(text)!r} does not take {', '.join(unknown):.200}; leave it out, or"
+            f" choose from what it takes: {', '.join(parameters) or 'nothing'}"
         )
     for name, value in given_in(text).items():
         kind = parameters[name].annotation
         if kind in _WORDS and type(value) not in (kind, int if kind is float else kind):
-            raise ValueError(f"{name} of {what} {name_of(text)!r} is {_WORDS[kind]}, got {value!r}")
+            raise ValueError(
+                f"{name} of {what} {name_of(text)!r} is {_WORDS[kind]}, got {shown(value)}"
+            )
     offered = {name: value for name, value in (offered or {}).items() if name in parameters}
     return known[name_of(text)](**offered | given)
 

@@ -67,7 +67,7 @@ def load_benchmark(
     if not wanted or column in wanted:
         raise ValueError(
             f"{path} needs columns of metrics beside {column!r}; its columns are:"
-            f" {', '.join(columns)}"
+            f" {', '.join(columns):.500}"
         )
     lines, genotypes, values = [], [], {name: [] for name in wanted}
     for line, cells in rows:

@@ -45,8 +45,8 @@ class RunConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrainConfig(RunConfig):
-    """Data, and the training of final networks."""
+class DataConfig(RunConfig):
+    """Images, those of training and those of the test."""
 
     dataset: str = "digits"
     """Data set by name: digits (8x8 images, part of scikit-learn), cifar10, cifar100, or
@@ -59,6 +59,12 @@ class RetrainConfig(RunConfig):
     """Use only this many training images."""
     test_images: int | None = None
     """Use only this many test images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainingConfig(DataConfig):
+    """How final networks are trained and written."""
+
     retrain_remat: bool = False
     """Whether retraining computes each cell again for the gradient instead of keeping what it
     computed: less memory."""
@@ -117,7 +123,7 @@ class RetrainConfig(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrainCommand(RetrainConfig):
+class RetrainCommand(RetrainingConfig):
     """Trains the network of a genotype from scratch and scores it on the test images.
 
     Example: dnas retrain --genotype=DARTS_V2 --dataset=digits
@@ -129,14 +135,11 @@ class RetrainCommand(RetrainConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class MethodConfig(RunConfig):
-    """What a search is made of, whatever its networks read.
+class TrainingConfig(RunConfig):
+    """How the supernet is trained: its size, its weights, its logits (arch).
 
-    Defaults are those of the method in the space. A setting that is None is as the method has it.
+    Defaults are those of the method in the space.
     """
-
-    method: str = "darts1"
-    """Published method by name, perhaps with settings of its own: pc_darts:partial_channels=2."""
 
     channels: int = 16
     """Channels of the first cells of the supernet; of a recurrent one the size of words and hidden
@@ -180,6 +183,11 @@ class MethodConfig(RunConfig):
     """Arch moves in every so many steps."""
     order: Literal["arch_first", "weights_first"] = "arch_first"
     """Which of the two steps comes first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PartsConfig(RunConfig):
+    """What a search is made of. What is None is as the method has it."""
 
     optimizer: (
         Literal["first_order", "unrolled", "finite_differences", "implicit", "single_level"] | None
@@ -236,18 +244,12 @@ class MethodConfig(RunConfig):
     """Run only the drawn op of each edge; for relaxations whose draws are one-hot."""
     partial_channels: int | None = None
     """K of PC-DARTS: candidates see 1/K of the channels."""
-    remat: bool | None = None
-    """Whether the search computes each edge, or each token, again for the gradient instead of
-    keeping what it computed; the default depends on the space."""
-    schedule: Literal["edges", "waves"] | None = None
-    """How the supernet's edges run, one by one or all that leave a node at once; the default
-    depends on the device."""
-    compile_ahead: bool = True
-    """Whether the networks of the random cells are compiled beside the search, on a CPU of several
-    cores."""
-    retrain: bool = True
-    """Whether the searched cell and the random ones are trained; if not, the run ends with the
-    genotype and what it costs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig(RunConfig):
+    """What the network may cost, and how it gets there."""
+
     target: str | None = None
     """What the network that is trained may cost: 2.5ms, 80mJ, 20Mmacs, 600kparams, or several with
     commas between."""
@@ -269,16 +271,36 @@ class MethodConfig(RunConfig):
     rounds: int = 6
     """How often the genotype is derived again at the most, where it is measured here and misses its
     target."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodConfig(TargetConfig, PartsConfig, TrainingConfig):
+    """Which search, and what comes after it."""
+
+    method: str = "darts1"
+    """Published method by name, perhaps with settings of its own: pc_darts:partial_channels=2."""
+    retrain: bool = True
+    """Whether the searched cell and the random ones are trained; if not, the run ends with the
+    genotype and what it costs."""
     benchmark: pathlib.Path | None = None
     """CSV of a tabular benchmark of the space, such as NAS-Bench-201's: the report says where the
     searched cell stands."""
     genotype: str = ""
     """Train this architecture instead of searching one: a file, the name of a published one such as
     DARTS_V2, or its text."""
+    remat: bool | None = None
+    """Whether the search computes each edge, or each token, again for the gradient instead of
+    keeping what it computed; the default depends on the space."""
+    schedule: Literal["edges", "waves"] | None = None
+    """How the supernet's edges run, one by one or all that leave a node at once; the default
+    depends on the device."""
+    compile_ahead: bool = True
+    """Whether the networks of the random cells are compiled beside the search, on a CPU of several
+    cores."""
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig(MethodConfig, RetrainConfig):
+class SearchConfig(MethodConfig, RetrainingConfig):
     """Searches a cell, trains its network from scratch, does the same with random cells, and writes
     a report.
 

@@ -9,7 +9,7 @@ import optax
 import dnas
 from dnas import tasks
 from dnas.app import exporting, named, phases
-from dnas.app.config import RetrainConfig, SearchConfig
+from dnas.app.config import RetrainingConfig, SearchConfig
 from dnas.app.datasets import Dataset, load
 from dnas.app.pages import write_report
 from dnas.app.runs import Run
@@ -17,7 +17,7 @@ from dnas.space import check_inputs
 from dnas.tasks.data import Augmentation, statistics
 
 
-def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
+def make_job(config: RetrainingConfig, run_of: Callable[[], Run]) -> phases.Job:
     """Returns the job of the settings: names become objects here. The run's folder is opened last,
     once all else is valid.
 
@@ -91,7 +91,7 @@ def make_job(config: RetrainConfig, run_of: Callable[[], Run]) -> phases.Job:
     return phases.check_job(job, run_of)
 
 
-def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
+def shrink(dataset: Dataset, config: RetrainingConfig) -> Dataset:
     """Returns the data set with only the first `images` and `test_images`, which are in random
     order in all data sets."""
     train, test = config.images, config.test_images
@@ -104,7 +104,7 @@ def shrink(dataset: Dataset, config: RetrainConfig) -> Dataset:
 
 
 def _final_optimizer(
-    config: RetrainConfig, epochs: int, steps_per_epoch: int
+    config: RetrainingConfig, epochs: int, steps_per_epoch: int
 ) -> optax.GradientTransformation:
     return dnas.final_sgd(
         epochs,

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import inspect
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import docstring_parser
 import tyro
 
 Settings = TypeVar("Settings")
@@ -30,21 +32,53 @@ def read_words(
     A setting of yes or no may stand alone: --resume, --resume=1 or --resume=True. Paths may begin
     with ~, which make passes on as it is.
     """
-    options = (tyro.conf.FlagConversionOff,)
-    words = _spell_out(kind, args)
-    return _at_home(tyro.cli(kind, args=words, default=default, config=options))
+    return _read(kind, args, default)[0]
 
 
 def read_known(
     kind: type[Settings], args: Sequence[str], default: Settings | None = None
 ) -> tuple[Settings, list[str]]:
     """Returns what `read_words` does of the words that give these settings, and all other words."""
-    options = (tyro.conf.FlagConversionOff,)
-    words = _spell_out(kind, args)
-    settings, rest = tyro.cli(
-        kind, args=words, default=default, config=options, return_unknown_args=True
+    return _read(kind, args, default, return_unknown_args=True)
+
+
+def _read(
+    kind: type[Settings], args: Sequence[str], default: Settings | None, **options: Any
+) -> tuple[Settings, list[str]]:
+    read = tyro.cli(
+        _in_groups(kind, default),
+        description=inspect.getdoc(kind),
+        args=_spell_out(kind, args),
+        config=(tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes),
+        **options,
     )
-    return _at_home(settings), rest
+    groups, rest = read if options else (read, [])
+    given = {name: value for group in vars(groups).values() for name, value in vars(group).items()}
+    return _at_home(kind(**given)), rest
+
+
+def _in_groups(kind: type, default: Any) -> type:
+    """A dataclass of dataclasses, one for each class that settings of `kind` are inherited from:
+    the help has a box for each. The class's own come first."""
+    groups, left = [], {field.name for field in dataclasses.fields(kind)}
+    for owner in kind.__mro__[:-1]:
+        texts = docstring_parser.parse_from_object(owner).params
+        help_of = {text.arg_name: " ".join((text.description or "").split()) for text in texts}
+        fields = [
+            (
+                field.name,
+                Annotated[field.type, tyro.conf.arg(help=help_of.get(field.name))],
+                dataclasses.field(default=getattr(default, field.name, field.default)),
+            )
+            for field in dataclasses.fields(owner)
+            if field.name in left & set(owner.__annotations__)
+        ]
+        left -= set(owner.__annotations__)
+        title = owner.__name__.removesuffix("Config").removesuffix("Command").lower()
+        about = {"__doc__": "" if owner is kind else owner.__doc__}  # it is above all boxes
+        group = dataclasses.make_dataclass(owner.__name__, fields, kw_only=True, namespace=about)
+        groups.append((title, group))
+    return dataclasses.make_dataclass(kind.__name__, groups)
 
 
 def _spell_out(kind: type, args: Sequence[str]) -> list[str]:

@@ -200,7 +200,8 @@ def _batches(case: Case, count: int):
             )
             for number, words in enumerate(streams.astype(np.int32))
         ]
-    random, labels = np.random.default_rng(0), np.arange(case.batch_size, dtype=np.int32) % 10
+    random = np.random.default_rng(0)
+    labels: Any = np.arange(case.batch_size, dtype=np.int32) % 10  # device_put makes an Array of it
     shape = (case.batch_size, case.image_size, case.image_size, 3)
     return [
         jax.device_put(dnas.Batch(random.standard_normal(shape, np.float32), labels))

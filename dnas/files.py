@@ -116,7 +116,7 @@ def read_csv(
             known = ", ".join(counts) or "none"
             raise ValueError(
                 f"{name}, line {number}: there is no column {column!r}; its columns are:"
-                f" {known:.500}"
+                f" {known:.500} (with commas between cells)"
             )
     return columns, _by_column(rows, columns, name)
 

@@ -102,9 +102,11 @@ def _cost_of(text: str, column: str) -> float:
         cost = float(text)
     except ValueError:
         cost = float("nan")
-    if not 0 < cost < float("inf"):
+    # In float32, in which costs are fitted, others are zero or infinite.
+    if not 1e-30 <= cost <= 1e30:
         raise ValueError(
-            f"{column} is {shown(text)}, not a positive number; correct the row or leave it out"
+            f"{column} is {shown(text)}, not a positive number from 1e-30 to 1e30; correct the row"
+            " or leave it out"
         )
     return cost
 

@@ -38,7 +38,7 @@ def given_in(text: str) -> dict[str, Any]:
     """Returns the keywords after the name: numbers, yes-or-no values and words.
 
     Raises:
-      ValueError: for a keyword without a value.
+      ValueError: for a keyword without a value, or given twice.
 
     Example:
       >>> given_in("ranking:patience=3,from_epoch=5")
@@ -52,7 +52,10 @@ def given_in(text: str) -> dict[str, Any]:
                 f"{shown(text)} has a keyword without a value, {shown(part)}; write"
                 " NAME:KEYWORD=VALUE,..."
             )
-        keywords[keyword.strip().replace("-", "_")] = _value_of(value.strip())
+        name = keyword.strip().replace("-", "_")
+        if name in keywords:
+            raise ValueError(f"{shown(text)} has the keyword {shown(name)} twice; give it once")
+        keywords[name] = _value_of(value.strip())
     return keywords
 
 

@@ -17,15 +17,14 @@ from tqdm import tqdm
 import dnas
 from dnas.app import devices, named
 from dnas.app.words import messages, read_words
-from dnas.files import read_text_file
 from dnas.hw_loss import (
     REFERENCE,
     CostTable,
     calibrate,
     expected_cost,
+    load_table,
     measure_networks,
     measure_table,
-    read_table,
     write_table,
 )
 from dnas.hw_loss.table import unit_factor
@@ -95,7 +94,7 @@ def make_table(command: TableCommand, source: str) -> CostTable:
     """Returns the table, which is in its file as well."""
     named.check_known("space", command.space, dnas.SPACES)
     out = out_of(command)
-    known = read_table(read_text_file(out), str(out)) if out.exists() else None
+    known = load_table(out) if out.exists() else None
     out.parent.mkdir(parents=True, exist_ok=True)
 
     with tqdm(unit="part", desc=f"{command.metric} of {command.space}", disable=None) as bar:

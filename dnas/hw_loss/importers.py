@@ -17,6 +17,10 @@ from dnas.files import csv_rows, decode, read_file, read_json, shown
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
 from dnas.parts import NetworkParts, Part
 
+# Of a file; YAML takes some seconds a megabyte.
+_MOST_BYTES = 2**22
+_MOST_YAML = 2**20
+
 _EXPORT = """\
 import json
 from hw_nas_bench_api import HWNASBenchAPI
@@ -303,13 +307,12 @@ def _number(value: Any) -> float:
 def _entries(path: str | os.PathLike) -> dict[str, Any]:
     """{key: number, or {"mean": number, ...}} of a JSON, CSV or YAML file."""
     path = pathlib.Path(path)
-    text = _text(path)
     if path.suffix == ".json":
-        entries = read_json(text, path)
+        entries = read_json(_text(path), path)
     elif path.suffix == ".csv":
-        entries = _read_pairs(text, path)
+        entries = _read_pairs(_text(path), path)
     else:
-        entries = _read_yaml(text, path)
+        entries = _read_yaml(_text(path, most_bytes=_MOST_YAML), path)
     if not isinstance(entries, dict) or not entries:
         raise ValueError(f"{path} holds no keys with their costs, but {shown(entries)}")
     return entries
@@ -359,8 +362,8 @@ def _read_yaml(text: str, path: pathlib.Path) -> Any:
         raise ValueError(f"{path}{place}: this is not understood: {reason!s:.300}") from None
 
 
-def _text(path: pathlib.Path) -> str:
-    content = read_file(path)
+def _text(path: pathlib.Path, *, most_bytes: int = _MOST_BYTES) -> str:
+    content = read_file(path, most_bytes=most_bytes)
     if path.suffix in (".pickle", ".pkl", ".pth", ".npy") or content[:1] == b"\x80":
         raise ValueError(
             f"{path} is a pickle, or may hold one, and is not read: loading it would run the code"

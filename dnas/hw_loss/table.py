@@ -32,6 +32,7 @@ _OPTIONAL = ("calibration",)
 _RELU = "relu_k"  # in a calibration, a thousand numbers of ReLUs
 _SHAPE = ("channels_in", "channels_out", "height", "width", "stride")
 _VALUES = ("mean", "spread", "count")
+_MOST_BYTES = 2**23  # of a file, some 100,000 rows
 _MOST = 1e30  # of a cost, in the unit of its metric
 TABLES = pathlib.Path(__file__).parent / "tables"
 
@@ -251,7 +252,7 @@ def load_table(name_or_path: str | os.PathLike) -> CostTable:
             f" {names}"
         )
     path = path if os.path.isfile(path) else shipped
-    return read_table(read_text_file(path), str(path))
+    return read_table(read_text_file(path, most_bytes=_MOST_BYTES), str(path))
 
 
 def table_names() -> list[str]:

@@ -57,6 +57,7 @@ WRONG = {
     "no whole number": ("wait:epochs=true", {}, "is a whole number, got True"),
     "neither": ("wait:loud=2", {}, "loud of rule 'wait' is True or False, got 2"),
     "no value": ("wait:epochs", {}, "without a value, 'epochs'"),
+    "twice": ("wait:epochs=3,epochs=4", {}, "has the keyword 'epochs' twice"),
     "no literal": ("wait:epochs={[]:1}", {}, r"is a whole number, got '\{\[\]:1\}'"),
     "a deep literal": ("wait:epochs=" + "[" * 9000, {}, "is a whole number, got '"),
     "signs": ("wait:epochs=" + "-" * 9000 + "1", {}, "is a whole number, got '"),

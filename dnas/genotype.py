@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnas import drawing, notation
 from dnas.files import read_json, shown
-from dnas.notation import MAX_NODES
+from dnas.notation import MAX_NAME, MAX_NODES
 
 # Characters; longer texts are refused before they are parsed.
 _MAX_TEXT = 20_000
@@ -282,8 +282,12 @@ def _is_node(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_NODES
 
 
+def _is_name(value) -> bool:
+    return isinstance(value, str) and re.fullmatch(rf"\w{{1,{MAX_NAME}}}", value) is not None
+
+
 def _check_kind(kind) -> None:
-    if not isinstance(kind, str) or not kind.isidentifier():
+    if not _is_name(kind) or not kind.isidentifier():
         raise ValueError(
             f"a kind of cell is named by an identifier such as 'normal', not {shown(kind)}"
         )
@@ -294,7 +298,7 @@ def _checked_picks(kind, options) -> tuple[str | None, ...]:
     if not isinstance(options, (list, tuple)) or not options:
         raise ValueError(f"picks of {kind!r} are a list of options, not {shown(options)}")
     for row, option in enumerate(options):
-        if option is not None and not (isinstance(option, str) and re.fullmatch(r"\w+", option)):
+        if option is not None and not _is_name(option):
             raise ValueError(
                 f"row {row} of {kind!r} needs the name of an option such as 'k3', or None where it"
                 f" was not kept; got {shown(option)}"
@@ -319,7 +323,7 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
                 f"{where} must lead from a node to a later one, both numbered from 0 to"
                 f" {MAX_NODES - 1}; got {shown(source)} -> {shown(target)}"
             )
-        if not isinstance(op, str) or not re.fullmatch(r"\w+", op):
+        if not _is_name(op):
             raise ValueError(
                 f"{where} needs the name of an op such as 'sep_conv_3x3', not {shown(op)}"
             )

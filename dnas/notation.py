@@ -15,7 +15,7 @@ AnyCells = Mapping[str, Sequence[tuple[int, int, str]]]  # those that are writte
 Picks = dict[str, list[str | None]]
 
 MAX_NODES = 1000  # of a cell; what writes or draws a cell goes through all of its nodes
-_MAX_NAME = 100  # characters of the name of a field
+MAX_NAME = 100  # characters of the name of a kind or an op
 
 _CALL = re.compile(r"\bGenotype\(")
 _TOKEN = re.compile(r"""'[^'\n]*'|"[^"\n]*"|\#[^\n]*|[()]""")
@@ -119,7 +119,7 @@ def read_fields(text: str) -> dict[str, ast.expr]:
     fields = {}
     for keyword in call.keywords:
         name = keyword.arg
-        if name is None or name in fields or len(name) > _MAX_NAME:
+        if name is None or name in fields or len(name) > MAX_NAME:
             raise ValueError(
                 f"field {name or '**':.80} of the genotype{_at(keyword)} is repeated or not a plain"
                 " field"

@@ -195,7 +195,7 @@ def _check_row(metric: str, part: Part, cost: Cost) -> None:
         raise ValueError(
             f"metric {metric!r} of {part} does not exist; choose from: {', '.join(METRICS)}"
         )
-    if not re.fullmatch(r"\w+", part.op):
+    if not re.fullmatch(r"\w{1,100}", part.op):
         raise ValueError(f"an op is named by letters, digits and _, not {shown(part.op)}")
     for name in _SHAPE:
         value = getattr(part, name)
@@ -427,7 +427,7 @@ def _read_row(
     metric = cells.get("metric", next(iter(units)))
     if metric not in units:
         raise ValueError(
-            f"metric {metric!r} has no unit in the header, which has {', '.join(units)}"
+            f"metric {shown(metric)} has no unit in the header, which has {', '.join(units)}"
         )
     further = [column for column in cells if column not in ("metric", "op", *_SHAPE, *_VALUES)]
     keys = tuple(

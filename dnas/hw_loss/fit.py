@@ -76,9 +76,13 @@ class CostModel(NamedTuple):
             )
             weights = np.array(tree["weights"], float)
             numbers = jax.eval_shape(partial(structure, spec), jnp.zeros(spec.choices.shape))
-            if weights.shape != numbers.shape or not np.isfinite(weights).all():
+            # Which float32 can hold.
+            if weights.shape != numbers.shape or not (np.abs(weights) < 1e38).all():
                 raise ValueError(f"its weights are not {numbers.size} finite numbers")
-            return _make_model(spec, weights, residual)
+            model = _make_model(spec, weights, residual)
+            if not np.isfinite(model.table).all():
+                raise ValueError("its corrections are not finite numbers")
+            return model
         except (
             LookupError,
             TypeError,

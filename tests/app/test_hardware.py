@@ -5,6 +5,8 @@ import dataclasses
 import json
 import re
 import time
+import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +19,7 @@ from dnas.app import table as tables
 from dnas.app.config import SearchConfig, preset
 from dnas.app.search import main
 from dnas.hw_loss import CostTable, count_network, expected_cost, feasible_range, write_table
+from dnas.tabular import Benchmark
 
 SMALL = (
     "--channels=4 --cells=3 --epochs=1 --steps=2 --batch-size=16 --images=96 --test-images=48"
@@ -275,6 +278,17 @@ def test_a_front_is_what_nothing_dominates():
         for cost, accuracy in ((3, 90), (1, 80), (2, 70), (3, 92), (4, 92))
     ]
     assert pareto.front(points) == [1, 3]
+
+
+def test_what_a_front_is_drawn_over_is_the_only_metric_of_a_benchmark_or_is_to_be_named():
+    """The first of several may be a cost, or row numbers."""
+    genotypes = [dnas.Genotype.from_text("|skip_connect~0|")]
+    job: Any = types.SimpleNamespace(benchmark=Benchmark(genotypes, {"ms": [1], "top1": [90]}))
+    assert pareto.accuracy_name(job, "top1") == "top1"
+    with pytest.raises(ValueError, match="the metrics ms, top1; name one, not None"):
+        pareto.accuracy_name(job, None)
+    job.benchmark = Benchmark(genotypes, {"top1": [90]})
+    assert pareto.accuracy_name(job, None) == "top1"
 
 
 @pytest.mark.slow

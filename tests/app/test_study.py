@@ -52,14 +52,19 @@ def test_the_table_has_means_spreads_and_random_draws():
 
 
 def test_mistakes_are_said_before_any_search(tmp_path, capsys):
+    several = tmp_path / "several.csv"
+    several.write_text(f"arch,ms,accuracy\n{cell(OPS[:1] * 6)},1.5,90\n")
     for args, message in (
+        ([f"--benchmark={several}"], "the metrics ms, accuracy; name one, not None"),
+        ([f"--benchmark={several}", "--metric=top1"], "accuracy; name one, not 'top1'"),
         ([], "2"),  # the setting that is missing is named by whoever reads the words
         (["--benchmark=nowhere.csv", "--space=nothing"], "space 'nothing' is not known"),
         (["--benchmark=nowhere.csv", "--space=darts"], "nowhere.csv"),
         (["--benchmark=nowhere.csv", "--seeds=0"], "seeds is a number of at least 1"),
     ):
         with pytest.raises(SystemExit, match=message):
-            study.main([*args, f"--runs={tmp_path}"])
+            study.main([*args, f"--runs={tmp_path / 'runs'}"])
+        assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 does."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +139,34 @@ def test_a_model_is_read_back_from_json(model):
     assert again.spec == model.spec and again.residual == model.residual
     assert np.array_equal(again.weights, model.weights) and np.array_equal(again.table, model.table)
     json.loads(model.to_json())
-    with pytest.raises(ValueError, match="not a cost model"):
-        CostModel.from_json("{}")
+
+
+def changed(model, **parts):
+    tree = json.loads(model.to_json())
+    for name, value in parts.items():
+        tree[name] = tree[name] | value if isinstance(tree[name], dict) else value
+    return json.dumps(tree)
+
+
+def test_what_is_no_model_is_refused_with_the_reason(model):
+    weights = np.asarray(model.weights).tolist()
+    graph = graph_text(CELL, CELL.ops[:1] * len(CELL.edges), zeros=model.residual.zeros)
+    for text, reason in (
+        ("{}", "KeyError: 'spec'"),
+        ("[1]", "TypeError"),
+        ("", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        (changed(model, weights=weights[1:]), f"its weights are not {len(weights)} finite numbers"),
+        (changed(model, weights=[math.nan, *weights[1:]]), "finite numbers"),
+        (changed(model, weights=[1e39, *weights[1:]]), "finite numbers"),  # in float32 it is none
+        (changed(model, weights=[10**400, *weights[1:]]), "OverflowError"),
+        (changed(model, spec={"num_nodes": 10**9}), "more than 1000 nodes"),
+        (changed(model, spec={"num_nodes": "3"}), "TypeError"),
+        (changed(model, spec={"extra": 1}), "TypeError"),
+        (changed(model, residual={"known": {graph: [math.nan, 1]}}), "corrections are not finite"),
+    ):
+        with pytest.raises(ValueError, match=f"not a cost model .*{reason}"):
+            CostModel.from_json(text)
 
 
 def test_a_cell_too_large_to_list_is_fitted_by_its_structure():

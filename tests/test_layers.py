@@ -19,7 +19,7 @@ LADDER = (
     ("published", "parts"),
     ("space",),
     ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian"),
-    ("cells", "hw_loss", "rules", "arch_losses", "tabular"),
+    ("cells", "hw_loss", "rules", "arch_losses", "tabular", "searchers"),
     ("spaces", "export", "search", "arch_optimizers"),
     ("contracts", "methods"),
     ("run", "retrain"),
@@ -41,6 +41,7 @@ ONLY = {
     "rules": {"base", "choices", "genotype", "space", "selection"},
     "published": {"genotype"},
     "tabular": {"choices", "files", "genotype", "graph", "space"},
+    "searchers": {"base", "genotype", "space"},
 }
 PACKAGES = {path.split("/")[0] for path in FILES if "/" in path}
 STDLIB_ONLY = {"files", "genotype", "notation", "drawing"}
@@ -59,6 +60,8 @@ MAY_JIT |= {
     "cells/edge_ops.py",
     "cells/mixed_cell.py",
 }
+# A step of REINFORCE is one of many thousands, of a few numbers.
+MAY_JIT |= {"searchers/reinforce.py"}
 # To measure a network, or to export it, is to compile it.
 MAY_JIT |= {"hw_loss/runtimes.py", "export/stablehlo.py"}
 MAY_PRINT = {"running/loop.py"}

@@ -91,6 +91,8 @@ def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
     spelled, rest = [], list(args)
     while rest:
         flag, given, value = rest.pop(0).partition("=")
+        if flag.startswith("--") and len(flag) > _LONGEST:
+            raise ValueError(f"no setting has a name of {len(flag):,} characters: {flag:.40}...")
         if flag.replace("_", "-") not in flags:
             spelled.append(flag + given + value)
             continue
@@ -98,6 +100,9 @@ def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
             value = rest.pop(0) if rest and not rest[0].startswith("-") else "True"
         spelled.append(f"{flag}={_YES_OR_NO.get(value.lower(), value)}")
     return spelled
+
+
+_LONGEST = 100  # characters of a flag; the nearest to a longer one would be searched for long
 
 
 def _at_home(settings: Any) -> Any:

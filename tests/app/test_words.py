@@ -123,3 +123,16 @@ def test_help_has_every_setting_and_what_it_is(capsys):
     for field in dataclasses.fields(Walk):
         assert f"--{field.name.replace('_', '-')}" in page
     assert "Whether it returns." in page and "Of everything random." in page
+
+
+def test_help_has_a_box_for_the_settings_of_each_class(capsys):
+    with pytest.raises(SystemExit):
+        read_words(Walk, ["--help"])
+    walk, common = capsys.readouterr().out.split("common options")
+    assert "walk options" in walk and "--steps" in walk and "--seed" not in walk
+    assert "What all have." in common and "--seed" in common
+
+
+def test_a_word_that_is_no_name_of_a_setting_is_refused_at_once():
+    with pytest.raises(ValueError, match="name of 10,002 characters: --xxx"):
+        read_words(Walk, ["--" + "x" * 10_000 + "=3"])

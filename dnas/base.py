@@ -46,7 +46,8 @@ ABSENT = -1e9  # the logit of an op that has been dropped from its edge
 # (weights, arch) -> (scalar loss, metrics): what the two levels of the search minimise.
 Objective = Callable[[PyTree, Arch], tuple[Array, Metrics]]
 
-# (arch, mix) -> scalar: a term that is added to the outer objective.
+# (arch, mix) -> scalar: a term that is added to the outer objective. The mix is the one that a
+# genotype is read from, in which nothing is drawn at random.
 ArchLoss = Callable[[Arch, Mix], Array]
 
 # (key, step, loss of a mix, mix) -> mix: what the weights are trained under in place of the mix

@@ -80,8 +80,9 @@ def make_search(
     """Returns the search over a model that takes a mix of the space.
 
     The inner objective is the loss on the training batch; the outer one that on the validation
-    batch times every arch factor, plus every arch loss. Each is evaluated at its own sample of the
-    relaxation.
+    batch times every arch factor, plus every arch loss. Each loss is evaluated at its own sample of
+    the relaxation; arch factors, arch losses and the constraint at the mix that a genotype is read
+    from.
 
     Args:
       model: has weights only; `space.supernet(...)`, or what is made of it.
@@ -167,13 +168,16 @@ def make_search(
             mix = sample(key, arch, state.candidates, state.step)
             outputs, _ = model.apply({"params": weights}, mix, batch.inputs, key=drawn, train=True)
             total, metrics = loss(outputs, batch)
-            of_batch = jax.tree.map(lambda rows: rows.mean(-1) if rows.ndim == 3 else rows, mix)
+            # Costs are those of what will be derived, and not of what this step has drawn.
+            read = mix
+            if relaxation.read is not None:
+                read = read_from(space, relaxation, arch, state.candidates)
             for factor in arch_factors:
-                total *= factor(arch, of_batch)
+                total *= factor(arch, read)
             for weight, term in arch_losses:
-                total += value_at(state.step, weight) * term(arch, of_batch)
+                total += value_at(state.step, weight) * term(arch, read)
             if constraint is not None:
-                total += constraint.penalty(state.multipliers, of_batch)
+                total += constraint.penalty(state.multipliers, read)
             return total, metrics
 
         return evaluate

@@ -129,7 +129,7 @@ def spread_targets(given: ParetoCommand, rest: Sequence[str]) -> list[str]:
     (limit,) = job.limits
     keys = jax.random.split(jax.random.key(config.seed), 200)
     costs = [
-        float(limit.cost(dnas.one_hot_mix(job.space, dnas.random_genotype(key, job.space))))
+        limit.cost.discrete(dnas.one_hot_mix(job.space, dnas.random_genotype(key, job.space)))
         for key in keys
     ]
     low, high = np.quantile(costs, (0.1, 0.9))
@@ -189,7 +189,7 @@ def _random_points(job: phases.Job, given: ParetoCommand, *, first: bool) -> lis
     return [
         {
             "accuracy": accuracy,
-            "predicted": float(limit.cost(dnas.one_hot_mix(job.space, genotype))),
+            "predicted": limit.cost.discrete(dnas.one_hot_mix(job.space, genotype)),
         }
         for genotype, accuracy in found
     ]

@@ -176,7 +176,7 @@ def _proved(
     mix = one_hot_mix(space, genotype)
     proofs = []
     for (cost, limit), bound, measure in zip(limits, bounds, measures, strict=True):
-        predicted = float(cost(mix))
+        predicted = cost.discrete(mix)
         measured = None if measure is None else measure(genotype)
         off = (predicted if measured is None else measured) / limit - 1
         miss = abs(off) if equality else max(off, 0.0)

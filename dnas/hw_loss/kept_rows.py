@@ -15,18 +15,18 @@ def make_rates(choices: Choices) -> Callable[[AnyArray], Array]:
     divided by the strengths, [E].
 
     The k rows that a group keeps are drawn one after the other without replacement, each in
-    proportion to its strength; those without any are not drawn. With all strengths 0 or 1, and at
-    most k ones a group, the probabilities are the strengths.
+    proportion to its strength; those without any are not drawn. A row that competes with none is a
+    group of its own. With all strengths 0 or 1, and at most k ones a group, the probabilities are
+    the strengths.
     """
     assert choices.keep is not None
-    most = max(len(group) for group in choices.groups)
+    most = max(len(group) for group in choices.together)
     # All groups at once: a group of fewer rows has others of no strength, which are not drawn
     # either.
-    places = np.full((len(choices.groups), most), len(choices.rows))
-    for place, group in zip(places, choices.groups, strict=True):
+    places = np.full((len(choices.together), most), len(choices.rows))
+    for place, group in zip(places, choices.together, strict=True):
         place[: len(group)] = group
-    order = np.argsort(places.ravel(), kind="stable")
-    inside = np.sort(np.concatenate([np.array(group, int) for group in choices.groups]))
+    order = np.argsort(places.ravel(), kind="stable")[: len(choices.rows)]
     draws = _draws(most, choices.keep)
 
     def rates(strengths: AnyArray) -> Array:
@@ -40,12 +40,7 @@ def make_rates(choices: Choices) -> Callable[[AnyArray], Array]:
             chance = chance * xp.where(left > 0, 1 / xp.where(left > 0, left, 1.0), 0.0)
             terms.append(chance @ others)
             chance = xp.einsum("tse,ns,ne->nt", steps, chance, own)
-        found = add_up(terms).ravel()[order[: len(inside)]]
-        if len(inside) == len(strengths):
-            return found
-        alone = xp.ones(len(strengths) - len(inside), strengths.dtype)  # which compete with none
-        rows = np.r_[inside, np.setdiff1d(np.arange(len(strengths)), inside)]
-        return xp.concatenate([found, alone])[np.argsort(rows)]
+        return add_up(terms).ravel()[order]
 
     return rates
 

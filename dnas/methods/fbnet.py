@@ -62,7 +62,9 @@ def fbnet(
     drawn in the end; here the best is that with the best accuracy with the supernet's weights.
     There, four fifths of the images are for the weights, and an epoch has first all of their steps
     and then all of arch; here each has half of the images, and after every four steps of the
-    weights there is one of arch. There is no loss on latency unless a cost or a target is given.
+    weights there is one of arch. There is no loss on latency unless a cost or a target is given; it
+    is then taken at the probabilities of the blocks, with which architectures are drawn in the end,
+    and not at the soft sample of a step, which is nearer to uniform while it is hot.
 
     Example:
       >>> import dnas

@@ -71,8 +71,9 @@ def proxyless(
 
     Differs from the release: no label smoothing in the search; halves of the images for weights and
     arch, where 50,000 of ImageNet's 1.28 million are for arch; no loss on latency unless a cost or
-    a target is given. Weights of blocks that are not drawn decay and keep their momentum, as all
-    do.
+    a target is given, which with two paths moves all logits by the gradient of the expectation,
+    where the code moves those of the two. Weights of blocks that are not drawn decay and keep their
+    momentum, as all do.
 
     Example:
       >>> import dnas

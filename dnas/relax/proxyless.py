@@ -71,7 +71,8 @@ def keep_pair_mass(inner: optax.GradientTransformation) -> optax.GradientTransfo
     gradient is not zero. `inner` must leave the others alone: Adam with b1=0, or else its momentum
     moves logits that had a gradient in earlier steps, and no weight decay. The published settings
     are `optax.adam(1e-3, b1=0.0)`. Arrays that have no rows of ops, such as edge weights [E], get
-    the updates of `inner` as they are.
+    the updates of `inner` as they are. Where a cost is part of the objective, all logits have a
+    gradient, that of its expectation, and a row keeps the sum of all.
 
     Raises:
       ValueError: on update without params.

@@ -18,7 +18,9 @@ class Relaxation(NamedTuple):
     `init(key, choices)` returns arch, a mapping with logits [E, O] under "ops", and whatever else
     the relaxation learns beside them. `sample(key, arch, choices, step)` returns the mix [E, O] of
     one step of the search. `read(arch, choices)` returns the mix that a genotype is read from, with
-    nothing drawn at random; None where `sample` itself draws nothing.
+    nothing drawn at random; None where `sample` itself is read. Weights of a row are read in
+    proportion to each other, as the probabilities of its options, whatever they sum to; it is there
+    that costs are taken (`hw_loss.expected_cost`).
 
     A logit of `dnas.base.ABSENT` belongs to an option that has been dropped from its row: it is
     given no weight that another option of the row could have.

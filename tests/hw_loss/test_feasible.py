@@ -1,17 +1,18 @@
 """The range of costs against that of all genotypes."""
 
+import dataclasses
 import itertools
 
 import jax
 import pytest
-from test_expected import SIZES, SPACES, cell_space, made_up, random_table, sizes_of
+from brute_force import SMALL, all_genotypes
+from test_expected import SIZES, SPACES, random_table, sizes_of
 
 import dnas
 from dnas.genotype import Genotype
-from dnas.graph import CellSpec, live_edges
-from dnas.hw_loss import expected_cost, feasible_range
+from dnas.graph import live_edges
+from dnas.hw_loss import Calibration, expected_cost, feasible_range
 from dnas.hw_loss.feasible import cheapest_mix
-from dnas.parts import Part
 from dnas.selection import random_genotype
 from dnas.space import one_hot_mix
 
@@ -95,16 +96,17 @@ def test_no_genotype_is_outside_of_the_range(name):
     assert cost(cheapest_mix(cost)) == pytest.approx(found.least, rel=1e-12)
 
 
-def test_where_it_is_not_exact_no_genotype_is_outside():
-    ops, nodes = ("none", "skip", "conv"), (2, 3, 4)
-    spec = CellSpec(2, 3, tuple((s, t) for t in nodes for s in range(t)), ops, (3, 4))
-    choices = [
-        [None if op == "none" else Part(op, 8 + s, 8, t, t) for op in ops] for s, t in spec.edges
-    ]
-    for space in (made_up("kept", "cell", spec, [choices], edges_per_node=1), cell_space(nodes=6)):
-        cost = cost_of(space)
-        found = feasible_range(cost)
-        assert not found.exact
-        for seed in range(20):
-            value = cost(one_hot_mix(space, random_genotype(jax.random.key(seed), space)))
-            assert found.least - 1e-9 <= value <= found.largest + 1e-9
+@pytest.mark.parametrize("metric", ["latency", "peak_memory"])
+@pytest.mark.parametrize("name", SMALL)
+def test_it_is_exact_wherever_the_output_is_and_with_shared_relus(name, metric):
+    space = SMALL[name]
+    layers = space.parts()
+    table = random_table(layers)
+    if "ReLUs" in name and metric == "latency":
+        calibration = Calibration(0.1, {"": 1.1}, 10, 5.0)
+        table = dataclasses.replace(table, calibrations={metric: calibration})
+    cost = expected_cost(table, layers, metric=metric)
+    costs = [cost.discrete(own) for own in all_genotypes(space)]
+    found = feasible_range(cost)
+    assert found.exact
+    assert (found.least, found.largest) == pytest.approx((min(costs), max(costs)), rel=1e-12)

@@ -102,6 +102,7 @@ OPTIONAL = {
     "hw_loss/energy.py": {"pynvml"},
     "export/litert.py": {"litert_converter"},
     "export/runtimes.py": {"onnxruntime", "ai_edge_litert"},
+    "searchers/optuna.py": {"optuna"},
     "tabular/nats.py": {"nats_bench"},
 }
 

@@ -3,9 +3,17 @@
 from dnas.searchers.architectures import DROPPED, Architectures, Picks
 from dnas.searchers.evolution import regularized_evolution
 from dnas.searchers.local_search import local_search
+from dnas.searchers.optuna import optuna_search
 from dnas.searchers.random import random_search
 from dnas.searchers.reinforce import reinforce
-from dnas.searchers.searcher import Evaluation, Search, Searcher, incumbents, run_searcher
+from dnas.searchers.searcher import (
+    Evaluation,
+    Search,
+    Searcher,
+    front,
+    incumbents,
+    run_searcher,
+)
 
 # By name, for the command line.
 SEARCHERS = {
@@ -13,6 +21,7 @@ SEARCHERS = {
     "regularized_evolution": regularized_evolution,
     "local_search": local_search,
     "reinforce": reinforce,
+    "optuna": optuna_search,
 }
 
 __all__ = [
@@ -23,8 +32,10 @@ __all__ = [
     "Picks",
     "Search",
     "Searcher",
+    "front",
     "incumbents",
     "local_search",
+    "optuna_search",
     "random_search",
     "regularized_evolution",
     "reinforce",

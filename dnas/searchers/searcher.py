@@ -1,7 +1,8 @@
 """What a searcher is, and how one is run: over a table, a supernet, or trainings."""
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,17 +10,19 @@ from dnas.genotype import Genotype
 from dnas.searchers.architectures import Architectures, Picks
 from dnas.space import SearchSpace
 
+# What an architecture is worth: a number of which more is better, or for searchers with several
+# objectives one of each.
+Value = float | tuple[float, ...]
 # A searcher is a generator: it yields the architecture that it wants to know the value of, and is
-# sent that value, of which more is better. It never ends by itself, but where it has seen them all.
-Searcher = Callable[[Architectures, np.random.Generator], Generator[Picks, float, None]]
+# sent that value. It never ends by itself, but where it has seen them all.
+Searcher = Callable[[Architectures, np.random.Generator], Generator[Picks, Any, None]]
 
 
 class Evaluation(NamedTuple):
-    """An architecture, its value, of which more is better, and what it cost to know: 1, or seconds
-    of training."""
+    """An architecture, its value, and what it cost to know: 1, or seconds of training."""
 
     genotype: Genotype
-    value: float
+    value: Value
     cost: float = 1.0
 
 
@@ -54,41 +57,45 @@ class Search:
             raise StopIteration("the searcher has seen all architectures of the space")
         return self._architectures.genotype_of(self._next)
 
-    def tell(self, value: float, cost: float = 1.0) -> None:
-        """Tells the value of the architecture that was asked for, of which more is better.
+    def tell(self, value: Value, cost: float = 1.0) -> None:
+        """Tells the value of the architecture that was asked for.
 
         Raises:
-          ValueError: for a value that is no finite number.
+          ValueError: for a value that is no finite number, or several.
         """
-        if not np.isfinite(value):
+        if not np.isfinite(value).all():
             raise ValueError(f"the value of an architecture is a finite number, got {value}")
-        self.history.append(Evaluation(self.ask(), float(value), float(cost)))
+        value = tuple(map(float, value)) if isinstance(value, tuple) else float(value)
+        self.history.append(Evaluation(self.ask(), value, float(cost)))
         try:
-            self._next = self._run.send(float(value))
+            self._next = self._run.send(value)
         except StopIteration:
             self._next = None
 
     @property
     def best(self) -> Evaluation:
-        """The first of the highest value so far."""
-        return max(self.history, key=lambda evaluation: evaluation.value)
+        """The first of the highest value so far; of several objectives the first decides."""
+        return max(self.history, key=_value)
 
 
 def run_searcher(
     space: SearchSpace,
     searcher: Searcher,
-    evaluate: Callable[[Genotype], float | tuple[float, float]],
+    evaluate: Callable[[Genotype], Value],
     *,
     budget: float,
+    cost: Callable[[Genotype], float] = lambda genotype: 1.0,
     seed: int = 0,
     history: Iterable[Evaluation] = (),
 ) -> list[Evaluation]:
     """Returns what a searcher has evaluated with a budget, in order.
 
     Args:
-      evaluate: the value of a genotype, of which more is better, or (value, cost).
-      budget: of the costs, which are 1 each unless told. An architecture that would exceed it is
-        not counted, but the search ends there.
+      evaluate: returns the value of a genotype: what a table says, the accuracy of a supernet at
+        its `one_hot_mix`, or of its network after a training.
+      budget: of the costs. An architecture that would exceed it is not evaluated, and the search
+        ends there.
+      cost: what it takes to evaluate one, such as seconds.
       history: what an interrupted search of the same seed has evaluated; it is told instead of
         evaluated again.
 
@@ -110,21 +117,31 @@ def run_searcher(
             genotype = search.ask()
         except StopIteration:
             break
-        found = evaluate(genotype)
-        value, cost = found if isinstance(found, tuple) else (found, 1.0)
-        spent += cost
+        spent += cost(genotype)
         if spent > budget:
             break
-        search.tell(value, cost)
+        search.tell(evaluate(genotype), cost(genotype))
     return search.history
 
 
 def incumbents(history: Sequence[Evaluation]) -> list[Genotype]:
     """Returns the best of the first n evaluations, for every n from 1 on."""
-    found: list[Genotype] = []
-    value = -np.inf
-    for evaluation in history:
-        if evaluation.value > value:
-            genotype, value = evaluation.genotype, evaluation.value
-        found.append(genotype)
-    return found
+    return [
+        best.genotype for best in itertools.accumulate(history, lambda a, b: max(a, b, key=_value))
+    ]
+
+
+def front(history: Sequence[Evaluation]) -> list[Evaluation]:
+    """Returns those that no other beats in one objective without being worse in another, of equal
+    ones the first, sorted by the first objective."""
+    values = np.array([np.atleast_1d(evaluation.value) for evaluation in history])
+    kept: dict[Value, Evaluation] = {}
+    for evaluation, own in zip(history, values, strict=True):
+        better = (values >= own).all(axis=-1) & (values > own).any(axis=-1)
+        if not better.any():
+            kept.setdefault(evaluation.value, evaluation)
+    return sorted(kept.values(), key=_value)
+
+
+def _value(evaluation: Evaluation) -> Value:
+    return evaluation.value

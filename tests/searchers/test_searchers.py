@@ -13,8 +13,10 @@ from dnas.searchers import (
     SEARCHERS,
     Architectures,
     Search,
+    front,
     incumbents,
     local_search,
+    optuna_search,
     random_search,
     regularized_evolution,
     reinforce,
@@ -111,10 +113,28 @@ def refuse(genotype):
 
 
 def test_the_budget_counts_what_evaluations_cost():
-    history = run_searcher(SPACE, random_search(), lambda g: (planted(g), 2.5), budget=9)
+    history = run_searcher(SPACE, random_search(), planted, budget=9, cost=lambda cell: 2.5)
     assert [e.cost for e in history] == [2.5] * 3
     best = incumbents(history)
     assert len(best) == 3 and planted(best[-1]) == max(e.value for e in history)
+
+
+@pytest.mark.parametrize("sampler", ["nsgaii", "random"])
+def test_a_front_is_what_nothing_beats(sampler):
+    def two(cell):
+        return planted(cell), -float(cell.count("nor_conv_3x3")["cell"])
+
+    searcher = optuna_search(sampler, objectives=2)
+    history = run_searcher(SPACE, searcher, two, budget=60)
+    kept = front(history)
+    assert kept == sorted(kept, key=lambda own: own.value) and len(set(kept)) == len(kept)
+    for own in history:
+        at_least = [all(a >= b for a, b in zip(k.value, own.value, strict=True)) for k in kept]
+        assert any(at_least)
+    for own in kept:
+        for other in history:
+            pairs = list(zip(other.value, own.value, strict=True))
+            assert other.value == own.value or any(a < b for a, b in pairs)
 
 
 def test_random_search_ends_where_it_has_seen_all():
@@ -159,6 +179,7 @@ def test_probabilities_of_reinforce_sum_to_one():
 
 TABLE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "nasbench201.csv.gz"
 
+_TRIALS = {"TPE": 8}
 # Mean test accuracy of what is best on the validation images after so many evaluations, from an
 # implementation of its own: 300 to 500 trials of each, facts-baselines.md 1.7.
 CURVES = {
@@ -184,6 +205,7 @@ CURVES = {
         {10: 92.60, 20: 93.17, 50: 93.77, 100: 94.10, 150: 94.21},
     ),
     "REINFORCE": (reinforce(), {100: 93.93}),
+    "TPE": (optuna_search("tpe"), {20: 93.07, 50: 93.76, 100: 94.17}),
 }
 
 
@@ -204,7 +226,7 @@ def table():
 @pytest.mark.parametrize("name", CURVES)
 def test_curves_on_nasbench201_are_the_known_ones(name, table):
     searcher, expected = CURVES[name]
-    trials, length = (100 if name == "REINFORCE" else 300), max(expected)
+    trials, length = {"REINFORCE": 100, "TPE": 8}.get(name, 300), max(expected)
     cells, tests = Architectures(SPACE), np.zeros((trials, length))
     for trial in range(trials):
         run, best = searcher(cells, np.random.default_rng(trial)), (-np.inf, None)
@@ -216,5 +238,5 @@ def test_curves_on_nasbench201_are_the_known_ones(name, table):
     for number, value in expected.items():
         own = tests[:, number - 1]
         # Both are means of some hundreds of trials.
-        error = 0.06 + 2 * own.std(ddof=1) * (1 / np.sqrt(trials) + 1 / np.sqrt(300))
+        error = 0.06 + 2 * own.std(ddof=1) * np.sqrt(1 / trials + 1 / _TRIALS.get(name, 300))
         assert abs(own.mean() - value) < error, (number, own.mean(), value)

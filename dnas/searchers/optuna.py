@@ -52,7 +52,7 @@ def optuna_search(sampler: str = "tpe", *, objectives: int = 1, **settings: Any)
     def run(architectures, rng):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
-            directions=["maximize"] * objectives,
+            directions=[optuna.study.StudyDirection.MAXIMIZE] * objectives,
             sampler=make(seed=int(rng.integers(2**31)), **settings),
         )
         while True:

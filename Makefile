@@ -4,25 +4,42 @@
 # `make search HELP=1` explains them all.
 
 SHELL := /bin/bash
+# What was typed is data: handed on as it is, it is never expanded, neither here nor for the environment of programs, and `value`
+# has it below.
+TYPED := $(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v)))
+unexport $(TYPED)
+define LINE_BREAK
+
+
+endef
+ifneq ($(strip $(foreach v,$(TYPED),$(if $(findstring $(LINE_BREAK),$(value $(v))),$(v)))),)
+$(error a setting holds a line break, which make cannot hand on; call dnas itself)
+endif
 PYTHON ?= python3
 VENV ?= .venv
 # Where the commands run. With BIN= (empty: the programs on PATH) or another folder nothing is installed.
 BIN ?= $(VENV)/bin/
+# As the shell reads it, where the path has blanks.
+EMPTY :=
+IN_BIN := $(subst $(EMPTY) ,\ ,$(BIN))
+ifneq ($(word 2,$(VENV)),)
+$(error VENV is "$(VENV)", but files that make looks after have no blanks in their names; give another folder)
+endif
 INSTALLED := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-app)
 # What exports networks and runs them elsewhere needs packages that a search does not.
 INSTALLED_EXPORT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-export)
 # So does LiteRT. Its converter is installed without what it asks for, see setup.cfg, and where it has a wheel.
 CONVERTER := 'litert-converter==0.5.0; (sys_platform=="linux" and platform_machine=="x86_64") or (sys_platform=="darwin" and platform_machine=="arm64")'
 INSTALLED_LITERT := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-litert)
-FOR_LITERT = $(if $(LITERT)$(filter litert,$(RUNTIME)),$(INSTALLED_LITERT))
+FOR_LITERT = $(if $(value LITERT)$(filter litert,$(value RUNTIME)),$(INSTALLED_LITERT))
 # What a run needs that may write and measure such networks.
-NEEDED = $(if $(TABLE)$(ONNX),$(INSTALLED_EXPORT),$(INSTALLED)) $(FOR_LITERT)
+NEEDED = $(if $(value TABLE)$(value ONNX),$(INSTALLED_EXPORT),$(INSTALLED)) $(FOR_LITERT)
 INSTALLED_DEV := $(if $(filter $(VENV)/bin/,$(BIN)),$(VENV)/installed-dev)
 
 # Variables of the command line become flags, but those that are set in this file, and these.
 OWN := HELP PYTEST MAKEFLAGS MFLAGS $(shell sed -nE 's/^([A-Z_]+) *[:?]?=.*/\1/p' $(firstword $(MAKEFILE_LIST)))
-GIVEN := $(filter-out $(OWN),$(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v))))
-FLAGS = $(foreach v,$(GIVEN),--$(shell echo $(v) | tr A-Z_ a-z-)='$(subst ','\'',$($(v)))')$(if $(HELP), --help)
+GIVEN := $(filter-out $(OWN),$(TYPED))
+FLAGS = $(foreach v,$(GIVEN),--$(shell echo '$(v)' | tr A-Z_ a-z-)='$(subst ','\'',$(value $(v)))')$(if $(value HELP), --help)
 
 # Tests are mostly compilation, which uses one core a program. Neighbours stay in one process, for what they share, until one
 # has nothing left to do and takes over half of what another has. tests/conftest.py says what all of them share.
@@ -60,40 +77,40 @@ $(VENV)/installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 install: $(INSTALLED_DEV)  ## make the environment in .venv with all that development needs
 
 search: $(NEEDED)  ## search a cell, retrain it and random cells, write a report: runs/NAME/report.html
-	$(BIN)dnas search $(FLAGS)
+	$(IN_BIN)dnas search $(FLAGS)
 
 text: $(NEEDED)  ## search a recurrent cell on a text, train it and a random one: TEXT=file.txt
-	$(BIN)dnas text $(FLAGS)
+	$(IN_BIN)dnas text $(FLAGS)
 
 retrain: $(NEEDED)  ## train the network of GENOTYPE (a file or a published name) from scratch
-	$(BIN)dnas retrain $(FLAGS)
+	$(IN_BIN)dnas retrain $(FLAGS)
 
 evaluate: $(INSTALLED)  ## score the trained networks of a finished run again: RUN=runs/NAME
-	$(BIN)dnas evaluate $(FLAGS)
+	$(IN_BIN)dnas evaluate $(FLAGS)
 
 report: $(INSTALLED)  ## write the report of a finished run again: RUN=runs/NAME
-	$(BIN)dnas report $(FLAGS)
+	$(IN_BIN)dnas report $(FLAGS)
 
 study: $(INSTALLED)  ## several methods and seeds on a space with a tabular benchmark: BENCHMARK=file.csv.gz; continues when killed
-	$(BIN)dnas study $(FLAGS)
+	$(IN_BIN)dnas study $(FLAGS)
 
 fit: $(INSTALLED)  ## fit a cost model to measured networks and score it on others: CSV=file COLUMN=name SAMPLES=500
-	@$(BIN)dnas fit $(FLAGS)
+	@$(IN_BIN)dnas fit $(FLAGS)
 
 pareto: $(NEEDED)  ## searches for several targets, accuracy against cost: TABLE=name POINTS=5; continues when killed
-	$(BIN)dnas pareto $(FLAGS)
+	$(IN_BIN)dnas pareto $(FLAGS)
 
 bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER=command in turn with a peer
-	$(BIN)dnas bench $(FLAGS)
+	$(IN_BIN)dnas bench $(FLAGS)
 
 table: $(INSTALLED_EXPORT) $(FOR_LITERT)  ## measure the parts of a search space on this device: SPACE=name RUNTIME=onnxruntime OUT=file.csv
-	$(BIN)dnas table $(FLAGS)
+	$(IN_BIN)dnas table $(FLAGS)
 
 notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them
-	$(BIN)python -m experiments.run_notebooks
+	$(IN_BIN)python -m experiments.run_notebooks
 
 test: $(INSTALLED_DEV)  ## run the tests (minutes)
-	$(BIN)python -m pytest $(PARALLEL) $(PYTEST)
+	$(IN_BIN)python -m pytest $(PARALLEL) $(PYTEST)
 
 # Whole commands run optimised programs, as users do; the others are compilation, see tests/conftest.py.
 OPTIMISED := XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true"
@@ -102,13 +119,13 @@ COMMANDS := tests/app tests/test_readme.py
 MEASURING := tests/app/test_table_command.py
 
 test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
-	$(OPTIMISED) $(BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
-	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS) --ignore=$(MEASURING) $(PYTEST)
-	$(BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS:%=--ignore=%) $(PYTEST)
+	$(OPTIMISED) $(IN_BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
+	$(OPTIMISED) $(IN_BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS) --ignore=$(MEASURING) $(PYTEST)
+	$(IN_BIN)python -m pytest $(PARALLEL) -m slow $(COMMANDS:%=--ignore=%) $(PYTEST)
 
 test-slow-ci: $(INSTALLED_DEV)
-	$(OPTIMISED) $(BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
-	$(OPTIMISED) $(BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/methods tests/running tests/test_search.py tests/test_wheel.py \
+	$(OPTIMISED) $(IN_BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
+	$(OPTIMISED) $(IN_BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/methods tests/running tests/test_search.py tests/test_wheel.py \
 	    tests/app/test_{digits,datasets,bench,spaces,study,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
@@ -122,23 +139,23 @@ $(VENV)-minimum/installed: setup.cfg pyproject.toml constraints-minimum.txt
 	@touch $@
 
 lint: $(INSTALLED_DEV)  ## check style and formatting
-	$(BIN)python -m ruff check .
-	$(BIN)python -m ruff format --check .
+	$(IN_BIN)python -m ruff check .
+	$(IN_BIN)python -m ruff format --check .
 
 types: $(INSTALLED_DEV)  ## check the types of the library
-	$(BIN)python -m pyright --pythonpath "$$($(BIN)python -c 'import sys; print(sys.executable)')"
+	$(IN_BIN)python -m pyright --pythonpath "$$($(IN_BIN)python -c 'import sys; print(sys.executable)')"
 
 wheel: $(INSTALLED_DEV)  ## build the package into dist/ and check what it says of itself
 	rm -rf dist
-	$(BIN)python -m build
-	$(BIN)python -m twine check --strict dist/*
+	$(IN_BIN)python -m build
+	$(IN_BIN)python -m twine check --strict dist/*
 
 wheel-search: $(INSTALLED_DEV)  ## time `dnas search` from the wheel, in an empty folder and environment
-	$(BIN)python -m experiments.studies.wheel
+	$(IN_BIN)python -m experiments.studies.wheel
 
 format: $(INSTALLED_DEV)  ## format the code
-	$(BIN)python -m ruff check --fix .
-	$(BIN)python -m ruff format .
+	$(IN_BIN)python -m ruff check --fix .
+	$(IN_BIN)python -m ruff format .
 
 check: lint types test  ## lint, check types and test: run it before you hand in
 

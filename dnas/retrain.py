@@ -311,6 +311,7 @@ def retrain(
         at_epoch_end=at_epoch_end,
         report=hooks.report,
         announce=hooks.announce,
+        sums=hooks.sums(),
     )
     variables = now(state)
     if valid_score is None:

@@ -263,6 +263,7 @@ def _run_stage(
             at_epoch_end=at_epoch_end,
             report=hooks.report,
             announce=hooks.announce,
+            sums=hooks.sums(),
         )
     mix = _as_numpy(state.between["mix"] if _stopped(state) else mix_of(state))
     return SearchResult(method.select(space, mix), mix, state, history)

@@ -72,7 +72,6 @@ APP = "app/"
 BY_NAME = {"app/__main__.py"}
 MODULES = {
     "jinja2": "jinja2",
-    "orbax-checkpoint": "orbax",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",

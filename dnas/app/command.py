@@ -1,16 +1,18 @@
 """What commands that have a run do around their work: settings, compilation cache, the run's
 folder."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dnas.app import config as settings
+from dnas.app.ending import messages
 from dnas.app.images import make_job
+from dnas.app.phases import RunOf
 from dnas.app.runs import PATHS, Run, check_known, open_run, run_name
-from dnas.app.words import messages
 from dnas.running.runtime import set_up_process
 
 
@@ -21,7 +23,7 @@ def run_command(
     work: Callable[[Any], None],
     check: Callable[[Any], None] = lambda config: None,
     *,
-    make: Callable[[Any, Callable[[], Run]], Any] = make_job,
+    make: Callable[[Any, RunOf], Any] = make_job,
     find_layers: settings.LayersOf = settings.image_layers,
 ) -> None:
     """Does the work of a command in the folder of its run; exits with a message for mistakes in
@@ -31,20 +33,22 @@ def run_command(
     `work` is given. Settings start from the layers that are found for the words.
     """
     set_up_process()
-    with messages("interrupted; --resume continues from the last checkpoint"):
+    with messages("--resume continues"):
         config = read_config(kind, command, args, find_layers)
         check(config)
         if config.explain:
             print(table_of(settings.explained(kind, args, find_layers)))
             return
 
-        def opened() -> Run:
-            run = open_run(config, command, argv=args)
+        def opened(reads: Mapping[str, str]) -> Run:
+            run = open_run(config, command, reads, argv=args)
             if not (run.folder / "settings.txt").exists():  # not of a run that goes on
                 run.write("settings.txt", table_of(settings.explained(kind, args, find_layers)))
             return run
 
-        work(make(config, opened))
+        job = make(config, opened)
+        with contextlib.closing(job.run):
+            work(job)
 
 
 def table_of(explained: Sequence[settings.Setting]) -> str:

@@ -33,7 +33,7 @@ class RunConfig:
     resume: bool = False
     """Continue a run that was interrupted; the result is the same as without the interruption."""
     overwrite: bool = False
-    """Delete a run of the same name first."""
+    """Move a run of the same name to the folder .trash beside it first."""
     file: pathlib.Path | None = None
     """TOML file of settings, a line name = value each; what the command line says goes before it.
     """
@@ -688,7 +688,7 @@ def check(config: RunConfig) -> None:
     if isinstance(config, MethodConfig) and config.warmup > 1:
         raise ValueError(f"warmup is a part of the epochs, from 0 to 1, got {config.warmup}")
     if config.resume and config.overwrite:
-        raise ValueError("resume continues a run and overwrite deletes it: give one of them")
+        raise ValueError("resume continues a run and overwrite moves it away: give one of them")
 
 
 _FROM_ZERO = ("seed", "cutout", "crop_padding", "random_cells", "epochs")

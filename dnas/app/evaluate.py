@@ -3,13 +3,13 @@ evaluate --run=runs/NAME` runs it."""
 
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 from dnas.app import phases
+from dnas.app.ending import messages
 from dnas.app.past import read_past
 from dnas.app.runs import check_known
-from dnas.app.words import messages, read_words
+from dnas.app.words import read_words
 from dnas.running.runtime import set_up_process
 
 
@@ -33,16 +33,17 @@ def main(args: list[str]) -> None:
     with messages():
         command = read_words(EvaluateCommand, args)
         scores = evaluate(command.run, command.data_dir)
-    for name, (before, now) in scores.items():
-        shown = (
-            f"{score:.2%}" if score <= 1 else f"perplexity {score:.2f}" for score in (now, before)
-        )
-        print("{}: {}, at the end of training {}".format(name, *shown))
-    if any(before != now for before, now in scores.values()):
-        sys.exit(
-            "error: a reloaded network scores differently; were the data or the package versions"
-            " changed?"
-        )
+        for name, (before, now) in scores.items():
+            shown = (
+                f"{score:.2%}" if score <= 1 else f"perplexity {score:.2f}"
+                for score in (now, before)
+            )
+            print("{}: {}, at the end of training {}".format(name, *shown))
+        if any(before != now for before, now in scores.values()):
+            raise ValueError(
+                "a reloaded network scores differently; were the data or the package versions"
+                " changed?"
+            )
 
 
 def evaluate(
@@ -62,7 +63,7 @@ def evaluate(
     settings: Any = past.kind.settings  # each kind has settings of its own
     check_known(settings, past.config)
     job = past.kind.make_job(
-        settings(**past.config["settings"], data_dir=data_dir), lambda: past.run
+        settings(**past.config["settings"], data_dir=data_dir), lambda reads: past.run
     )
     score = f"test_{job.final_task.measure}"
     return {

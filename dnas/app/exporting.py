@@ -10,6 +10,7 @@ import numpy as np
 
 import dnas
 from dnas import export
+from dnas.app.durable import write_file
 from dnas.export.litert import INSTALL_CONVERTER
 
 # Of an exported network from the trained one, as a share of the largest logit.
@@ -128,5 +129,5 @@ def _write_checked(
             f"the exported network differs from the trained one by {difference:.1e} of its largest"
             f" logit, so that {path.name} is not written"
         )
-    path.write_bytes(file)
+    write_file(path, file)
     return difference

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dnas
-from dnas.app.words import messages, read_words
+from dnas.app.durable import write_file
+from dnas.app.ending import messages
+from dnas.app.words import read_words
 from dnas.files import read_csv, read_text_file, shown
 from dnas.genotype import Genotype
 from dnas.hw_loss import CostModel, fit_cost
@@ -57,13 +59,10 @@ def main(args: list[str]) -> None:
             )
         mixes, costs = read_measurements(command.csv, command.column)
         model, scores = fit_and_score(mixes, costs, samples=command.samples, seed=command.seed)
-    if command.save:
-        command.save.write_text(model.to_json() + "\n")
-    print(
-        json.dumps(
-            scores | {"samples": command.samples, "seed": command.seed, "column": command.column}
-        )
-    )
+        if command.save:
+            write_file(command.save, (model.to_json() + "\n").encode())
+        chosen = {"samples": command.samples, "seed": command.seed, "column": command.column}
+        print(json.dumps(scores | chosen))
 
 
 def read_measurements(path: pathlib.Path, column: str) -> tuple[np.ndarray, np.ndarray]:

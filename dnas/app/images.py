@@ -1,6 +1,5 @@
 """The job on images: its data set by name, and how its networks are trained and reported."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -11,13 +10,13 @@ from dnas import tasks
 from dnas.app import exporting, named, phases
 from dnas.app.config import RetrainingConfig, SearchConfig
 from dnas.app.datasets import Dataset, load
+from dnas.app.durable import digest_of_arrays
 from dnas.app.pages import write_report
-from dnas.app.runs import Run
 from dnas.space import check_inputs
 from dnas.tasks.data import Augmentation, statistics
 
 
-def make_job(config: RetrainingConfig, run_of: Callable[[], Run]) -> phases.Job:
+def make_job(config: RetrainingConfig, run_of: phases.RunOf) -> phases.Job:
     """Returns the job of the settings: names become objects here. The run's folder is opened last,
     once all else is valid.
 
@@ -86,6 +85,7 @@ def make_job(config: RetrainingConfig, run_of: Callable[[], Run]) -> phases.Job:
             "train_images": len(dataset.train_labels),
             "test_images": len(dataset.test_labels),
         },
+        reads={"data": digest_of_arrays(*train, dataset.test_images, dataset.test_labels)},
         report=write_report,
     )
     return phases.check_job(job, run_of)

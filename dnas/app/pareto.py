@@ -1,6 +1,7 @@
 """Accuracy against cost: a search for each of several targets, with random architectures beside
 them. `dnas pareto` runs it."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -15,9 +16,10 @@ import dnas
 from dnas.app import config as settings
 from dnas.app import images, phases
 from dnas.app import search as main_job
+from dnas.app.ending import messages
 from dnas.app.plots import draw_pareto, picture
-from dnas.app.runs import Run, open_run
-from dnas.app.words import messages, read_known
+from dnas.app.runs import Run, checked_name, open_run
+from dnas.app.words import read_known
 from dnas.running.runtime import set_up_process
 
 
@@ -54,7 +56,7 @@ class ParetoCommand:
 def main(args: list[str]) -> None:
     """Runs the searches that are not done yet, and draws the front after each."""
     set_up_process()
-    with messages("interrupted; the same command continues"):
+    with messages("the same command continues"):
         given, rest = read_known(ParetoCommand, args)
         pareto(given, rest, args)
 
@@ -72,7 +74,7 @@ def pareto(given: ParetoCommand, rest: Sequence[str], args: Sequence[str]) -> di
             f"points is a number of at least 1 and random of at least 0, got {given.points} and"
             f" {given.random}"
         )
-    folder = given.runs / given.name
+    folder = given.runs / checked_name(given.name)
     targets = given.targets.split(",") if given.targets else spread_targets(given, rest)
     configs = {target: _config(rest, folder, target) for target in targets}
     searched: list[dict[str, Any]] = []
@@ -82,11 +84,13 @@ def pareto(given: ParetoCommand, rest: Sequence[str], args: Sequence[str]) -> di
         if len(job.limits) != 1:
             raise ValueError(f"a point of a front has one target, not {target!r}")
         accuracy = accuracy_name(job, given.column)
-        if job.run.read("summary.json") is None:
-            main_job.search(job)
-        genotype = dnas.Genotype.from_json((job.run.folder / "genotype.json").read_text())
-        searched.append(_point(job, genotype, given.column, target))
-        random += _random_points(job, given, first=not random)
+        # What one target has is read while no other process can change it.
+        with contextlib.closing(job.run):
+            if not _is_done(job):
+                main_job.search(job)
+            genotype = dnas.Genotype.from_text(phases.search(job)["genotype"])
+            searched.append(_point(job, genotype, given.column, target))
+            random += _random_points(job, given, first=not random)
         found = {
             "searched": searched,
             "random": random,
@@ -124,7 +128,8 @@ def spread_targets(given: ParetoCommand, rest: Sequence[str]) -> list[str]:
     unit = next(iter(units))
     # A target that every architecture meets: the limit is only asked what random ones cost.
     job = images.make_job(
-        dataclasses.replace(config, target=f"{given.metric}=1e30{unit}"), lambda: Run(given.runs)
+        dataclasses.replace(config, target=f"{given.metric}=1e30{unit}"),
+        lambda reads: Run(given.runs),
     )
     (limit,) = job.limits
     keys = jax.random.split(jax.random.key(config.seed), 200)
@@ -150,9 +155,12 @@ def accuracy_name(job: phases.Job, column: str | None) -> str:
 def _point(
     job: phases.Job, genotype: dnas.Genotype, column: str | None, target: str
 ) -> dict[str, Any]:
-    (row,) = job.run.read("phases/proof.json")
+    rows, trained = phases.proof(job), job.run.read("phases/searched.json")
+    assert rows is not None  # the search is done
+    (row,) = rows
     if job.benchmark is None:
-        accuracy = 100 * job.run.read("phases/searched.json")["test_accuracy"]
+        assert trained is not None
+        accuracy = 100 * trained["test_accuracy"]
     else:
         accuracy = job.benchmark.query(genotype)[accuracy_name(job, column)]
     return {
@@ -162,6 +170,15 @@ def _point(
         "accuracy": accuracy,
         "genotype": genotype.to_json(),
     }
+
+
+def _is_done(job: phases.Job) -> bool:
+    """Whether all that a point is made of is there, and whole."""
+    names = ["summary.json"]
+    if job.config.retrain:
+        trained = ["searched", *(f"random_{number}" for number in range(job.config.random_cells))]
+        names += [f"phases/{name}.json" for name in trained]
+    return all(job.run.result(name) is not None for name in names)
 
 
 def _random_points(job: phases.Job, given: ParetoCommand, *, first: bool) -> list[dict[str, Any]]:
@@ -176,6 +193,7 @@ def _random_points(job: phases.Job, given: ParetoCommand, *, first: bool) -> lis
         found = [
             (dnas.Genotype.from_text(cell["genotype"]), 100 * cell["test_accuracy"])
             for cell in cells
+            if cell is not None
         ]
     elif first:
         keys = jax.random.split(jax.random.key(job.config.seed), max(given.random, 1))[

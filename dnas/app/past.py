@@ -14,7 +14,7 @@ class Kind(NamedTuple):
     """What the runs of a command have in common."""
 
     settings: type[RunConfig]
-    make_job: Callable[[Any, Callable[[], Run]], phases.Job]
+    make_job: Callable[[Any, phases.RunOf], phases.Job]
     write_report: pages.Report
 
 
@@ -47,9 +47,12 @@ def read_past(folder: pathlib.Path) -> Past:
     config = run.read("config.json")
     if config is None:
         raise ValueError(f"{folder} is not the folder of a run: it has no config.json")
-    names = itertools.chain(["searched"], (f"random_{number}" for number in itertools.count()))
-    results = ((name, run.read(f"phases/{name}.json")) for name in names)
-    trained = dict(itertools.takewhile(lambda named: named[1] is not None, results))
+    trained = {}
+    for name in itertools.chain(["searched"], (f"random_{number}" for number in itertools.count())):
+        result = run.read(f"phases/{name}.json")
+        if result is None:
+            break
+        trained[name] = result
     if not trained:
         raise ValueError(
             f"the run in {folder} has trained no network; if it was interrupted, --resume goes on"

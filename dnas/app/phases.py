@@ -4,6 +4,7 @@ done once."""
 import contextlib
 import os
 import pathlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,17 +15,18 @@ import numpy as np
 from tqdm import tqdm
 
 import dnas
-from dnas.app import build, exporting, hardware
+from dnas.app import build, ending, exporting, hardware
 from dnas.app.checkpoints import Checkpoints
 from dnas.app.config import MethodConfig
 from dnas.app.display import Display, skip_counts, text_of
+from dnas.app.durable import digest_of
 from dnas.app.given import read_genotype
 from dnas.app.pages import Report
 from dnas.app.runs import Run
 from dnas.base import Mix
 from dnas.hw_loss import feasible_start
 from dnas.methods import stages_of
-from dnas.running.loop import Hooks, Progress, StepMemory
+from dnas.running.loop import Hooks, Progress, StepMemory, Sums
 from dnas.tabular import Benchmark, load_benchmark
 
 _STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
@@ -47,6 +49,7 @@ class Job(NamedTuple):
     # writes the network of a genotype for another runtime, and says how far it is from JAX's
     write: Callable[[pathlib.Path, exporting.Exporter, dnas.Model, Any], float]
     facts: Mapping[str, Any]  # about the data, for the summary
+    reads: Mapping[str, str]  # digests of the data by what a person calls them
     report: Report
     supernet_options: Mapping[str, Any] = {}  # besides those in the settings of all searches
     benchmark: Benchmark | None = None
@@ -54,7 +57,11 @@ class Job(NamedTuple):
     run: Run = _NOWHERE  # opened once all else is checked
 
 
-def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
+# Opens the run of a job, which is given digests of what the run reads besides its settings.
+RunOf = Callable[[Mapping[str, str]], Run]
+
+
+def check_job(job: Job, run_of: RunOf) -> Job:
     """Returns the job with its run, its limits and its benchmark, once all that the settings name
     fits each other.
 
@@ -80,7 +87,25 @@ def check_job(job: Job, run_of: Callable[[], Run]) -> Job:
     if isinstance(config, MethodConfig):
         for stage in stages_of(method_of(job)):
             dnas.supernet_of(space, job.task, stage.method)
-    return job._replace(run=run_of())
+    return job._replace(run=run_of(_reads(job)))
+
+
+def _reads(job: Job) -> dict[str, str]:
+    """Digests of what the run reads besides its settings: what files hold that settings name, and
+    what the space is, whose name says little of one's own."""
+    space = job.space
+    try:
+        parts = [str(part) for part in space.parts(**job.sizes).distinct()]
+    except ValueError:
+        parts = []  # of one's own space, which need not say it
+    described = [repr(dict(space.cells)), repr(space.choices), *parts]
+    found = {**job.reads, "space": digest_of(described)}
+    if genotype := getattr(job.config, "genotype", ""):
+        found["genotype"] = digest_of(read_genotype(genotype, space.name).to_json())
+    tables = [limit.table for limit in job.limits if limit.table is not None]
+    if tables:
+        found["table"] = digest_of([repr(table) for table in tables])
+    return found
 
 
 def method_of(job: Job) -> dnas.Method:
@@ -95,8 +120,8 @@ def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, A
     Args:
       compiled: called when the last stage has been compiled.
     """
-    done = job.run.read("phases/search.json")
-    if done:
+    done = job.run.result("phases/search.json")
+    if done and (proof(job) or not job.limits):
         return done
     if job.config.genotype:
         return _write_search(job, read_genotype(job.config.genotype, job.space.name))
@@ -117,7 +142,7 @@ def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, A
         def resume(state: dnas.SearchState) -> dnas.SearchState:
             return phase.resume(_within_bound(job, state) if number == 0 else state)
 
-        return Hooks(resume=resume, report=phase.report, announce=announce)
+        return Hooks(resume=resume, report=phase.report, announce=announce, sums=phase.sums)
 
     result = dnas.run_search(
         job.space,
@@ -161,7 +186,7 @@ def _derive(job: Job, genotype: dnas.Genotype, mix: Mix) -> dnas.Genotype:
     found, rows = hardware.derive(job.config, job.space, genotype, mix, job.limits, job.sizes)
     if found != genotype:
         tqdm.write(f"changed to meet the target: {text_of(found)}")
-    job.run.write("phases/proof.json", rows)
+    job.run.write("phases/proof.json", {"limits": rows})
     return found
 
 
@@ -176,7 +201,8 @@ def random_cell(job: Job, key: jax.Array) -> dnas.Genotype:
 def proof(job: Job) -> list[dict[str, Any]] | None:
     """Returns target, prediction and measurement of every limit, which the search has written; None
     without limits."""
-    return job.run.read("phases/proof.json")
+    found = job.run.result("phases/proof.json")
+    return None if found is None else found["limits"]
 
 
 def dtype_of(config) -> str | None:
@@ -205,14 +231,18 @@ def network_of(job: Job, genotype: dnas.Genotype) -> dnas.Model:
 def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[str, Any]:
     """Trains the network of a genotype, or reads the result if that is done: scores, counts,
     seconds."""
-    done = job.run.read(f"phases/{name}.json")
-    if done:
+    done = job.run.result(f"phases/{name}.json")
+    exports = exporting.asked_for(job.config) if name == "searched" else {}
+    if done and all(job.run.result(f"phases/{export}.json") for export in exports):
         return done
     phase = Phase(job, name, title)
-    result = _train(job, genotype, Hooks(phase.resume, phase.report, phase.announce))
-    done = phase.finish({"genotype": genotype.to_json(), **result.scores, **job.count(genotype)})
+    hooks = Hooks(phase.resume, phase.report, phase.announce, phase.sums)
+    result = _train(job, genotype, hooks)
+    if not done:
+        counts = job.count(genotype)
+        done = phase.finish({"genotype": genotype.to_json(), **result.scores, **counts})
     # Once the result is written: a failure here loses nothing.
-    if name == "searched":
+    if exports:
         keep_exports(job, network_of(job, genotype), result.variables)
     return done
 
@@ -263,7 +293,7 @@ class Ahead:
 
     def _compile(self) -> None:
         for name, genotype in self._genotypes.items():
-            if not self._job.run.read(f"phases/{name}.json"):
+            if not self._job.run.result(f"phases/{name}.json"):
                 with contextlib.suppress(Exception):  # whatever it is, the retraining will say it
                     _train(self._job, genotype, dnas.QUIET._replace(announce=_stop))
 
@@ -297,13 +327,22 @@ def evaluate(job: Job, name: str) -> dict[str, float]:
         raise ValueError(
             f"{job.run.folder} has no trained network {name!r}; finish the run with --resume first"
         )
-    checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
-    if checkpoints.latest() is None:
-        raise ValueError(
-            f"{job.run.folder / 'checkpoints' / name} holds no checkpoint; train the network again"
-        )
-    hooks = dnas.QUIET._replace(resume=checkpoints.restore)
+
+    def restore(state: dnas.RetrainState) -> dnas.RetrainState:
+        found = _checkpoints(job.run, name).restore(state)
+        if found is None:
+            raise ValueError(
+                f"{job.run.folder / 'checkpoints' / name} holds no checkpoint that is whole; train"
+                " the network again"
+            )
+        return found[0]
+
+    hooks = dnas.QUIET._replace(resume=restore)
     return _train(job, dnas.Genotype.from_text(done["genotype"]), hooks).scores
+
+
+def _checkpoints(run: Run, phase: str) -> Checkpoints:
+    return Checkpoints(run.folder / "checkpoints" / phase, run.identity() | {"phase": phase})
 
 
 class Phase:
@@ -312,48 +351,80 @@ class Phase:
 
     def __init__(self, job, name: str, title: str):
         self._job, self._name = job, name
-        self._checkpoints = Checkpoints(job.run.folder / "checkpoints" / name)
+        self._checkpoints = _checkpoints(job.run, name)
         self._display = Display(title)
         self._started = self._saved = time.monotonic()
         self._ended: float | None = None
+        self._rows = 0
+        self._sums = Sums()
 
     def start(self) -> None:
         """Starts the clock anew."""
         self._started = self._saved = time.monotonic()
 
     def resume(self, state):
-        state = self._checkpoints.restore(state)
-        self._job.run.rewind(self._name, int(state.step))
-        rows = self._job.run.rows(self._name)
-        self._started -= rows[-1]["elapsed"] if rows else 0.0
+        """Returns the state of the newest checkpoint, or the given one where there is none."""
+        found = self._checkpoints.restore(state)
+        notes: dict[str, Any] = {"rows": 0, "elapsed": 0.0, "sums": Sums()}
+        if found is not None:
+            state, notes = found
+        self._rows = self._job.run.rewind(self._name, int(state.step))
+        if self._rows != notes["rows"]:
+            tqdm.write(
+                f"warning: metrics.jsonl has {self._rows} of {notes['rows']} rows of {self._name};"
+                " the result is not changed by that, curves are",
+                file=sys.stderr,
+            )
+        self._started -= notes["elapsed"]
+        self._sums = Sums(*notes["sums"])
         return state
 
+    def sums(self) -> Sums:
+        """Returns what belongs to the state that `resume` returned."""
+        return self._sums
+
     def report(self, progress: Progress) -> None:
+        self._job.run.check_there()
         self._display(progress)
         if progress.row is not None:
-            elapsed = time.monotonic() - self._started
-            row = {
-                "phase": self._name,
-                **_as_json(progress.row),
-                "seconds_per_step": progress.seconds,
-                "elapsed": elapsed,
-            }
-            if hasattr(progress.state, "arch"):
-                row["arch"] = {
-                    kind: np.asarray(rows["ops"]).tolist()
-                    for kind, rows in progress.state.arch.items()
-                }
-            self._job.run.append(row)
+            self._append(progress)
         # The row goes first: after a crash in between, the row is taken back and written again.
         age = time.monotonic() - self._saved
         due = age >= self._job.config.checkpoint_seconds and (
             progress.row is not None or age >= _STATE_SECONDS
         )
-        if due or progress.stopped or progress.step == progress.total_steps:
-            self._checkpoints.save(progress.step, progress.state)
-            self._saved = time.monotonic()
-        if progress.stopped or progress.step == progress.total_steps:
+        last = progress.stopped or progress.step == progress.total_steps
+        asked = ending.ask_after(saves=not last)
+        if due or last or asked:
+            self._save(progress)
+        if last:
             self._ended = time.monotonic()
+        if asked:
+            ending.end(f"saved at step {progress.step:,} of {self._name}")
+
+    def _append(self, progress: Progress) -> None:
+        assert progress.row is not None
+        row = {
+            "phase": self._name,
+            **_as_json(progress.row),
+            "seconds_per_step": progress.seconds,
+            "elapsed": time.monotonic() - self._started,
+        }
+        if hasattr(progress.state, "arch"):
+            row["arch"] = {
+                kind: np.asarray(rows["ops"]).tolist() for kind, rows in progress.state.arch.items()
+            }
+        self._job.run.append(row)
+        self._rows += 1
+
+    def _save(self, progress: Progress) -> None:
+        notes = {
+            "rows": self._rows,
+            "elapsed": time.monotonic() - self._started,
+            "sums": [progress.sums.steps, dict(progress.sums.totals)],
+        }
+        self._checkpoints.save(progress.step, progress.state, notes)
+        self._saved = time.monotonic()
 
     def announce(self, memory: StepMemory) -> None:
         self._display.announce(memory)

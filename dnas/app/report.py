@@ -4,8 +4,9 @@ import dataclasses
 import pathlib
 
 import dnas
+from dnas.app.ending import messages
 from dnas.app.past import read_past
-from dnas.app.words import messages, read_words
+from dnas.app.words import read_words
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """Trains the network of a genotype from scratch and scores it. `dnas retrain --genotype=file` runs
 it."""
 
-import json
-
 import dnas
 from dnas.app import phases
 from dnas.app.command import run_command
@@ -26,12 +24,6 @@ def check(config: RetrainCommand) -> None:
 def retrain(job: phases.Job) -> None:
     """Retrains the genotype of the settings and writes summary.json and report.html."""
     genotype = read_genotype(job.config.genotype, job.space.name)
-    before = job.run.read("genotype.json")
-    if before and dnas.Genotype.from_json(json.dumps(before)) != genotype:
-        raise ValueError(
-            f"{job.config.genotype} has changed since the run in {job.run.folder} began; give"
-            " another name"
-        )
     phases.write_genotype(job.run, genotype)
     trained = phases.retrain(job, "searched", "retrain", genotype)
     summary = summary_of(job, genotype, trained) | {"seconds": {"retrain": trained["seconds"]}}

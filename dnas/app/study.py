@@ -5,13 +5,13 @@ Published comparison: NAS-Bench-201, section 5, https://arxiv.org/abs/2001.00326
   over 3 seeds.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ import numpy as np
 import dnas
 from dnas.app import config as settings
 from dnas.app import images, named, phases
-from dnas.app.runs import open_run
-from dnas.app.words import messages, read_known
+from dnas.app.durable import write_file
+from dnas.app.ending import messages
+from dnas.app.runs import Run, checked_name, open_run
+from dnas.app.words import read_known
 from dnas.running.runtime import set_up_process
 from dnas.tabular import Benchmark, load_benchmark
 
@@ -58,7 +60,7 @@ class StudyCommand:
 def main(args: list[str]) -> None:
     """Runs all searches that are not done yet, and prints the table after each."""
     set_up_process()
-    with messages("interrupted; the same command continues"):
+    with messages("the same command continues"):
         given, rest = read_known(StudyCommand, args)
         study(given, rest, args)
 
@@ -75,7 +77,7 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
     named.check_known("space", given.space, dnas.SPACES)
     benchmark = load_benchmark(given.benchmark, space=dnas.SPACES[given.space])
     metric = benchmark.metric(given.metric)
-    folder = given.runs / given.name
+    folder = given.runs / checked_name(given.name)
     methods = given.methods.split(",")
     configs = {
         (method, seed): _config(given, rest, folder, method, seed)
@@ -89,8 +91,8 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
             found[method].append(_search(configs[method, seed], args, benchmark, metric))
             summary = summarise(found, benchmark, metric)
             summary["command"] = shlex.join(["dnas", "study", *args])
-            _write(folder / "study.json", json.dumps(summary, indent=2) + "\n")
-            _write(folder / "study.md", table(summary))
+            write_file(folder / "study.json", (json.dumps(summary, indent=2) + "\n").encode())
+            write_file(folder / "study.md", table(summary).encode())
             print(table(summary), flush=True)
     return summary
 
@@ -113,8 +115,12 @@ def _config(
 def _search(
     config: settings.SearchConfig, args: Sequence[str], benchmark: Benchmark, metric: str
 ) -> dict[str, Any]:
-    job = images.make_job(config, lambda: open_run(config, "study", argv=args))
-    result = phases.search(job)
+    def opened(reads: Mapping[str, str]) -> Run:
+        return open_run(config, "study", reads, argv=args)
+
+    job = images.make_job(config, opened)
+    with contextlib.closing(job.run):
+        result = phases.search(job)
     genotype = dnas.Genotype.from_text(result["genotype"])
     return {
         "seed": config.seed,
@@ -178,9 +184,3 @@ def table(summary: dict[str, Any]) -> str:
         lines.append(f"| {name} | {value:.2f}{spread} | | | | |")
     lines.append(f"| the best of all | {summary['best']:.2f} | | 1 | | |")
     return "\n".join(lines) + "\n"
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 import dnas
 from dnas.app import devices, named
-from dnas.app.words import messages, read_words
+from dnas.app.durable import write_file
+from dnas.app.ending import messages
+from dnas.app.words import read_words
 from dnas.hw_loss import (
     REFERENCE,
     CostTable,
@@ -82,7 +84,7 @@ class TableCommand:
 def main(args: list[str]) -> None:
     """Measures and writes."""
     set_up_process()
-    with messages("interrupted; the same command continues"):
+    with messages("the same command continues"):
         command = read_words(TableCommand, args)
         table = make_table(command, shlex.join(["dnas", "table", *args]))
         print(f"{len(table.rows)} rows in {out_of(command)}")
@@ -170,9 +172,7 @@ def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, 
 
 
 def _keep(table: CostTable, out: pathlib.Path) -> None:
-    part = out.with_suffix(".part")
-    write_table(table, part)
-    part.replace(out)
+    write_file(out, write_table(table).encode())
 
 
 def connected_genotypes(space: dnas.SearchSpace, count: int, seed: int) -> list[dnas.Genotype]:

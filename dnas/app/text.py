@@ -10,7 +10,7 @@ import hashlib
 import os
 import pathlib
 import pydoc_data.topics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -140,7 +140,7 @@ def text_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     return [*found, Layer(f"{given.sizes} sizes", own)]
 
 
-def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
+def make_job(config: TextConfig, run_of: phases.RunOf) -> phases.Job:
     """Returns the job of the settings: names become objects here. The run's folder is opened last,
     once all else is valid.
 
@@ -199,24 +199,19 @@ def make_job(config: TextConfig, run_of: Callable[[], Run]) -> phases.Job:
             "tokens": tokens,
             "vocabulary": task.num_classes,
         },
+        reads={"text": _digest_of(source)},
         report=write_report,
     )
     job = phases.check_job(job, run_of)
-    _keep_text(job.run, source, tokens, text.vocabulary)
+    if job.run.result("text.json") is None:
+        kept = {**job.reads, "tokens": tokens, "vocabulary": list(text.vocabulary)}
+        job.run.write("text.json", kept)
     return job
 
 
-def _keep_text(run: Run, source: str | list[str], tokens: dict[str, int], vocabulary) -> None:
-    """Writes which text it is, or raises ValueError if the run began with another one."""
-    digest = hashlib.sha256(
-        "\0".join([source] if isinstance(source, str) else source).encode()
-    ).hexdigest()
-    before = run.read("text.json") or {"sha256": digest}
-    if before["sha256"] != digest:
-        raise ValueError(
-            f"the text has changed since the run in {run.folder} began; give another name"
-        )
-    run.write("text.json", {"sha256": digest, "tokens": tokens, "vocabulary": list(vocabulary)})
+def _digest_of(source: str | list[str]) -> str:
+    texts = [source] if isinstance(source, str) else source
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def read_source(config: TextConfig) -> str | list[str]:

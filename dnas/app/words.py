@@ -1,11 +1,9 @@
-"""The words of a command line as a dataclass of settings, and mistakes that a person can read."""
+"""The words of a command line as a dataclass of settings."""
 
-import contextlib
 import dataclasses
 import inspect
 import pathlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import docstring_parser
@@ -108,21 +106,12 @@ _LONGEST = 100  # characters of a flag; the nearest to a longer one would be sea
 def _at_home(settings: Any) -> Any:
     """The settings, a dataclass, with ~ in paths spelt out."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    paths = {
-        name: value.expanduser()
-        for name, value in values.items()
-        if isinstance(value, pathlib.Path)
-    }
-    return dataclasses.replace(settings, **paths)
-
-
-@contextlib.contextmanager
-def messages(interrupted: str = "interrupted") -> Iterator[None]:
-    """Within it, mistakes in settings or data and packages that are not there end the program with
-    a message for a person, and Ctrl-C with this one."""
     try:
-        yield
-    except (ValueError, ConnectionError, FloatingPointError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(interrupted)
+        paths = {
+            name: value.expanduser()
+            for name, value in values.items()
+            if isinstance(value, pathlib.Path)
+        }
+    except RuntimeError as error:
+        raise ValueError(f"{error}: write out what ~ stands for") from None
+    return dataclasses.replace(settings, **paths)

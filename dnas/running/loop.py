@@ -3,7 +3,8 @@ to watch."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,16 @@ _MAX_STEPS = 64
 _SECONDS = 1.0  # how long a call should take
 
 
+class Sums(NamedTuple):
+    """What the row of an epoch is made of, before the epoch has ended."""
+
+    steps: int = 0  # of the epoch, so far
+    totals: Mapping[str, float] = MappingProxyType({})  # of their metrics
+
+
+_NO_SUMS = Sums()
+
+
 class Progress(NamedTuple):
     """What a report function is told after every compiled call."""
 
@@ -31,6 +42,7 @@ class Progress(NamedTuple):
     # At the end of an epoch: means over its steps and what the run adds; otherwise None.
     row: dict[str, Any] | None
     stopped: bool = False  # the run ends here, before its last step
+    sums: Sums = _NO_SUMS  # of the epoch that goes on
 
     @property
     def epoch(self) -> int:
@@ -87,6 +99,8 @@ class Hooks(NamedTuple):
     report: Callable[[Progress], None] = print_epochs  # called after every compiled call
     # called with an estimate of what a step needs, before the first one
     announce: Callable[[StepMemory], None] = print_memory
+    # called after `resume`: what `Progress.sums` was beside the state that it returned
+    sums: Callable[[], Sums] = Sums
 
 
 QUIET = Hooks(report=lambda progress: None, announce=lambda memory: None)
@@ -104,6 +118,7 @@ def run_steps(
     at_epoch_end: Callable[[PyTree], tuple[PyTree, dict[str, Any], bool]],
     report: Callable[[Progress], None],
     announce: Callable[[StepMemory], None],
+    sums: Sums = _NO_SUMS,
 ) -> tuple[PyTree, list[dict[str, Any]]]:
     """Runs `step` from `first_step` to `total_steps` and returns the last state and a row for every
     epoch that ended.
@@ -122,12 +137,13 @@ def run_steps(
       report: called after each call.
       announce: called once, after the compilation and before the first step, where the device gives
         an estimate.
+      sums: of the steps of the first epoch before `first_step`, as the last report had them.
 
     Raises:
       FloatingPointError: as soon as a loss is not finite; the states reported before are sound.
     """
     run_call = _make_call(step)
-    rows, sums, steps_summed = [], {}, 0
+    rows = []
     done, length, indices, indices_epoch = first_step, 1, None, None
     stopped = False
     while done < total_steps and not stopped:
@@ -150,20 +166,25 @@ def run_steps(
         compiled = done > first_step
         if compiled:
             length = int(np.clip(_SECONDS / seconds, 1, _MAX_STEPS))
-        done, steps_summed = done + count, steps_summed + count
+        done += count
         # In float64 such a sum is exact, so that a row does not depend on where the calls began.
-        sums = {
-            name: sums.get(name, 0.0) + float(values.sum(dtype=np.float64))
+        totals = {
+            name: sums.totals.get(name, 0.0) + float(values.sum(dtype=np.float64))
             for name, values in metrics.items()
         }
+        sums = Sums(sums.steps + count, totals)
         row = None
         if done % steps_per_epoch == 0 or done == total_steps:
-            row = {"epoch": epoch + 1, "step": done, "steps": steps_summed}
+            row = {"epoch": epoch + 1, "step": done, "steps": sums.steps}
             state, values, stopped = at_epoch_end(state)
-            row |= {name: total / steps_summed for name, total in sums.items()} | values
+            row |= {name: total / sums.steps for name, total in sums.totals.items()} | values
             rows.append(row)
-            sums, steps_summed = {}, 0
-        report(Progress(done, total_steps, steps_per_epoch, seconds, metrics, state, row, stopped))
+            sums = _NO_SUMS
+        report(
+            Progress(
+                done, total_steps, steps_per_epoch, seconds, metrics, state, row, stopped, sums
+            )
+        )
     return state, rows
 
 

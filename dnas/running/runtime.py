@@ -50,11 +50,22 @@ def set_up_process() -> None:
 
 def keep_programs() -> None:
     """Has JAX keep compiled programs between processes, in JAX_COMPILATION_CACHE_DIR if set and in
-    the user's cache otherwise."""
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    the user's cache otherwise; nowhere where there is neither."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(home / "dnas" / "xla"))
+        caches = _caches_of_user()
+        if caches is not None:
+            jax.config.update("jax_compilation_cache_dir", str(caches / "dnas" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _caches_of_user() -> pathlib.Path | None:
+    """The folder of the user's caches; None where the user has none, nor a home."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return pathlib.Path(given)
+    try:
+        return pathlib.Path.home() / ".cache"
+    except RuntimeError:
+        return None
 
 
 def keep_memory() -> None:

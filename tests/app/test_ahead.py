@@ -31,7 +31,7 @@ jax.monitoring.register_event_listener(lambda event, **rest: found.append(event)
 sizes = "--images=80 --test-images=70 --retrain-channels=2 --retrain-cells=1 --retrain-epochs=1"
 sizes += f" --retrain-batch-size=32 --runs={sys.argv[1]} --random-cells=1 --batch-size=16"
 config = parse(SearchConfig, sizes.split())
-job = images.make_job(config, lambda: Run(config.runs / "a"))
+job = images.make_job(config, lambda reads: Run(config.runs / "a"))
 (cell,) = random_cells(job)
 ahead = phases.Ahead(job, {"random_0": cell})
 ahead.start()

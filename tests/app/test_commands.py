@@ -9,7 +9,6 @@ import pytest
 
 import dnas
 from dnas.app import evaluate, report, retrain, search
-from dnas.app.checkpoints import Checkpoints
 from dnas.app.runs import Run
 
 TINY = [
@@ -261,24 +260,6 @@ def test_a_wrong_op_in_a_genotype_file_is_an_error_that_lists_the_ops(tmp_path):
     with pytest.raises(SystemExit, match="'dil_conv_9x9'.*choose from: none, max_pool_3x3"):
         retrain.main([f"--genotype={tmp_path / 'genotype.txt'}", f"--runs={tmp_path / 'runs'}"])
     assert not (tmp_path / "runs").exists()
-
-
-def test_checkpoints_keep_the_newest_two_and_the_state_bit_for_bit(tmp_path):
-    import jax
-
-    checkpoints = Checkpoints(tmp_path / "phase")
-    states = [
-        {"key": jax.random.key(step), "x": jax.random.normal(jax.random.key(step), (3,))}
-        for step in range(4)
-    ]
-    assert checkpoints.restore(states[0]) is states[0]
-    for step, state in enumerate(states):
-        checkpoints.save(step, state)
-    kept = sorted(int(path.name) for path in (tmp_path / "phase").iterdir())
-    assert kept == [2, 3]
-    found = Checkpoints(tmp_path / "phase").restore(states[0])
-    assert found["x"].tobytes() == states[3]["x"].tobytes()
-    assert (jax.random.key_data(found["key"]) == jax.random.key_data(states[3]["key"])).all()
 
 
 def test_config_json_of_a_run_is_valid_json(finished):

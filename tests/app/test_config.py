@@ -150,6 +150,35 @@ def test_make_turns_variables_into_flags():
     assert "--bin" not in printed and "pip" not in printed
 
 
+TYPED = ["cost$5", "$(shell touch {})", "$(BIN)", "it's [a] b", "`touch {}`", "a; touch {}", "~/x"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("name", ["NAME", "TABLE", "RUNTIME", "LITERT", "ONNX", "HELP"])
+@pytest.mark.parametrize("typed", TYPED)
+def test_make_hands_on_what_was_typed(typed, name, tmp_path):
+    touched = tmp_path / "touched"
+    typed = typed.format(touched)
+    # A program that prints the words it is given, in a folder whose name has a blank.
+    program = tmp_path / "my programs" / "dnas"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    printed = run_make("-s", f"BIN={program.parent}/", "search", f"{name}={typed}")
+    expected = "--help" if name == "HELP" else f"--{name.lower()}={typed}"
+    assert expected in printed.splitlines() and not touched.exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("given", "message"), [("VENV=a b", "no blanks"), ("NAME=a\nb", "holds a line break")]
+)
+def test_make_refuses_what_it_cannot_have(given, message):
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        run_make("-n", "search", "BIN=", given)
+    assert message in refused.value.stderr
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_what_the_makefile_sets_itself_becomes_no_flag():
     text = (ROOT / "Makefile").read_text()

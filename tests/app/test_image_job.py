@@ -17,7 +17,7 @@ SMALL = ["--dataset=digits", "--images=64", "--test-images=32", "--batch-size=8"
 
 def job_of(kind, *words):
     settings = [*SMALL, *words] if kind is SearchConfig else [*SMALL[:3], *words]
-    return make_job(parse(kind, settings), lambda: None)  # pyright: ignore[reportArgumentType]
+    return make_job(parse(kind, settings), lambda reads: None)  # pyright: ignore[reportArgumentType]
 
 
 def losses(task):
@@ -66,7 +66,7 @@ def test_the_recipe_of_imagenet_makes_its_network(tmp_path):
         f"--data-dir={tmp_path}",
         "--retrain-batch-size=2",
     ]
-    job = make_job(parse(RetrainCommand, words), lambda: None)  # pyright: ignore[reportArgumentType]
+    job = make_job(parse(RetrainCommand, words), lambda reads: None)  # pyright: ignore[reportArgumentType]
     genotype = dnas.PUBLISHED["DARTS_V2"]
     network = network_of(job, genotype)
     variables = jax.eval_shape(network.init, jax.random.key(0), job.final_task.example)

@@ -14,7 +14,7 @@ def folder_of(tmp_path, command, networks):
         run.write(f"phases/{name}.json", {"name": name})
     # phases that are no networks
     run.write("phases/search.json", {"genotype": ""})
-    run.write("phases/proof.json", [{"metric": "macs"}])
+    run.write("phases/proof.json", {"limits": [{"metric": "macs"}]})
     run.write("phases/onnx.json", {"file": "network.onnx"})
     return tmp_path
 

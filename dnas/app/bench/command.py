@@ -17,7 +17,9 @@ from typing import Any, get_args, get_type_hints
 from dnas.app.bench import roofline
 from dnas.app.bench.step import Case
 from dnas.app.bench.turns import Program, describe, take_turns, wait_for
-from dnas.app.words import messages, read_words
+from dnas.app.durable import write_file
+from dnas.app.ending import messages
+from dnas.app.words import read_words
 from dnas.running.runtime import set_up_process
 
 # What grows, and through which sizes; the first is what the others are compared with.
@@ -74,7 +76,7 @@ def main(args: list[str]) -> None:
         for name, found in _measurements(command):
             rows[name] = found
             if command.json:
-                command.json.write_text(json.dumps(rows, indent=2) + "\n")
+                write_file(command.json, (json.dumps(rows, indent=2) + "\n").encode())
 
 
 def _check(command: BenchCommand) -> None:

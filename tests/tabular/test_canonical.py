@@ -4,6 +4,7 @@ over all weights."""
 import collections
 import itertools
 import random
+import time
 
 import numpy as np
 import pytest
@@ -280,3 +281,14 @@ def test_the_published_counts_come_from_a_form_that_keeps_zeros_and_ignores_shar
     )
     thrown_together = "3x3 3x3 none none avg avg", "3x3 none skip none avg avg"
     assert form(thrown_together[0]) != form(thrown_together[1])
+
+
+def test_a_cell_that_would_take_hours_to_compare_is_refused_soon():
+    wide = [(0, target, "conv") for target in range(1, 1000)]
+    dense = [(source, target, "conv") for target in range(1, 20) for source in range(target)]
+    for edges in (wide, dense):
+        genotype = Genotype("nasbench201", {"cell": edges})
+        start = time.process_time()
+        with pytest.raises(ValueError, match=f"{len(edges)} parts, too many of which look alike"):
+            canonical_form(genotype)
+        assert time.process_time() - start < 5  # two where nothing else runs

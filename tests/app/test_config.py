@@ -234,8 +234,8 @@ def test_a_file_of_settings_is_read_alike_whatever_wrote_it(tmp_path):
 WRONG_FILES = {
     "of another kind": (b"clip", "cannot be read.*name = value"),
     "of PowerShell": ("clip = 2.0".encode("utf-16"), "save it as UTF-8.*name = value"),
-    "a table": (b"[search]\nclip = 2.0", "search is {'clip': 2.0}, not a number"),
-    "a list": (b"clip = [1, 2]", r"clip is \[1, 2\], not a number"),
+    "a table": (b"[search]\nclip = 2.0", "'search' is {'clip': 2.0}, not a number"),
+    "a list": (b"clip = [1, 2]", r"'clip' is \[1, 2\], not a number"),
     "nested": (b"clip = " + b"[" * 30_000, "cannot be read"),
     "digits": (b"clip = " + b"1" * 30_000, "cannot be read"),
     "large": (b"#" * 10**6, "holds more than 65,536 bytes"),

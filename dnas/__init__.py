@@ -35,7 +35,7 @@ from dnas.cells import OPS, Op, widen_weights
 from dnas.choices import Choices, Condition
 from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
-from dnas.hessian import dominant_eigenvalue, hessian_vector_product
+from dnas.hessian import dominant_eigenvalue, forward_mode, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
 from dnas.methods import METHODS, Method
 from dnas.model import Model, Outputs, Tokens
@@ -191,6 +191,7 @@ __all__ = [
     "final_sgd",
     "finite_differences",
     "first_order",
+    "forward_mode",
     "gumbel_hard",
     "gumbel_softmax",
     "hessian_vector_product",

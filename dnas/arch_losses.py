@@ -14,6 +14,7 @@ from jax.scipy.special import digamma, gammaln
 from jax.typing import ArrayLike
 
 from dnas.base import Arch, ArchLoss, Array, Mix, add_up, epoch_of
+from dnas.checks import checked
 from dnas.relax.dirichlet import concentration
 from dnas.relax.relaxation import present
 
@@ -41,6 +42,7 @@ def entropy() -> ArchLoss:
     return lambda arch, mix: add_up(of_edges(rows["ops"]).sum() for rows in arch.values())
 
 
+@checked
 def quantnas_entropy_schedule(
     epochs: int, steps_per_epoch: int, *, warm_up: int = 9, coefficient: float = 1e-3
 ) -> optax.Schedule:
@@ -99,6 +101,7 @@ def beta_decay() -> ArchLoss:
     return loss
 
 
+@checked
 def beta_decay_schedule(epochs: int, steps_per_epoch: int, *, end: float = 50.0) -> optax.Schedule:
     """Returns the weight of beta-DARTS's loss, which changes once an epoch: epoch e of n has end *
     e / n.
@@ -112,6 +115,7 @@ def beta_decay_schedule(epochs: int, steps_per_epoch: int, *, end: float = 50.0)
     return lambda step: rise(epoch_of(step, steps_per_epoch))
 
 
+@checked
 def zero_one(*, form: str = "l2") -> ArchLoss:
     """Returns FairDARTS's loss, which drives sigmoid(arch) to 0 or 1: -mean((sigmoid(arch) -
     1/2)^2) over edges and ops.

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnas.checks import check_fields
+
 # Options that compute nothing, unless a space names its own.
 NOTHING = ("none",)
 
@@ -59,6 +61,7 @@ class Choices:
     under: tuple[tuple[Condition, ...], ...] = ()
 
     def __post_init__(self):
+        check_fields(self)
         for name, names in (("options", self.options), ("rows", self.rows)):
             if not names or len(set(names)) < len(names):
                 raise ValueError(f"{name} are names, at least one and each once; got {names}")

@@ -17,6 +17,7 @@ from dnas.bilevel import BilevelOptimizer
 from dnas.cells.init import init_variables
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import Op
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
@@ -50,6 +51,7 @@ def _assert_same_structure(left, right) -> None:
     chex.assert_trees_all_equal_shapes_and_dtypes(left, right)
 
 
+@checked
 def check_op(factory: Callable) -> None:
     """Checks an op as `OPS` holds it: `factory(channels=, stride=, norms=, name=)` returns a flax
     module.
@@ -151,6 +153,7 @@ def _check_in_final_network(factory, key, images, stride, shape):
         chex.assert_tree_all_finite((trained, evaluated, averages))
 
 
+@checked
 def check_relaxation(relaxation: Relaxation, choices: Choices | CellSpec) -> None:
     """Checks a relaxation on one kind of decisions, for instance those of a cell.
 
@@ -262,6 +265,7 @@ def _check_absent(relaxation, arch, choices, product):
         chex.assert_tree_all_finite(jax.grad(product)(dropped))
 
 
+@checked
 def check_space(
     space: SearchSpace, *, num_cells: int | None = None, inputs: PyTree | None = None
 ) -> None:
@@ -421,6 +425,7 @@ def _check_model(name: str, make: Callable[[], Model], mix: PyTree, inputs: PyTr
             _assert_same_structure(more, outputs)
 
 
+@checked
 def check_selection(selection: Selection, space: SearchSpace) -> None:
     """Checks a selection on a space.
 
@@ -504,6 +509,7 @@ def _assert_refuses(selection, space, mix):
     raise RuntimeError(f"it was accepted and gave {genotype}")
 
 
+@checked
 def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
     """Checks an optimiser of both levels on a smooth problem, whose weights and arch are trees.
 

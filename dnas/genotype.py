@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnas import drawing, notation
+from dnas.checks import whole
 from dnas.files import read_json, shown
 from dnas.notation import MAX_NAME, MAX_NODES
 
@@ -278,8 +279,10 @@ class _FrozenDict(dict):
         return _FrozenDict, (dict(self),)
 
 
-def _is_node(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_NODES
+def _node(value) -> int | None:
+    """The number of a node that a value is, of whatever type; None if it is none."""
+    number = whole(value)
+    return number if number is not None and 0 <= number < MAX_NODES else None
 
 
 def _is_name(value) -> bool:
@@ -317,11 +320,12 @@ def _checked_edges(kind, edges) -> tuple[Edge, ...]:
         where = f"edge {number} of cell {kind!r}"
         if not isinstance(edge, (list, tuple)) or len(edge) != 3:
             raise ValueError(f"{where} must be (source, target, op), not {shown(edge)}")
-        source, target, op = edge
-        if not _is_node(source) or not _is_node(target) or source >= target:
+        *ends, op = edge
+        source, target = map(_node, ends)
+        if source is None or target is None or source >= target:
             raise ValueError(
                 f"{where} must lead from a node to a later one, both numbered from 0 to"
-                f" {MAX_NODES - 1}; got {shown(source)} -> {shown(target)}"
+                f" {MAX_NODES - 1}; got {shown(ends[0])} -> {shown(ends[1])}"
             )
         if not _is_name(op):
             raise ValueError(
@@ -340,13 +344,13 @@ def _checked_concat(kind, nodes, edges) -> tuple[int, ...]:
     if (
         not isinstance(nodes, (list, tuple, range))
         or not nodes
-        or not all(_is_node(node) for node in nodes)
+        or any(_node(node) is None for node in nodes)
     ):
         raise ValueError(
             f"concat of cell {kind!r} must be a list of node numbers such as [2, 3, 4, 5], not"
             f" {shown(nodes)}"
         )
-    nodes = tuple(nodes)
+    nodes = tuple(map(int, nodes))
     if len(set(nodes)) != len(nodes):
         raise ValueError(f"concat of cell {kind!r} names a node twice: {list(nodes)}")
     last = max(edge.target for edge in edges)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import AnyArray, Array
+from dnas.checks import check_fields
 from dnas.choices import NOTHING, Choices
 
 LIVE = ("path", "output", "all")
@@ -48,6 +49,7 @@ class CellSpec:
     nothing: tuple[str, ...] = NOTHING  # names of ops that compute nothing, where there are such
 
     def __post_init__(self):
+        check_fields(self)
         last = self.num_inputs + self.num_nodes - 1
         for source, target in self.edges:
             if not 0 <= source < target <= last or target < self.num_inputs:

@@ -11,9 +11,28 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from dnas.base import Array, Key, PyTree
+from dnas.checks import checked
 
 HessianVectorProduct = Callable[[PyTree], PyTree]
 METHODS = ("lanczos", "power")
+
+
+def forward_mode(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Returns the same function of arrays with derivatives in forward mode: for `jax.jvp`,
+    `jax.jacfwd` and `jax.linearize`.
+
+    Supernets have a reverse mode of their own (`jax.custom_vjp`), which saves memory and time, and
+    then JAX offers no forward mode, with "can't apply forward-mode differentiation". The value that
+    comes with a reverse mode is free of it, and is as fast as the function.
+
+    Example:
+      >>> import jax
+      >>> square = jax.custom_vjp(lambda x: x**2)
+      >>> square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+      >>> float(jax.jacfwd(forward_mode(square))(3.0))
+      6.0
+    """
+    return lambda *args: jax.vjp(function, *args)[0]
 
 
 def hessian_vector_product(loss: Callable[[PyTree], Array], arch: PyTree) -> HessianVectorProduct:
@@ -37,6 +56,7 @@ def hessian_vector_product(loss: Callable[[PyTree], Array], arch: PyTree) -> Hes
     return product
 
 
+@checked
 def dominant_eigenvalue(
     product: HessianVectorProduct,
     like: PyTree,

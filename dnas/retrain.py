@@ -10,8 +10,11 @@ import optax
 
 from dnas.base import Array, Key, PyTree
 from dnas.bilevel import cosine_by_epoch, exponential_by_epoch, sgd
+from dnas.checks import MOST_SEED, at_least, check_fields, checked
 from dnas.model import Model, Outputs
-from dnas.running.loop import Hooks, run_steps
+from dnas.running.compiling import compile_step
+from dnas.running.loop import MOST_STEPS, Hooks, run_steps
+from dnas.running.memory import out_of_memory_said
 from dnas.tasks import Task, images
 
 
@@ -50,6 +53,7 @@ class AverageState(NamedTuple):
     best: PyTree  # the average at the end of the epoch with the lowest of them
 
 
+@checked
 def best_average(patience: int = 5) -> Keep:
     """Returns the choice of the weights with the best validation score, averaged from the time on
     when they no longer improve: averaged SGD, as DARTS trains language models, appendix A.2.2.
@@ -127,6 +131,7 @@ class RetrainResult(NamedTuple):
         return self.scores["valid_perplexity"]
 
 
+@checked
 def final_sgd(
     epochs: int,
     steps_per_epoch: int,
@@ -156,6 +161,7 @@ def final_sgd(
     return sgd(rate, momentum=momentum, weight_decay=weight_decay, clip=clip, nesterov=nesterov)
 
 
+@checked
 def text_sgd(
     epochs: int,
     steps_per_epoch: int,
@@ -170,6 +176,7 @@ def text_sgd(
     return sgd(learning_rate, momentum=0.0, weight_decay=weight_decay, clip=clip)
 
 
+@checked
 def retrain(
     network: Model,
     task: Task | tuple[Any, Any],
@@ -206,7 +213,10 @@ def retrain(
       hooks: as in `run_search`.
 
     Raises:
-      ValueError: before any work, for data or rates that do not fit.
+      ValueError: before any work, for arguments that are not of the types above, and for data or
+        rates that do not fit.
+      FloatingPointError: if weights or a loss are no longer finite.
+      MemoryError: if the device has too little memory; says what lowers the need.
     """
     if not isinstance(task, Task):
         task = images(*task, test=test)
@@ -216,16 +226,17 @@ def retrain(
         raise ValueError("a training is scored on test data, and the task has none; give test=...")
     if not 0.0 <= drop_path < 1.0:
         raise ValueError(f"drop_path is a rate from 0 up to but not 1, got {drop_path}")
-    if epochs < 1 or evaluate_every < 1 or seed < 0:
-        raise ValueError(
-            "epochs and evaluate_every are numbers of epochs from 1 on and seed is at least 0, got"
-            f" {epochs} epochs, {evaluate_every} and {seed}"
-        )
+    at_least(1, epochs=epochs, evaluate_every=evaluate_every)
+    at_least(0, most=MOST_SEED, seed=seed)
+    at_least(0, most=MOST_STEPS, max_steps=0 if max_steps is None else max_steps)
     keep = last() if keep is None else keep
     hooks = Hooks() if hooks is None else hooks
+    check_fields(keep)
+    check_fields(hooks)
     (feed,) = task.feeds(seed, batch_size, 1)
     steps_per_epoch = feed.steps
     total_steps = epochs * steps_per_epoch
+    at_least(0, most=MOST_STEPS, steps=total_steps)
     if max_steps is not None:
         total_steps = min(max_steps, total_steps)
     transformation = optimizer(epochs, steps_per_epoch)
@@ -299,7 +310,8 @@ def retrain(
             state = state._replace(kept=keep.epoch(state.kept, epoch - 1, score))
         return state, {f"valid_{task.measure}": score}, False
 
-    state = hooks.resume(jax.jit(init)(jax.random.key(seed)))
+    with out_of_memory_said():
+        state = hooks.resume(compile_step(init, jax.random.key(seed))(jax.random.key(seed)))
     state, history = run_steps(
         step,
         state,
@@ -312,6 +324,7 @@ def retrain(
         report=hooks.report,
         announce=hooks.announce,
         sums=hooks.sums(),
+        learnt=lambda state: state.variables,
     )
     variables = now(state)
     if valid_score is None:

@@ -9,18 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Mix, PyTree
+from dnas.cells import OPS
+from dnas.checks import MOST_SEED, at_least, check_fields, checked
+from dnas.contracts import check_op
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.methods import Method, Published, SearchResult, Stage, Training, stages_of
 from dnas.model import Model
 from dnas.rules import Observed, Rule, Verdict
 from dnas.running.compiling import compile_step
-from dnas.running.loop import Hooks, run_steps
+from dnas.running.loop import MOST_STEPS, Hooks, run_steps
+from dnas.running.memory import out_of_memory_said
 from dnas.search import SearchState, checked_candidates, make_search, read_from
 from dnas.space import SearchSpace, check_inputs
 from dnas.tasks import Task, images
 from dnas.tasks.task import Feed
 
 
+@checked
 def run_search(
     space: SearchSpace,
     task: Task | tuple[Any, Any],
@@ -57,8 +62,11 @@ def run_search(
       What the last stage has found.
 
     Raises:
-      ValueError: before any work, for data or sizes that do not fit, and for a method that was made
-        for a search of another length.
+      ValueError: before any work, for arguments that are not of the types above, data or sizes that
+        do not fit, and a method that was made for a search of another length.
+      FloatingPointError: if weights, arch or a loss are no longer finite; names the term or the op
+        that is to blame where it is known.
+      MemoryError: if the device has too little memory; says what lowers the need.
 
     Example:
       >>> import dnas, numpy as np
@@ -87,11 +95,7 @@ def run_search(
     given = {name: size for name, size in given.items() if size is not None}
     if isinstance(method, Published):
         method, given = method.for_task(space, task, seed=seed, **given), {}
-    if not isinstance(method, Method | None):
-        raise ValueError(
-            f"a method is a dnas.Method, or a function decorated by dnas.methods.published; got"
-            f" {method!r}"
-        )
+    at_least(0, most=MOST_STEPS, max_steps=0 if max_steps is None else max_steps)
     runs = [
         _planned(space, task, stage, given, model, seed)
         for stage in stages_of(Method() if method is None else method)
@@ -99,7 +103,9 @@ def run_search(
     result = None
     for number, run in enumerate(runs):
         own_hooks = hooks(number) if callable(hooks) else hooks
-        result = _run_stage(space, task, run, result, max_steps, seed, own_hooks or Hooks())
+        check_fields(Hooks() if own_hooks is None else own_hooks)
+        with out_of_memory_said():
+            result = _run_stage(space, task, run, result, max_steps, seed, own_hooks or Hooks())
     assert result is not None
     return result
 
@@ -124,17 +130,17 @@ def _planned(
 ) -> _Run:
     """Refuses what does not fit."""
     method = stage.method
+    check_fields(method)
+    at_least(0, most=MOST_SEED, seed=seed)
     length = {"epochs": 50, "batch_size": 64}
     if method.training is not None:
         length = {name: getattr(method.training, name) for name in length}
     length |= {name: given[name] for name in length if name in given}
     epochs, batch_size = length["epochs"], length["batch_size"]
     untrained = method.training is not None and method.training.epochs == 0  # by intent
-    if (epochs < 1 and not untrained) or seed < 0:
-        raise ValueError(
-            f"epochs are at least 1 and seed a whole number from 0 on, got {epochs} and {seed}"
-        )
+    at_least(0 if untrained else 1, epochs=epochs)
     feeds = task.feeds(seed, batch_size, 1 if method.single_level else 2)
+    at_least(0, most=MOST_STEPS, steps=epochs * feeds[0].steps)
     if method.training is not None:
         _check_length(method.training, epochs, feeds[0].steps)
     if model is None:
@@ -153,6 +159,7 @@ def _check_length(training: Training, epochs: int, steps_per_epoch: int) -> None
         )
 
 
+@checked
 def supernet_of(
     space: SearchSpace,
     task: Task,
@@ -214,7 +221,8 @@ def _run_stage(
         candidates=method.candidates,
     )
 
-    def step(state: SearchState, data: tuple[PyTree, ...], rows: tuple[PyTree, ...]):
+    def drawn(state: SearchState, data: tuple[PyTree, ...], rows: tuple[PyTree, ...]):
+        """The arguments of a step: batches of these rows, and the state with a new key."""
         key, *keys = jax.random.split(state.key, 3)
         batches = [
             feed.batch(own_data, own_rows, own_key, carried)
@@ -222,7 +230,16 @@ def _run_stage(
                 feeds, data, rows, keys, state.carried, strict=False
             )
         ]
-        return search.step(state._replace(key=key), batches[0], batches[-1])
+        return state._replace(key=key), batches[0], batches[-1]
+
+    def step(state: SearchState, data: tuple[PyTree, ...], rows: tuple[PyTree, ...]):
+        return search.step(*drawn(state, data, rows))
+
+    data = jax.device_put(tuple(feed.data for feed in feeds))
+
+    def explain(state: SearchState, rows: tuple[PyTree, ...]) -> str:
+        terms = jax.jit(lambda *given: search.terms(*drawn(*given)))(state, data, rows)
+        return _culprit(space, _as_numpy(terms))
 
     mix_of = jax.jit(search.mix)
     observe = _observer(space, model, method, task, feeds[-1], batch_size)
@@ -255,7 +272,7 @@ def _run_stage(
         state, history = run_steps(
             step,
             state,
-            jax.device_put(tuple(feed.data for feed in feeds)),
+            data,
             lambda epoch: tuple(feed.rows(epoch) for feed in feeds),
             first_step=int(state.step),
             total_steps=total_steps,
@@ -264,9 +281,36 @@ def _run_stage(
             report=hooks.report,
             announce=hooks.announce,
             sums=hooks.sums(),
+            learnt=lambda state: {"weights": state.weights, "arch": state.arch},
+            explain=explain,
         )
     mix = _as_numpy(state.between["mix"] if _stopped(state) else mix_of(state))
     return SearchResult(method.select(space, mix), mix, state, history)
+
+
+def _culprit(space: SearchSpace, terms: dict[str, tuple[np.ndarray, PyTree]]) -> str:
+    """What in a step is not finite, in words; "" where each term is, and steps were too long."""
+    for name, (value, gradient) in terms.items():
+        of_loss = not jax.tree.leaves(gradient)
+        fault = "" if np.isfinite(value) else f"{name} is {value}"
+        if not fault and not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)):
+            fault = f"the gradient of {name} is not finite"
+        if fault and not of_loss:
+            return f"{fault} before the step, though arch is finite: mend or leave out that term"
+        if fault and (broken := _broken_op(space)):
+            return f"{fault} before the step: {broken}"
+    return ""
+
+
+def _broken_op(space: SearchSpace) -> str:
+    """Which op of the space does not keep the laws of an op, and which law; "" if all do."""
+    for op in dict.fromkeys(op for spec in space.cells.values() for op in spec.ops):
+        if op in OPS:
+            try:
+                check_op(OPS[op])
+            except AssertionError as error:
+                return f"op {op!r} is to blame, {error}"
+    return ""
 
 
 def _stopped(state: SearchState) -> bool:

@@ -24,6 +24,7 @@ from dnas.base import (
     PyTree,
 )
 from dnas.bilevel import BilevelOptimizer
+from dnas.checks import checked
 from dnas.hw_loss import Constraint
 from dnas.model import Model, Outputs
 from dnas.relax import Relaxation, softmax
@@ -55,14 +56,18 @@ class Search(NamedTuple):
 
     `init(key)` returns a `SearchState`; `step(state, train, valid)` takes a batch for the weights
     and one for arch and returns (state, metrics); `mix(state)` returns the mix {kind: [E, O]} that
-    a selection reads, in which nothing is drawn at random.
+    a selection reads, in which nothing is drawn at random; `terms(state, train, valid)` returns
+    what that step minimises, {name: (value, gradient for arch)}, each term by itself; of the two
+    losses the value only, and ().
     """
 
     init: Callable[[Key], SearchState]
     step: Callable[[SearchState, AnyBatch, AnyBatch], tuple[SearchState, Metrics]]
     mix: Callable[[SearchState], Mix]
+    terms: Callable[[SearchState, AnyBatch, AnyBatch], dict[str, tuple[Array, PyTree]]]
 
 
+@checked
 def make_search(
     space: SearchSpace,
     model: Model,
@@ -168,19 +173,55 @@ def make_search(
             mix = sample(key, arch, state.candidates, state.step)
             outputs, _ = model.apply({"params": weights}, mix, batch.inputs, key=drawn, train=True)
             total, metrics = loss(outputs, batch)
-            # Costs are those of what will be derived, and not of what this step has drawn.
-            read = mix
-            if relaxation.read is not None:
-                read = read_from(space, relaxation, arch, state.candidates)
-            for factor in arch_factors:
-                total *= factor(arch, read)
-            for weight, term in arch_losses:
-                total += value_at(state.step, weight) * term(arch, read)
-            if constraint is not None:
-                total += constraint.penalty(state.multipliers, read)
+            factors, added = arch_terms(state, arch, mix)
+            for factor in factors.values():
+                total *= factor
+            for term in added.values():
+                total += term
             return total, metrics
 
         return evaluate
+
+    def arch_terms(
+        state: SearchState, arch: Arch, mix: Mix
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What multiplies the loss of the outer objective, and what is added to it, by name."""
+        # Costs are those of what will be derived, and not of what this step has drawn.
+        if relaxation.read is not None:
+            mix = read_from(space, relaxation, arch, state.candidates)
+        factors = {
+            _name("arch_factors", number, factor): factor(arch, mix)
+            for number, factor in enumerate(arch_factors)
+        }
+        added = {
+            _name("arch_losses", number, term): value_at(state.step, weight) * term(arch, mix)
+            for number, (weight, term) in enumerate(arch_losses)
+        }
+        if constraint is not None:
+            added["constraint"] = constraint.penalty(state.multipliers, mix)
+        return factors, added
+
+    def terms(
+        state: SearchState, train: AnyBatch, valid: AnyBatch
+    ) -> dict[str, tuple[Array, PyTree]]:
+        _, inner_key, outer_key = jax.random.split(state.key, 3)
+
+        def of_arch(arch: Arch) -> dict[str, Array]:
+            arch = in_play(arch, state.candidates)
+            mix = sample(outer_key, arch, state.candidates, state.step)
+            factors, added = arch_terms(state, arch, mix)
+            return factors | added
+
+        def gradient_of(name: str) -> PyTree:
+            return pull_back(
+                {own: jnp.full_like(value, own == name) for own, value in values.items()}
+            )[0]
+
+        values, pull_back = jax.vjp(of_arch, state.arch)
+        inner = inner_objective(inner_key, train, state)(state.weights, state.arch)[1]["loss"]
+        outer = outer_objective(outer_key, valid, state)(state.weights, state.arch)[1]["loss"]
+        losses = {"the loss of the weights": (inner, ()), "the loss of arch": (outer, ())}
+        return losses | {name: (value, gradient_of(name)) for name, value in values.items()}
 
     def step(state: SearchState, train: AnyBatch, valid: AnyBatch) -> tuple[SearchState, Metrics]:
         key, inner_key, outer_key = jax.random.split(state.key, 3)
@@ -210,7 +251,12 @@ def make_search(
     def mix(state: SearchState) -> Mix:
         return read_from(space, relaxation, state.arch, state.candidates)
 
-    return Search(init, step, mix)
+    return Search(init, step, mix, terms)
+
+
+def _name(what: str, number: int, term: Callable) -> str:
+    """Of a term in messages: its place, and what its author calls it."""
+    return f"{what}[{number}] ({getattr(term, '__qualname__', type(term).__name__)})"
 
 
 def _model_key(key: Key, batch: AnyBatch) -> Key:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, PyTree
+from dnas.checks import checked
 from dnas.choices import Choices, relevant_rows
 from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
@@ -134,6 +135,7 @@ def picked_of(space: SearchSpace, genotype: Genotype) -> dict[str, list[tuple[in
     return picked
 
 
+@checked
 def canonical_genotype(space: SearchSpace, genotype: Genotype) -> Genotype:
     """Returns the one of all genotypes that differ only in rows which do not matter in it, as the
     `under` of choices says: these have the first option that they may have.
@@ -153,6 +155,7 @@ def canonical_genotype(space: SearchSpace, genotype: Genotype) -> Genotype:
     return genotype_of(space, picked, genotype.concat)
 
 
+@checked
 def check_genotype(space: SearchSpace, genotype: Genotype) -> None:
     """Raises ValueError unless every kind, row and option of the genotype exists in the space."""
     if genotype.space != space.name:
@@ -221,6 +224,7 @@ def _check_edge(name: str, kind: str, spec: CellSpec, edge: Edge) -> None:
         )
 
 
+@checked
 def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
     """Returns the mix {kind: [E, O]} under which the supernet computes what the genotype's network
     computes.
@@ -246,6 +250,7 @@ def one_hot_mix(space: SearchSpace, genotype: Genotype) -> dict[str, Array]:
     return mix
 
 
+@checked
 def inherit_weights(
     space: SearchSpace, genotype: Genotype, weights: PyTree, variables: PyTree
 ) -> PyTree:

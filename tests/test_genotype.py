@@ -10,6 +10,7 @@ import pickle
 import random
 import time
 
+import numpy as np
 import pytest
 
 from dnas.genotype import Edge, Genotype
@@ -591,3 +592,16 @@ def test_all_15_625_nasbench201_strings_are_different_and_return():
     assert all(
         Genotype.from_json(genotype.to_json()) == genotype for genotype in [*genotypes][::25]
     )
+
+
+def test_numbers_of_nodes_may_be_of_any_type_of_whole_numbers():
+    given = Genotype(
+        "darts",
+        {"normal": [(np.int64(0), np.uint8(2), "sep_conv_3x3"), (1, np.int32(3), "skip_connect")]},
+        {"normal": np.asarray([3]).tolist()},
+    )
+    plain = Genotype(
+        "darts", {"normal": [(0, 2, "sep_conv_3x3"), (1, 3, "skip_connect")]}, {"normal": [3]}
+    )
+    assert given == plain and Genotype.from_json(given.to_json()) == plain
+    assert all(type(edge.source) is type(edge.target) is int for edge in given.cells["normal"])

@@ -9,7 +9,7 @@ import pytest
 from supernets import logits_of, weights_of
 
 import dnas
-from dnas.hessian import METHODS, dominant_eigenvalue, hessian_vector_product
+from dnas.hessian import METHODS, dominant_eigenvalue, forward_mode, hessian_vector_product
 from dnas.tasks.task import classification_loss
 
 KEY = jax.random.key(0)
@@ -160,3 +160,24 @@ def test_eigenvalue_of_a_supernet_is_that_of_the_dense_hessian(supernet_loss):
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match="arnoldi.*lanczos, power|at least two"):
         largest(jnp.eye(3), **options)
+
+
+@pytest.mark.parametrize("schedule", ["edges", "waves", "unrolled"])
+@pytest.mark.parametrize("partial_channels", [1, 2])
+def test_forward_mode_of_a_loss_by_the_mix_equals_reverse_mode(schedule, partial_channels, float64):
+    space = dnas.darts_space(ops=("none", "skip_connect", "sep_conv_3x3"), num_nodes=2)
+    options = {"schedule": schedule, "partial_channels": partial_channels}
+    supernet = space.supernet(channels=4, num_cells=2, num_classes=3, **options)
+    images = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    weights = weights_of(supernet)(jax.random.key(1), images)
+    mix = {
+        kind: jax.random.uniform(jax.random.key(2), own.shape)
+        for kind, own in space.choices.items()
+    }
+
+    def loss(mix):
+        logits = logits_of(supernet)(weights, mix, images)
+        return classification_loss(logits, jnp.asarray([0, 2]))[0]
+
+    forward, reverse = jax.jit(jax.jacfwd(forward_mode(loss)))(mix), jax.jit(jax.grad(loss))(mix)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-12), forward, reverse)

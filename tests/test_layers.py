@@ -13,7 +13,7 @@ FILES = sorted(path.relative_to(ROOT / "dnas").as_posix() for path in (ROOT / "d
 
 # What stands on a level never imports its siblings, packages apart, and nothing above.
 LADDER = (
-    ("base", "files", "notation", "drawing"),
+    ("base", "files", "notation", "drawing", "statistics", "checks"),
     ("choices",),
     ("genotype", "graph", "model"),
     ("published", "parts"),
@@ -30,21 +30,21 @@ LEVELS = {unit: level for level, units in enumerate(LADDER) for unit in units}
 # Those that stand high, since search uses them, yet need little themselves.
 ONLY = {
     "kernels": {"base", "graph", "space"},
-    "bilevel": {"base"},
-    "tasks": {"base", "model"},
+    "bilevel": {"base", "checks"},
+    "tasks": {"base", "checks", "model"},
     "running": {"base"},
-    "selection": {"base", "choices", "genotype", "space"},
-    "arch_losses": {"base", "relax"},
+    "selection": {"base", "checks", "choices", "genotype", "space"},
+    "arch_losses": {"base", "checks", "relax"},
     "arch_optimizers": {"bilevel", "relax", "hw_loss"},
-    "hessian": {"base"},
+    "hessian": {"base", "checks"},
     "model": {"base"},
-    "rules": {"base", "choices", "genotype", "space", "selection"},
+    "rules": {"base", "checks", "choices", "genotype", "space", "selection"},
     "published": {"genotype"},
-    "tabular": {"choices", "files", "genotype", "graph", "space"},
+    "tabular": {"checks", "choices", "files", "genotype", "graph", "space"},
     "searchers": {"base", "genotype", "space"},
 }
 PACKAGES = {path.split("/")[0] for path in FILES if "/" in path}
-STDLIB_ONLY = {"files", "genotype", "notation", "drawing"}
+STDLIB_ONLY = {"checks", "files", "genotype", "notation", "drawing"}
 NUMPY_ONLY = {"choices"}
 # Exporters know flax's layers by themselves, with their biases.
 MAY_FLAX = ("cells/", "spaces/", "export/standard.py")

@@ -351,7 +351,7 @@ REFUSED = {
         r"\(8, 8, 1\).*\(6, 8, 1\).*agree",
     ),
     "too few images": (dict(batch_size=21), "20 images.*21.*lower the batch size"),
-    "no epoch": (dict(epochs=0), "0 epochs"),
+    "no epoch": (dict(epochs=0), "epochs is a whole number from 1 on, got 0"),
     "drop path one": (dict(drop_path=1.0), "drop_path.*1.0"),
     "drop path below zero": (dict(drop_path=-0.1), "drop_path.*-0.1"),
     "never scored": (dict(evaluate_every=0), "evaluate_every.*0"),
@@ -417,3 +417,32 @@ def test_a_pair_is_the_task_of_its_images():
 def test_test_images_are_given_once(given, reason):
     with pytest.raises(ValueError, match=reason):
         retrain(Model(broken, broken), *given)
+
+
+def test_weights_that_the_last_update_makes_nan_are_no_result():
+    """No later step sees them: they are in no loss."""
+
+    def optimizer(epochs, steps_per_epoch):
+        def update(gradient, count, params=None):
+            last = count == epochs * steps_per_epoch - 1
+            scale = jnp.where(last, jnp.nan, -0.01)
+            return jax.tree.map(lambda array: scale * array, gradient), count + 1
+
+        return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+    with pytest.raises(FloatingPointError, match=r"params/main.* became nan at step 15: "):
+        trained(optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(epochs=1.5), "retrain: epochs is a whole number, not 1.5"),
+        (dict(seed=2**32), "seed is a whole number from 0 to"),
+        (dict(evaluate_every=0), "evaluate_every is a whole number from 1 on, got 0"),
+        (dict(optimizer=3), "retrain: optimizer is a function, not 3"),
+    ],
+)
+def test_wrong_types_and_numbers_are_refused_before_any_work(changes, message):
+    with pytest.raises(ValueError, match=message):
+        trained(Model(broken, broken), **changes)

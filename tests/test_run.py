@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -189,7 +190,7 @@ REFUSED = {
         "20 images and a batch size of 21.*lower the batch size or give more images",
     ),
     "no batch": (dict(batch_size=0), "batch size of 0"),
-    "no epoch": (dict(epochs=0), "epochs are at least 1.*got 0"),
+    "no epoch": (dict(epochs=0), "epochs is a whole number from 1 on, got 0"),
     "an odd size": (dict(images=IMAGES[:, :7, :7]), "7.*7.*cannot be halved.*resize"),
     "an augmentation for colours": (
         dict(augmentation=dnas.Augmentation()),
@@ -487,3 +488,78 @@ def test_a_task_of_another_kind_of_inputs_is_refused():
     text = dnas.tasks.text(dnas.read_text("to be or not to be " * 40), window=3)
     with pytest.raises(ValueError, match="'linear' read images and not tokens"):
         dnas.run_search(LINEAR, text)
+
+
+def infinite(arch, mix):
+    return jnp.sqrt(arch["cell"]["ops"] - arch["cell"]["ops"]).sum()  # 0, its gradient infinite
+
+
+def nowhere(arch, mix):
+    return jnp.sqrt(-mix["cell"].sum())
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"arch_losses": [nowhere]}, r"arch_losses\[0\] \(nowhere\) is nan.*that term"),
+        ({"arch_losses": [infinite]}, r"gradient of arch_losses\[0\] \(infinite\).*that term"),
+        ({"arch_factors": [nowhere]}, r"arch_factors\[0\] \(nowhere\) is nan.*that term"),
+    ],
+)
+def test_a_term_that_is_not_finite_is_named_and_not_the_learning_rate(parts, message):
+    with pytest.raises(FloatingPointError, match=message) as error:
+        search(**parts)
+    assert "learning rate" not in str(error.value)
+
+
+def test_an_op_that_is_not_finite_is_named_and_not_the_learning_rate(monkeypatch):
+    class Root(nn.Module):
+        channels: int
+        stride: int
+        norms: dnas.cells.Norms
+
+        @nn.compact
+        def __call__(self, x):
+            return jnp.sqrt(x[:, :: self.stride, :: self.stride])
+
+    monkeypatch.setitem(dnas.OPS, "root", Root)
+    space = dnas.darts_space(ops=("none", "skip_connect", "root"), num_nodes=1)
+    with pytest.raises(
+        FloatingPointError, match="at step 1.*op 'root' is to blame.*finite"
+    ) as error:
+        search(space, num_cells=1)
+    assert "learning rate" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(seed=2**32), "seed is a whole number from 0 to 4,294,967,295"),
+        (dict(seed=-1), "seed is a whole number from 0 to"),
+        (dict(max_steps=-1), "max_steps is a whole number from 0 to"),
+        (dict(epochs=2**40), "steps is a whole number from 0 to 2,147,483,647"),
+        (dict(epochs=1.5), "run_search: epochs is a whole number or None, not 1.5"),
+        (dict(channels=4.0), "run_search: channels is a whole number or None, not 4.0"),
+        (dict(relaxation=3), "Method: relaxation is a Relaxation, not 3"),
+        (dict(options=0), "Method: options is a mapping"),
+    ],
+)
+def test_numbers_and_types_are_looked_at_before_any_work(changes, message):
+    with pytest.raises(ValueError, match=message):
+        search(LINEAR._replace(supernet=broken), **changes)
+
+
+def test_whole_numbers_may_be_of_any_type():
+    given = search(epochs=np.int64(1), batch_size=np.uint8(4), seed=np.int32(3))
+    assert_same(given.state, search(epochs=1, seed=3).state)
+
+
+@pytest.mark.parametrize("num_cells", [10**9, 1001])
+def test_more_cells_than_a_network_may_have_are_refused_at_once(num_cells):
+    with pytest.raises(ValueError, match="num_cells is a whole number from 1 to 1,000"):
+        search(TINY, num_cells=num_cells)
+
+
+def test_weights_beyond_the_memory_of_the_machine_are_refused_before_they_are_made():
+    with pytest.raises(MemoryError, match=r"goes into it.*MB\. Lower the batch size, the channels"):
+        search(TINY, channels=2**18, num_cells=1)

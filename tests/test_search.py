@@ -295,3 +295,25 @@ def test_a_perturbation_of_radius_zero_changes_no_bit_and_a_real_one_the_weights
     assert_same(plain, none)
     assert_same(plain.arch, real.arch)
     assert (plain.weights != real.weights).any()
+
+
+def test_the_terms_of_a_step_are_what_it_minimises():
+    """Their sum is the outer objective, and the gradients are those of each by itself."""
+    state = small_search(LINEAR).init(jax.random.key(0))
+    train, valid = batches()
+    factor, term = lambda arch, mix: mix["cell"].sum(), lambda arch, mix: arch["cell"]["ops"].sum()
+    search = small_search(LINEAR, arch_factors=[factor], arch_losses=[(0.5, term)])
+    found = search.terms(state, train, valid)
+    assert [name.partition(" (")[0] for name in found] == [
+        "the loss of the weights",
+        "the loss of arch",
+        "arch_factors[0]",
+        "arch_losses[0]",
+    ]
+    values = [value for value, _ in found.values()]
+    gradients = [gradient for _, gradient in found.values()]
+    np.testing.assert_allclose(values[2:], [2.0, 0.5 * state.arch["cell"]["ops"].sum()], rtol=1e-5)
+    np.testing.assert_allclose(gradients[2]["cell"]["ops"], 0.0, atol=1e-6)  # of a softmax
+    np.testing.assert_allclose(gradients[3]["cell"]["ops"], 0.5)
+    _, metrics = small_search(LINEAR).step(state, train, valid)
+    np.testing.assert_allclose(values[1], metrics["valid_loss"], rtol=1e-5)

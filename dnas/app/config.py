@@ -311,6 +311,9 @@ class SearchConfig(MethodConfig, RetrainingConfig):
     """What else changes training images in the search, as `augment` does in retraining."""
     random_cells: int = 3
     """How many random cells to retrain for comparison."""
+    one_seed: bool = False
+    """Whether all final networks are trained with --seed; otherwise random ones have a seed each,
+    so that what training does is part of how they differ."""
 
 
 # What differs from the published settings for CIFAR-10, which are the defaults above. The digits

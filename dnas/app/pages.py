@@ -15,6 +15,7 @@ from dnas.app.display import skips
 from dnas.app.hardware import in_words
 from dnas.app.plots import draw_curves, draw_logits, picture
 from dnas.app.runs import Run
+from dnas.statistics import deviations_needed, prediction_interval, sample
 
 # Writes the report of a run in a space, from its summary and the results of its trained networks.
 Report = Callable[[Run, dnas.SearchSpace, Mapping[str, Any], Mapping[str, Mapping[str, Any]]], None]
@@ -56,8 +57,8 @@ def write_report(
     ]
     note = (
         "Parameters: all trainable arrays without the auxiliary head. Multiply-adds: convolutions"
-        " and classifier, one image. All networks are trained with the same settings and the same"
-        " seed; the accuracy is that of the last epoch."
+        f" and classifier, one image. {trained_alike(summary)} The accuracy is that of the last"
+        " epoch."
     )
     write_pages(run, summary, verdict(summary), (columns, rows, note), pictures)
 
@@ -115,22 +116,54 @@ def verdict(summary: Mapping[str, Any]) -> str:
     random = summary.get("random_accuracies")
     if not random:
         return text + "."
-    spread = f" +- {summary['random_std']:.2%}" if summary["random_std"] is not None else ""
     others = f"{len(random)} random architectures" if len(random) > 1 else "1 random architecture"
-    text += (
-        f"; {others}, trained alike: {summary['random_mean']:.2%}{spread} (best {max(random):.2%})."
-    )
-    difference = accuracy - summary["random_mean"]
-    if abs(difference) <= max(summary["random_std"] or 0.0, 1 / count):
-        return (
-            text
-            + " The searched one does not differ from random ones by more than their spread, or by"
-            " one image."
-        )
+    text += f"; {others}, trained alike: {sample(random).shown('.2%')} (best {max(random):.2%})."
+    return f"{text} {beside_random(accuracy, random, finest=1 / count, form='.2%')}"
+
+
+def trained_alike(summary: Mapping[str, Any]) -> str:
+    """Returns what the networks of a run share, and what a "+-" between them is."""
+    seeds = "a seed each" if summary.get("own_seeds") else "one seed for all"
     return (
-        text + f" The searched one is {'better' if difference > 0 else 'worse'} than their mean by"
-        f" {abs(difference):.2%}."
+        f"All networks are trained with the same settings, and {seeds}. Mean +- deviation is over"
+        " the random ones, each counted once; the squares are divided by their number less one."
     )
+
+
+def beside_random(
+    score: float, random: Sequence[float], *, finest: float, form: str, less_is_better: bool = False
+) -> str:
+    """Returns whether a searched network differs from random ones by more than chance, in words.
+
+    It does where it lies outside of the interval in which one more random network would lie with a
+    probability of 95 %.
+
+    Args:
+      score: of the searched network; random: of the others. The best that there is is 1: an
+        accuracy, or where less is better a perplexity.
+      finest: the least difference that scores can have, such as that of one image; deviations are
+        not taken for less.
+    """
+    found = sample(random)
+    if found.deviation is None:
+        return (
+            "One random architecture says nothing of what chance does: give 5 or more"
+            " (--random-cells=5)."
+        )
+    found = found._replace(deviation=max(found.deviation, finest))
+    interval = prediction_interval(found)
+    assert interval is not None  # there is a deviation
+    text = (
+        f"One more random architecture would lie within {interval.shown(form)} with a probability"
+        f" of 95 % (Student's t, n = {found.n}: {deviations_needed(found.n):.2f} deviations)"
+    )
+    if interval.low <= score <= interval.high:
+        text += ", as the searched one does: no difference can be told."
+        if interval.low <= 1.0 <= interval.high:
+            text += f" Even {1.0:{form}} lies within it; more random ones would make it narrower."
+        return text
+    is_better = (score > found.mean) != less_is_better
+    return f"{text}; the searched one is {'better' if is_better else 'worse'} than that."
 
 
 def tabular_lines(summary: Mapping[str, Any]) -> list[str]:

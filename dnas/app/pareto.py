@@ -21,6 +21,7 @@ from dnas.app.plots import draw_pareto, picture
 from dnas.app.runs import Run, checked_name, open_run
 from dnas.app.words import read_known
 from dnas.running.runtime import set_up_process
+from dnas.statistics import sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,12 +259,15 @@ def table(found: dict[str, Any]) -> str:
         )
     if found["random"]:
         costs, accuracies = (
-            np.array([point[name] for point in found["random"]])
-            for name in ("predicted", "accuracy")
+            sample(point[name] for point in found["random"]) for name in ("predicted", "accuracy")
         )
-        words = f"{costs.mean():.4g} +- {costs.std():.2g}"
         lines.append(
-            f"| {len(costs)} random architectures | {words} | | {accuracies.mean():.2f} +-"
-            f" {accuracies.std():.2f} |"
+            f"| {costs.n} random architectures | {costs.shown('.4g')} | | {accuracies.shown()} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + f"\n\n{_NOTE}\n"
+
+
+_NOTE = (
+    "Of random architectures: mean +- deviation of one of them, the squares divided by their number"
+    " less one. Of what was measured: median +- deviation of one reading."
+)

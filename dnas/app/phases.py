@@ -237,7 +237,7 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
         return done
     phase = Phase(job, name, title)
     hooks = Hooks(phase.resume, phase.report, phase.announce, phase.sums)
-    result = _train(job, genotype, hooks)
+    result = _train(job, name, genotype, hooks)
     if not done:
         counts = job.count(genotype)
         done = phase.finish({"genotype": genotype.to_json(), **result.scores, **counts})
@@ -247,7 +247,7 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
     return done
 
 
-def _train(job: Job, genotype: dnas.Genotype, hooks: Hooks) -> dnas.RetrainResult:
+def _train(job: Job, name: str, genotype: dnas.Genotype, hooks: Hooks) -> dnas.RetrainResult:
     config = job.config
     return dnas.retrain(
         network_of(job, genotype),
@@ -255,10 +255,19 @@ def _train(job: Job, genotype: dnas.Genotype, hooks: Hooks) -> dnas.RetrainResul
         epochs=config.retrain_epochs,
         batch_size=config.retrain_batch_size,
         max_steps=config.retrain_steps,
-        seed=config.seed,
+        seed=training_seed(config, name),
         hooks=hooks,
         **job.training,
     )
+
+
+def training_seed(config: Any, name: str) -> int:
+    """Returns the seed that the network "searched", "random_0", ... of a run is trained with: that
+    of the settings for the searched one, and unless they say `one_seed` another for each other."""
+    if name == "searched" or config.one_seed:
+        return config.seed
+    number = int(name.removeprefix("random_"))
+    return int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0] >> 1)
 
 
 class Ahead:
@@ -295,7 +304,7 @@ class Ahead:
         for name, genotype in self._genotypes.items():
             if not self._job.run.result(f"phases/{name}.json"):
                 with contextlib.suppress(Exception):  # whatever it is, the retraining will say it
-                    _train(self._job, genotype, dnas.QUIET._replace(announce=_stop))
+                    _train(self._job, name, genotype, dnas.QUIET._replace(announce=_stop))
 
 
 class _Compiled(Exception):
@@ -338,7 +347,7 @@ def evaluate(job: Job, name: str) -> dict[str, float]:
         return found[0]
 
     hooks = dnas.QUIET._replace(resume=restore)
-    return _train(job, dnas.Genotype.from_text(done["genotype"]), hooks).scores
+    return _train(job, name, dnas.Genotype.from_text(done["genotype"]), hooks).scores
 
 
 def _checkpoints(run: Run, phase: str) -> Checkpoints:

@@ -2,7 +2,6 @@
 runs it."""
 
 import argparse
-import statistics
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from dnas.app.command import run_command
 from dnas.app.config import SearchConfig
 from dnas.app.pages import write_summary
 from dnas.hw_loss.measure_table import random_variables
+from dnas.statistics import sample
 from dnas.tabular import standings
 
 
@@ -47,10 +47,12 @@ def search(job: phases.Job) -> None:
         trained[name] = phases.retrain(job, name, f"retrain random {number}", cell)
     measure = job.final_task.measure
     scores = [trained[name][f"test_{measure}"] for name in others]
+    random = sample(scores) if scores else None
     summary = summary_of(job, genotype, trained["searched"]) | {
         f"random_{_PLURAL[measure]}": scores,
-        "random_mean": statistics.fmean(scores) if scores else None,
-        "random_std": statistics.stdev(scores) if len(scores) > 1 else None,
+        "random_mean": random and random.mean,
+        "random_std": random and random.deviation,
+        "own_seeds": not job.config.one_seed,
         "seconds": {
             "search": found["seconds"],
             "retrain": trained["searched"]["seconds"],

@@ -14,8 +14,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import dnas
 from dnas.app import config as settings
 from dnas.app import images, named, phases
@@ -24,6 +22,7 @@ from dnas.app.ending import messages
 from dnas.app.runs import Run, checked_name, open_run
 from dnas.app.words import read_known
 from dnas.running.runtime import set_up_process
+from dnas.statistics import mean_interval, sample
 from dnas.tabular import Benchmark, load_benchmark
 
 METHODS = "darts1,robust_darts,beta_darts,gdas,drnas"
@@ -141,10 +140,10 @@ def summarise(
     for method, runs in found.items():
         values = [run["value"] for run in runs]
         if values:
-            spread = statistics.stdev(values) if len(values) > 1 else None
-            methods[method] = {"mean": statistics.fmean(values), "std": spread, "runs": runs}
+            own = sample(values)
+            methods[method] = {"mean": own.mean, "std": own.deviation, "runs": runs}
     best = benchmark.query(benchmark.best(metric))[metric]
-    values = np.array([benchmark.query(genotype)[metric] for genotype in benchmark.genotypes])
+    values = [benchmark.query(genotype)[metric] for genotype in benchmark.genotypes]
     draws = {n: benchmark.expected_best_of(n, metric) for n in DRAWS}
     return {
         "metric": metric,
@@ -152,7 +151,7 @@ def summarise(
         "best": best,
         "num_archs": len(benchmark),
         "random_draws": draws,
-        "random_std": float(values.std()),
+        "random_std": sample(values).deviation,
     }
 
 
@@ -160,14 +159,16 @@ def table(summary: dict[str, Any]) -> str:
     """Returns the summary as a Markdown table."""
     lines = [
         (
-            f"| method | {summary['metric']}, mean +- deviation over seeds | each seed | median"
-            f" rank of {summary['num_archs']:,} | skips | seconds a search |"
+            f"| method | n | {summary['metric']}, mean +- deviation of one search | 95 % interval"
+            f" of the mean | each seed | median rank of {summary['num_archs']:,} | skips | seconds"
+            " a search |"
         ),
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method, own in summary["methods"].items():
         runs = own["runs"]
-        spread = "" if own["std"] is None else f" +- {own['std']:.2f}"
+        values = sample(run["value"] for run in runs)
+        interval = mean_interval(values)
         each = ", ".join(f"{run['value']:.2f}" for run in runs)
         skips = ", ".join(str(sum(run["skips"].values())) for run in runs)
         rank, seconds = (
@@ -175,12 +176,19 @@ def table(summary: dict[str, Any]) -> str:
             statistics.median(run["seconds"] for run in runs),
         )
         lines.append(
-            f"| {method} | {own['mean']:.2f}{spread} | {each} | {rank:,.0f} | {skips} |"
-            f" {seconds:.0f} |"
+            f"| {method} | {values.n} | {values.shown()} | {interval.shown() if interval else ''} |"
+            f" {each} | {rank:,.0f} | {skips} | {seconds:.0f} |"
         )
     for n, value in summary["random_draws"].items():
-        spread = f" +- {summary['random_std']:.2f}" if n == 1 else ""
+        spread = f" +- {summary['random_std']:.2f}" if n == 1 and summary["random_std"] else ""
         name = "one random cell" if n == 1 else f"best of {n} random cells, by oracle"
-        lines.append(f"| {name} | {value:.2f}{spread} | | | | |")
-    lines.append(f"| the best of all | {summary['best']:.2f} | | 1 | | |")
-    return "\n".join(lines) + "\n"
+        lines.append(f"| {name} | | {value:.2f}{spread} | | | | | |")
+    lines.append(f"| the best of all | | {summary['best']:.2f} | | | 1 | | |")
+    return "\n".join(lines) + f"\n\n{_NOTE}\n"
+
+
+_NOTE = (
+    "Searches of a method differ in their seed. Mean +- deviation: the squares are divided by n - 1"
+    " (of the random cell by that of all cells). The interval is Student's t, as if values were"
+    " normal; of two or three seeds it says little."
+)

@@ -20,11 +20,12 @@ import dnas
 from dnas import tasks
 from dnas.app import exporting, named, phases
 from dnas.app.config import Layer, MethodConfig, RunConfig, layers, small_settings
-from dnas.app.pages import write_pages
+from dnas.app.pages import beside_random, trained_alike, write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
 from dnas.app.runs import Run
 from dnas.files import read_text_file
 from dnas.spaces import Dropout
+from dnas.statistics import sample
 from dnas.tasks.reading import TOKENS
 
 _MOST_BYTES = 10**9  # of a text; WikiText-103 has half of it
@@ -76,6 +77,9 @@ class TextConfig(MethodConfig):
     """Epochs without a better validation loss after which SGD turns into averaged SGD."""
     random_cells: int = 1
     """How many random cells to train for comparison."""
+    one_seed: bool = False
+    """Whether all final networks are trained with --seed; otherwise random ones have a seed each,
+    so that what training does is part of how they differ."""
 
     retrain_clip: float | None = 0.25
     """Largest norm of the weights' gradient in training."""
@@ -275,10 +279,9 @@ def write_report(
     rows.append(("unigram model", f"{summary['unigram_perplexity']:.2f}", "", "", ""))
     columns = ("cell", "test perplexity", "validation perplexity", "parameters", "seconds")
     note = (
-        "Parameters: all trainable arrays. All networks are trained with the same settings and the"
-        " same seed; each is scored with the weights of the epoch that was best on the validation"
-        " part. The unigram model predicts every token with its share of the part for training, one"
-        " added to each count."
+        f"Parameters: all trainable arrays. {trained_alike(summary)} Each is scored with the"
+        " weights of the epoch that was best on the validation part. The unigram model predicts"
+        " every token with its share of the part for training, one added to each count."
     )
     write_pages(run, summary, verdict(summary), (columns, rows, note), pictures)
 
@@ -294,6 +297,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
     if not random:
         return text + "."
     cells = f"{len(random)} random cells" if len(random) > 1 else "1 random cell"
-    return (
-        text + f"; {cells}, trained alike: {summary['random_mean']:.2f} (best {min(random):.2f})."
-    )
+    text += f"; {cells}, trained alike: {sample(random).shown()} (best {min(random):.2f})."
+    score = summary["test_perplexity"]
+    beside = beside_random(score, random, finest=0.0, form=".2f", less_is_better=True)
+    return f"{text} {beside}"

@@ -8,6 +8,7 @@ import optax
 
 from dnas.base import Arch, Array, Objective, PyTree
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer, name_metrics
+from dnas.checks import checked
 
 ORDERS = ("arch_first", "weights_first")
 
@@ -18,6 +19,7 @@ class AlternatingState(NamedTuple):
     arch: optax.OptState
 
 
+@checked
 def alternating(
     arch_gradient: ArchGradient,
     weight_optimizer: optax.GradientTransformation,

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 from dnas.base import PyTree
 from dnas.bilevel.curvature import along_weights
 from dnas.bilevel.optimizer import ArchGradient
+from dnas.checks import checked
 
 # (product, vector) -> an approximate solution x of product(x) = vector, where product is linear and
 # symmetric.
 Solver = Callable[[Callable[[PyTree], PyTree], PyTree], PyTree]
 
 
+@checked
 def neumann(*, terms: int = 5, rate: float = 0.025) -> Solver:
     """Returns a solver by the Neumann series A^-1 v ~ rate * sum_{k < terms} (1 - rate A)^k v.
 
@@ -52,6 +54,7 @@ def neumann(*, terms: int = 5, rate: float = 0.025) -> Solver:
     return solve
 
 
+@checked
 def conjugate_gradient(*, steps: int = 10, tolerance: float = 1e-5) -> Solver:
     """Returns a solver by conjugate gradients, one product a step.
 
@@ -74,6 +77,7 @@ def conjugate_gradient(*, steps: int = 10, tolerance: float = 1e-5) -> Solver:
     return solve
 
 
+@checked
 def implicit(solver: Solver | None = None, *, damping: float = 0.0) -> ArchGradient:
     """Returns the gradient through the best weights by the implicit function theorem, Lorraine et
     al., theorem 1.

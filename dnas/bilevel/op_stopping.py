@@ -13,6 +13,7 @@ import optax
 from dnas.base import Arch, Array, Objective, PyTree
 from dnas.bilevel.alternating import ORDERS
 from dnas.bilevel.optimizer import BilevelOptimizer, name_metrics
+from dnas.checks import checked
 
 
 class OpStoppingState(NamedTuple):
@@ -23,6 +24,7 @@ class OpStoppingState(NamedTuple):
     stopped: dict[str, Array]  # {candidate: bool [E]}, which are no longer trained
 
 
+@checked
 def op_stopping(
     weight_optimizer: optax.GradientTransformation,
     arch_optimizer: optax.GradientTransformation,

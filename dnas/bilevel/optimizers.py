@@ -7,8 +7,10 @@ import optax
 from dnas.bilevel.alternating import alternating, first_order
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer
 from dnas.bilevel.schedules import cosine_by_epoch
+from dnas.checks import checked
 
 
+@checked
 def sgd(
     learning_rate: optax.ScalarOrSchedule,
     *,
@@ -31,6 +33,7 @@ def sgd(
     )
 
 
+@checked
 def arch_adam(
     learning_rate: optax.ScalarOrSchedule = 3e-4,
     *,
@@ -43,6 +46,7 @@ def arch_adam(
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1, b2))
 
 
+@checked
 def darts_optimizer(
     epochs: int,
     steps_per_epoch: int,
@@ -89,6 +93,7 @@ def darts_optimizer(
     )
 
 
+@checked
 def recurrent_optimizer(
     epochs: int,
     steps_per_epoch: int,

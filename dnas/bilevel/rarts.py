@@ -9,6 +9,7 @@ import optax
 
 from dnas.base import Arch, Objective, PyTree
 from dnas.bilevel.optimizer import BilevelOptimizer, name_metrics
+from dnas.checks import checked
 
 
 class RartsState(NamedTuple):
@@ -18,6 +19,7 @@ class RartsState(NamedTuple):
     arch: optax.OptState
 
 
+@checked
 def rarts(
     weight_optimizer: optax.GradientTransformation,
     arch_optimizer: optax.GradientTransformation,

@@ -6,8 +6,10 @@ import optax
 from jax.typing import ArrayLike
 
 from dnas.base import Array, epoch_of
+from dnas.checks import checked
 
 
+@checked
 def cosine_by_epoch(
     epochs: int,
     steps_per_epoch: int,
@@ -45,6 +47,7 @@ def cosine_by_epoch(
     return schedule
 
 
+@checked
 def exponential_by_epoch(
     steps_per_epoch: int, *, learning_rate: float = 0.1, factor: float = 0.97
 ) -> optax.Schedule:
@@ -63,6 +66,7 @@ def exponential_by_epoch(
     return schedule
 
 
+@checked
 def cosine_power_annealing(
     epochs: int,
     steps_per_epoch: int,

@@ -7,6 +7,7 @@ import optax
 
 from dnas.base import Arch, Array, Metrics, Objective, PyTree
 from dnas.bilevel.optimizer import BilevelOptimizer, name_metrics
+from dnas.checks import checked
 
 
 class SingleLevelState(NamedTuple):
@@ -14,6 +15,7 @@ class SingleLevelState(NamedTuple):
     arch: optax.OptState
 
 
+@checked
 def single_level(
     weight_optimizer: optax.GradientTransformation,
     arch_optimizer: optax.GradientTransformation,

@@ -11,8 +11,10 @@ import optax
 from dnas.base import Arch, PyTree
 from dnas.bilevel.curvature import along_weights
 from dnas.bilevel.optimizer import ArchGradient
+from dnas.checks import checked
 
 
+@checked
 def unrolled(steps: int = 1) -> ArchGradient:
     """Returns the exact gradient of the outer loss through virtual steps of the weights, DARTS
     section 2.3, eq. 7.
@@ -70,6 +72,7 @@ def unrolled(steps: int = 1) -> ArchGradient:
     return gradient
 
 
+@checked
 def finite_differences(scale: float = 0.01) -> ArchGradient:
     """Returns the gradient through one virtual step with its mixed product by central differences,
     DARTS section 2.3, eq. 8.

@@ -191,7 +191,11 @@ def init_variables(module: nn.Module, key: Key, images: Array, *args: AnyArray) 
 
 def check_dtype(dtype) -> None:
     """Raises ValueError unless networks can compute in the type."""
-    if dtype is not None and not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+    try:
+        known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        known = False
+    if not known:
         raise ValueError(
             f"dtype {dtype!r} is not a floating-point type; choose from: float32, bfloat16,"
             " float16, float64"

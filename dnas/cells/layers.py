@@ -2,16 +2,24 @@
 
 from collections.abc import Sequence
 
+from dnas.checks import at_least, checked
 from dnas.space import LayerSpec
 
 STEMS = ("cifar", "imagenet")
+
+# A network beyond this takes longer to trace than anybody waits; whether its weights have a place
+# is asked of the device.
+MOST_CELLS, MOST_CHANNELS = 1000, 2**20
+MOST_NODES = 100  # of a cell: an edge for each two of them
 
 
 def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
     """Returns height and width of what may be given as one number."""
     if isinstance(image_size, int):
         return image_size, image_size
-    height, width = image_size
+    if len(image_size) != 2:
+        raise ValueError(f"image_size is one number or (height, width), got {image_size}")
+    height, width = map(int, image_size)
     return height, width
 
 
@@ -20,6 +28,7 @@ def strided(size: Sequence[int], stride: int) -> tuple[int, int]:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
+@checked
 def stack_layers(
     *, channels: int, num_cells: int, image_size: int | Sequence[int], stem: str = "cifar"
 ) -> tuple[LayerSpec, ...]:
@@ -50,6 +59,8 @@ def stack_layers(
             f"a network needs at least one cell and one channel, got {num_cells} cells and"
             f" {channels} channels"
         )
+    at_least(1, most=MOST_CELLS, num_cells=num_cells)
+    at_least(1, most=MOST_CHANNELS, channels=channels)
     if stem == "imagenet" and channels % 2:
         raise ValueError(
             f"the imagenet stem starts with half of {channels} channels; choose an even number"
@@ -78,6 +89,7 @@ def stack_layers(
 STAGES = 3
 
 
+@checked
 def residual_layers(
     *, channels: int, num_cells: int, image_size: int | Sequence[int], stem: str = "cifar"
 ) -> tuple[LayerSpec, ...]:
@@ -107,6 +119,8 @@ def residual_layers(
             f" the number of cells is a multiple of {STAGES}, 15 in the published networks; got"
             f" {num_cells} cells and {channels} channels"
         )
+    at_least(1, most=MOST_CELLS, num_cells=num_cells)
+    at_least(1, most=MOST_CHANNELS, channels=channels)
     divisor = 2 ** (STAGES - 1)
     if min(height, width) < divisor or height % divisor or width % divisor:
         raise ValueError(

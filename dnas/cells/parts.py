@@ -13,6 +13,7 @@ from dnas.cells.layers import residual_layers, sides, stack_layers
 from dnas.cells.norms import Norms, final_norms
 from dnas.cells.ops import OPS, FactorizedReduce, ReLUConvBN, conv
 from dnas.cells.residual import ResidualBlock
+from dnas.checks import at_least, checked
 from dnas.graph import CellSpec
 from dnas.kernels.sums import wide
 from dnas.parts import LayerParts, NetworkParts, Part, PartNetwork
@@ -146,6 +147,7 @@ def begins_with_relu(part: Part) -> bool:
     return OPS[part.op].begins_with_relu(part.stride)
 
 
+@checked
 def stack_parts(
     cells: Mapping[str, CellSpec],
     *,
@@ -167,6 +169,7 @@ def stack_parts(
     Raises:
       ValueError: for sizes that `stack_layers` refuses.
     """
+    at_least(1, num_classes=num_classes, image_channels=image_channels)
     layers = stack_layers(channels=channels, num_cells=num_cells, image_size=image_size, stem=stem)
     height, width = sides(image_size)
     if stem == "cifar":
@@ -198,6 +201,7 @@ def stack_parts(
     return NetworkParts(cells, tuple(fixed), tuple(choices), begins_with_relu)
 
 
+@checked
 def residual_parts(
     spec: CellSpec,
     *,
@@ -217,6 +221,7 @@ def residual_parts(
     Raises:
       ValueError: for sizes that `residual_layers` refuses.
     """
+    at_least(1, num_classes=num_classes, image_channels=image_channels)
     layers = residual_layers(
         channels=channels, num_cells=num_cells, image_size=image_size, stem=stem
     )

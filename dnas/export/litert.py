@@ -8,6 +8,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from dnas.base import PyTree
+from dnas.checks import checked
 from dnas.export.functions import (
     check_computes,
     image_batch,
@@ -23,6 +24,7 @@ from dnas.model import Model
 INSTALL_CONVERTER = "pip install --no-deps litert-converter==0.5.0"
 
 
+@checked
 def to_litert(
     network: Model,
     variables: PyTree,
@@ -53,6 +55,7 @@ def to_litert(
     )
 
 
+@checked
 def function_to_litert(function: Callable[[Any], Any], x: Any) -> bytes:
     """Returns a function of one array as a LiteRT model; what it closes over becomes constants.
 
@@ -67,6 +70,7 @@ def function_to_litert(function: Callable[[Any], Any], x: Any) -> bytes:
     return _converted(function, {"images": x}, ["logits"])
 
 
+@checked
 def language_model_to_litert(
     network: Model, variables: PyTree, num_tokens: int, *, batch_size: int = 1
 ) -> bytes:

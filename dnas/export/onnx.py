@@ -2,11 +2,13 @@
 
 import itertools
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from dnas.base import PyTree
+from dnas.checks import checked
 from dnas.export.functions import (
     check_computes,
     image_batch,
@@ -17,6 +19,7 @@ from dnas.export.standard import standard_ops
 from dnas.model import Model
 
 
+@checked
 def to_onnx(
     network: Model,
     variables: PyTree,
@@ -46,7 +49,8 @@ def to_onnx(
     )
 
 
-def function_to_onnx(function, x: Any, *, opset: int = 21):
+@checked
+def function_to_onnx(function: Callable[[Any], Any], x: Any, *, opset: int = 21):
     """Returns a function of one array as an `onnx.ModelProto`; what it closes over becomes
     constants.
 
@@ -61,6 +65,7 @@ def function_to_onnx(function, x: Any, *, opset: int = 21):
     return _with_strided_pools(_converted(function, {"images": x}, ["logits"], opset))
 
 
+@checked
 def language_model_to_onnx(
     network: Model,
     variables: PyTree,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dnas.base import Array
+from dnas.checks import checked
 from dnas.export.litert import function_to_litert
 from dnas.export.onnx import function_to_onnx
 from dnas.hw_loss.runtimes import Runtime, jax_runtime
@@ -16,6 +17,7 @@ from dnas.hw_loss.runtimes import Runtime, jax_runtime
 Loaded = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
+@checked
 def load_onnx(model: bytes, *, threads: int = 1) -> Loaded:
     """Returns an ONNX model as a function of its inputs by name, {"images": ...} -> {"logits": ...}
     for networks on images, run by ONNX Runtime on the CPU.
@@ -36,6 +38,7 @@ def load_onnx(model: bytes, *, threads: int = 1) -> Loaded:
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
+@checked
 def load_litert(model: bytes, *, threads: int = 1) -> Loaded:
     """Returns a LiteRT model as a function of its inputs by name, see `load_onnx`; run on the CPU.
 
@@ -58,6 +61,7 @@ def load_litert(model: bytes, *, threads: int = 1) -> Loaded:
     return run
 
 
+@checked
 def onnx_runtime(threads: int = 1) -> Runtime:
     """Returns ONNX Runtime on the CPU. Args, Raises: as `load_onnx`."""
 
@@ -68,6 +72,7 @@ def onnx_runtime(threads: int = 1) -> Runtime:
     return _of_files(f"onnxruntime {version}", convert, load_onnx, threads)
 
 
+@checked
 def litert_runtime(threads: int = 1) -> Runtime:
     """Returns LiteRT on the CPU. Args, Raises: as `load_litert`."""
     _litert()

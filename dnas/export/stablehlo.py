@@ -7,11 +7,13 @@ import jax
 from jax import export as jax_export
 
 from dnas.base import PyTree
+from dnas.checks import checked
 from dnas.export.functions import image_batch, network_logits
 from dnas.export.standard import standard_ops
 from dnas.model import Model
 
 
+@checked
 def to_stablehlo(
     network: Model,
     variables: PyTree,
@@ -37,6 +39,7 @@ def to_stablehlo(
     return function_to_stablehlo(network_logits(network, variables), x)
 
 
+@checked
 def function_to_stablehlo(function: Callable[..., Any], *inputs: Any) -> str:
     """Returns a function of arrays as the text of a StableHLO module; what it closes over becomes
     constants.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.hw_loss.expected import expected_cost
 from dnas.hw_loss.table import Calibration, CostTable
@@ -15,6 +16,7 @@ _PENALTIES = (0.0, *10.0 ** np.arange(-4, 3), np.inf)
 _FEWEST = 10
 
 
+@checked
 def calibrate(
     table: CostTable,
     space: SearchSpace,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import primitives
 
+from dnas.checks import at_least, checked
 from dnas.genotype import Genotype
 from dnas.hw_loss.table import Cost, CostTable
 from dnas.kernels.kernel import KERNELS
@@ -22,6 +23,7 @@ class Counts(NamedTuple):
     macs: int
 
 
+@checked
 def count_network(
     space: SearchSpace,
     genotype: Genotype,
@@ -56,6 +58,7 @@ def count_network(
     """
     check_inputs(space, "images")
     check_genotype(space, genotype)
+    at_least(1, num_classes=num_classes, image_channels=image_channels)
     sizes = {
         "channels": space.final_channels if channels is None else channels,
         "num_cells": space.final_cells if num_cells is None else num_cells,
@@ -74,6 +77,7 @@ def count_network(
     return Counts(_count_params(variables["params"]), _count_macs(outputs, variables, image, key))
 
 
+@checked
 def count_supernet(
     space: SearchSpace,
     *,
@@ -97,6 +101,7 @@ def count_supernet(
       Counts(params=1930618, macs=300255744)
     """
     check_inputs(space, "images")
+    at_least(1, num_classes=num_classes, image_channels=image_channels)
     sizes = {
         "channels": space.channels if channels is None else channels,
         "num_cells": space.num_cells if num_cells is None else num_cells,
@@ -115,6 +120,7 @@ def count_supernet(
     return Counts(_count_params(variables["params"]), macs)
 
 
+@checked
 def count_table(space: SearchSpace, **sizes) -> CostTable:
     """Returns the exact table of macs, params and bytes of every part that networks of the space
     can have.

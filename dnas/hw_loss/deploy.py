@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import Mix
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.hw_loss.feasible import check_bound, feasible_range
 from dnas.hw_loss.repair import Limits, approach, repair
@@ -54,6 +55,7 @@ class Deployed(NamedTuple):
         return next(own.proofs for own in self.rounds if own.genotype == self.genotype)
 
 
+@checked
 def deploy(
     space: SearchSpace,
     genotype: Genotype,

@@ -2,11 +2,13 @@
 
 import pathlib
 
+from dnas.checks import checked
 from dnas.hw_loss.measure import Meter
 
 _RAPL = pathlib.Path("/sys/class/powercap")
 
 
+@checked
 def energy_meter(
     device: str = "cpu", *, seconds: float = 0.5, folder: pathlib.Path = _RAPL
 ) -> Meter:

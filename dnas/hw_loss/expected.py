@@ -24,6 +24,7 @@ import numpy as np
 from jax.core import Tracer
 
 from dnas.base import AnyArray, Array, Mix, add_up, enable_x64
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.graph import CellSpec, at_most_one, check_live, expected_live, like, namespace
 from dnas.hw_loss.kept_rows import make_rates
@@ -227,6 +228,7 @@ class ExpectedCost:
         return {kind: relu_groups(spec, kind, self.layers) for kind, spec in cells}
 
 
+@checked
 def expected_cost(
     table: CostTable,
     layers: NetworkParts,

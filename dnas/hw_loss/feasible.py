@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from dnas.checks import checked
 from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.program import Found, Networks, Rows
 
@@ -15,6 +16,7 @@ class FeasibleRange(NamedTuple):
     exact: bool
 
 
+@checked
 def feasible_range(cost: ExpectedCost) -> FeasibleRange:
     """Returns the least and the largest cost of the genotypes of a space.
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array
+from dnas.checks import checked
 from dnas.files import read_json
 from dnas.graph import CellSpec
 from dnas.hw_loss.graphs import (
@@ -129,6 +130,7 @@ def structure(spec: CellSpec, mix: Array) -> Array:
     return jnp.concatenate([*base, pairs.ravel()])
 
 
+@checked
 def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
     """Returns the cost model of measured networks.
 

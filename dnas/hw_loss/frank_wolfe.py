@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from dnas.base import AnyArray, Arch, Array, Key, Mix, PyTree
+from dnas.checks import checked
 from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.feasible import cheapest_mix, check_bound
 
@@ -26,6 +27,7 @@ class FrankWolfeState(NamedTuple):
     key: Key
 
 
+@checked
 def frank_wolfe(
     key: Key, cost: ExpectedCost, bound: float, *, start: int = 0
 ) -> optax.GradientTransformation:
@@ -156,6 +158,7 @@ def best_corner(gradient: Array, slopes: Array, limit: Array | float, allowed: A
     return (1 - share)[:, None] * rows[0] + share[:, None] * rows[1]
 
 
+@checked
 def feasible_start(cost: ExpectedCost, bound: float) -> dict[str, dict[str, Array]]:
     """Returns the arch of `simplex()` that is the mix nearest to the uniform one, on the way from
     the cheapest, that costs at most `bound`.

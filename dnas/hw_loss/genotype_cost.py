@@ -3,6 +3,7 @@
 import itertools
 from typing import Any, cast
 
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.hw_loss.expected import calibration_of, combine_of, live_of
 from dnas.hw_loss.relus import relus_of_node
@@ -11,6 +12,7 @@ from dnas.parts import Part
 from dnas.space import SearchSpace, picked_of
 
 
+@checked
 def genotype_cost(
     table: CostTable,
     space: SearchSpace,

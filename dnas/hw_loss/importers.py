@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dnas.checks import checked
 from dnas.files import csv_rows, decode, read_file, read_json, shown
 from dnas.hw_loss.table import Cost, CostTable, unit_factor
 from dnas.parts import NetworkParts, Part
@@ -29,6 +30,7 @@ plain = {name: {key: float(cost) for key, cost in own.items()} for name, own in 
 json.dump(plain, open("fbnet.json", "w"))"""
 
 
+@checked
 def import_proxylessnas(
     path: str | os.PathLike,
     *,
@@ -136,6 +138,7 @@ def proxylessnas_part(key: str) -> Part:
     return Part(f"k{kernel}_e{expand}", inputs, outputs, height, width, stride, tuple(keys))
 
 
+@checked
 def import_hw_nas_bench(
     path: str | os.PathLike, name: str, *, date: str = "2021", batch: int = 1
 ) -> CostTable:
@@ -222,6 +225,7 @@ def _fbnet_part(kind: str, sizes: Mapping[str, int]) -> Part:
     return Part(op, *shape, stride=sizes["stride"])
 
 
+@checked
 def import_fbnet(
     path: str | os.PathLike,
     layers: NetworkParts,

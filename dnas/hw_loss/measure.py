@@ -7,6 +7,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from dnas.checks import checked
+from dnas.statistics import sample
+
 Name = TypeVar("Name", bound=Hashable)
 
 # Deviations from the median, in robust standard deviations, from which on a sample is refused.
@@ -30,17 +33,19 @@ class Measured(NamedTuple):
     """What one call costs, in the unit of the meter."""
 
     median: float
-    spread: float  # standard deviation of the samples that were kept
+    spread: float  # deviation of the samples that were kept; 0 of a single one
     count: int  # samples kept
     # of the device while it was measured, beside when its table was made; see `measure_networks`
     speed: float = 1.0
 
 
+@checked
 def clock(*, seconds: float = 2e-3) -> Meter:
     """Returns the meter of latency, in milliseconds."""
     return Meter("latency", "ms", lambda: 1e3 * time.perf_counter(), seconds)
 
 
+@checked
 def measure(
     calls: Mapping[Name, Callable[[], object]],
     *,
@@ -158,4 +163,4 @@ def summarise(samples: list[float]) -> Measured:
     # 1.4826 makes it the standard deviation where samples are normal.
     limit = _OUTLIER * 1.4826 * np.median(deviations)
     kept = values[deviations <= max(limit, 1e-9 * abs(np.median(values)))]
-    return Measured(float(np.median(kept)), float(kept.std()), len(kept))
+    return Measured(float(np.median(kept)), sample(kept).deviation or 0.0, len(kept))

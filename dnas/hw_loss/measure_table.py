@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Key, PyTree
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.runtimes import Runtime
@@ -28,6 +29,7 @@ _LOADS = 3  # of a whole network
 _FEWER, _MORE = 1, 3  # branches of the two networks whose difference is what a branch costs
 
 
+@checked
 def measure_table(
     space: SearchSpace,
     runtime: Runtime,
@@ -131,6 +133,7 @@ def measure_table(
     return table
 
 
+@checked
 def measure_networks(
     space: SearchSpace,
     genotypes: Sequence[Genotype],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dnas.base import Mix
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.genotype import Genotype
 from dnas.hw_loss.expected import ExpectedCost
@@ -21,6 +22,7 @@ _UNCHANGED = 1e-9
 Limits = Sequence[tuple[ExpectedCost, float]]  # (cost, what it may be at most, or is to be)
 
 
+@checked
 def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> Genotype:
     """Returns the genotype that loses least of the mix, of all that meet every limit.
 
@@ -63,6 +65,7 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
     )
 
 
+@checked
 def approach(
     space: SearchSpace, genotype: Genotype, mix: Mix, targets: Limits, *, tolerance: float = 0.01
 ) -> Genotype:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from dnas.base import Array
+from dnas.checks import checked
 
 
 class Runtime(NamedTuple):
@@ -37,6 +38,7 @@ class Runtime(NamedTuple):
     repeat: Callable[[Any], Any] = lambda program: program
 
 
+@checked
 def jax_runtime(threads: int = 1) -> Runtime:
     """Returns JAX on its default device, where XLA takes as many threads as it likes.
 

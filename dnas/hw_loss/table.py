@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from dnas.checks import checked
 from dnas.files import csv_rows, read_csv, read_text_file, shown
 from dnas.parts import Part
 
@@ -237,6 +238,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()).rstrip(", ")
 
 
+@checked
 def load_table(name_or_path: str | os.PathLike) -> CostTable:
     """Returns the table in a file, or the one in `dnas/hw_loss/tables` with this name.
 
@@ -260,6 +262,7 @@ def table_names() -> list[str]:
     return sorted(path.stem for path in TABLES.glob("*.csv"))
 
 
+@checked
 def read_table(text: str, name: str = "table") -> CostTable:
     """Returns the table in a text that is written as `write_table` has it.
 
@@ -453,6 +456,7 @@ def _whole_or_text(cell: str) -> int | str:
     return int(cell) if re.fullmatch(r"-?\d{1,10}", cell) else cell
 
 
+@checked
 def write_table(table: CostTable, path: str | os.PathLike | None = None) -> str:
     """Returns the table as text, which `read_table` reads back to an equal one; with a path it is
     written there as well.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dnas.base import Arch, ArchLoss, Array, Metrics, Mix
+from dnas.checks import checked
 from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.expected import ExpectedCost
 
@@ -21,6 +22,7 @@ from dnas.hw_loss.expected import ExpectedCost
 Penalty = Callable[[Array], Array]
 
 
+@checked
 def arch_loss(cost: Callable[[Mix], Array], penalty: Penalty | None = None) -> ArchLoss:
     """Returns the term (arch, mix) -> penalty(cost(mix)) for `make_search`, which gives it a
     weight.
@@ -47,6 +49,7 @@ def logarithm() -> Penalty:
     return jnp.log
 
 
+@checked
 def relative(target: float) -> Penalty:
     """Returns C / T - 1: linear, so that T is a unit and no target. ProxylessNAS's released
     "add#linear", weight 0.1.
@@ -57,12 +60,14 @@ def relative(target: float) -> Penalty:
     return lambda cost: cost / target - 1
 
 
+@checked
 def hinge(target: float, *, power: float = 1.0) -> Penalty:
     """Returns max(0, C / T - 1)^power: no force below the target."""
     _check_target(target)
     return lambda cost: jax.nn.relu(cost / target - 1) ** power
 
 
+@checked
 def absolute(target: float) -> Penalty:
     """Returns |C / T - 1|: pulls from both sides. TuNAS, eq. 4, https://arxiv.org/abs/2008.06120;
     TF-NAS with weight 0.1."""
@@ -70,6 +75,7 @@ def absolute(target: float) -> Penalty:
     return lambda cost: jnp.abs(cost / target - 1)
 
 
+@checked
 def band(target: float, *, width: float = 0.05) -> Penalty:
     """Returns ln C above (1 + width) T, -ln C below (1 - width) T, and 0 between. TAS,
     https://arxiv.org/abs/1905.09717.
@@ -92,6 +98,7 @@ def band(target: float, *, width: float = 0.05) -> Penalty:
     return penalty
 
 
+@checked
 def mnasnet(target: float, *, below: float = -0.07, above: float = -0.07) -> Penalty:
     """Returns -w ln(C / T), w being `below` up to the target and `above` beyond: minus the
     logarithm of MnasNet's factor.
@@ -108,6 +115,7 @@ def mnasnet(target: float, *, below: float = -0.07, above: float = -0.07) -> Pen
     return penalty
 
 
+@checked
 def log_power(
     *, alpha: float = 0.2, beta: float = 0.6, target: float | None = None, least: float
 ) -> Penalty:
@@ -138,6 +146,7 @@ def log_power(
     return lambda cost: alpha * (jnp.log(cost) / unit) ** beta
 
 
+@checked
 def excess_power(target: float, *, power: float = 1.0) -> Penalty:
     """Returns the factor (1 + max(0, C / T - 1))^power, which multiplies the loss: 1 up to the
     target."""
@@ -199,6 +208,7 @@ class Multiplier(NamedTuple):
     penalty: Callable[[Array, Array], Array]  # (multipliers, expected cost [M]) -> scalar
 
 
+@checked
 def lightnas(target: float | Sequence[float], *, learning_rate: float = 5e-4) -> Multiplier:
     """Returns LightNAS's: penalty l (C / T - 1), l <- l + learning_rate (C / T - 1), for equality.
 
@@ -224,6 +234,7 @@ def lightnas(target: float | Sequence[float], *, learning_rate: float = 5e-4) ->
     )
 
 
+@checked
 def lagrangian(
     target: float | Sequence[float],
     *,
@@ -261,6 +272,7 @@ def lagrangian(
     )
 
 
+@checked
 def augmented_lagrangian(
     target: float | Sequence[float],
     *,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from dnas.checks import checked
 from dnas.methods.method import Method, every_stage
 from dnas.methods.training import FAMILIES, Training
 from dnas.space import SearchSpace
@@ -41,7 +42,7 @@ class Published:
         space: str,
     ):
         functools.update_wrapper(self, build)
-        self.build = build
+        self.build = checked(build)
         self.name: str = build.__name__
         self.paper, self.url = paper, url
         self.settings, self.retraining, self.space = settings, retraining, space
@@ -79,6 +80,7 @@ class Published:
             merged |= layer
         return merged
 
+    @checked
     def __call__(self, space: SearchSpace, *, steps_per_epoch: int, **changes: Any) -> Method:
         """Returns the method in this space.
 
@@ -99,6 +101,7 @@ class Published:
         method = self.build(space, training, **settings)._replace(training=training)
         return every_stage(method, lambda stage: stage._replace(single_level=training.single_level))
 
+    @checked
     def for_task(self, space: SearchSpace, task: Task | tuple[Any, Any], **changes: Any) -> Method:
         """Returns the method in this space, with the steps that an epoch of the task has.
 

@@ -9,6 +9,7 @@ import optax
 
 from dnas import bilevel
 from dnas.bilevel import ArchGradient, BilevelOptimizer
+from dnas.checks import MOST_SEED, at_least, check_fields
 
 _FIRST_ORDER = bilevel.first_order()
 
@@ -45,6 +46,21 @@ class Training:
     warmup: float = 0.0  # part of the epochs, from 0 to 1, in which arch stays as it is
     arch_every: int = 1  # arch moves in every so many steps
     order: Literal["arch_first", "weights_first"] = "arch_first"
+
+    def __post_init__(self):
+        check_fields(self)
+        counts = {name: getattr(self, name) for name in ("channels", "num_cells")}
+        counts = {name: number for name, number in counts.items() if number is not None}
+        at_least(1, steps_per_epoch=self.steps_per_epoch, batch_size=self.batch_size, **counts)
+        at_least(1, arch_every=self.arch_every)
+        at_least(0, most=MOST_SEED, seed=self.seed)
+        at_least(0, epochs=self.epochs)
+        for name in ("rate_warmup", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"{name} is the part of the epochs that it takes, from 0 to 1, got"
+                    f" {getattr(self, name)}"
+                )
 
     @property
     def steps(self) -> int:

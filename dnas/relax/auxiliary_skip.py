@@ -6,10 +6,12 @@ import numpy as np
 import optax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, present, read_mix, value_at
 
 
+@checked
 def auxiliary_skip(
     relaxation: Relaxation, weight: optax.ScalarOrSchedule, *, op: str = "skip_connect"
 ) -> Relaxation:

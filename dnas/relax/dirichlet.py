@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from dnas.base import ABSENT, Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits, present
 
@@ -26,6 +27,7 @@ def concentration(logits: Array) -> Array:
     return jnp.where(logits > 0, logits + 1, below)
 
 
+@checked
 def dirichlet(*, init_scale: float = 1e-3) -> Relaxation:
     """Returns the relaxation that draws each row of the mix from Dir(elu(arch) + 1), with the
     pathwise gradient.

@@ -5,12 +5,14 @@ import jax
 import optax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, read_mix, value_at
 
 _DROPS = 2**31 + 2  # a part of the key that no split makes, nor the search
 
 
+@checked
 def drop_edges(relaxation: Relaxation, rate: optax.ScalarOrSchedule, batch_size: int) -> Relaxation:
     """Returns a relaxation that multiplies every row of another one's mix by Bernoulli(1 - rate) /
     (1 - rate), drawn for each image: its mix is [E, O, B].

@@ -10,10 +10,12 @@ import numpy as np
 import optax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, read_mix, value_at
 
 
+@checked
 def drop_ops(
     relaxation: Relaxation, rate: optax.ScalarOrSchedule, *, ops: Sequence[str] | None = None
 ) -> Relaxation:

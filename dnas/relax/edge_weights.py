@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from dnas.base import ABSENT, Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, present, read_mix
 from dnas.relax.simplex import simplex
 from dnas.relax.softmax import softmax
 
 
+@checked
 def edge_weights(relaxation: Relaxation | None = None, *, init_scale: float = 1e-3) -> Relaxation:
     """Returns a relaxation with the mix of another one, each row multiplied by the weight of its
     edge.
@@ -46,6 +48,7 @@ def edge_weights(relaxation: Relaxation | None = None, *, init_scale: float = 1e
     return _with_edges(inner, first, _softmax_weights)
 
 
+@checked
 def simplex_edge_weights(relaxation: Relaxation | None = None) -> Relaxation:
     """Returns a relaxation with the mix of another one, each row multiplied by the weight of its
     edge, where these weights themselves are learnt: those of the edges that enter a node lie on the

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import (
     Relaxation,
@@ -16,6 +17,7 @@ from dnas.relax.relaxation import (
 )
 
 
+@checked
 def gumbel_softmax(
     *, temperature: optax.ScalarOrSchedule = 1.0, init_scale: float = 1e-3
 ) -> Relaxation:
@@ -52,6 +54,7 @@ def gumbel_softmax(
     return Relaxation(normal_logits(init_scale), sample, read_softmax)
 
 
+@checked
 def gumbel_hard(
     *, temperature: optax.ScalarOrSchedule = 10.0, init_scale: float = 1e-3
 ) -> Relaxation:

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, present, read_mix
 from dnas.relax.softmax import softmax
 
 
+@checked
 def max_w(relaxation: Relaxation | None = None, *, detach: bool = False) -> Relaxation:
     """Returns the relaxation mix[e, o] = 1 - max_k p[e, k] + p[e, o], where p is the mix of another
     one.

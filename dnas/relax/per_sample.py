@@ -3,10 +3,12 @@
 import jax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, read_mix
 
 
+@checked
 def per_sample(relaxation: Relaxation, batch_size: int) -> Relaxation:
     """Returns a relaxation that draws from another one independently for each image: its mix is [E,
     O, B].

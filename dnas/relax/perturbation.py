@@ -8,6 +8,7 @@ import optax
 from jax import lax
 
 from dnas.base import Array, Key, Mix, PyTree, epoch_of
+from dnas.checks import checked
 from dnas.relax.relaxation import straight_through, value_at
 
 # (key, step, loss of a mix, mix) -> the mix that the weights are trained at. The loss is a function
@@ -16,6 +17,7 @@ from dnas.relax.relaxation import straight_through, value_at
 Perturbation = Callable[[Key, Array, Callable[[Mix], Array], Mix], Mix]
 
 
+@checked
 def perturbation_radius(
     epochs: int, steps_per_epoch: int, *, start: float = 0.03, end: float = 0.3
 ) -> optax.Schedule:
@@ -31,6 +33,7 @@ def perturbation_radius(
     return lambda step: rise(epoch_of(step, steps_per_epoch))
 
 
+@checked
 def random_perturbation(radius: optax.ScalarOrSchedule = 0.3) -> Perturbation:
     """Returns SDARTS-RS: each entry of the mix moves by a number uniform in [-radius, radius], and
     rows go back to the simplex.
@@ -63,6 +66,7 @@ def random_perturbation(radius: optax.ScalarOrSchedule = 0.3) -> Perturbation:
     return perturb
 
 
+@checked
 def adversarial_perturbation(
     radius: optax.ScalarOrSchedule = 0.3, *, steps: int = 7
 ) -> Perturbation:

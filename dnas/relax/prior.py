@@ -5,10 +5,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dnas.base import ABSENT, Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, read_mix
 
 
+@checked
 def with_prior(relaxation: Relaxation, prior: ArrayLike) -> Relaxation:
     """Returns a relaxation that adds a constant to the logits of another one, log probabilities of
     the ops.

@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import optax
 
 from dnas.base import ABSENT, Array, Key, Logits, PyTree
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits, read_softmax, straight_through
 
 
+@checked
 def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation:
     """Returns the relaxation whose mix is one-hot, drawn from p = softmax(arch), with
     ProxylessNAS's gradient.
@@ -61,6 +63,7 @@ def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation
     return Relaxation(normal_logits(init_scale), sample, read_softmax)
 
 
+@checked
 def keep_pair_mass(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """Returns the arch optimiser of `binary_gates(paths="two")`: `inner`, after which each row's
     drawn logits are shifted by a common amount so that the sum of their exponentials is what it

@@ -3,10 +3,12 @@
 import jax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits
 
 
+@checked
 def sigmoid(*, init_scale: float = 0.0) -> Relaxation:
     """Returns the relaxation mix[e, o] = 1 / (1 + exp(-arch[e, o])); it draws nothing at random.
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from dnas.base import Array, Key, Logits, PyTree
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, present, value_at
 
@@ -48,6 +49,7 @@ class ExponentiatedGradientState(NamedTuple):
     step: Array  # []
 
 
+@checked
 def exponentiated_gradient(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     *,

@@ -4,10 +4,12 @@ https://arxiv.org/abs/1806.09055."""
 import jax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits
 
 
+@checked
 def softmax(*, init_scale: float = 1e-3) -> Relaxation:
     """Returns the relaxation mix[e, o] = exp(arch[e, o]) / sum_k exp(arch[e, k]); it draws nothing
     at random.

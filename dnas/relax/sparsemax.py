@@ -4,10 +4,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array, Key, Logits
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits
 
 
+@checked
 def sparsemax(*, init_scale: float = 1e-3) -> Relaxation:
     """Returns the relaxation whose rows are the points of the simplex nearest to the rows of arch;
     it draws nothing.

@@ -6,8 +6,10 @@ import math
 import optax
 
 from dnas.base import epoch_of
+from dnas.checks import checked
 
 
+@checked
 def linear_temperature(
     epochs: int, steps_per_epoch: int, *, start: float = 10.0, end: float = 0.1
 ) -> optax.Schedule:
@@ -25,6 +27,7 @@ def linear_temperature(
     return lambda step: fall(epoch_of(step, steps_per_epoch))
 
 
+@checked
 def exponential_temperature(
     epochs: int, steps_per_epoch: int, *, start: float = 5.0, rate: float = 0.045
 ) -> optax.Schedule:

@@ -6,11 +6,13 @@ import functools
 import jax
 import numpy as np
 
+from dnas.checks import checked
 from dnas.rules.rule import Observed, Rule, Verdict
 from dnas.selection import best_of_samples
 from dnas.space import one_hot_mix
 
 
+@checked
 def best_sample(
     *, num_samples: int = 100, finalists: int = 10, batches: int | None = None, seed: int = 0
 ) -> Rule:

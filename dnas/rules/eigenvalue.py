@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnas.checks import checked
 from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.space import SearchSpace
 
@@ -16,6 +17,7 @@ class EigenvalueState(NamedTuple):
     mixes: dict[str, np.ndarray]
 
 
+@checked
 def eigenvalue(
     *,
     every: int = 2,

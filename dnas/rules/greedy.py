@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import AnyArray
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict, zero_mix
@@ -19,6 +20,7 @@ class GreedyState(NamedTuple):
     epochs: np.ndarray  # []: of the whole search
 
 
+@checked
 def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: int = 4) -> Rule:
     """Returns the rule that decides one edge of each kind every few epochs, until each node has as
     many inputs as a genotype keeps.
@@ -90,6 +92,7 @@ def greedy(*, criterion: int = 1, warm_up: int = 9, interval: int = 5, history: 
     return Rule(init, update)
 
 
+@checked
 def greedy_epochs(
     space: SearchSpace, *, warm_up: int = 9, interval: int = 5, after: int = 5
 ) -> int:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import AnyArray, Candidates, Mix
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.rules.decisions import decided_mix, drop_edge, keep_op
 from dnas.rules.rule import Observed, Rule, Verdict
@@ -19,6 +20,7 @@ class PerturbationState(NamedTuple):
     events: np.ndarray  # []: how many there have been
 
 
+@checked
 def perturbation(*, interval: int = 5, from_epoch: int = 1, seed: int = 0) -> Rule:
     """Returns the rule that projects a trained supernet onto a genotype, one edge of each kind
     after another.
@@ -94,6 +96,7 @@ def perturbation(*, interval: int = 5, from_epoch: int = 1, seed: int = 0) -> Ru
     return Rule(init, update)
 
 
+@checked
 def perturbation_epochs(space: SearchSpace, *, interval: int = 5, from_epoch: int = 1) -> int:
     """Returns the length of a search that ends with the last event of `perturbation`.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import AnyArray, Mix
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.space import SearchSpace
@@ -18,6 +19,7 @@ class RankingState(NamedTuple):
     mix: Mix  # {kind: [E, O]} of the epoch since which they are
 
 
+@checked
 def ranking(*, patience: int = 10, from_epoch: int = 1) -> Rule:
     """Returns the guard that stops when no edge has changed its strongest op for `patience` epochs.
 

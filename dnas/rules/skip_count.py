@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.base import Mix
+from dnas.checks import checked
 from dnas.rules.rule import Observed, Rule, Verdict, kept_mix, zero_mix
 from dnas.selection import Selection, default_selection
 from dnas.space import SearchSpace
@@ -16,6 +17,7 @@ class SkipCountState(NamedTuple):
     mix: Mix  # {kind: [E, O]} of the last epoch within the bound
 
 
+@checked
 def skip_count(
     *,
     max_skips: int = 1,

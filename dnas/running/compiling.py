@@ -1,30 +1,60 @@
 """A step compiled, with the options that XLA does not choose by itself for programs like ours."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
 from dnas.running import runtime
+from dnas.running.memory import check_fits, out_of_memory_said
 
 
-def compile_step(function: Callable, *args: Any, donate: bool = False) -> jax.stages.Compiled:
+class Program(Protocol):
+    """A compiled function."""
+
+    def __call__(self, *args: Any) -> Any: ...
+
+    def memory_analysis(self) -> Any:
+        """Returns what XLA says of the memory that it needs, or None."""
+
+
+def compile_step(function: Callable, *args: Any, donate: bool = False) -> Program:
     """Returns the jitted function compiled for arguments of these shapes; the first is donated on
-    request.
+    request. Where JAX is told to compile nothing (JAX_DISABLE_JIT=1), it is the function itself.
 
     On a CPU without the library that newer versions of XLA hand reductions and products to:
     programs of as many small loops as a supernet has run no slower without it, and load from the
     compilation cache sooner. Vectors are as wide as the channels of the convolutions fill, whose
     kernels are in the first argument. Where a command has set up its process, what
     `dnas.running.runtime` does around compilation is done here.
+
+    Raises:
+      MemoryError: if what goes in and comes out needs more than the device has.
     """
+    options: Any = jax.config  # which are no attributes that a type checker sees
+    if options.jax_disable_jit:
+        return _Interpreted(function)
     with runtime.compiling():
         compiled = _compiled(function, args, donate)
         size = _temporaries(compiled)
     runtime.prepare_for(size)
     return compiled
+
+
+class _Interpreted:
+    """A function that runs operation by operation, as a `Program`."""
+
+    def __init__(self, function: Callable):
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def memory_analysis(self) -> None:
+        return None
 
 
 def _temporaries(compiled: jax.stages.Compiled) -> int:
@@ -44,7 +74,15 @@ def _compiled(function: Callable, args: Sequence[Any], donate: bool) -> jax.stag
     )
     with runtime.tracing():
         lowered = jitted.lower(*args)
-    return lowered.compile()
+    size = sum(_bytes(own) for own in jax.tree.leaves((args, lowered.out_info)))
+    check_fits(size, f"what goes into it and comes out of it needs {size / 1e6:,.0f} MB")
+    with out_of_memory_said():
+        return lowered.compile()
+
+
+def _bytes(array: Any) -> int:
+    """Of an array, or of what is known of one; a number takes next to nothing."""
+    return math.prod(array.shape) * array.dtype.itemsize if hasattr(array, "dtype") else 0
 
 
 def _without_library() -> dict[str, str]:

@@ -13,10 +13,12 @@ import numpy as np
 
 from dnas.base import Metrics, PyTree
 from dnas.running.compiling import compile_step
+from dnas.running.memory import check_fits, out_of_memory_said
 
 # steps a call at the most: the length of the index arrays, which is fixed so that one program
 # serves all
 _MAX_STEPS = 64
+MOST_STEPS = 2**31 - 1  # of a run: they are counted in 32 bits
 _SECONDS = 1.0  # how long a call should take
 
 
@@ -119,6 +121,8 @@ def run_steps(
     report: Callable[[Progress], None],
     announce: Callable[[StepMemory], None],
     sums: Sums = _NO_SUMS,
+    learnt: Callable[[PyTree], PyTree] = lambda state: (),
+    explain: Callable[[PyTree, PyTree], str] = lambda state, rows: "",
 ) -> tuple[PyTree, list[dict[str, Any]]]:
     """Runs `step` from `first_step` to `total_steps` and returns the last state and a row for every
     epoch that ended.
@@ -138,14 +142,20 @@ def run_steps(
       announce: called once, after the compilation and before the first step, where the device gives
         an estimate.
       sums: of the steps of the first epoch before `first_step`, as the last report had them.
+      learnt: state -> arrays by name that have to be finite as the metrics do, such as weights:
+        what the last step made of them is in no metric.
+      explain: (the state before a step, its indices) -> what in it is not finite, in words; ""
+        where nothing is known. Asked of the first step after which something is not finite.
 
     Raises:
-      FloatingPointError: as soon as a loss is not finite; the states reported before are sound.
+      FloatingPointError: as soon as a metric or what is learnt is not finite; the states reported
+        before are sound.
+      MemoryError: if a step needs more memory than the device has.
     """
     run_call = _make_call(step)
     rows = []
     done, length, indices, indices_epoch = first_step, 1, None, None
-    stopped = False
+    stopped, memory = False, None
     while done < total_steps and not stopped:
         epoch, offset = divmod(done, steps_per_epoch)
         if epoch != indices_epoch:
@@ -155,14 +165,19 @@ def run_steps(
         rows_of_call = _rows(indices, offset, count)
         if done == first_step:
             run_call = compile_step(run_call, state, data, rows_of_call, count)
-            memory = run_call.memory_analysis()
-            if memory is not None:
-                announce(StepMemory(memory.argument_size_in_bytes, memory.temp_size_in_bytes))
-        state, metrics = run_call(state, data, rows_of_call, count)
-        # Waits for the call.
-        metrics = {name: np.asarray(values)[:count] for name, values in metrics.items()}
+            sizes = run_call.memory_analysis()
+            if sizes is not None:
+                memory = StepMemory(sizes.argument_size_in_bytes, sizes.temp_size_in_bytes)
+                announce(memory)
+                check_fits(memory.total, str(memory))
+        before = state
+        with out_of_memory_said("" if memory is None else str(memory)):
+            state, metrics = run_call(state, data, rows_of_call, count)
+            # Waits for the call.
+            metrics = {name: np.asarray(values)[:count] for name, values in metrics.items()}
         seconds = (time.perf_counter() - started) / count
-        _check_finite(metrics, done)
+        if _fault(metrics, learnt(state)):
+            raise _found(run_call, before, data, rows_of_call, done, count, learnt, explain)
         compiled = done > first_step
         if compiled:
             length = int(np.clip(_SECONDS / seconds, 1, _MAX_STEPS))
@@ -219,11 +234,34 @@ def _rows(indices: PyTree, first: int, count: int) -> PyTree:
     return jax.tree.map(of_array, indices)
 
 
-def _check_finite(metrics: dict[str, np.ndarray], first: int) -> None:
+def _fault(metrics: dict[str, np.ndarray], learnt: PyTree) -> str:
+    """What is not finite, in words; "" if all is."""
     for name, values in metrics.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
-            raise FloatingPointError(
-                f"{name} became {values[bad[0]]} at step {first + int(bad[0]) + 1}: the run has"
-                " diverged. Start anew with a lower learning rate"
-            )
+            return f"{name} became {values[bad[0]]}"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(learnt):
+        values = np.asarray(leaf)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            return f"{name} became {values.ravel()[bad[0]]}"
+    return ""
+
+
+def _found(
+    run_call, state, data, rows, done: int, count: int, learnt, explain
+) -> FloatingPointError:
+    """The error for a call in which something did not stay finite: its steps are run again, one by
+    one, up to the first that is at fault."""
+    fault, reason, number = "", "", 0
+    for number in range(count):
+        own = jax.tree.map(lambda array, number=number: np.roll(array, -number, 0), rows)
+        after, metrics = run_call(state, data, own, 1)
+        fault = _fault({name: np.asarray(own)[:1] for name, own in metrics.items()}, learnt(after))
+        if fault:
+            reason = explain(state, jax.tree.map(lambda array: array[0], own))
+            break
+        state = after
+    reason = reason or "the run has diverged. Start anew with a lower learning rate"
+    return FloatingPointError(f"{fault or 'a number'} at step {done + number + 1}: {reason}")

@@ -48,14 +48,41 @@ def set_up_process() -> None:
     keep_programs()
 
 
-def keep_programs() -> None:
+def keep_programs(most: int = 4 * 2**30) -> None:
     """Has JAX keep compiled programs between processes, in JAX_COMPILATION_CACHE_DIR if set and in
-    the user's cache otherwise; nowhere where there is neither."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        caches = _caches_of_user()
-        if caches is not None:
-            jax.config.update("jax_compilation_cache_dir", str(caches / "dnas" / "xla"))
+    the user's cache otherwise; nowhere where there is neither.
+
+    There so many bytes of them are kept: what is more is deleted here, that which was used least
+    recently first. The limit that JAX itself has, jax_compilation_cache_max_size, keeps nothing
+    more once a file that says when a program was used is missing, as after a process that was
+    killed, or of programs from before there was a limit.
+
+    Args:
+      most: bytes that are kept of earlier processes.
+    """
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    caches = _caches_of_user()
+    if caches is not None:
+        _delete_oldest(caches / "dnas" / "xla", most)
+        jax.config.update("jax_compilation_cache_dir", str(caches / "dnas" / "xla"))
+
+
+def _delete_oldest(folder: pathlib.Path, most: int) -> None:
+    """Deletes files until no more than so many bytes are left. Another process may do the same."""
+    found = []
+    for path in folder.glob("*"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    left = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if left <= most:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+        left -= size
 
 
 def _caches_of_user() -> pathlib.Path | None:

@@ -6,12 +6,14 @@ NAS-Bench-201, https://arxiv.org/abs/2001.00326; SNAS, https://arxiv.org/abs/181
 import math
 
 from dnas.base import Mix
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.genotype import Genotype
 from dnas.selection.selection import Selection, Weights, picked_by
 from dnas.space import SearchSpace, check_genotype, genotype_of
 
 
+@checked
 def argmax_edges(*, keep_none: bool = True) -> Selection:
     """Returns the rule that gives every edge its strongest op, `none` included; on a tie the
     earlier op wins.

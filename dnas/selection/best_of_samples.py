@@ -10,12 +10,14 @@ import jax
 import numpy as np
 
 from dnas.base import Key, Mix
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection, checked_rows
 from dnas.space import SearchSpace, one_hot_mix, picked_of
 
 
+@checked
 def sample_genotype(
     key: Key, space: SearchSpace, mix: Mix, *, selection: Selection = default_selection
 ) -> Genotype:
@@ -51,6 +53,7 @@ def sample_genotype(
     return selection(space, noisy)
 
 
+@checked
 def best_of_samples(
     key: Key,
     space: SearchSpace,

@@ -3,12 +3,14 @@
 import jax
 
 from dnas.base import Key
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection
 from dnas.space import SearchSpace
 
 
+@checked
 def random_genotype(
     key: Key, space: SearchSpace, select: Selection = default_selection
 ) -> Genotype:

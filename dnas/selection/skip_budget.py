@@ -6,12 +6,14 @@ import math
 import numpy as np
 
 from dnas.base import Mix
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.selection.default import default_selection
 from dnas.selection.selection import Selection, checked_rows
 from dnas.space import SearchSpace, picked_of
 
 
+@checked
 def skip_budget(
     budget: int = 2,
     *,

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from dnas.checks import checked
 from dnas.selection.selection import Selection, by_group, genotype_by
 
 
+@checked
 def threshold(value: float = 0.85, *, k: int = 2) -> Selection:
     """Returns the rule by which a node keeps the edges whose strongest op reaches `value`, and of
     those the k strongest.

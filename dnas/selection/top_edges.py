@@ -3,10 +3,12 @@ https://arxiv.org/abs/1806.09055."""
 
 from collections.abc import Sequence
 
+from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.selection.selection import Selection, Weights, by_group, genotype_by
 
 
+@checked
 def top_edges(k: int = 2) -> Selection:
     """Returns DARTS's rule: each node keeps its k strongest edges, each edge its strongest op,
     `none` excluded.

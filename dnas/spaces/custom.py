@@ -18,6 +18,7 @@ from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import OPS, nothing_of
 from dnas.cells.parts import begins_with_relu, edge_choices, part_network
+from dnas.checks import at_least, checked
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
 from dnas.model import Model
@@ -30,6 +31,7 @@ Macro = Callable[[Array, tuple[LayerSpec, ...], int, Norms, Callable[..., Array]
 _AROUND = "macro_network"  # the part of a table that is everything around the cells
 
 
+@checked
 def custom_space(
     name: str,
     cells: Mapping[str, CellSpec],
@@ -107,6 +109,7 @@ def custom_space(
 
         return _MacroNetwork(macro, make_layers, num_classes, norms, make_cell, cell_args)
 
+    @checked
     def supernet(
         *,
         channels: int = channels,
@@ -118,6 +121,7 @@ def custom_space(
         remat: bool = True,
         dtype=None,
     ) -> Model:
+        at_least(1, channels=channels, num_cells=num_cells, num_classes=num_classes)
         schedule = checked_schedule(
             schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
         )
@@ -133,6 +137,7 @@ def custom_space(
 
         return make_supernet(module, cells, dtype=dtype)
 
+    @checked
     def network(
         genotype: Genotype,
         *,
@@ -146,6 +151,7 @@ def custom_space(
         dtype=None,
     ) -> Model:
         check_genotype(space, genotype)
+        at_least(1, channels=channels, num_cells=num_cells, num_classes=num_classes)
         if auxiliary:
             raise ValueError(f"the space {name!r} has no auxiliary head; give auxiliary=False")
 

@@ -8,12 +8,13 @@ from functools import partial
 from dnas.base import Array, Mix, PyTree
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import EdgeOps, weights_by_edge
-from dnas.cells.layers import STEMS, stack_layers
+from dnas.cells.layers import MOST_NODES, STEMS, stack_layers
 from dnas.cells.mixed_cell import MixedCell, checked_schedule, runs_waves
 from dnas.cells.networks import CellStack, MixedStages, make_network, make_supernet
 from dnas.cells.norms import final_norms, search_norms
 from dnas.cells.ops import check_ops, nothing_of
 from dnas.cells.parts import part_network, stack_parts
+from dnas.checks import at_least, checked
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
 from dnas.model import Model
@@ -35,6 +36,7 @@ DARTS_OPS = (
 NUM_INPUTS = 2  # a cell reads the outputs of the two cells before it
 
 
+@checked
 def darts_space(
     *,
     name: str = "darts",
@@ -71,6 +73,7 @@ def darts_space(
     check_ops(ops)
     if num_nodes < 1:
         raise ValueError(f"a cell needs at least one intermediate node, got num_nodes={num_nodes}")
+    at_least(1, most=MOST_NODES, num_nodes=num_nodes)
     nodes = tuple(range(NUM_INPUTS, NUM_INPUTS + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
     spec = CellSpec(
@@ -94,6 +97,7 @@ def darts_space(
             for kind in cells
         }
 
+    @checked
     def supernet(
         *,
         channels: int = 16,
@@ -162,6 +166,7 @@ def _supernet(
     remat: bool,
     dtype,
 ) -> Model:
+    at_least(1, num_classes=num_classes)
     schedule = checked_schedule(
         schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
     )
@@ -190,6 +195,7 @@ def _supernet(
     return make_supernet(stack, cells, dtype=dtype)
 
 
+@checked
 def _network(
     genotype: Genotype,
     *,
@@ -205,6 +211,7 @@ def _network(
 ) -> Model:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
     mix."""
+    at_least(1, num_classes=num_classes)
     if stem not in STEMS:
         raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
 

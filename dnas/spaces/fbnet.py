@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dnas.cells.mbconv import blocks_of
+from dnas.checks import checked
 from dnas.space import SearchSpace
 from dnas.spaces.layerwise import Chain, Stage, layerwise_space
 
@@ -30,6 +31,7 @@ FBNET_STAGES = (
 )
 
 
+@checked
 def fbnet_space(
     *,
     name: str = "fbnet",

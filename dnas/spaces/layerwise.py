@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from dnas.base import Array, PyTree
-from dnas.cells.layers import STEMS, sides, strided
+from dnas.cells.layers import MOST_CHANNELS, STEMS, sides, strided
 from dnas.cells.layerwise_parts import around_parts, block_part, part_modules
 from dnas.cells.mbconv import ACTIVATIONS, Block
 from dnas.cells.networks import make_network, make_supernet
@@ -26,6 +26,7 @@ from dnas.cells.trunk import (
     alike,
     stack_name,
 )
+from dnas.checks import at_least, checked
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
 from dnas.model import Model
@@ -37,6 +38,7 @@ __all__ = ["Chain", "Stage", "layerwise_space", "rounded"]
 KIND = "layers"
 
 
+@checked
 def layerwise_space(
     name: str,
     chain: Chain,
@@ -105,11 +107,11 @@ def layerwise_space(
             )
         if stem not in STEMS:
             raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
-        if channels < 1:
-            raise ValueError(f"a network needs at least one channel, got {channels}")
+        at_least(1, most=MOST_CHANNELS, channels=channels)
         candidates = [tuple((op, blocks[op]) for op in ops) for ops in own]
         return _sizes(chain, width * channels / chain.stem, stem, candidates)
 
+    @checked
     def layers(
         *, channels: int, num_cells: int, image_size: int | tuple[int, int], stem: str = "cifar"
     ):
@@ -123,6 +125,7 @@ def layerwise_space(
             size = strided(size, place.stride)
         return tuple(found)
 
+    @checked
     def supernet(
         *,
         channels: int = chain.stem,
@@ -133,6 +136,7 @@ def layerwise_space(
         remat: bool = True,
         dtype=None,
     ) -> Model:
+        at_least(1, num_classes=num_classes)
         norms = search_norms()
         sizes = sizes_of(channels, num_cells, stem)
         module = _trunk(
@@ -147,6 +151,7 @@ def layerwise_space(
             lambda mix: module, {KIND: spec}, args=lambda mix: (mix[KIND],), dtype=dtype
         )
 
+    @checked
     def network(
         genotype: Genotype,
         *,
@@ -160,6 +165,7 @@ def layerwise_space(
         dtype=None,
     ) -> Model:
         check_genotype(space, genotype)
+        at_least(1, num_classes=num_classes)
         if auxiliary:
             raise ValueError(
                 f"the networks of the space {name!r} have no auxiliary head; leave out auxiliary"
@@ -188,6 +194,7 @@ def layerwise_space(
                 )
         return {**weights, "layers": found}
 
+    @checked
     def parts(
         *,
         channels: int = chain.stem,

@@ -10,13 +10,14 @@ import functools
 from dnas.base import Array, PyTree
 from dnas.cells.chosen import ChosenCell
 from dnas.cells.edge_ops import weights_by_edge
-from dnas.cells.layers import residual_layers
+from dnas.cells.layers import MOST_NODES, residual_layers
 from dnas.cells.mixed_cell import MixedCell, checked_schedule, run_chain
 from dnas.cells.networks import make_network, make_supernet
 from dnas.cells.norms import BatchNorm, Norms, final_norms, no_norm, search_norms
 from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, residual_parts
 from dnas.cells.residual import ResidualStack
+from dnas.checks import at_least, checked
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
 from dnas.kernels.backend import on_cpu
@@ -28,6 +29,7 @@ from dnas.space import SearchSpace, check_genotype
 NASBENCH201_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
+@checked
 def nasbench201_space(
     *, name: str = "nasbench201", ops: tuple[str, ...] = NASBENCH201_OPS, num_nodes: int = 3
 ) -> SearchSpace:
@@ -64,6 +66,7 @@ def nasbench201_space(
         raise ValueError(
             f"a cell needs at least one node after its input, got num_nodes={num_nodes}"
         )
+    at_least(1, most=MOST_NODES, num_nodes=num_nodes)
     edges = tuple(
         (source, target) for target in range(1, num_nodes + 1) for source in range(target)
     )
@@ -71,6 +74,7 @@ def nasbench201_space(
         num_inputs=1, num_nodes=num_nodes, edges=edges, ops=tuple(ops), concat=(num_nodes,)
     )
 
+    @checked
     def supernet(
         *,
         channels: int = 16,
@@ -83,6 +87,7 @@ def nasbench201_space(
         remat: bool | None = None,
         dtype=None,
     ) -> Model:
+        at_least(1, num_classes=num_classes)
         schedule = checked_schedule(
             schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
         )
@@ -148,6 +153,7 @@ def nasbench201_space(
     return space
 
 
+@checked
 def _network(
     genotype: Genotype,
     *,
@@ -163,6 +169,7 @@ def _network(
 ) -> Model:
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
     mix."""
+    at_least(1, num_classes=num_classes)
     if stem != "cifar":
         raise ValueError(f"stem {stem!r} does not exist in this space; its only stem is 'cifar'")
     if auxiliary:

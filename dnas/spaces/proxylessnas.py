@@ -4,6 +4,7 @@ https://arxiv.org/abs/1812.00332."""
 from collections.abc import Sequence
 
 from dnas.cells.mbconv import blocks_of, mbconv
+from dnas.checks import checked
 from dnas.space import SearchSpace
 from dnas.spaces.layerwise import Chain, Stage, layerwise_space
 
@@ -20,6 +21,7 @@ PROXYLESS_STAGES = (
 )
 
 
+@checked
 def proxylessnas_space(
     *,
     name: str = "proxylessnas",

@@ -17,6 +17,8 @@ from jax import lax
 
 from dnas.base import Array, Key, Mix, PyTree, add_up
 from dnas.cells.init import check_dtype, in_dtype
+from dnas.cells.layers import MOST_CHANNELS, MOST_NODES
+from dnas.checks import at_least, checked
 from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
 from dnas.kernels.kernel import fence
@@ -64,6 +66,7 @@ NO_DROPOUT = Dropout(0.0, 0.0, 0.0, 0.0, 0.0)
 _SEARCH_DROPOUT, _FINAL_DROPOUT = Dropout(), Dropout(words=0.1)
 
 
+@checked
 def recurrent_space(
     *, name: str = "recurrent", ops: tuple[str, ...] = RECURRENT_OPS, num_nodes: int = 8
 ) -> SearchSpace:
@@ -115,6 +118,7 @@ def recurrent_space(
         raise ValueError(
             f"a cell needs at least one node after the first, got num_nodes={num_nodes}"
         )
+    at_least(1, most=MOST_NODES, num_nodes=num_nodes)
     nodes = tuple(range(1, 1 + num_nodes))
     edges = tuple((source, target) for target in nodes for source in range(target))
     spec = CellSpec(
@@ -143,6 +147,7 @@ def recurrent_space(
     return space
 
 
+@checked
 def _parts(
     spec: CellSpec, *, channels: int = 850, num_cells: int = 1, num_classes: int = 10_000
 ) -> NetworkParts:
@@ -192,15 +197,16 @@ def _part_network(part: Part) -> PartNetwork:
     return PartNetwork(init, apply)
 
 
+@checked
 def _layers(*, channels: int = 300, num_cells: int = 1) -> tuple[LayerSpec, ...]:
     """One layer, that is run once a token; a text has no height and width."""
-    if channels < 1:
-        raise ValueError(f"words have at least one channel, got {channels}")
+    at_least(1, most=MOST_CHANNELS, channels=channels)
     if num_cells != 1:
         raise ValueError(f"the language model has one cell, got num_cells={num_cells}")
     return (LayerSpec("recurrent", channels, 1, (1, 1)),)
 
 
+@checked
 def _supernet(
     spec: CellSpec,
     *,
@@ -243,6 +249,7 @@ def _supernet(
     )
 
 
+@checked
 def _network(
     genotype: Genotype,
     *,

@@ -5,6 +5,7 @@ Section 3, https://arxiv.org/abs/1909.09656; candidates as in the released code 
 automl/RobustDARTS.
 """
 
+from dnas.checks import checked
 from dnas.space import SearchSpace
 from dnas.spaces.darts import darts_space
 
@@ -41,6 +42,7 @@ _OPS = {
 }
 
 
+@checked
 def robust_darts_space(name: str) -> SearchSpace:
     """Returns one of four variants of DARTS's space.
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from dnas.checks import checked
 from dnas.choices import NOTHING
 from dnas.genotype import Edge, Genotype
 from dnas.graph import live_edges
@@ -32,6 +33,7 @@ class _Cell(NamedTuple):
     outputs: list[Value]  # one a concatenated node
 
 
+@checked
 def canonical_form(
     genotype: Genotype,
     *,
@@ -95,6 +97,7 @@ def canonical_form(
     return " | ".join(f"{kind}: {text}" for kind, text in texts.items())
 
 
+@checked
 def is_connected(
     genotype: Genotype, *, zero: Collection[str] = NOTHING, num_inputs: int | None = None
 ) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.tabular.benchmark import Benchmark
 
@@ -20,6 +21,7 @@ NATS_METRICS = {
 _COSTS = ("flops", "params", "latency")
 
 
+@checked
 def from_nats(
     source: Any,
     *,

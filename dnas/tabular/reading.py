@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from dnas.checks import checked
 from dnas.files import read_csv, read_text_file, shown
 from dnas.genotype import Genotype
 from dnas.space import SearchSpace, check_genotype
@@ -18,6 +19,7 @@ from dnas.tabular.benchmark import Benchmark, number_rows
 _ROW_NUMBERS = re.compile(r"|index|Unnamed: \d+")
 
 
+@checked
 def load_benchmark(
     path: str | os.PathLike,
     *,

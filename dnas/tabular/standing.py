@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
+from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.tabular.benchmark import Benchmark
 
@@ -30,6 +31,7 @@ class Standing(NamedTuple):
         )
 
 
+@checked
 def standings(
     benchmark: Benchmark,
     genotype: Genotype | str,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import AnyArray, Array, Batch, Key
+from dnas.checks import check_fields
 from dnas.tasks.policies import Policy, unchanged
 
 
@@ -84,6 +85,7 @@ def check_data(images, labels, num_classes: int | None = None) -> Data:
 
 def check_augmentation(augmentation: Augmentation, images) -> None:
     """Raises ValueError unless the augmentation fits images [N, H, W, C]."""
+    check_fields(augmentation)
     channels = images.shape[-1]
     for name in ("mean", "std"):
         values = getattr(augmentation, name)

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Key
+from dnas.checks import checked
 from dnas.tasks.policies import Policy
 from dnas.tasks.transforms import TRANSFORMS, Numbers, check_channels
 
 _ATTEMPTS = 10  # as many as torchvision has
 
 
+@checked
 def imagenet(
     *,
     least_area: float = 0.08,

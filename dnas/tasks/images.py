@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Batch, Metrics, Mix, PyTree
+from dnas.checks import checked
 from dnas.model import Model, Outputs
 from dnas.tasks.data import (
     Augmentation,
@@ -24,6 +25,7 @@ from dnas.tasks.data import (
 from dnas.tasks.task import Feed, Task, cross_entropy, smoothed_loss
 
 
+@checked
 def images(
     images: Any,
     labels: Any,
@@ -116,6 +118,7 @@ def images(
     )
 
 
+@checked
 def make_evaluation(
     model: Model, data: tuple[Any, Any], augmentation: Augmentation, *, batch_size: int = 256
 ) -> Callable[..., float]:

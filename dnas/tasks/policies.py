@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Key
+from dnas.checks import checked
 from dnas.tasks.transforms import BRANCHES, TRANSFORMS, Numbers, check_channels
 
 Policy = Callable[[Key, Array], Array]
@@ -76,6 +77,7 @@ def auto_augment() -> Policy:
     return _policy(CIFAR10, largest=9)
 
 
+@checked
 def rand_augment(*, num_ops: int = 2, magnitude: int = 9) -> Policy:
     """Returns RandAugment, https://arxiv.org/abs/1909.13719: each image is given `num_ops`
     transforms, one after the other, drawn evenly from the paper's 14.

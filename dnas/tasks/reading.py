@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dnas.checks import checked
+
 UNKNOWN, END = "<unk>", "<eos>"
 
 
@@ -34,6 +36,7 @@ class Text(NamedTuple):
     vocabulary: tuple[str, ...]  # the tokens, the first of which stands for all others
 
 
+@checked
 def read_text(
     text: str | Sequence[str],
     *,
@@ -115,6 +118,7 @@ def check_tokens(tokens: Any, num_tokens: int) -> np.ndarray:
     return tokens.astype(np.int32)
 
 
+@checked
 def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) -> float:
     """Returns the perplexity on `test` of the model that predicts every token with its share of
     `train`, whatever came before.

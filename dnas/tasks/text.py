@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Array, Key, Metrics, Mix, PyTree
+from dnas.checks import checked
 from dnas.model import Model, Outputs, Tokens
 from dnas.tasks.reading import Text, check_tokens
 from dnas.tasks.task import Feed, Task, classification_loss
@@ -23,6 +24,7 @@ class Window(NamedTuple):
     slowness: float = 0.0  # weight of the change of the hidden state in the loss
 
 
+@checked
 def text(text: Text, *, window: int = 35, slowness: float = 1e-3) -> Task:
     """Returns the task of predicting each token of a text from those before it.
 
@@ -127,6 +129,7 @@ def window_loss(outputs: Outputs, window: Window) -> tuple[Array, Metrics]:
     return loss + window.slowness * slow, metrics | {"carried": carried}
 
 
+@checked
 def make_perplexity(
     model: Model, tokens: np.ndarray, *, batch_size: int = 10, window: int = 35
 ) -> Callable[..., float]:

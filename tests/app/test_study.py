@@ -44,10 +44,13 @@ def test_the_table_has_means_spreads_and_random_draws():
         {"darts1": [run(54.0), run(94.0)], "gdas": [run(89.0)], "drnas": []}, benchmark, "accuracy"
     )
     lines = study.table(summary).splitlines()
-    assert lines[2] == "| darts1 | 74.00 +- 28.28 | 54.00, 94.00 | 2 | 6, 6 | 60 |"
-    assert lines[3].startswith("| gdas | 89.00 | 89.00 |")
-    assert lines[4].startswith("| one random cell | 61.75 +- 33.62")
-    assert lines[-1] == "| the best of all | 94.00 | | 1 | | |"
+    start = "| darts1 | 2 | 74.00 +- 28.28 | -180.12 to 328.12 | 54.00, 94.00 |"
+    assert lines[2] == f"{start} 2 | 6, 6 | 60 |"
+    assert lines[3].startswith("| gdas | 1 | 89.00 |  | 89.00 |")
+    assert lines[4].startswith("| one random cell | | 61.75 +- 38.82 |")
+    assert lines[7] == "| the best of all | | 94.00 | | | 1 | | |"
+    assert len({line.count("|") for line in lines[:8]}) == 1
+    assert "n - 1" in lines[-1] and "differ in their seed" in lines[-1]
     assert not any("drnas" in line for line in lines)
 
 

@@ -256,3 +256,72 @@ def test_what_happens_between_epochs_may_change_the_state_and_end_the_run():
     assert [progress.stopped for progress in reports][-1] and not any(
         progress.stopped for progress in reports[:-1]
     )
+
+
+def weighed(step_at_fault, value=np.nan):
+    """A run whose weights are not finite after a step, while its metrics are."""
+
+    def after(state, data, indices):
+        weights = state["weights"]["main"]
+        state, metrics = step(state, data, indices)
+        bad = jnp.where(state["step"] == step_at_fault, value, 1.0)
+        return state | {"weights": {"main": bad * weights}}, metrics
+
+    return after
+
+
+@pytest.mark.parametrize("last", [1, 9, 30])
+@pytest.mark.parametrize("most", [1, 64])
+def test_weights_that_the_last_step_makes_infinite_end_the_run(last, most, monkeypatch):
+    pace(monkeypatch, 1e9, most)
+    reports, asked = [], []
+
+    def explain(state, rows):
+        asked.append((int(state["step"]), np.isfinite(state["weights"]["main"]).all(), rows))
+        return "the sun has set"
+
+    with pytest.raises(
+        FloatingPointError, match=f"weights/main became nan at step {last}: the sun has set"
+    ):
+        run(
+            initial() | {"weights": {"main": jnp.ones(3)}},
+            step=weighed(last),
+            total_steps=last,
+            report=reports.append,
+            learnt=lambda state: {"weights": state["weights"]},
+            explain=explain,
+        )
+    assert all(progress.step < last for progress in reports)
+    ((done, finite, rows),) = asked
+    assert (done, finite) == (last - 1, True)
+    epoch, place = divmod(last - 1, STEPS_PER_EPOCH)
+    np.testing.assert_array_equal(rows, epoch_indices(epoch)[place])
+
+
+def test_memory_that_a_device_does_not_have_is_said_with_what_lowers_the_need(monkeypatch):
+    def report(progress):
+        pytest.fail("a step has run")
+
+    monkeypatch.setattr("dnas.running.memory.device_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match="has 0 MB; .*needs.*Lower the batch size.*remat=True"):
+        run(report=report)
+
+
+def test_memory_that_is_exhausted_is_said_with_what_a_step_needs(monkeypatch):
+    from dnas.running import loop
+
+    def compiled(*args, **options):
+        program = compile_step(*args, **options)
+
+        class Greedy:
+            def __call__(self, *args):
+                raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+            memory_analysis = program.memory_analysis
+
+        return Greedy()
+
+    compile_step = loop.compile_step
+    monkeypatch.setattr(loop, "compile_step", compiled)
+    with pytest.raises(MemoryError, match="out of memory on .*a step needs about.*batch size"):
+        run()

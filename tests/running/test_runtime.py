@@ -231,3 +231,51 @@ for platforms, flags in (("cpu", ""), ("cpu", "--a=b"), ("cuda,cpu", "--a=b"), (
     option = "--xla_backend_extra_options=--unroll-full-max-count=4"
     expected = [option, f"--a=b {option}", "--a=b", "--xla_backend_extra_options=--c"]
     assert run_with_flags(code, "").splitlines() == expected
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of compiled programs of a user who has said nothing of it; JAX's settings stay."""
+    given = []
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(jax.config, "update", lambda name, value: given.append((name, value)))
+    folder = tmp_path / "dnas" / "xla"
+    folder.mkdir(parents=True)
+    return folder, given
+
+
+def test_of_compiled_programs_those_that_were_used_last_are_kept(cache):
+    folder, given = cache
+    for number in range(5):
+        path = folder / f"program{number}-cache"
+        path.write_bytes(bytes(100))
+        os.utime(path, (1000 + number % 3, 1000))  # 0 and 3 were read first, 2 last
+    runtime.keep_programs(most=250)
+    assert sorted(path.name for path in folder.iterdir()) == ["program2-cache", "program4-cache"]
+    assert ("jax_compilation_cache_dir", str(folder)) in given
+    runtime.keep_programs(most=250)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_folder_that_the_user_names_is_left_alone(cache, monkeypatch):
+    folder, given = cache
+    (folder / "program-cache").write_bytes(bytes(100))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+    runtime.keep_programs(most=0)
+    assert len(list(folder.iterdir())) == 1
+    assert [name for name, _ in given] == ["jax_persistent_cache_min_compile_time_secs"]
+
+
+def test_a_user_without_a_home_has_no_cache(cache, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    folder, given = cache
+    monkeypatch.setattr(pathlib.Path, "home", nowhere)
+    runtime.keep_programs()
+    assert ("jax_compilation_cache_dir", str(folder)) in given  # no home is asked for
+    given.clear()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    runtime.keep_programs()
+    assert [name for name, _ in given] == ["jax_persistent_cache_min_compile_time_secs"]

@@ -417,7 +417,7 @@ BAD = {
         lambda: FULL["fbnet"].supernet(stem="mnist"),
         "'mnist' does not exist; choose from: cifar, imagenet",
     ),
-    "channels": (lambda: FULL["fbnet"].supernet(channels=0), "at least one channel"),
+    "channels": (lambda: FULL["fbnet"].supernet(channels=0), "channels is a whole number from 1"),
     "image": (
         lambda: FULL["fbnet"].layers(channels=16, num_cells=22, image_size=0),
         "at least one pixel",

@@ -319,7 +319,7 @@ REFUSED = {
     "nothing to choose": (lambda: recurrent_space(ops=("none",)), "needs an op besides none"),
     "one name": (lambda: recurrent_space(ops="tanh"), "tuple of names"),
     "no nodes": (lambda: recurrent_space(num_nodes=0), "at least one node"),
-    "no channels": (lambda: SPACE.supernet(channels=0), "at least one channel"),
+    "no channels": (lambda: SPACE.supernet(channels=0), "channels is a whole number from 1"),
     "no words": (lambda: SPACE.supernet(num_classes=0), "at least one word"),
     "a rate of one": (lambda: SPACE.supernet(dropout=Dropout(output=1.0)), "up to but not 1"),
     "a type": (lambda: SPACE.supernet(dtype="int8"), "floating-point"),

@@ -1,0 +1,110 @@
+"""What some values say of all that might have come in their place.
+
+Everywhere in dnas "a +- b" is a mean and a deviation: the deviation of a sample of n values, whose
+squares are summed and divided by n - 1. It says how far one value lies from the mean, and not how
+well the mean is known; that is what `mean_interval` says.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Sample(NamedTuple):
+    """What is kept of n values."""
+
+    n: int
+    mean: float
+    deviation: float | None  # None of a single value
+
+    def shown(self, form: str = ".2f") -> str:
+        """Returns "mean +- deviation", each in this form; of a single value the value alone.
+
+        Example:
+          >>> sample([0.98, 0.99, 1.0]).shown(".1%"), sample([0.98]).shown(".1%")
+          ('99.0% +- 1.0%', '98.0%')
+        """
+        if self.deviation is None:
+            return f"{self.mean:{form}}"
+        return f"{self.mean:{form}} +- {self.deviation:{form}}"
+
+
+class Interval(NamedTuple):
+    """Numbers from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def shown(self, form: str = ".2f") -> str:
+        """Returns "low to high", each in this form."""
+        return f"{self.low:{form}} to {self.high:{form}}"
+
+
+def sample(values: Iterable[float]) -> Sample:
+    """Returns number, mean and deviation of values.
+
+    Raises:
+      ValueError: if there are none.
+
+    Example:
+      >>> sample([1.0, 2.0, 3.0])
+      Sample(n=3, mean=2.0, deviation=1.0)
+    """
+    numbers = np.asarray([*values], np.float64)
+    if not numbers.size:
+        raise ValueError("there is no mean of no values; give at least one")
+    deviation = float(numbers.std(ddof=1)) if numbers.size > 1 else None
+    return Sample(numbers.size, float(numbers.mean()), deviation)
+
+
+def mean_interval(found: Sample, confidence: float = 0.95) -> Interval | None:
+    """Returns where the mean of all values lies with this probability, if they are normal:
+    Student's t interval. None of a single value, which says nothing of it.
+
+    Example:
+      >>> mean_interval(sample([1.0, 2.0, 3.0])).shown()
+      '-0.48 to 4.48'
+    """
+    return _around(found, 1 / found.n, confidence)
+
+
+def prediction_interval(found: Sample, confidence: float = 0.95) -> Interval | None:
+    """Returns where one more value lies with this probability, if all are normal: so a value from
+    elsewhere that lies outside of it differs from these by more than chance. None of a single
+    value.
+
+    Of three values it reaches 4.97 deviations to either side, of ten 2.37, see
+    `deviations_needed`.
+
+    Example:
+      >>> prediction_interval(sample([1.0, 2.0, 3.0])).shown()
+      '-2.97 to 6.97'
+    """
+    return _around(found, 1 + 1 / found.n, confidence)
+
+
+def deviations_needed(n: int, confidence: float = 0.95) -> float:
+    """Returns by how many deviations of n values, at least two, one more may differ from their mean
+    by chance: t_{n-1} * sqrt(1 + 1/n).
+
+    Example:
+      >>> [round(deviations_needed(n), 2) for n in (2, 3, 5, 10)]
+      [15.56, 4.97, 3.04, 2.37]
+    """
+    return _quantile(n, confidence) * math.sqrt(1 + 1 / n)
+
+
+def _around(found: Sample, variance: float, confidence: float) -> Interval | None:
+    """The interval around the mean of what has so many times the variance of a value."""
+    if found.deviation is None:
+        return None
+    reach = _quantile(found.n, confidence) * math.sqrt(variance) * found.deviation
+    return Interval(found.mean - reach, found.mean + reach)
+
+
+def _quantile(n: int, confidence: float) -> float:
+    """Of Student's t with n - 1 degrees of freedom, beyond which lies half of what is left."""
+    return float(stats.t.ppf((1 + confidence) / 2, n - 1))

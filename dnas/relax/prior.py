@@ -1,5 +1,8 @@
 """A fixed prior over the ops of each edge, or a mask of them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -11,7 +14,7 @@ from dnas.relax.relaxation import Relaxation, read_mix
 
 
 @checked
-def with_prior(relaxation: Relaxation, prior: ArrayLike) -> Relaxation:
+def with_prior(relaxation: Relaxation, prior: ArrayLike | Sequence[Any]) -> Relaxation:
     """Returns a relaxation that adds a constant to the logits of another one, log probabilities of
     the ops.
 

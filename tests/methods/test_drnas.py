@@ -156,5 +156,5 @@ def test_stages_that_do_not_fit_and_other_regularisers_are_refused():
     space = TINY["darts"]
     with pytest.raises(ValueError, match=r"got \(4, 2\) and \(3, 2\)"):
         drnas_progressive(space, steps_per_epoch=2, partial_channels=(4, 2), keep=(3, 2))
-    with pytest.raises(ValueError, match="'l2' or 'kl', got 'l1'"):
+    with pytest.raises(ValueError, match="regularizer is 'l2' or 'kl', not 'l1'"):
         drnas(space, steps_per_epoch=2, regularizer="l1")

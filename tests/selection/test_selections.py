@@ -374,7 +374,7 @@ BAD = {
         "no 'skip' in a cell of kind 'normal'",
     ),
     "no sample": (
-        lambda: best_of_samples(KEY, DARTS, random_mix(0), None, num_samples=0),
+        lambda: best_of_samples(KEY, DARTS, random_mix(0), abs, num_samples=0),
         "num_samples = 0",
     ),
     "negative weight": (

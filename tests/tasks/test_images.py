@@ -82,7 +82,7 @@ def test_a_smoothed_label_is_spread_evenly_over_all_classes(smoothing):
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
 def test_a_smoothing_that_is_no_part_is_refused(smoothing):
-    with pytest.raises(ValueError, match="label_smoothing is a part"):
+    with pytest.raises(ValueError, match="label_smoothing is a"):
         tasks.images(IMAGES, LABELS, label_smoothing=smoothing)
 
 

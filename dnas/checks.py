@@ -213,7 +213,7 @@ def _as_float(value: Any) -> Any:
         return value  # an array of one number, which JAX may not know yet
     _demand(_is_number(value), value)
     try:
-        return _demand(not math.isnan(value), value)
+        return _demand(not math.isnan(float(value)), value)
     except OverflowError:  # of a whole number that no float can be
         raise _Refused from None
 

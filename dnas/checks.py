@@ -211,9 +211,9 @@ def _as_int(value: Any) -> int:
 def _as_float(value: Any) -> Any:
     if getattr(value, "shape", None) == () and not isinstance(value, numbers.Number):
         return value  # an array of one number, which JAX may not know yet
-    _demand(_is_number(value), value)
+    found: Any = _demand(_is_number(value), value)
     try:
-        return _demand(not math.isnan(float(value)), value)
+        return _demand(not math.isnan(found), found)
     except OverflowError:  # of a whole number that no float can be
         raise _Refused from None
 

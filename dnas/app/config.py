@@ -614,8 +614,8 @@ def _words_of_file(args: Sequence[str]) -> list[str]:
     for name, value in settings.items():
         if not isinstance(value, (str, int, float)):
             raise ValueError(
-                f"--file={path}: {shown(name)} is {shown(value)}, not a number, true or false, or text;"
-                " the file holds a line name = value for each setting"
+                f"--file={path}: {shown(name)} is {shown(value)}, not a number, true or false, or"
+                " text; the file holds a line name = value for each setting"
             )
     return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 

@@ -45,7 +45,7 @@ def messages(go_on: str = "") -> Iterator[None]:
             yield
         except OSError as error:
             sys.exit(f"error: {_of_system(error, go_on)}")
-        except (ValueError, FloatingPointError, ModuleNotFoundError) as error:
+        except (ValueError, FloatingPointError, MemoryError, ModuleNotFoundError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             sys.exit(_sentence(signal.SIGINT, go_on))

@@ -68,7 +68,9 @@ def test_a_name_of_the_library_is_a_method_for_the_task():
 
 
 def test_what_is_no_method_is_refused():
-    with pytest.raises(ValueError, match="method is a Method or a Published or None, not <function"):
+    with pytest.raises(
+        ValueError, match="method is a Method or a Published or None, not <function"
+    ):
         dnas.run_search(SPACE, TASK, lambda space, training: dnas.Method())
 
 

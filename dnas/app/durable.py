@@ -79,6 +79,12 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+def digest_of_file(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest_of_arrays(*arrays: np.ndarray) -> str:
     """Returns the SHA-256 of arrays: of their types, shapes and bytes."""
     digest = hashlib.sha256()

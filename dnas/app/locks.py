@@ -1,5 +1,6 @@
 """A lock on a folder, held by a process for as long as it lives."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -9,9 +10,11 @@ import socket
 import sys
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
-NAME = "dnas.lock"
+NAME = "dnas.lock"  # of a run
+SEVERAL = "several.lock"  # of a folder of several runs, beside the lock of each
 
 # What a file system answers that has no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -24,15 +27,15 @@ class Lock:
     dnas.
     """
 
-    def __init__(self, folder: pathlib.Path):
-        self._file = open(folder / NAME, "a+")
+    def __init__(self, path: pathlib.Path):
+        self._file = open(path, "a+")
         try:
-            self._take(folder)
+            self._take(path)
         except BaseException:
             self._file.close()
             raise
 
-    def _take(self, folder: pathlib.Path) -> None:
+    def _take(self, path: pathlib.Path) -> None:
         self._file.seek(0)
         holder = _parsed(self._file.read())
         try:
@@ -42,7 +45,7 @@ class Lock:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, *_NO_LOCKS):
                 raise
             if error.errno not in _NO_LOCKS or _may_live(holder):
-                raise ValueError(_refusal(folder, holder)) from None
+                raise ValueError(_refusal(path, holder)) from None
         self._file.truncate(0)
         self._file.write(json.dumps(_this_process()) + "\n")
         self._file.flush()
@@ -59,20 +62,32 @@ class Lock:
             self._file.close()
 
 
-_held: "weakref.WeakValueDictionary[tuple[int, int], Lock]" = weakref.WeakValueDictionary()
+_held: weakref.WeakValueDictionary[tuple[int, int, str], Lock] = weakref.WeakValueDictionary()
 
 
-def take(folder: pathlib.Path) -> Lock:
+def take(folder: pathlib.Path, name: str = NAME) -> Lock:
     """Returns the lock on a folder, which is that of the whole process: taken twice it is the same.
 
     Raises:
       ValueError: if another process has it, saying which.
     """
-    place = place_of(folder)
+    place = *place_of(folder), name
     lock = _held.get(place)
     if lock is None or not lock.held:
-        lock = _held[place] = Lock(folder)
+        lock = _held[place] = Lock(folder / name)
     return lock
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+    """Within it, a folder of several runs is that of this process; it is made if it is not there.
+
+    Raises:
+      ValueError: if another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(take(folder, SEVERAL)):
+        yield
 
 
 def place_of(folder: pathlib.Path) -> tuple[int, int]:
@@ -82,7 +97,7 @@ def place_of(folder: pathlib.Path) -> tuple[int, int]:
 
 
 def is_marked(folder: pathlib.Path) -> bool:
-    """Returns whether the folder is or was locked, so that dnas made what is in it."""
+    """Returns whether the folder is or was locked as that of a run: dnas made what is in it."""
     return (folder / NAME).is_file()
 
 
@@ -136,13 +151,13 @@ def _may_live(holder: dict[str, Any]) -> bool:
     return isinstance(pid, int) and _start_of(pid) == holder.get("started")
 
 
-def _refusal(folder: pathlib.Path, holder: dict[str, Any]) -> str:
+def _refusal(path: pathlib.Path, holder: dict[str, Any]) -> str:
     who = "another process"
     if holder:
         who = "process {pid} on {host} since {since}".format_map(
             {"pid": "?", "host": "?", "since": "?"} | holder
         )
     return (
-        f"{folder} is in use by {who}. Wait until it has ended, end it, or choose another name"
-        f" (where it has ended and the file system has no locks: delete {folder / NAME})"
+        f"{path.parent} is in use by {who}. Wait until it has ended, end it, or choose another name"
+        f" (where it has ended and the file system has no locks: delete {path})"
     )

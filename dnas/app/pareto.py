@@ -14,7 +14,7 @@ import numpy as np
 
 import dnas
 from dnas.app import config as settings
-from dnas.app import images, phases
+from dnas.app import images, locks, phases
 from dnas.app import search as main_job
 from dnas.app.ending import messages
 from dnas.app.plots import draw_pareto, picture
@@ -80,30 +80,31 @@ def pareto(given: ParetoCommand, rest: Sequence[str], args: Sequence[str]) -> di
     configs = {target: _config(rest, folder, target) for target in targets}
     searched: list[dict[str, Any]] = []
     random: list[dict[str, Any]] = []
-    for target, config in configs.items():
-        job = images.make_job(config, partial(open_run, config, "pareto", argv=args))
-        if len(job.limits) != 1:
-            raise ValueError(f"a point of a front has one target, not {target!r}")
-        accuracy = accuracy_name(job, given.column)
-        # What one target has is read while no other process can change it.
-        with contextlib.closing(job.run):
-            if not _is_done(job):
-                main_job.search(job)
-            genotype = dnas.Genotype.from_text(phases.search(job)["genotype"])
-            searched.append(_point(job, genotype, given.column, target))
-            random += _random_points(job, given, first=not random)
-        found = {
-            "searched": searched,
-            "random": random,
-            "unit": job.limits[0].cost.unit,
-            "metric": job.limits[0].cost.metric,
-        }
-        found |= {"accuracy": accuracy, "front": front(searched)}
-        run = Run(folder)
-        run.write("pareto.json", found)
-        run.write("pareto.png", picture(draw_pareto(found)))
-        run.write("pareto.md", table(found))
-        print(table(found), f"picture: {folder / 'pareto.png'}", sep="\n", flush=True)
+    with locks.held(folder):
+        for target, config in configs.items():
+            job = images.make_job(config, partial(open_run, config, "pareto", argv=args))
+            if len(job.limits) != 1:
+                raise ValueError(f"a point of a front has one target, not {target!r}")
+            accuracy = accuracy_name(job, given.column)
+            # What one target has is read while no other process can change it.
+            with contextlib.closing(job.run):
+                if not _is_done(job):
+                    main_job.search(job)
+                genotype = dnas.Genotype.from_text(phases.search(job)["genotype"])
+                searched.append(_point(job, genotype, given.column, target))
+                random += _random_points(job, given, first=not random)
+            found = {
+                "searched": searched,
+                "random": random,
+                "unit": job.limits[0].cost.unit,
+                "metric": job.limits[0].cost.metric,
+            }
+            found |= {"accuracy": accuracy, "front": front(searched)}
+            run = Run(folder)
+            run.write("pareto.json", found)
+            run.write("pareto.png", picture(draw_pareto(found)))
+            run.write("pareto.md", table(found))
+            print(table(found), f"picture: {folder / 'pareto.png'}", sep="\n", flush=True)
     return found
 
 

@@ -19,7 +19,7 @@ from dnas.app import build, ending, exporting, hardware
 from dnas.app.checkpoints import Checkpoints
 from dnas.app.config import MethodConfig
 from dnas.app.display import Display, skip_counts, text_of
-from dnas.app.durable import digest_of
+from dnas.app.durable import digest_of, digest_of_file
 from dnas.app.given import read_genotype
 from dnas.app.pages import Report
 from dnas.app.runs import Run
@@ -122,6 +122,8 @@ def search(job: Job, compiled: Callable[[], None] = lambda: None) -> dict[str, A
     """
     done = job.run.result("phases/search.json")
     if done and (proof(job) or not job.limits):
+        # These have no digests: they are for people and other programs.
+        write_genotype(job.run, dnas.Genotype.from_text(done["genotype"]))
         return done
     if job.config.genotype:
         return _write_search(job, read_genotype(job.config.genotype, job.space.name))
@@ -233,7 +235,7 @@ def retrain(job: Job, name: str, title: str, genotype: dnas.Genotype) -> dict[st
     seconds."""
     done = job.run.result(f"phases/{name}.json")
     exports = exporting.asked_for(job.config) if name == "searched" else {}
-    if done and all(job.run.result(f"phases/{export}.json") for export in exports):
+    if done and all(_is_exported(job.run, export) for export in exports):
         return done
     phase = Phase(job, name, title)
     hooks = Hooks(phase.resume, phase.report, phase.announce, phase.sums)
@@ -321,11 +323,21 @@ def keep_exports(job: Job, network: dnas.Model, variables: Any) -> None:
     for name, exporter in exporting.asked_for(job.config).items():
         path = job.run.folder / exporter.file
         difference = job.write(path, exporter, network, variables)
-        job.run.write(f"phases/{name}.json", {"file": path.name, "largest_difference": difference})
+        written = {"file": path.name, "largest_difference": difference}
+        job.run.write(f"phases/{name}.json", written | {"digest": digest_of_file(path)})
         tqdm.write(
             f"{path}: its logits differ from JAX's by {difference:.1e} at the most, as a share of"
             " the largest"
         )
+
+
+def _is_exported(run: Run, name: str) -> bool:
+    """Whether the file for another runtime is there as it was written."""
+    written = run.result(f"phases/{name}.json")
+    if written is None:
+        return False
+    path = run.folder / written["file"]
+    return path.is_file() and digest_of_file(path) == written["digest"]
 
 
 def evaluate(job: Job, name: str) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import dnas
 from dnas.app import config as settings
-from dnas.app import images, named, phases
+from dnas.app import images, locks, named, phases
 from dnas.app.durable import write_file
 from dnas.app.ending import messages
 from dnas.app.runs import Run, checked_name, open_run
@@ -84,15 +84,16 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
         for seed in range(given.seeds)
     }
     found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
-    # Seed by seed, so that an early look has something of every method.
-    for seed in range(given.seeds):
-        for method in methods:
-            found[method].append(_search(configs[method, seed], args, benchmark, metric))
-            summary = summarise(found, benchmark, metric)
-            summary["command"] = shlex.join(["dnas", "study", *args])
-            write_file(folder / "study.json", (json.dumps(summary, indent=2) + "\n").encode())
-            write_file(folder / "study.md", table(summary).encode())
-            print(table(summary), flush=True)
+    with locks.held(folder):
+        # Seed by seed, so that an early look has something of every method.
+        for seed in range(given.seeds):
+            for method in methods:
+                found[method].append(_search(configs[method, seed], args, benchmark, metric))
+                summary = summarise(found, benchmark, metric)
+                summary["command"] = shlex.join(["dnas", "study", *args])
+                write_file(folder / "study.json", (json.dumps(summary, indent=2) + "\n").encode())
+                write_file(folder / "study.md", table(summary).encode())
+                print(table(summary), flush=True)
     return summary
 
 

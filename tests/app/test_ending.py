@@ -51,14 +51,20 @@ with ending.messages("--resume continues"):
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
-def start(script, *args, **options):
+def heed_signals():
+    """What runs in the background has SIGINT ignored, and hands that on."""
+    for name in SIGNALS:
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
+
+
+def start(script, *args):
     process = subprocess.Popen(
         [sys.executable, "-c", LOAD + script, *map(str, args)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        preexec_fn=heed_signals,
     )
     assert process.stdout.readline() == "step\n"
     return process

@@ -15,9 +15,11 @@ from dnas.app.runs import Run
 
 TINY = [
     *("--channels=2", "--cells=1", "--epochs=2", "--batch-size=16", "--images=160"),
-    *("--test-images=70", "--retrain-channels=2", "--retrain-cells=1", "--retrain-epochs=2"),
-    *("--retrain-batch-size=32", "--random-cells=1", "--checkpoint-seconds=0"),
+    *("--test-images=70", "--checkpoint-seconds=0"),
 ]
+SEARCH = [*TINY, "--retrain=no"]
+TRAINING = [*TINY, "--genotype=DARTS_V2", "--retrain-channels=2", "--retrain-cells=1"]
+TRAINING += ["--retrain-epochs=2", "--retrain-batch-size=32", "--random-cells=0"]
 TIMES = {"seconds", "seconds_per_step", "elapsed"}
 
 
@@ -28,8 +30,8 @@ def no_shared_cache(monkeypatch):
     monkeypatch.setattr("dnas.app.evaluate.set_up_process", lambda: None)
 
 
-def run(folder, *flags):
-    search.main([*TINY, f"--runs={folder}", "--name=a", *flags])
+def run(folder, *flags, settings=SEARCH):
+    search.main([*settings, f"--runs={folder}", "--name=a", *flags])
 
 
 def results(folder):
@@ -53,6 +55,16 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dnas.app.command.set_up_process", lambda: None)
         run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that has trained a network that was given."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dnas.app.command.set_up_process", lambda: None)
+        run(folder, settings=TRAINING)
     return folder
 
 
@@ -93,15 +105,14 @@ def test_a_signal_within_an_epoch_loses_no_step_and_no_row(whole, stopped, tmp_p
     assert results(folder) == results(whole)
 
 
-@pytest.mark.parametrize("seed", range(3))
 def test_a_bit_that_flips_in_a_checkpoint_changes_nothing_but_is_said(
-    seed, whole, stopped, tmp_path, capsys
+    whole, stopped, tmp_path, capsys
 ):
     folder = tmp_path / "copy"
     shutil.copytree(stopped, folder)
     (newest,) = sorted((folder / "a" / "checkpoints" / "search").iterdir())[-1:]
     content = bytearray(newest.read_bytes())
-    content[random.Random(seed).randrange(len(content))] ^= 1
+    content[random.Random(0).randrange(len(content))] ^= 1
     newest.write_bytes(content)
     run(folder, "--resume")
     assert f"{newest.name} is damaged" in capsys.readouterr().err
@@ -118,14 +129,26 @@ def test_without_any_checkpoint_that_is_whole_a_phase_begins_anew(whole, stopped
     assert results(folder) == results(whole)
 
 
-@pytest.mark.parametrize("name", ["phases/search.json", "phases/searched.json", "summary.json"])
-def test_a_damaged_result_is_made_again(name, whole, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["genotype.json", "genotype.txt"])
+def test_a_genotype_for_other_programs_is_written_again(name, whole, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(whole, folder)
+    path = folder / "a" / name
+    before = path.read_text()
+    path.write_text(before.replace("0", "1", 1))
+    run(folder, "--resume")
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["phases/search.json", "phases/searched.json", "summary.json"])
+def test_a_damaged_result_is_made_again(name, whole, trained, tmp_path, capsys):
+    source, settings = (whole, SEARCH) if name == "phases/search.json" else (trained, TRAINING)
+    folder = tmp_path / "copy"
+    shutil.copytree(source, folder)
     before = results(folder)
     path = folder / "a" / name
     path.write_text(path.read_text().replace("0", "1", 1))
-    run(folder, "--resume")
+    run(folder, "--resume", settings=settings)
     assert f"{path} is damaged" in capsys.readouterr().err or name == "summary.json"
     assert results(folder) == before
 
@@ -136,7 +159,7 @@ def test_a_checkpoint_of_another_seed_is_refused(whole, stopped, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         stop_within_an_epoch(patch)
         with pytest.raises(SystemExit):
-            search.main([*TINY, f"--runs={tmp_path}", "--name=other", "--seed=1"])
+            search.main([*SEARCH, f"--runs={tmp_path}", "--name=other", "--seed=1"])
     own, other = (tmp_path / name / "checkpoints" / "search" for name in ("copy/a", "other"))
     shutil.rmtree(own)
     shutil.copytree(other, own)
@@ -144,9 +167,9 @@ def test_a_checkpoint_of_another_seed_is_refused(whole, stopped, tmp_path):
         run(folder, "--resume")
 
 
-def test_a_reader_finds_damage_and_changes_nothing(whole, tmp_path, capsys):
+def test_a_reader_finds_damage_and_changes_nothing(trained, tmp_path, capsys):
     folder = tmp_path / "copy"
-    shutil.copytree(whole, folder)
+    shutil.copytree(trained, folder)
     newest = max((folder / "a/checkpoints/searched").iterdir(), key=lambda path: int(path.stem))
     newest.write_bytes(newest.read_bytes()[:-1] + b"!")
     (newest.parent / "1000.safetensors.part").write_bytes(b"of a writer")

@@ -65,6 +65,16 @@ def test_within_a_process_a_folder_has_one_lock_whatever_it_is_called(tmp_path):
     assert locks.take(tmp_path / "a").held
 
 
+def test_a_folder_of_several_runs_has_a_lock_beside_those_of_runs(tmp_path):
+    folder = tmp_path / "study"
+    with locks.held(folder):
+        assert [path.name for path in folder.iterdir()] == [locks.SEVERAL]
+        assert not locks.is_marked(folder)
+        assert locks.take(folder, locks.SEVERAL).held
+        locks.take(folder).close()
+    assert (folder / locks.SEVERAL).read_text() == "", "it is let go"
+
+
 @pytest.fixture
 def no_locks(monkeypatch):
     """A file system that has none."""

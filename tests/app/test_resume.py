@@ -20,7 +20,6 @@ SETTINGS = [
     f"--epochs={EPOCHS}",
     "--retrain-epochs=3",
     "--random-cells=1",
-    "--checkpoint-seconds=0",
 ]
 
 
@@ -43,7 +42,14 @@ def start(folder: pathlib.Path, *flags: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_signals,
     )
+
+
+def heed_signals() -> None:
+    """What runs in the background has SIGINT ignored, and hands that on."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen) -> None:
@@ -70,20 +76,32 @@ def results(folder: pathlib.Path):
     return summary, rows, run.read("genotype.json")
 
 
-def kill_after_rows(process: subprocess.Popen, folder: pathlib.Path, rows: int) -> None:
-    """Kills the process a random moment after it has written so many rows, each of which a
-    checkpoint follows."""
+def end_after_rows(
+    process: subprocess.Popen, folder: pathlib.Path, rows: int, number: signal.Signals, code: int
+) -> None:
+    """Ends the process a random moment after it has written so many rows."""
     while len(Run(folder / "run").rows()) < rows:
         assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.01)
     time.sleep(random.uniform(0.0, 0.5))
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(number)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the run had ended before it was killed"
+    assert process.returncode == code, "the run had ended before it was killed"
+
+
+# What is killed goes on from its checkpoints; what is asked to end saves by itself.
+ENDS = {
+    "SIGKILL": (-signal.SIGKILL, "--checkpoint-seconds=0"),
+    "SIGTERM": (143, "--checkpoint-seconds=1000"),
+    "SIGINT": (130, "--checkpoint-seconds=1000"),
+    "SIGHUP": (129, "--checkpoint-seconds=1000"),
+}
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_three_random_moments_ends_bit_identical(tmp_path):
+@pytest.mark.parametrize("name", ENDS)
+def test_a_run_ended_at_three_random_moments_ends_bit_identical(name, tmp_path):
+    code, seconds = ENDS[name]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(whole))
     num_rows = len(Run(whole / "run").rows())
@@ -92,7 +110,8 @@ def test_a_run_killed_at_three_random_moments_ends_bit_identical(tmp_path):
     moments = [first, *sorted(random.sample(range(first + 1, num_rows - 1), 2))]
     print("killed after rows", moments, "of", num_rows)
     for moment in moments:
-        kill_after_rows(start(killed, "--resume"), killed, moment)
+        process = start(killed, "--resume", seconds)
+        end_after_rows(process, killed, moment, signal.Signals[name], code)
     finish(start(killed, "--resume"))
     expected, found = final_states(whole), final_states(killed)
     assert expected.keys() == found.keys() and any("arch" in name for name in expected)

@@ -1,11 +1,13 @@
 """How many steps a call makes has no influence on anything but the time it takes."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.running.loop import Progress, StepMemory, print_epochs, run_steps
+from dnas.running.loop import Progress, StepMemory, Sums, print_epochs, run_steps
 
 STEPS_PER_EPOCH, BATCH = 7, 3
 DATA = jnp.sin(jnp.arange(50.0))
@@ -140,6 +142,17 @@ def test_row_after_a_resume_within_an_epoch_says_how_many_steps_it_is_the_mean_o
     part, _ = run(total_steps=10)
     _, rows = run(part)
     assert (rows[0]["step"], rows[0]["steps"]) == (14, 4)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 6, 7, 8, 29])
+def test_with_the_sums_of_the_last_report_rows_are_those_of_the_whole_run(stop, monkeypatch):
+    pace(monkeypatch, 0.0)
+    sums = {}
+    _, rows = run(report=lambda progress: sums.update({progress.step: progress.sums}))
+    part, _ = run(total_steps=stop)
+    kept = json.loads(json.dumps([sums[stop].steps, dict(sums[stop].totals)]))
+    _, later_rows = run(part, sums=Sums(*kept))
+    assert later_rows == [row for row in rows if row["step"] > stop]
 
 
 @pytest.mark.parametrize("name", PACES)

@@ -21,7 +21,7 @@ LADDER = (
     ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian"),
     ("cells", "hw_loss", "rules", "arch_losses", "tabular", "searchers"),
     ("spaces", "export", "search", "arch_optimizers"),
-    ("contracts", "methods"),
+    ("contracts", "methods", "baselines"),
     ("run", "retrain"),
     ("__init__",),
     ("app",),

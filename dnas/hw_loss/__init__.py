@@ -7,7 +7,7 @@ from dnas.hw_loss.deploy import Deployed, Proof, Round, deploy
 from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.energy import energy_meter
 from dnas.hw_loss.expected import ExpectedCost, expected_cost
-from dnas.hw_loss.feasible import FeasibleRange, feasible_range
+from dnas.hw_loss.feasible import FeasibleRange, dearest_mix, feasible_range
 from dnas.hw_loss.fit import CostModel, fit_cost
 from dnas.hw_loss.frank_wolfe import feasible_start, frank_wolfe
 from dnas.hw_loss.genotype_cost import genotype_cost
@@ -88,6 +88,7 @@ __all__ = [
     "excess_power",
     "expected_cost",
     "expected_liveness",
+    "dearest_mix",
     "feasible_range",
     "fit_cost",
     "feasible_start",

@@ -44,6 +44,14 @@ def cheapest_mix(cost: ExpectedCost) -> Rows:
     return _extreme(cost, largest=False).rows
 
 
+def dearest_mix(cost: ExpectedCost) -> Rows:
+    """Returns the one-hot mix of a genotype of the largest cost, as `cheapest_mix` of the least.
+
+    That with most multiply-adds is a baseline that needs no search.
+    """
+    return _extreme(cost, largest=True).rows
+
+
 def check_bound(cost: ExpectedCost, bound: float) -> None:
     """Raises ValueError if no genotype costs at most `bound`, saying which costs there are."""
     own = feasible_range(cost)

@@ -20,9 +20,9 @@ def local_search(initial: int = 1, first_improvement: bool = True) -> Searcher:
         raise ValueError(f"a start needs at least 1 initial architecture, got {initial}")
 
     def run(architectures, rng):
-        known = {}
-        while True:
-            current = None
+        known, idle = {}, 0
+        while idle < _MOST_IDLE:
+            current, before = None, len(known)
             for _ in range(initial):
                 picks = architectures.sample(rng)
                 if picks not in known:
@@ -42,5 +42,9 @@ def local_search(initial: int = 1, first_improvement: bool = True) -> Searcher:
                         if first_improvement:
                             break
                 current = better
+            idle = idle + 1 if len(known) == before else 0
 
     return run
+
+
+_MOST_IDLE = 1000  # starts that meet only what is known: about all is

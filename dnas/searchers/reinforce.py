@@ -30,7 +30,6 @@ def reinforce(learning_rate: float = 0.1, decay: float = 0.9) -> Searcher:
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay is a number from 0 to below 1, got {decay}")
-    adam = optax.adam(learning_rate)
 
     def run(architectures, rng):
         groups = architectures.groups
@@ -41,7 +40,7 @@ def reinforce(learning_rate: float = 0.1, decay: float = 0.9) -> Searcher:
             "options": jnp.asarray(options, jnp.float32),
             "rows": jnp.zeros(len(allowed), jnp.float32),
         }
-        state, mean, number = adam.init(logits), 0.0, 0
+        state, mean, number = optax.adam(learning_rate).init(logits), 0.0, 0
         kept = tuple(places for _, places in groups)
         while True:
             noisy = {
@@ -56,17 +55,17 @@ def reinforce(learning_rate: float = 0.1, decay: float = 0.9) -> Searcher:
             number += 1
             mean = decay * mean + (1 - decay) * value
             advantage = value - mean / (1 - decay**number)
-            logits, state = _learn(adam, kept, logits, state, columns, drawn, advantage)
+            logits, state = _learn(learning_rate, kept, logits, state, columns, drawn, advantage)
 
     return run
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _learn(adam, kept, logits, state, columns, drawn, advantage):
+def _learn(learning_rate, kept, logits, state, columns, drawn, advantage):
     def objective(logits):
         return -advantage * log_probability(logits, columns, drawn, kept)
 
-    moves, state = adam.update(jax.grad(objective)(logits), state)
+    moves, state = optax.adam(learning_rate).update(jax.grad(objective)(logits), state)
     return optax.apply_updates(logits, moves), state
 
 

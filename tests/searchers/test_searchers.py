@@ -137,11 +137,12 @@ def test_a_front_is_what_nothing_beats(sampler):
             assert other.value == own.value or any(a < b for a, b in pairs)
 
 
-def test_random_search_ends_where_it_has_seen_all():
+@pytest.mark.parametrize("searcher", [random_search(), local_search()], ids=["random", "local"])
+def test_a_searcher_that_sees_nothing_twice_ends_where_it_has_seen_all(searcher):
     space = dnas.nasbench201_space(name="tiny", ops=("none", "skip_connect"), num_nodes=2)
-    history = run_searcher(space, random_search(), lambda g: 0.0, budget=100)
+    history = run_searcher(space, searcher, lambda g: 0.0, budget=100)
     assert len(history) == len({e.genotype for e in history}) == 8
-    search = Search(space, random_search())
+    search = Search(space, searcher)
     for _ in range(8):
         search.tell(0.0)
     with pytest.raises(StopIteration, match="has seen all"):

@@ -1,0 +1,161 @@
+"""What needs no gradient: random architectures, counting, and searchers that look into a table.
+
+A search is worth its time if it beats these. On CIFAR-10 of NAS-Bench-201 the network with most
+multiply-adds is better than what most methods find (93.76), and local search sees the best of all
+within some hundreds of evaluations.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from dnas.genotype import Genotype
+from dnas.hw_loss import count_table, dearest_mix, expected_cost
+from dnas.searchers import (
+    Searcher,
+    incumbents,
+    local_search,
+    random_search,
+    regularized_evolution,
+    reinforce,
+    run_searcher,
+)
+from dnas.space import SearchSpace, genotype_of
+from dnas.tabular import Benchmark
+
+SEARCHERS_OF_TABLES: dict[str, Callable[[], Searcher]] = {
+    "random search": random_search,
+    "regularised evolution": regularized_evolution,
+    "REINFORCE": reinforce,
+    "local search": local_search,
+}
+
+
+class Baseline(NamedTuple):
+    """What something that needs no search by gradients finds.
+
+    `values` are those of independent trials, or of what has no chance in it a single one, and
+    `mean` is their mean, or of draws at random the exact expectation. `evaluations` counts the
+    architectures that had to be evaluated, None for an oracle, which knows all.
+    """
+
+    name: str
+    mean: float
+    values: tuple[float, ...]
+    evaluations: int | None
+
+
+def most_macs(space: SearchSpace) -> Genotype:
+    """Returns the genotype of a space whose network has most multiply-adds, those of branches that
+    lead nowhere left out.
+
+    Example:
+      >>> import dnas
+      >>> most_macs(dnas.SPACES["nasbench201"]).count("nor_conv_3x3")
+      {'cell': 6}
+    """
+    cost = expected_cost(count_table(space), space.parts(), metric="macs", live="path")
+    return _genotype_at(space, dearest_mix(cost))
+
+
+def all_alike(space: SearchSpace, option: str = "skip_connect") -> Genotype:
+    """Returns the genotype that has one option in every row that may have it, and elsewhere the
+    first; of rows that compete for a place those that come first.
+
+    Raises:
+      ValueError: for an option that no row may have.
+    """
+    options = {name for own in space.choices.values() for name in own.options}
+    if option not in options:
+        raise ValueError(
+            f"option {option!r} is not in the space {space.name!r}; choose from:"
+            f" {', '.join(sorted(options))}"
+        )
+    mix = {}
+    for kind, own in space.choices.items():
+        mix[kind] = np.zeros(own.shape)
+        for group in own.together:
+            for row in group[: own.places(group)]:
+                may = own.options_of(row)
+                mix[kind][row, own.options.index(option if option in may else may[0])] = 1
+    return _genotype_at(space, mix)
+
+
+def baselines(
+    space: SearchSpace,
+    benchmark: Benchmark,
+    metric: str,
+    *,
+    seen: str | None = None,
+    evaluations: int = 100,
+    trials: int = 30,
+) -> list[Baseline]:
+    """Returns what can be had in a tabular benchmark without a search by gradients: one random
+    network, the best of ten and of a hundred by an oracle, the network with most multiply-adds, the
+    one of skips alone, and what searchers find that look into the table.
+
+    Architectures that the benchmark does not list have no row here; searchers have one only where
+    it lists all that they ask for.
+
+    Args:
+      metric: what is reported.
+      seen: what a searcher may see, such as the accuracy on the validation images; `metric` itself,
+        an oracle, unless given.
+      evaluations: how many architectures a searcher may ask for.
+      trials: of each searcher, with seeds from 0 on.
+
+    Raises:
+      ValueError: for a metric that the benchmark does not have.
+    """
+    values = benchmark.metrics[benchmark.metric(metric)]
+    found = [
+        Baseline("one random network", float(values.mean()), tuple(values.tolist()), 1),
+        *(
+            Baseline(
+                f"best of {n} random networks, by an oracle",
+                benchmark.expected_best_of(n, metric),
+                (),
+                None,
+            )
+            for n in (10, 100)
+        ),
+    ]
+    fixed = {"most multiply-adds": most_macs(space)}
+    if any("skip_connect" in own.options for own in space.choices.values()):
+        fixed["skips alone"] = all_alike(space)
+    for name, genotype in fixed.items():
+        if genotype in benchmark:
+            value = benchmark.query(genotype)[metric]
+            found.append(Baseline(name, value, (value,), 0))
+    seen = benchmark.metric(metric if seen is None else seen)
+    scores = -benchmark.metrics[seen] if benchmark.is_cost(seen) else benchmark.metrics[seen]
+    evaluations = min(evaluations, len(benchmark))
+    for name, make in SEARCHERS_OF_TABLES.items():
+        searcher, ends = make(), []
+        try:
+            for seed in range(trials):
+                history = run_searcher(
+                    space,
+                    searcher,
+                    lambda genotype: float(scores[benchmark.index(genotype)]),
+                    budget=evaluations,
+                    seed=seed,
+                )
+                ends.append(float(values[benchmark.index(incumbents(history)[-1])]))
+        except ValueError:  # the benchmark does not list an architecture
+            continue
+        found.append(
+            Baseline(
+                f"{name}, {evaluations} evaluations", float(np.mean(ends)), tuple(ends), evaluations
+            )
+        )
+    best = benchmark.query(benchmark.best(metric))[metric]
+    return [*found, Baseline("the best of all", best, (best,), None)]
+
+
+def _genotype_at(space: SearchSpace, mix: Mapping[str, np.ndarray]) -> Genotype:
+    picked = {
+        kind: [tuple(pair) for pair in np.argwhere(rows).tolist()] for kind, rows in mix.items()
+    }
+    return genotype_of(space, picked)

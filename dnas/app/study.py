@@ -21,12 +21,12 @@ from dnas.app.durable import write_file
 from dnas.app.ending import messages
 from dnas.app.runs import Run, checked_name, open_run
 from dnas.app.words import read_known
+from dnas.baselines import Baseline, baselines
 from dnas.running.runtime import set_up_process
 from dnas.statistics import mean_interval, sample
 from dnas.tabular import Benchmark, load_benchmark
 
 METHODS = "darts1,robust_darts,beta_darts,gdas,drnas"
-DRAWS = (1, 10, 100)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,9 @@ class StudyCommand:
     """CSV with the architectures of the space and what is known of them."""
     metric: str | None = None
     """Column of the benchmark; may be left out where there is one."""
+    seen: str | None = None
+    """Column that random search, evolution and local search may look at, such as the accuracy on
+    validation images; the metric itself, as an oracle, unless given."""
     methods: str = METHODS
     """Names, with commas between."""
     seeds: int = 3
@@ -76,6 +79,7 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
     named.check_known("space", given.space, dnas.SPACES)
     benchmark = load_benchmark(given.benchmark, space=dnas.SPACES[given.space])
     metric = benchmark.metric(given.metric)
+    seen = benchmark.metric(given.seen or metric)
     folder = given.runs / checked_name(given.name)
     methods = given.methods.split(",")
     configs = {
@@ -84,12 +88,14 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
         for seed in range(given.seeds)
     }
     found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+    beside = baselines(dnas.SPACES[given.space], benchmark, metric, seen=seen)
     with locks.held(folder):
         # Seed by seed, so that an early look has something of every method.
         for seed in range(given.seeds):
             for method in methods:
                 found[method].append(_search(configs[method, seed], args, benchmark, metric))
-                summary = summarise(found, benchmark, metric)
+                summary = summarise(found, beside, benchmark, metric)
+                summary["seen"] = seen
                 summary["command"] = shlex.join(["dnas", "study", *args])
                 write_file(folder / "study.json", (json.dumps(summary, indent=2) + "\n").encode())
                 write_file(folder / "study.md", table(summary).encode())
@@ -134,25 +140,32 @@ def _search(
 
 
 def summarise(
-    found: dict[str, list[dict[str, Any]]], benchmark: Benchmark, metric: str
+    found: dict[str, list[dict[str, Any]]],
+    beside: Sequence[Baseline],
+    benchmark: Benchmark,
+    metric: str,
 ) -> dict[str, Any]:
-    """Returns all runs, mean and spread of each method, and the random draws beside them."""
+    """Returns all runs, mean and deviation of each method, and what needs no search by gradients
+    beside them."""
     methods = {}
     for method, runs in found.items():
         values = [run["value"] for run in runs]
         if values:
             own = sample(values)
             methods[method] = {"mean": own.mean, "std": own.deviation, "runs": runs}
-    best = benchmark.query(benchmark.best(metric))[metric]
-    values = [benchmark.query(genotype)[metric] for genotype in benchmark.genotypes]
-    draws = {n: benchmark.expected_best_of(n, metric) for n in DRAWS}
     return {
         "metric": metric,
         "methods": methods,
-        "best": best,
+        "baselines": {
+            own.name: {
+                "mean": own.mean,
+                "std": sample(own.values).deviation if own.values else None,
+                "trials": len(own.values),
+                "evaluations": own.evaluations,
+            }
+            for own in beside
+        },
         "num_archs": len(benchmark),
-        "random_draws": draws,
-        "random_std": sample(values).deviation,
     }
 
 
@@ -180,16 +193,15 @@ def table(summary: dict[str, Any]) -> str:
             f"| {method} | {values.n} | {values.shown()} | {interval.shown() if interval else ''} |"
             f" {each} | {rank:,.0f} | {skips} | {seconds:.0f} |"
         )
-    for n, value in summary["random_draws"].items():
-        spread = f" +- {summary['random_std']:.2f}" if n == 1 and summary["random_std"] else ""
-        name = "one random cell" if n == 1 else f"best of {n} random cells, by oracle"
-        lines.append(f"| {name} | | {value:.2f}{spread} | | | | | |")
-    lines.append(f"| the best of all | | {summary['best']:.2f} | | | 1 | | |")
+    for name, own in summary["baselines"].items():
+        spread = "" if own["std"] is None else f" +- {own['std']:.2f}"
+        lines.append(f"| *{name}* | {own['trials'] or ''} | {own['mean']:.2f}{spread} | | | | | |")
     return "\n".join(lines) + f"\n\n{_NOTE}\n"
 
 
 _NOTE = (
-    "Searches of a method differ in their seed. Mean +- deviation: the squares are divided by n - 1"
-    " (of the random cell by that of all cells). The interval is Student's t, as if values were"
-    " normal; of two or three seeds it says little."
+    "Searches of a method differ in their seed; n is their number. Mean +- deviation: the squares are"
+    " divided by n - 1. The interval is Student's t, as if values were normal; of two or three seeds"
+    " it says little. In italics what needs no search by gradients: an oracle knows the metric, and"
+    " searchers look into the table, at the column `seen`."
 )

@@ -7,6 +7,7 @@ import pytest
 
 import dnas
 from dnas.app import study
+from dnas.baselines import baselines
 from dnas.tabular import Benchmark, load_benchmark
 
 OPS = dnas.SPACES["nasbench201"].cells["cell"].ops if "nasbench201" in dnas.SPACES else ()
@@ -40,16 +41,18 @@ def test_the_table_has_means_spreads_and_random_draws():
     def run(value):
         return {"value": value, "rank": 2, "skips": {"cell": 6}, "seconds": 60.0}
 
-    summary = study.summarise(
-        {"darts1": [run(54.0), run(94.0)], "gdas": [run(89.0)], "drnas": []}, benchmark, "accuracy"
-    )
+    beside = baselines(dnas.SPACES["nasbench201"], benchmark, "accuracy", trials=2)
+    found = {"darts1": [run(54.0), run(94.0)], "gdas": [run(89.0)], "drnas": []}
+    summary = study.summarise(found, beside, benchmark, "accuracy")
     lines = study.table(summary).splitlines()
     start = "| darts1 | 2 | 74.00 +- 28.28 | -180.12 to 328.12 | 54.00, 94.00 |"
     assert lines[2] == f"{start} 2 | 6, 6 | 60 |"
     assert lines[3].startswith("| gdas | 1 | 89.00 |  | 89.00 |")
-    assert lines[4].startswith("| one random cell | | 61.75 +- 38.82 |")
-    assert lines[7] == "| the best of all | | 94.00 | | | 1 | | |"
-    assert len({line.count("|") for line in lines[:8]}) == 1
+    assert lines[4].startswith("| *one random network* | 4 | 61.75 +- 38.82 |")
+    assert lines[7].startswith("| *most multiply-adds* | 1 | 94.00 |")
+    assert lines[8].startswith("| *skips alone* | 1 | 54.00 |")
+    assert lines[9].startswith("| *the best of all* | 1 | 94.00 |")
+    assert len({line.count("|") for line in lines[:10]}) == 1
     assert "n - 1" in lines[-1] and "differ in their seed" in lines[-1]
     assert not any("drnas" in line for line in lines)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 MOST_BYTES = 2**26  # of a file, and of what it holds where it is compressed
 
+_MOST_COLUMNS = 10_000
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -106,6 +107,11 @@ def read_csv(
     number, columns = next(rows, (first, []))
     while columns and not columns[-1]:
         columns.pop()
+    if len(columns) > _MOST_COLUMNS:
+        raise ValueError(
+            f"{name}, line {number}: {len(columns):,} columns, but at most {_MOST_COLUMNS:,} are"
+            " read; leave out some"
+        )
     counts = collections.Counter(filter(None, columns))
     if repeated := [column for column, count in counts.items() if count > 1]:
         raise ValueError(

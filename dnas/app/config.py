@@ -606,7 +606,7 @@ def _words_of_file(args: Sequence[str]) -> list[str]:
     if path is None:
         return []
     try:
-        settings = tomllib.loads(read_text_file(path.expanduser(), most_bytes=2**16))
+        settings = tomllib.loads(read_text_file(path.expanduser(), most_bytes=2**14))
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"--file={path} cannot be read: {error}; it holds a line name = value for each setting"

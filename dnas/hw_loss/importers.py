@@ -21,6 +21,7 @@ from dnas.parts import NetworkParts, Part
 # Of a file; YAML takes some seconds a megabyte.
 _MOST_BYTES = 2**22
 _MOST_YAML = 2**20
+_MOST_CLASSIFIERS = 100
 
 _EXPORT = """\
 import json
@@ -177,6 +178,11 @@ def import_hw_nas_bench(
             linear[sizes["Cin"], sizes["Cout"]] = cost
         else:
             rows[metric, _fbnet_part(kind, sizes)] = cost
+    if max(len(pools), len(linear)) > _MOST_CLASSIFIERS:
+        raise ValueError(
+            f"{path} has {len(pools)} keys of AvgP and {len(linear)} of FC, any two of which may"
+            f" be one classifier; at most {_MOST_CLASSIFIERS} of each are read"
+        )
     for (channels, height, width), pool in pools.items():
         for (inputs, outputs), cost in linear.items():
             if inputs == channels:

@@ -236,9 +236,10 @@ WRONG_FILES = {
     "of PowerShell": ("clip = 2.0".encode("utf-16"), "save it as UTF-8.*name = value"),
     "a table": (b"[search]\nclip = 2.0", "'search' is {'clip': 2.0}, not a number"),
     "a list": (b"clip = [1, 2]", r"'clip' is \[1, 2\], not a number"),
-    "nested": (b"clip = " + b"[" * 30_000, "cannot be read"),
-    "digits": (b"clip = " + b"1" * 30_000, "cannot be read"),
-    "large": (b"#" * 10**6, "holds more than 65,536 bytes"),
+    "nested": (b"clip = " + b"[" * 15_000, "cannot be read"),
+    "digits": (b"clip = " + b"1" * 15_000, "cannot be read"),
+    "a key of parts without end": (b"a." * 8_000 + b"c = 1", "'a' is {'a': {'a': {"),
+    "large": (b"#" * 10**6, "holds more than 16,384 bytes"),
 }
 
 

@@ -251,6 +251,7 @@ WRONG_CSV = (
     ("Skip_H0_W7_Cin8_Cout8_stride1,1\n", "is not a key of HW-NAS-Bench"),
     ("ConvNorm_H7_W7_Cin3_Cout8_kernel5_stride1_group1,1\n", "kernels of 1 or 3"),
     (f"FC_Cin{'1' * 5000}_Cout10,1\n", "is not a key of HW-NAS-Bench"),
+    ("".join(f"FC_Cin8_Cout{n + 1},1\n" for n in range(101)), "and 101 of FC.* at most 100"),
 )
 
 

@@ -200,8 +200,8 @@ def table(summary: dict[str, Any]) -> str:
 
 
 _NOTE = (
-    "Searches of a method differ in their seed; n is their number. Mean +- deviation: the squares are"
-    " divided by n - 1. The interval is Student's t, as if values were normal; of two or three seeds"
-    " it says little. In italics what needs no search by gradients: an oracle knows the metric, and"
-    " searchers look into the table, at the column `seen`."
+    "Searches of a method differ in their seed; n is their number. Mean +- deviation: the squares"
+    " are divided by n - 1. The interval is Student's t, as if values were normal; of two or three"
+    " seeds it says little. In italics what needs no search by gradients: an oracle knows the"
+    " metric, and searchers look into the table, at the column `seen`."
 )

@@ -6,6 +6,7 @@ arguments mean together, stay with the functions.
 """
 
 import collections.abc
+import dataclasses
 import functools
 import inspect
 import math
@@ -76,7 +77,11 @@ def check_fields(record: Any) -> None:
     """
     kind = type(record)
     is_tuple = isinstance(record, tuple)
-    for name in kind._fields if is_tuple else kind.__dataclass_fields__:
+    if is_tuple:
+        names = kind._fields
+    else:
+        names = [field.name for field in dataclasses.fields(record) if field.init]
+    for name in names:
         value = getattr(record, name)
         taken = _taken(f"{kind.__name__}: {name}", kind.__annotations__[name], value)
         if taken is not value and not is_tuple:

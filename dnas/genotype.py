@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnas import drawing, notation
-from dnas.checks import whole
+from dnas.checks import checked, whole
 from dnas.files import read_json, shown
 from dnas.notation import MAX_NAME, MAX_NODES
 
@@ -217,6 +217,7 @@ class Genotype:
         return write(self.cells, {kind: self.concat_of(kind) for kind in self.cells})
 
     @classmethod
+    @checked
     def from_json(cls, text: str) -> "Genotype":
         """Returns the genotype that `to_json` wrote.
 

@@ -28,7 +28,7 @@ class Lock:
     """
 
     def __init__(self, path: pathlib.Path):
-        self._file = open(path, "a+")
+        self._file = open(path, "a+", encoding="utf-8", errors="replace")
         try:
             self._take(path)
         except BaseException:
@@ -136,7 +136,7 @@ def _exists(pid: int) -> bool:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         holder = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}
 

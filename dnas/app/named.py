@@ -106,10 +106,16 @@ def make(
             raise ValueError(
                 f"{name} of {what} {name_of(text)!r} is {_WORDS[kind]}, got {shown(value)}"
             )
+        if isinstance(value, str) and len(value) > _MOST_LETTERS:
+            raise ValueError(
+                f"{name} of {what} {name_of(text)!r} is a word, got {len(value):,} characters:"
+                f" {shown(value)}"
+            )
     offered = {name: value for name, value in (offered or {}).items() if name in parameters}
     return known[name_of(text)](**offered | given)
 
 
+_MOST_LETTERS = 100  # of a word
 _WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
 
 

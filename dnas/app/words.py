@@ -29,7 +29,11 @@ def read_words(
 
     A setting of yes or no may stand alone: --resume, --resume=1 or --resume=True. Paths may begin
     with ~, which make passes on as it is.
+
+    Raises:
+      ValueError: for a word of hundreds of characters that is the value of no setting.
     """
+    _check_lengths(kind, args)
     return _read(kind, args, default)[0]
 
 
@@ -89,8 +93,6 @@ def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
     spelled, rest = [], list(args)
     while rest:
         flag, given, value = rest.pop(0).partition("=")
-        if flag.startswith("--") and len(flag) > _LONGEST:
-            raise ValueError(f"no setting has a name of {len(flag):,} characters: {flag:.40}...")
         if flag.replace("_", "-") not in flags:
             spelled.append(flag + given + value)
             continue
@@ -100,7 +102,19 @@ def _spell_out(kind: type, args: Sequence[str]) -> list[str]:
     return spelled
 
 
-_LONGEST = 100  # characters of a flag; the nearest to a longer one would be searched for long
+_LONGEST = 100  # characters of a word that is no value
+
+
+def _check_lengths(kind: type, args: Sequence[str]) -> None:
+    """Raises ValueError for a long word that gives no setting: those that are nearest to it would
+    be searched for long."""
+    names = {"--" + field.name.replace("_", "-") for field in dataclasses.fields(kind)}
+    before = ""
+    for word in args:
+        name, given, _ = word.partition("=")
+        if len(name) > _LONGEST and before not in names:
+            raise ValueError(f"no setting has a name of {len(name):,} characters: {name:.40}...")
+        before = "" if given else name.replace("_", "-")
 
 
 def _at_home(settings: Any) -> Any:

@@ -5,13 +5,14 @@ import csv
 import dataclasses
 import io
 import math
+import numbers
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from dnas.checks import checked
+from dnas.checks import check_fields, checked
 from dnas.files import csv_rows, read_csv, read_text_file, shown
 from dnas.parts import Part
 
@@ -95,6 +96,7 @@ class CostTable:
     calibrations: Mapping[str, Calibration] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        check_fields(self)
         for name in ("device", "runtime", "date", "source"):
             text = getattr(self, name)
             if not isinstance(text, str) or not text or text != _one_line(text):
@@ -121,7 +123,7 @@ class CostTable:
             ):
                 raise ValueError(
                     "a calibration is of a metric of the table and has finite numbers, not"
-                    f" {metric!r}: {own}"
+                    f" {shown(metric)}: {shown(own)}"
                 )
             if own.relu < 0:
                 raise ValueError(
@@ -196,7 +198,7 @@ def _check_row(metric: str, part: Part, cost: Cost) -> None:
         raise ValueError(
             f"metric {metric!r} of {part} does not exist; choose from: {', '.join(METRICS)}"
         )
-    if not re.fullmatch(r"\w{1,100}", part.op):
+    if not isinstance(part.op, str) or not re.fullmatch(r"\w{1,100}", part.op):
         raise ValueError(f"an op is named by letters, digits and _, not {shown(part.op)}")
     for name in _SHAPE:
         value = getattr(part, name)
@@ -205,8 +207,14 @@ def _check_row(metric: str, part: Part, cost: Cost) -> None:
                 f"{name} of {part.op} is a whole number of at least 1 and below 2**31, not"
                 f" {shown(value)}"
             )
-    names = [name for name, _ in part.keys]
-    if names != sorted(set(names)) or set(names) & {"metric", "op", *_SHAPE, *_VALUES}:
+    try:
+        names = [name for name, _ in part.keys]
+        ordered = sorted(set(names))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"further keys of {part.op} are pairs of a name and a value, not {shown(part.keys)}"
+        ) from None
+    if names != ordered or set(names) & {"metric", "op", *_SHAPE, *_VALUES}:
         raise ValueError(
             f"further keys of {part} have names of their own, sorted, each once; got {names}"
         )
@@ -219,9 +227,12 @@ def _check_row(metric: str, part: Part, cost: Cost) -> None:
             )
     for name, value in zip(("mean", "spread"), cost[:2], strict=True):
         # Sums of them are to be finite in float32, too.
-        if value is not None and not 0 <= value <= _MOST:
+        if value is None and name == "spread":
+            continue
+        if not isinstance(value, numbers.Real) or not 0 <= value <= _MOST:
             raise ValueError(
-                f"{name} of {metric} of {part} is a finite number from 0 to {_MOST:g}, not {value}"
+                f"{name} of {metric} of {part} is a finite number from 0 to {_MOST:g}, not"
+                f" {shown(value)}"
             )
     if cost.count is not None and not _is_whole(cost.count):
         raise ValueError(

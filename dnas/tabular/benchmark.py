@@ -10,9 +10,12 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from dnas.checks import check_fields, checked
+from dnas.files import shown
 from dnas.genotype import Genotype
 from dnas.tabular.canonical import canonical_form, computing_edges
 
@@ -59,11 +62,12 @@ class Benchmark:
     """
 
     genotypes: Sequence[Genotype]
-    metrics: Mapping[str, np.ndarray]
+    metrics: Mapping[str, np.ndarray | Sequence[Any]]
     costs: Collection[str] | None = None
     _rows: Mapping[tuple, int] = dataclasses.field(init=False)
 
     def __post_init__(self):
+        check_fields(self)
         genotypes, metrics = tuple(self.genotypes), {}
         if not genotypes or not self.metrics:
             raise ValueError(
@@ -71,7 +75,7 @@ class Benchmark:
                 f" {len(self.metrics)}"
             )
         for name, values in self.metrics.items():
-            metrics[name] = np.array(values, np.float64)
+            metrics[name] = _numbers(name, values)
             if metrics[name].shape != (len(genotypes),):
                 raise ValueError(
                     f"metric {name!r} has the shape {metrics[name].shape} for {len(genotypes)}"
@@ -107,6 +111,7 @@ class Benchmark:
         genotype = self._read(genotype)
         return _key(genotype) in self._rows or bool(self.equivalents(genotype))
 
+    @checked
     def index(self, genotype: Genotype | str) -> int:
         """Returns the row of the architecture, or where it is not listed the first that is equal in
         canonical form."""
@@ -122,6 +127,7 @@ class Benchmark:
             )
         return equal[0]
 
+    @checked
     def equivalents(self, genotype: Genotype | str) -> tuple[int, ...]:
         """Returns the rows, in order, of the architectures that have the genotype's
         `canonical_form`."""
@@ -139,32 +145,38 @@ class Benchmark:
             rows.setdefault(canonical_form(genotype), []).append(row)
         return {form: tuple(numbers) for form, numbers in rows.items()}
 
+    @checked
     def query(self, genotype: Genotype | str) -> dict[str, float]:
         """Returns {metric: value} of the architecture, found as `index` does."""
         row = self.index(genotype)
         return {name: float(values[row]) for name, values in self.metrics.items()}
 
+    @checked
     def best(self, metric: str) -> Genotype:
         """Returns the architecture of the best value."""
         return self.genotypes[int(np.argmax(self._scores(metric)))]
 
+    @checked
     def rank(self, genotype: Genotype | str, metric: str) -> int:
         """Returns 1 + the number of architectures that are better."""
         scores = self._scores(metric)
         return 1 + int(np.sum(scores > scores[self.index(genotype)]))
 
+    @checked
     def regret(self, genotype: Genotype | str, metric: str) -> float:
         """Returns how much worse than the best the architecture is, at least 0, in the unit of the
         metric."""
         scores = self._scores(metric)
         return float(scores.max() - scores[self.index(genotype)])
 
+    @checked
     def quantile(self, genotype: Genotype | str, metric: str) -> float:
         """Returns the part of all architectures, itself included, that are at most as good: 1 for
         the best."""
         scores = self._scores(metric)
         return float(np.mean(scores <= scores[self.index(genotype)]))
 
+    @checked
     def expected_best_of(self, num_draws: int, metric: str) -> float:
         """Returns what the best of so many architectures, drawn uniformly and with replacement, is
         on average.
@@ -179,6 +191,7 @@ class Benchmark:
         below = (np.arange(len(self) + 1) / len(self)) ** num_draws
         return float(self._sign(metric) * np.dot(np.diff(below), scores))
 
+    @checked
     def spearman(self, metric: str, other: str) -> float:
         """Returns Spearman's rank correlation of two metrics, ties with their mean rank; nan where
         one is constant.
@@ -194,7 +207,7 @@ class Benchmark:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["arch", *self.metrics])
-        columns = [values.tolist() for values in self.metrics.values()]
+        columns = [np.asarray(values).tolist() for values in self.metrics.values()]
         writer.writerows(
             [text_of(genotype), *row]
             for genotype, *row in zip(self.genotypes, *columns, strict=True)
@@ -213,12 +226,13 @@ class Benchmark:
             return next(iter(self.metrics))
         if name is None or name not in self.metrics:
             raise ValueError(
-                f"the benchmark has the metrics {', '.join(self.metrics)}; name one, not {name!r}"
+                f"the benchmark has the metrics {', '.join(self.metrics)}; name one, not"
+                f" {shown(name)}"
             )
         return name
 
     def _values(self, metric: str) -> np.ndarray:
-        return self.metrics[self.metric(metric)]
+        return np.asarray(self.metrics[self.metric(metric)])
 
     def _read(self, genotype: Genotype | str) -> Genotype:
         if isinstance(genotype, Genotype):
@@ -271,6 +285,13 @@ def _key(genotype: Genotype) -> tuple:
         for kind in sorted(genotype.cells)
     )
     return genotype.space, genotype.picks, *cells
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"metric {name!r} is a row of numbers, not {shown(values)}") from None
 
 
 def _is_cost(metric: str) -> bool:

@@ -1,7 +1,6 @@
 """A text as numbers: its tokens, its vocabulary, and a model that knows their shares only."""
 
 import collections
-import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -130,12 +129,26 @@ def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) 
       smoothing: added to the count of each of the `num_tokens` tokens of the vocabulary.
 
     Raises:
-      ValueError: for tokens that are not in the vocabulary.
+      ValueError: for tokens that are not in the vocabulary, and a test with none to predict.
 
     Example:
       >>> round(unigram_perplexity([0, 1, 2, 3], [9, 0, 1, 2, 3], 4, smoothing=0.0), 6)
       4.0
     """
-    counts = np.bincount(check_tokens(train, num_tokens), minlength=num_tokens) + smoothing
-    predicted = check_tokens(np.asarray(test)[1:], num_tokens)
-    return math.exp(-np.log(counts[predicted] / counts.sum()).mean())
+    test = np.asarray(test)
+    if test.ndim != 1 or len(test) < 2:
+        raise ValueError(
+            "a test is at least two tokens in one row, of which the first is not predicted; got an"
+            f" array {list(test.shape)}"
+        )
+    counts = collections.Counter(check_tokens(train, num_tokens).tolist())
+    predicted = check_tokens(test[1:], num_tokens).tolist()
+    total = counts.total() + smoothing * num_tokens
+    if smoothing < 0 or total == 0:
+        raise ValueError(
+            f"smoothing is a number from 0 on, and more where nothing is known; got {smoothing}"
+            f" and {counts.total()} tokens of training"
+        )
+    shares = np.array([counts[token] + smoothing for token in predicted]) / total
+    with np.errstate(divide="ignore", over="ignore"):
+        return float(np.exp(-np.log(shares).mean()))

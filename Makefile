@@ -46,7 +46,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo '$(v)' | tr A-Z_ a-z-)='$(subst ','\
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search text retrain evaluate report study pareto bench table fit notebook test test-slow test-slow-ci test-minimum lint types wheel wheel-search check format clean
+.PHONY: help install search text retrain evaluate report study pareto bench table fit notebook test test-slow test-slow-ci test-minimum fuzz chaos lint types wheel wheel-search check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -125,7 +125,7 @@ test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
 
 test-slow-ci: $(INSTALLED_DEV)
 	$(OPTIMISED) $(IN_BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
-	$(OPTIMISED) $(IN_BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/methods tests/running tests/test_search.py tests/test_wheel.py \
+	$(OPTIMISED) $(IN_BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/methods tests/running tests/test_search.py tests/test_chaos.py tests/test_wheel.py \
 	    tests/app/test_{digits,datasets,bench,spaces,study,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
@@ -137,6 +137,13 @@ $(VENV)-minimum/installed: setup.cfg pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(VENV)-minimum
 	$(VENV)-minimum/bin/python -m pip install --quiet --editable '.[dev]' --constraint constraints-minimum.txt
 	@touch $@
+
+fuzz: export EXAMPLES ?= 10000
+fuzz: $(INSTALLED_DEV)  ## try EXAMPLES=10000 odd inputs of each kind, new ones each time (an hour)
+	$(IN_BIN)python -m pytest $(PARALLEL) tests/fuzz $(PYTEST)
+
+chaos: $(INSTALLED_DEV)  ## kill, starve, damage and double real runs; SHORT=1 for minutes of it
+	$(IN_BIN)python -m experiments.studies.chaos $(FLAGS)
 
 lint: $(INSTALLED_DEV)  ## check style and formatting
 	$(IN_BIN)python -m ruff check .

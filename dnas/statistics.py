@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 
 class Sample(NamedTuple):
@@ -107,4 +106,6 @@ def _around(found: Sample, variance: float, confidence: float) -> Interval | Non
 
 def _quantile(n: int, confidence: float) -> float:
     """Of Student's t with n - 1 degrees of freedom, beyond which lies half of what is left."""
+    from scipy import stats  # takes longer than all else that dnas imports, and few need it
+
     return float(stats.t.ppf((1 + confidence) / 2, n - 1))

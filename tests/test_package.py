@@ -3,6 +3,8 @@
 import configparser
 import pathlib
 import re
+import subprocess
+import sys
 
 import dnas
 
@@ -61,3 +63,12 @@ def test_the_documents_for_contributors_point_to_what_is_there():
         assert [link for link in links if not (ROOT / link).exists()] == [], name
     checks = set(re.findall(r"`(check_\w+)`", (ROOT / "CONTRIBUTING.md").read_text()))
     assert [name for name in checks if not hasattr(dnas.contracts, name)] == []
+
+
+def test_importing_dnas_loads_nothing_that_few_need():
+    program = "import sys, dnas; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    heavy = {"scipy", "matplotlib", "sklearn", "optuna", "onnx", "onnxruntime", "tyro", "PIL"}
+    assert not heavy & set(done.stdout.split())

@@ -8,6 +8,7 @@ over independent choices, multilinear in mix.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -131,7 +132,7 @@ def structure(spec: CellSpec, mix: Array) -> Array:
 
 
 @checked
-def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray) -> CostModel:
+def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray | Sequence[float]) -> CostModel:
     """Returns the cost model of measured networks.
 
     The weights minimise a Huber loss, by iteratively reweighted least squares with a small ridge,

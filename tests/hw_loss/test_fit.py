@@ -161,7 +161,7 @@ def test_what_is_no_model_is_refused_with_the_reason(model):
         (changed(model, weights=[1e39, *weights[1:]]), "finite numbers"),  # in float32 it is none
         (changed(model, weights=[10**400, *weights[1:]]), "OverflowError"),
         (changed(model, spec={"num_nodes": 10**9}), "more than 1000 nodes"),
-        (changed(model, spec={"num_nodes": "3"}), "TypeError"),
+        (changed(model, spec={"num_nodes": "3"}), "num_nodes is a whole number, not '3'"),
         (changed(model, spec={"extra": 1}), "TypeError"),
         (changed(model, residual={"known": {graph: [math.nan, 1]}}), "corrections are not finite"),
     ):

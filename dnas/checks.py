@@ -187,10 +187,10 @@ def _as_tuple(annotations: tuple[Any, ...], value: Any) -> tuple:
 
 
 def _is_series(value: Any) -> bool:
-    """Whether a value is a collection of others, as a text is not."""
-    return isinstance(value, collections.abc.Collection) and not isinstance(
-        value, (str, bytes, collections.abc.Mapping)
-    )
+    """Whether a value is a collection of others, as a text or an array of one number is not."""
+    if isinstance(value, (str, bytes, collections.abc.Mapping)):
+        return False
+    return isinstance(value, collections.abc.Collection) and getattr(value, "shape", None) != ()
 
 
 def _is_array(annotation: type) -> bool:
@@ -215,7 +215,8 @@ def _as_int(value: Any) -> int:
 
 def _as_float(value: Any) -> Any:
     if getattr(value, "shape", None) == () and not isinstance(value, numbers.Number):
-        return value  # an array of one number, which JAX may not know yet
+        # An array of one number, which JAX may not know yet, and no text, date or object.
+        return _demand(value.dtype.kind not in "SUOMmc", value)
     found: Any = _demand(_is_number(value), value)
     try:
         return _demand(not math.isnan(found), found)

@@ -275,7 +275,8 @@ def in_play(arch: Arch, candidates: Candidates) -> Arch:
 
 def keep_candidates(mix: Array, candidates: AnyArray) -> Array:
     """Returns the mix [E, O] or [E, O, B] with zeros for what is no candidate."""
-    return mix * candidates.reshape(candidates.shape + (1,) * (mix.ndim - 2))
+    kept = candidates.reshape(candidates.shape + (1,) * (mix.ndim - 2))
+    return mix * kept.astype(mix.dtype)
 
 
 def read_from(

@@ -20,9 +20,9 @@ images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), np.uint8)
 labels = np.arange(16) % 3
 augmentation = dnas.Augmentation((0.5,), (0.25,), crop_padding=1, cutout=2)
 task = dnas.tasks.images(images, labels, test=(images, labels), augmentation=augmentation)
-cost = dnas.hw_loss.expected_cost(
-    dnas.hw_loss.count_table(space), space.parts(channels=2, num_cells=1, image_size=8)
-)
+counted = dict(channels=2, num_cells=1, image_size=8, image_channels=1, num_classes=3)
+table = dnas.hw_loss.count_table(space, **counted)
+cost = dnas.hw_loss.expected_cost(table, space.parts(**counted), metric="params")
 method = dnas.Method(
     arch_losses=[(0.1, dnas.arch_losses.entropy())],
     constraint=dnas.hw_loss.Constraint((cost,), dnas.hw_loss.lagrangian(1e3)),

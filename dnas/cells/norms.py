@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dnas.base import Array
-from dnas.kernels.norms import normalize
+from dnas.kernels.norms import normalize, rows
 
 
 class BatchNorm(nn.Module):
@@ -48,9 +48,10 @@ class BatchNorm(nn.Module):
             scale = self.param("scale", nn.initializers.ones, channels, x.dtype)
             shift = self.param("bias", nn.initializers.zeros, channels, x.dtype)
         if self.running and not self.train:
-            y = (x - average_mean.value) * lax.rsqrt(average_var.value + self.eps)
+            rate = lax.rsqrt(average_var.value + self.eps)
+            y = (x - rows(average_mean.value, x)) * rows(rate, x)
             if scale is not None and shift is not None:
-                y = y * scale + shift
+                y = y * rows(scale, x) + rows(shift, x)
             y = y.astype(x.dtype)
         else:
             y, mean, var = normalize(x, scale, shift, self.eps)

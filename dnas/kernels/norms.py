@@ -13,16 +13,22 @@ from dnas.kernels.kernel import fence, opaque, with_vjp
 from dnas.kernels.sums import channel_sum, channel_sum_of, inner_product, wide
 
 
+def rows(values: Array, x: Array) -> Array:
+    """Returns values [C] with as many axes as images x [..., C] have, as JAX's strict promotion of
+    ranks wants them."""
+    return lax.broadcast_to_rank(values, x.ndim)
+
+
 def _moments(x, eps):
     size = x.size // x.shape[-1]
     if on_cpu():
         mean = channel_sum(x) / size
-        var = channel_sum_of(lambda x: lax.square(x - mean), x) / size
+        var = channel_sum_of(lambda x: lax.square(x - rows(mean, x)), x) / size
     else:
         # Both sums in one pass over x, less the first pixel: that is about as far from the mean as
         # any, so that the variance is not what is left of two large numbers.
         pixel = lax.stop_gradient(x).reshape(-1, x.shape[-1])[0].astype(wide(x.dtype))
-        shifted = (x.astype(wide(x.dtype)) - pixel).reshape(-1, x.shape[-1])
+        shifted = (x.astype(wide(x.dtype)) - rows(pixel, x)).reshape(-1, x.shape[-1])
         nothing = jnp.zeros((), shifted.dtype)
         add = lambda a, b: (a[0] + b[0], a[1] + b[1])  # noqa: E731
         first, second = (
@@ -35,26 +41,28 @@ def _moments(x, eps):
 
 def norm_forward(x, *, eps):
     mean, var, rate = _moments(x, eps)
-    return ((x - mean) * rate).astype(x.dtype), mean, var, rate
+    return ((x - rows(mean, x)) * rows(rate, x)).astype(x.dtype), mean, var, rate
 
 
 def affine_norm_forward(x, scale, shift, *, eps):
     mean, var, rate = _moments(x, eps)
     gain = scale * rate
-    return (x * gain + (shift - mean * gain)).astype(x.dtype), mean, var, rate
+    y = x * rows(gain, x) + rows(shift - mean * gain, x)
+    return y.astype(x.dtype), mean, var, rate
 
 
 def norm_gradient(y, rate, dy):
     size = y.size // y.shape[-1]
-    return (
-        rate * (dy - channel_sum(dy) / size - y * (channel_sum_of(lax.mul, dy, y) / size))
-    ).astype(y.dtype)
+    of_mean, of_rate = channel_sum(dy) / size, channel_sum_of(lax.mul, dy, y) / size
+    return (rows(rate, y) * (dy - rows(of_mean, y) - y * rows(of_rate, y))).astype(y.dtype)
 
 
 def affine_norm_gradient(x, mean, rate, scale, dy):
     size = x.size // x.shape[-1]
-    dshift, dscale = channel_sum(dy), channel_sum_of(lambda dy, x: dy * ((x - mean) * rate), dy, x)
-    dx = (scale * rate) * (dy - dshift / size - (x - mean) * (rate * dscale / size))
+    dshift = channel_sum(dy)
+    dscale = channel_sum_of(lambda dy, x: dy * ((x - rows(mean, x)) * rows(rate, x)), dy, x)
+    of_rate = rows(rate * dscale / size, x)
+    dx = rows(scale * rate, x) * (dy - rows(dshift / size, x) - (x - rows(mean, x)) * of_rate)
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dshift.astype(scale.dtype)
 
 
@@ -67,7 +75,10 @@ def weighted_norms(weights, rates, shifts, *arrays):
     """sum_n weights[n] * (rates[n] * arrays[n] - shifts[n]), where rates and shifts may be None."""
     terms = []
     for weight, rate, shift, x in zip(weights, rates, shifts, arrays, strict=True):
-        terms.append(weight * x if rate is None else (weight * rate) * x - weight * shift)
+        if rate is None:
+            terms.append(weight * x)
+        else:
+            terms.append(rows(weight * rate, x) * x - rows(weight * shift, x))
     return add_up(terms).astype(arrays[0].dtype)
 
 
@@ -75,8 +86,11 @@ def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
     """The gradients of x and weight: with n = rate * (x - mean) of weight * n, whose gradient is g
     of mean g_mean [C]."""
     size = x.size // x.shape[-1]
-    inner = rate * channel_sum_of(lambda g, x: g * (x - mean), g, x)
-    gradient = (weight * rate) * (g - g_mean - (x - mean) * (rate * inner / size))
+    inner = rate * channel_sum_of(lambda g, x: g * (x - rows(mean, x)), g, x)
+    of_rate = rows(rate * inner / size, x)
+    gradient = rows(weight * rate, x) * (
+        g - rows(g_mean, x) - (x - rows(mean, x)) * of_rate
+    )
     return gradient.astype(x.dtype), inner.sum()
 
 

@@ -152,7 +152,10 @@ def independent_batches(
 
 def normalize(images: Array, augmentation: Augmentation) -> Array:
     """Returns float32 images (pixels / 255 - mean) / std for uint8 images [B, H, W, C]."""
-    mean, std = jnp.asarray(augmentation.mean), jnp.asarray(augmentation.std)
+    mean, std = (
+        jnp.asarray(values, jnp.float32).reshape(1, 1, 1, -1)
+        for values in (augmentation.mean, augmentation.std)
+    )
     return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
@@ -194,8 +197,8 @@ def _cutout(key: Key, images: Array, side: int) -> Array:
 
     def outside(key, size):
         first = jax.random.randint(key, (batch, 1), 0, size) - side // 2
-        place = jnp.arange(size)
+        place = jnp.arange(size)[None]
         return (place < first) | (place >= first + side)
 
     kept = outside(row_key, height)[:, :, None] | outside(column_key, width)[:, None, :]
-    return images * kept[..., None]
+    return images * kept[..., None].astype(images.dtype)

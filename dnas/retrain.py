@@ -260,7 +260,8 @@ def retrain(
         key, batch_key, model_key = jax.random.split(state.key, 3)
         batch = feed.batch(data, rows, batch_key, state.carried)
         drawn = model_key if batch.key is None else batch.key
-        rate = drop_path * (state.step // steps_per_epoch) / epochs if drop_path else 0.0
+        epoch = (state.step // steps_per_epoch).astype(jnp.float32)
+        rate = drop_path * epoch / epochs if drop_path else 0.0
 
         def objective(weights: PyTree):
             outputs, variables = network.apply(

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import optax
 
 from dnas.bilevel.alternating import alternating, first_order
@@ -43,7 +44,19 @@ def arch_adam(
 ) -> optax.GradientTransformation:
     """Returns the arch optimiser of DARTS: Adam with the decay added to the gradient, not decoupled
     from it."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1, b2))
+    adam = _promoting(optax.adam(learning_rate, b1, b2))
+    return optax.chain(optax.add_decayed_weights(weight_decay), adam)
+
+
+def _promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The transformation with JAX's usual promotion of types: optax's Adam raises a float to a
+    whole number of steps, which the strict one (JAX_NUMPY_DTYPE_PROMOTION) refuses."""
+
+    def update(updates, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return transformation.update(updates, state, params)
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 @checked

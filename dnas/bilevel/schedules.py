@@ -39,7 +39,7 @@ def cosine_by_epoch(
 
     def schedule(step: ArrayLike) -> Array:
         epoch = epoch_of(step, steps_per_epoch)
-        part = jnp.asarray(fall(epoch - warmup_epochs))
+        part = jnp.asarray(fall((epoch - warmup_epochs).astype(jnp.float32)))
         if warmup_epochs:
             part = jnp.where(epoch < warmup_epochs, (epoch + 1) / (warmup_epochs + 1), part)
         return min_learning_rate + height * part

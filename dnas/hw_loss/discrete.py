@@ -46,4 +46,5 @@ def _discrete(choices: Choices, mix: AnyArray) -> Array:
     earlier = (strength[None] == strength[:, None]) & (numbers[None] < numbers[:, None])
     ahead = ((stronger | earlier) & choices.compete).sum(axis=-1)
     kept = (ahead < choices.keep) | ~choices.may_be_dropped
-    return jax.nn.one_hot(best, rows.shape[-1], dtype=rows.dtype) * kept[:, None]
+    chosen = jax.nn.one_hot(best, rows.shape[-1], dtype=rows.dtype)
+    return chosen * kept[:, None].astype(rows.dtype)

@@ -408,14 +408,14 @@ def _make_chances(choices: Choices, spec: CellSpec | None, live: str, *, drawn: 
         return expected_live(spec, there, live=live, kept=kept)
 
     def chances(rows: AnyArray) -> AnyArray:
-        rows = rows * usable
+        rows = rows * like(rows, usable)
         there = rows.sum(axis=-1)
         if drawn:
             rates_of_rows = rates(there)
             rows, there = rows * rates_of_rows[:, None], there * rates_of_rows
         if spec is not None and not kept:
             # What computes nothing has been drawn among the rest; it neither costs nor leads on.
-            rows = rows * choices.computes
+            rows = rows * like(rows, choices.computes)
             there = rows.sum(axis=-1)
         return rows * liveness(there)[:, None]
 

@@ -88,9 +88,7 @@ def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
     size = x.size // x.shape[-1]
     inner = rate * channel_sum_of(lambda g, x: g * (x - rows(mean, x)), g, x)
     of_rate = rows(rate * inner / size, x)
-    gradient = rows(weight * rate, x) * (
-        g - rows(g_mean, x) - (x - rows(mean, x)) * of_rate
-    )
+    gradient = rows(weight * rate, x) * (g - rows(g_mean, x) - (x - rows(mean, x)) * of_rate)
     return gradient.astype(x.dtype), inner.sum()
 
 

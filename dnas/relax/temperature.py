@@ -3,6 +3,7 @@ epoch."""
 
 import math
 
+import jax.numpy as jnp
 import optax
 
 from dnas.base import epoch_of
@@ -24,7 +25,7 @@ def linear_temperature(
       [10.0, 9.9602, 5.0301, 0.1]
     """
     fall = optax.linear_schedule(start, end, max(epochs - 1, 1))
-    return lambda step: fall(epoch_of(step, steps_per_epoch))
+    return lambda step: fall(epoch_of(step, steps_per_epoch).astype(jnp.float32))
 
 
 @checked
@@ -44,4 +45,4 @@ def exponential_temperature(
     fall = optax.exponential_decay(
         start, 1, math.exp(-rate), end_value=start * math.exp(-rate * (epochs - 1))
     )
-    return lambda step: fall(epoch_of(step, steps_per_epoch))
+    return lambda step: fall(epoch_of(step, steps_per_epoch).astype(jnp.float32))

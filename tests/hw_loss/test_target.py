@@ -186,9 +186,9 @@ def test_a_multiplier_brings_the_cost_to_its_target(name):
 
 def test_what_is_wrong_is_refused():
     for bad in (0.0, -1.0, float("nan"), float("inf"), "20ms", None):
-        with pytest.raises(ValueError, match="a target is a positive number"):
+        with pytest.raises(ValueError, match="target is a"):
             forms.hinge(bad)
-        with pytest.raises(ValueError, match="a target is a positive number"):
+        with pytest.raises(ValueError, match="target is a"):
             forms.lagrangian([1.0, bad])
     with pytest.raises(ValueError, match="at least one target"):
         forms.lagrangian([])

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.app.durable import bytes_of, write_file
+from dnas.app.durable import bytes_of, make_folder, write_file
 from dnas.app.runs import differences
 from dnas.base import PyTree
 
@@ -53,8 +53,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the steps of all checkpoints, the newest last."""
-        stems = (path.stem for path in self._folder.glob(f"*{_SUFFIX}"))
-        return sorted(int(stem) for stem in stems if stem.isdecimal())
+        stems = [path.stem for path in self._folder.glob(f"*{_SUFFIX}")]
+        return sorted(int(stem) for stem in stems if stem.isdecimal() and str(int(stem)) == stem)
 
     def save(
         self, step: int, state: PyTree, notes: Mapping[str, Any] = MappingProxyType({})
@@ -66,7 +66,7 @@ class Checkpoints:
             "run": json.dumps(self._run),
             "notes": json.dumps(dict(notes)),
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         write_file(self._path(step), *_pieces(_arrays_of(state), metadata))
         # One of a later step is of no use: it is damaged, or the run was continued from before it.
         older = [other for other in self.steps() if other < step]

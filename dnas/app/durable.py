@@ -51,6 +51,15 @@ def append_line(path: pathlib.Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(folder: pathlib.Path) -> None:
+    """Makes a folder and those that it lies in, where they are not there, and has the disk know."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def sync_folder(folder: pathlib.Path) -> None:
     """Has the disk know the names in a folder, where its file system can be asked to."""
     number = os.open(folder, os.O_RDONLY)

@@ -25,7 +25,7 @@ import jax
 
 import dnas
 from dnas.app import locks
-from dnas.app.durable import append_line, seal, sync_folder, unseal, write_file
+from dnas.app.durable import append_line, make_folder, seal, sync_folder, unseal, write_file
 from dnas.app.named import name_of
 
 # Settings that are written apart: they may differ when a run is continued.
@@ -109,7 +109,7 @@ class Run:
         or the new one and no half of either."""
         path = self.folder / name
         self.check_there()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if isinstance(content, Mapping):
             content = json.dumps(seal(content), indent=2) + "\n"
         write_file(path, content.encode() if isinstance(content, str) else content)
@@ -232,7 +232,7 @@ def open_run(
     folder = checked_folder(pathlib.Path(config.runs) / run_name(config, command))
     if config.overwrite and os.path.lexists(folder):
         _move_away(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if not _is_run(folder) and _content(folder):
         raise ValueError(
             f"{folder} exists and is not a run of dnas; choose another name or another folder of"

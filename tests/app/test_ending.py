@@ -13,9 +13,12 @@ import pytest
 from dnas.app.ending import messages
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The module alone: all of dnas takes seconds to import.
+# The module alone: all of dnas takes seconds to import. What runs in the background has SIGINT
+# ignored, and hands that on.
 LOAD = """
 import hashlib, importlib.util, os, pathlib, signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 spec = importlib.util.spec_from_file_location("ending", "dnas/app/ending.py")
 ending = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(ending)
@@ -51,12 +54,6 @@ with ending.messages("--resume continues"):
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
-def heed_signals():
-    """What runs in the background has SIGINT ignored, and hands that on."""
-    for name in SIGNALS:
-        signal.signal(signal.Signals[name], signal.SIG_DFL)
-
-
 def start(script, *args):
     process = subprocess.Popen(
         [sys.executable, "-c", LOAD + script, *map(str, args)],
@@ -64,7 +61,6 @@ def start(script, *args):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_signals,
     )
     assert process.stdout.readline() == "step\n"
     return process

@@ -23,11 +23,21 @@ SETTINGS = [
 ]
 
 
+# What runs in the background has SIGINT ignored, and hands that on.
+PROGRAM = """
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+from dnas.app.__main__ import main
+main()
+"""
+
+
 def start(folder: pathlib.Path, *flags: str) -> subprocess.Popen:
     command = [
         sys.executable,
-        "-m",
-        "dnas.app",
+        "-c",
+        PROGRAM,
         "search",
         f"--runs={folder}",
         "--name=run",
@@ -42,14 +52,7 @@ def start(folder: pathlib.Path, *flags: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_signals,
     )
-
-
-def heed_signals() -> None:
-    """What runs in the background has SIGINT ignored, and hands that on."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signal.signal(signal.Signals[name], signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen) -> None:

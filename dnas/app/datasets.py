@@ -124,6 +124,7 @@ _INTEGERS = pickle.INT + pickle.LONG + pickle.LONG1 + pickle.LONG4
 _MOST_BYTES = 2**28
 _MOST_STEPS = 600_000
 _MOST_PIXELS = 2**26  # of an image file
+_MOST_SIZE = 2**12  # pixels of a side that images are brought to
 
 
 class _Encode:
@@ -354,9 +355,9 @@ def _load_folder(data_dir: str | os.PathLike | None, *, image_size: int = 224) -
     The largest square in the middle of a training image becomes one of image_size. Of a test image
     7/8 of that square does, which is the middle 224 pixels of 256 at the published size.
     """
-    if data_dir is None or image_size < 1:
+    if data_dir is None or not 1 <= image_size <= _MOST_SIZE:
         raise ValueError(
-            "a folder of images needs a place and a size, got data_dir"
+            f"a folder of images needs a place and a size from 1 to {_MOST_SIZE}, got data_dir"
             f" {data_dir} and image_size {image_size}: --dataset=folder:image_size=224"
             " --data-dir=FOLDER"
         )

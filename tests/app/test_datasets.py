@@ -857,6 +857,9 @@ def test_test_images_are_the_middle_of_what_training_images_show(tmp_path):
 def test_folders_that_hold_no_such_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="data_dir None.*--data-dir=FOLDER"):
         datasets.load("folder")
+    for size in (0, 10**6):
+        with pytest.raises(ValueError, match=f"size from 1 to 4096, .* image_size {size}"):
+            datasets.load(f"folder:image_size={size}", tmp_path)
     with pytest.raises(ValueError, match="train is not a folder that has"):
         datasets.load("folder", tmp_path)
     root = write_folder(tmp_path / "other", [(4, 4)], val_classes=("cat", "cow"))

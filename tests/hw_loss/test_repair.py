@@ -255,9 +255,9 @@ def test_a_target_below_all_genotypes_is_refused():
         )
 
 
-def test_a_target_is_approached_nearly_as_well_as_any_cell_could():
-    """Of NAS-Bench-201 all cells can be compared. Among their 210 costs are gaps of a tenth, for a
-    3x3 convolution is dear."""
+def test_a_target_is_approached_as_well_as_any_cell_of_nasbench201_could():
+    """All cells can be compared; among their 210 costs are gaps of a tenth, for a 3x3 convolution
+    is dear. What is within the tolerance of a hundredth is near enough."""
     space = dnas.SPACES["nasbench201"]
     spec, cost = (
         space.cells["cell"],
@@ -268,7 +268,7 @@ def test_a_target_is_approached_nearly_as_well_as_any_cell_could():
         [float(cost({"cell": rows[list(ops)]})) for ops in itertools.product(range(5), repeat=6)]
     )
     mix, ends, behind = random_mix(space, 3), feasible_range(cost), []
-    genotypes = [random_genotype(jax.random.key(seed), space) for seed in range(4)]
+    genotypes = [random_genotype(jax.random.key(seed), space) for seed in range(2)]
     for share in np.linspace(0.05, 0.8, 9):
         target = ends.least + share * (ends.largest - ends.least)
         for genotype in genotypes:
@@ -276,4 +276,4 @@ def test_a_target_is_approached_nearly_as_well_as_any_cell_could():
                 cost(one_hot_mix(space, approach(space, genotype, mix, [(cost, target)])))
             )
             behind.append(abs(found / target - 1) - np.abs(costs / target - 1).min())
-    assert np.mean(behind) < 0.02 and max(behind) < 0.1
+    assert max(behind) <= 0.01 + 1e-6

@@ -176,8 +176,8 @@ def write_data(folder: pathlib.Path) -> None:
             file.write(f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|,{value}\n")
 
 
-# What is another in every run: times, where it lies, and digests of both.
-_OWN = {"seconds", "seconds_per_step", "elapsed", "command", "argv", "sha256"}
+# What is another in every run: times, where it lies, what it is called, and digests of all that.
+_OWN = {"seconds", "seconds_per_step", "elapsed", "command", "argv", "name", "sha256"}
 
 
 def results(folder: pathlib.Path) -> dict[str, Any]:

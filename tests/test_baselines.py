@@ -15,7 +15,7 @@ SPACE = dnas.SPACES["nasbench201"]
 SMALL = dnas.nasbench201_space(
     name="small", ops=("none", "skip_connect", "nor_conv_3x3"), num_nodes=2
 )
-SPACES = ("darts", "s1", "fbnet", "nasbench201")
+SPACES = ("darts", "s1", "nasbench201")
 
 
 def all_of_small():

@@ -162,8 +162,17 @@ def test_bad_options_are_refused(options):
         largest(jnp.eye(3), **options)
 
 
-@pytest.mark.parametrize("schedule", ["edges", "waves", "unrolled"])
-@pytest.mark.parametrize("partial_channels", [1, 2])
+@pytest.mark.parametrize(
+    ("schedule", "partial_channels"),
+    [
+        ("edges", 1),
+        ("waves", 2),
+        *(
+            pytest.param(*other, marks=pytest.mark.slow)
+            for other in (("edges", 2), ("waves", 1), ("unrolled", 1), ("unrolled", 2))
+        ),
+    ],
+)
 def test_forward_mode_of_a_loss_by_the_mix_equals_reverse_mode(schedule, partial_channels, float64):
     space = dnas.darts_space(ops=("none", "skip_connect", "sep_conv_3x3"), num_nodes=2)
     options = {"schedule": schedule, "partial_channels": partial_channels}

@@ -1,5 +1,6 @@
 """A search runs in every mode that JAX has for finding mistakes."""
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -48,12 +49,15 @@ MODES = {
     "nan": {"JAX_DEBUG_NANS": "1"},
     "leaks": {"JAX_CHECK_TRACER_LEAKS": "1"},
 }
-QUICK = ("strict types", "strict ranks")
+QUICK = (("strict types", False), ("strict ranks", True))
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["mixed", "sampled"])
 @pytest.mark.parametrize(
-    "mode", [own if own in QUICK else pytest.param(own, marks=pytest.mark.slow) for own in MODES]
+    ("mode", "sampled"),
+    [
+        pytest.param(*own, marks=[] if own in QUICK else [pytest.mark.slow])
+        for own in itertools.product(MODES, (False, True))
+    ],
 )
 def test_a_search_and_a_training_run(mode, sampled):
     environment = {**os.environ, **MODES[mode], "PYTHONPATH": str(ROOT)}

@@ -253,10 +253,10 @@ def eager(epochs, steps_per_epoch):
 REFUSED = {
     "images": (dict(space=dnas.SPACES["darts"]), "read images and not tokens; take images"),
     "batch": (dict(batch_size=50), "lower the batch size or the window"),
-    "epochs": (dict(epochs=0), "at least 1"),
+    "epochs": (dict(epochs=0), "from 1 on, got 0"),
     "window": (dict(window=0), "at least one token"),
     "no batch": (dict(batch_size=0), "at least one piece"),
-    "seed": (dict(seed=-1), "seed a whole number from 0"),
+    "seed": (dict(seed=-1), "seed is a whole number from 0"),
     "selection": (dict(select=dnas.top_edges(2)), "fewer than k = 2"),
     "candidates": (dict(candidates={"recurrent": np.ones((2, 5))}), "needs"),
 }

@@ -70,7 +70,8 @@ def trained_by(job, monkeypatch, cores=2):
     """The cells that are trained as far as their compilation."""
     found = []
 
-    def train(job, genotype, hooks):
+    def train(job, name, genotype, hooks):
+        assert CELLS[name] == genotype
         found.append(genotype)
         if genotype == CELLS["random_1"]:
             raise ValueError("this one cannot be trained")

@@ -97,7 +97,7 @@ def test_noise_is_refused_with_a_reason():
 
 def test_sizes_and_functions_that_nothing_can_be_made_of_are_refused():
     network, variables = trained(dnas.SPACES["darts"], covering(), SHAPE, **SIZES)
-    with pytest.raises(ValueError, match=r"images have a shape \(H, W, C\)"):
+    with pytest.raises(ValueError, match=r"image_shape is .* not \(16, 16\)"):
         export.to_litert(network, variables, (16, 16))
     with pytest.raises(ValueError, match="at least one at once"):
         export.to_litert(network, variables, SHAPE, batch_size=0)

@@ -25,10 +25,15 @@ METHODS = (
 )
 
 
+# One of logits, one of draws, one on the simplex. The others run as commands besides, see
+# tests/app/test_methods.py.
+QUICK = (("pc_darts", "darts"), ("snas", "darts"), ("gaea", "darts"))
+
+
 @pytest.mark.parametrize(
     ("name", "family"),
     [
-        pytest.param(name, family, marks=[pytest.mark.slow] if family != "darts" else [])
+        pytest.param(name, family, marks=[] if (name, family) in QUICK else [pytest.mark.slow])
         for name in METHODS
         for family in dnas.METHODS[name].settings
     ],

@@ -317,7 +317,7 @@ REFUSED = {
         "choose from: none, tanh",
     ),
     "nothing to choose": (lambda: recurrent_space(ops=("none",)), "needs an op besides none"),
-    "one name": (lambda: recurrent_space(ops="tanh"), "tuple of names"),
+    "one name": (lambda: recurrent_space(ops="tanh"), "each is a text, not 'tanh'"),
     "no nodes": (lambda: recurrent_space(num_nodes=0), "at least one node"),
     "no channels": (lambda: SPACE.supernet(channels=0), "channels is a whole number from 1"),
     "no words": (lambda: SPACE.supernet(num_classes=0), "at least one word"),

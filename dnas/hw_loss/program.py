@@ -331,7 +331,7 @@ class _Program:
         ]
         numbers, variables, coefficients = np.array(entries).T
         matrix = csr_array(
-            (coefficients, (numbers.astype(int), variables.astype(int))),
+            (coefficients, (numbers.astype(np.int32), variables.astype(np.int32))),
             shape=(len(self._rows), size),
         )
         least, most = np.array(self._ends).T

@@ -130,7 +130,7 @@ def test_help_has_a_box_for_the_settings_of_each_class(capsys):
         read_words(Walk, ["--help"])
     walk, common = capsys.readouterr().out.split("common options")
     assert "walk options" in walk and "--steps" in walk and "--seed" not in walk
-    assert "What all have." in common and "--seed" in common
+    assert "--name" in common and "--seed" in common
 
 
 def test_a_word_that_is_no_name_of_a_setting_is_refused_at_once():

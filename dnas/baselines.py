@@ -108,7 +108,7 @@ def baselines(
     Raises:
       ValueError: for a metric that the benchmark does not have.
     """
-    values = benchmark.metrics[benchmark.metric(metric)]
+    values = np.asarray(benchmark.metrics[benchmark.metric(metric)])
     found = [
         Baseline("one random network", float(values.mean()), tuple(values.tolist()), 1),
         *(
@@ -129,7 +129,7 @@ def baselines(
             value = benchmark.query(genotype)[metric]
             found.append(Baseline(name, value, (value,), 0))
     seen = benchmark.metric(metric if seen is None else seen)
-    scores = -benchmark.metrics[seen] if benchmark.is_cost(seen) else benchmark.metrics[seen]
+    scores = np.asarray(benchmark.metrics[seen]) * (-1 if benchmark.is_cost(seen) else 1)
     evaluations = min(evaluations, len(benchmark))
     for name, make in SEARCHERS_OF_TABLES.items():
         searcher, ends = make(), []
@@ -155,7 +155,6 @@ def baselines(
 
 
 def _genotype_at(space: SearchSpace, mix: Mapping[str, np.ndarray]) -> Genotype:
-    picked = {
-        kind: [tuple(pair) for pair in np.argwhere(rows).tolist()] for kind, rows in mix.items()
-    }
+    rows = {kind: np.argwhere(own).tolist() for kind, own in mix.items()}
+    picked = {kind: [(row, column) for row, column in own] for kind, own in rows.items()}
     return genotype_of(space, picked)

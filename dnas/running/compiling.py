@@ -20,6 +20,9 @@ class Program(Protocol):
     def memory_analysis(self) -> Any:
         """Returns what XLA says of the memory that it needs, or None."""
 
+    def as_text(self) -> str | None:
+        """Returns what XLA made of it, or None."""
+
 
 def compile_step(function: Callable, *args: Any, donate: bool = False) -> Program:
     """Returns the jitted function compiled for arguments of these shapes; the first is donated on
@@ -54,6 +57,9 @@ class _Interpreted:
         return self._function(*args)
 
     def memory_analysis(self) -> None:
+        return None
+
+    def as_text(self) -> None:
         return None
 
 

@@ -139,10 +139,10 @@ $(VENV)-minimum/installed: setup.cfg pyproject.toml constraints-minimum.txt
 	@touch $@
 
 fuzz: export EXAMPLES ?= 10000
-fuzz: $(INSTALLED_DEV)  ## try EXAMPLES=10000 odd inputs of each kind, new ones each time (an hour)
+fuzz: $(INSTALLED_DEV)  ## try EXAMPLES=10000 odd inputs of each kind, new ones each time
 	$(IN_BIN)python -m pytest $(PARALLEL) tests/fuzz $(PYTEST)
 
-chaos: $(INSTALLED_DEV)  ## kill, starve, damage and double real runs; SHORT=1 for minutes of it
+chaos: $(INSTALLED_DEV)  ## kill, starve, damage and double real runs; SHORT=1 for less of it
 	$(IN_BIN)python -m experiments.studies.chaos $(FLAGS)
 
 lint: $(INSTALLED_DEV)  ## check style and formatting

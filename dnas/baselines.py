@@ -1,35 +1,22 @@
 """What needs no gradient: random architectures, counting, and searchers that look into a table.
 
 A search is worth its time if it beats these. On CIFAR-10 of NAS-Bench-201 the network with most
-multiply-adds is better than what most methods find (93.76), and local search sees the best of all
-within some hundreds of evaluations.
+multiply-adds has 93.76 per cent, where the best of all has 94.37.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from dnas.genotype import Genotype
 from dnas.hw_loss import count_table, dearest_mix, expected_cost
-from dnas.searchers import (
-    Searcher,
-    incumbents,
-    local_search,
-    random_search,
-    regularized_evolution,
-    reinforce,
-    run_searcher,
-)
+from dnas.searchers import SEARCHERS, incumbents, run_searcher
 from dnas.space import SearchSpace, genotype_of
 from dnas.tabular import Benchmark
 
-SEARCHERS_OF_TABLES: dict[str, Callable[[], Searcher]] = {
-    "random search": random_search,
-    "regularised evolution": regularized_evolution,
-    "REINFORCE": reinforce,
-    "local search": local_search,
-}
+# Of `SEARCHERS`, those that need no other package.
+_IN_TABLES = ("random_search", "regularized_evolution", "reinforce", "local_search")
 
 
 class Baseline(NamedTuple):
@@ -131,8 +118,8 @@ def baselines(
     seen = benchmark.metric(metric if seen is None else seen)
     scores = np.asarray(benchmark.metrics[seen]) * (-1 if benchmark.is_cost(seen) else 1)
     evaluations = min(evaluations, len(benchmark))
-    for name, make in SEARCHERS_OF_TABLES.items():
-        searcher, ends = make(), []
+    for name in _IN_TABLES:
+        searcher, ends = SEARCHERS[name](), []
         try:
             for seed in range(trials):
                 history = run_searcher(
@@ -147,7 +134,10 @@ def baselines(
             continue
         found.append(
             Baseline(
-                f"{name}, {evaluations} evaluations", float(np.mean(ends)), tuple(ends), evaluations
+                f"{name.replace('_', ' ')}, {evaluations} evaluations",
+                float(np.mean(ends)),
+                tuple(ends),
+                evaluations,
             )
         )
     best = benchmark.query(benchmark.best(metric))[metric]

@@ -15,7 +15,7 @@ from dnas.searchers.searcher import (
     run_searcher,
 )
 
-# By name, for the command line.
+# By name.
 SEARCHERS = {
     "random_search": random_search,
     "regularized_evolution": regularized_evolution,

@@ -1,5 +1,9 @@
 """Local search, https://arxiv.org/abs/2005.02960."""
 
+import math
+from collections.abc import Generator, Iterable
+
+from dnas.searchers.architectures import Picks
 from dnas.searchers.searcher import Searcher
 
 
@@ -22,29 +26,35 @@ def local_search(initial: int = 1, first_improvement: bool = True) -> Searcher:
     def run(architectures, rng):
         known, idle = {}, 0
         while idle < _MOST_IDLE:
-            current, before = None, len(known)
-            for _ in range(initial):
-                picks = architectures.sample(rng)
-                if picks not in known:
-                    known[picks] = yield picks
-                if current is None or known[picks] > known[current]:
-                    current = picks
+            before = len(known)
+            starts = [architectures.sample(rng) for _ in range(initial)]
+            yield from _evaluated(starts, known)
+            current = max(starts, key=known.__getitem__)
             while current is not None:
-                better, value = None, known[current]
                 near = architectures.neighbours(current)
-                for number in rng.permutation(len(near)):
-                    picks = near[number]
-                    if picks in known:
-                        continue
-                    known[picks] = yield picks
-                    if known[picks] > value:
-                        better, value = picks, known[picks]
-                        if first_improvement:
-                            break
-                current = better
+                near = [near[number] for number in rng.permutation(len(near))]
+                least = known[current] if first_improvement else math.inf
+                new = yield from _evaluated(near, known, until=least)
+                best = max(new, key=known.__getitem__, default=current)
+                current = best if known[best] > known[current] else None
             idle = idle + 1 if len(known) == before else 0
 
     return run
 
 
 _MOST_IDLE = 1000  # starts that meet only what is known: about all is
+
+
+def _evaluated(
+    wanted: Iterable[Picks], known: dict[Picks, float], until: float = math.inf
+) -> Generator[Picks, float, list[Picks]]:
+    """Evaluates those that are not known, in their order, as far as the first above `until`;
+    returns these."""
+    new = []
+    for picks in wanted:
+        if picks not in known:
+            known[picks] = yield picks
+            new.append(picks)
+            if known[picks] > until:
+                break
+    return new

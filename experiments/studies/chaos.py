@@ -8,8 +8,8 @@ Command: python -m experiments.studies.chaos, or `make chaos`. It prints a table
 * silent: something else was found, or something was lost, without a word;
 * raw: a traceback, a crash, or no way on.
 
-The exit code is 1 if any attempt was silent. All takes two hours on 2 cores; --short=1, which CI
-runs, a few minutes. The same seed does the same things, but not at the same instant of a run.
+The exit code is 1 if any attempt was silent. CI runs --short=1. The same seed does the same things,
+but not at the same instant of a run.
 """
 
 import collections

@@ -49,9 +49,9 @@ class DataConfig(RunConfig):
     """Images, those of training and those of the test."""
 
     dataset: str = "digits"
-    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10, cifar100, or
-    folder:image_size=224, whose images lie in train/CLASS/ and val/CLASS/ of --data-dir. Other
-    defaults depend on it."""
+    """Data set by name: digits (8x8 images, part of scikit-learn), cifar10, cifar100, or smaller
+    cifar10:image_size=16, or folder:image_size=224, whose images lie in train/CLASS/ and val/CLASS/
+    of --data-dir. Other defaults depend on it."""
     data_dir: pathlib.Path | None = None
     """Folder that holds the data set in its original layout; what is missing is downloaded to it
     (or to a cache)."""
@@ -171,6 +171,9 @@ class TrainingConfig(RunConfig):
     in its recurrent one."""
     arch_learning_rate: float = Training.arch_learning_rate
     """Of what moves arch."""
+    arch_pace: Literal["published", "scaled"] = "published"
+    """With scaled, the published rate of what moves arch is multiplied by the published epochs and
+    divided by those of this search: a logit moves by about the rate a step, and gets as far."""
     arch_weight_decay: float = Training.arch_weight_decay
     """Of what moves arch: added to its gradient."""
     arch_b1: float = Training.arch_b1
@@ -532,6 +535,8 @@ def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     first.add_argument("--method", default="darts1")
     first.add_argument("--space")
     first.add_argument("--recipe", default="none")
+    first.add_argument("--epochs", type=int)
+    first.add_argument("--arch-pace")
     given = first.parse_known_args(list(args))[0]
     dataset = named.name_of(given.dataset)
     if dataset not in DATASETS:
@@ -543,7 +548,21 @@ def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     if own:  # smaller than the published sizes
         own = own | small_settings(given.method, given.space)
     found = layers(kind, given.method, given.space, given.recipe)
-    return [*found, Layer(f"the data set {dataset}", {"dataset": given.dataset, **own})]
+    of_data = Layer(f"the data set {dataset}", {"dataset": given.dataset, **own})
+    if given.arch_pace != "scaled":
+        return [*found, of_data]
+    epochs = own.get("epochs") if given.epochs is None else given.epochs
+    return [*found, of_data, _scaled_pace(given.method, given.space, epochs)]
+
+
+def _scaled_pace(method: str, space: str | None, epochs: int | None) -> Layer:
+    """The rate of what moves arch in a search of so many epochs, those of the method if None."""
+    published = method_named(method)
+    own = published.settings_in(dnas.SPACES[published.space if space is None else space])
+    ours = own["epochs"] if epochs is None else epochs
+    longer = max(own["epochs"], 1) / max(ours, 1)  # of no epochs there is no pace
+    rate = {"arch_learning_rate": own["arch_learning_rate"] * longer}
+    return Layer(f"{published.paper}, scaled to the epochs", rate, of_method=True)
 
 
 def preset(

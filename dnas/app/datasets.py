@@ -318,7 +318,11 @@ def _find_folder(archive: _Archive, data_dir: str | os.PathLike | None) -> Path:
     return root / archive.folder
 
 
-def _load_cifar(data_dir: str | os.PathLike | None, *, archive: _Archive) -> Dataset:
+def _load_cifar(
+    data_dir: str | os.PathLike | None, *, archive: _Archive, image_size: int | None = None
+) -> Dataset:
+    """Returns a CIFAR data set, its images brought to squares of image_size where it is given."""
+    _check_size(image_size)
     folder = _find_folder(archive, data_dir)
     missing = [name for name in archive.files if not (folder / name).is_file()]
     if missing:
@@ -332,7 +336,24 @@ def _load_cifar(data_dir: str | os.PathLike | None, *, archive: _Archive) -> Dat
     train = [_read(folder / name, batch_keys, parse_batch) for name in archive.train]
     train_images, train_labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
     test_images, test_labels = _read(folder / archive.test, batch_keys, parse_batch)
+    if image_size is not None:
+        train_images = _resized(train_images, image_size)
+        test_images = _resized(test_images, image_size)
     return Dataset(archive.name, train_images, train_labels, test_images, test_labels, names)
+
+
+def _check_size(image_size: int | None) -> None:
+    if image_size is not None and not 1 <= image_size <= _MOST_SIZE:
+        raise ValueError(
+            f"images can be brought to squares of 1 to {_MOST_SIZE} pixels a side, got image_size"
+            f" {image_size}: --dataset=cifar10:image_size=16"
+        )
+
+
+def _resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Images [N, H, W, 3] as [N, size, size, 3]; a pixel is the mean of those that it covers."""
+    resize = partial(Image.Image.resize, size=(size, size), resample=Image.Resampling.BOX)
+    return np.stack([np.asarray(resize(Image.fromarray(image))) for image in images])
 
 
 def _load_digits(data_dir: str | os.PathLike | None) -> Dataset:
@@ -439,7 +460,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     ((1437, 8, 8, 1), (360, 8, 8, 1), 10)
 
     Args:
-      name: a key of DATASETS, perhaps with keywords: folder:image_size=64.
+      name: a key of DATASETS, perhaps with keywords: folder:image_size=64, cifar10:image_size=16.
       data_dir: for CIFAR, an existing folder that holds the archive, or its unpacked folder, or is
         that folder; where it holds neither, the archive is downloaded to it. None is the user's
         cache folder. For "folder" what holds train/ and val/.

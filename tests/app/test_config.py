@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import dnas
 from dnas.app import config as settings
 from dnas.app.config import PRESETS, RetrainCommand, SearchConfig, check, parse, preset
 from dnas.app.datasets import DATASETS
@@ -217,6 +218,18 @@ def test_explain_says_where_each_setting_comes_from(tmp_path):
     }
     assert {name: (found[name].value, found[name].origin) for name in expected} == expected
     assert parse(SearchConfig, words).learning_rate == 0.3
+
+
+@pytest.mark.parametrize("method", sorted(dnas.METHODS))
+def test_a_scaled_pace_moves_arch_as_far_as_the_published_search(method):
+    own = dnas.METHODS[method].settings_in(dnas.SPACES[dnas.METHODS[method].space])
+    words = ["--dataset=cifar10", f"--method={method}", "--arch-pace=scaled"]
+    assert parse(SearchConfig, words).arch_learning_rate == own["arch_learning_rate"]
+    short = parse(SearchConfig, [*words, "--epochs=10"])
+    far = own["arch_learning_rate"] * max(own["epochs"], 1)
+    assert short.arch_learning_rate * 10 == pytest.approx(far)
+    given = parse(SearchConfig, [*words, "--epochs=10", "--arch-learning-rate=0.5"])
+    assert given.arch_learning_rate == 0.5
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):

@@ -112,6 +112,22 @@ def publish(monkeypatch, name, tar):
     return archive
 
 
+def test_smaller_images_are_means_of_the_pixels_that_they_cover(tiny):
+    full = datasets.load("cifar100", tiny)
+    small = datasets.load("cifar100:image_size=16", tiny)
+    for own, other in (("train_images", "train_labels"), ("test_images", "test_labels")):
+        images = getattr(full, own)
+        blocks = images.reshape(len(images), 16, 2, 16, 2, 3).mean((2, 4))
+        np.testing.assert_allclose(getattr(small, own), blocks, atol=1)  # rounded twice
+        np.testing.assert_array_equal(getattr(small, other), getattr(full, other))
+
+
+@pytest.mark.parametrize("size", [0, -1, 10_000])
+def test_sizes_of_no_image_are_refused(tiny, size):
+    with pytest.raises(ValueError, match=f"squares of 1 to 4096 .* got image_size {size}"):
+        datasets.load(f"cifar100:image_size={size}", tiny)
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     def refuse(url, **kwargs):

@@ -24,13 +24,15 @@ class Baseline(NamedTuple):
 
     `values` are those of independent trials, or of what has no chance in it a single one, and
     `mean` is their mean, or of draws at random the exact expectation. `evaluations` counts the
-    architectures that had to be evaluated, None for an oracle, which knows all.
+    architectures that had to be evaluated, None for an oracle, which knows all. `varied` says what
+    differs between the values, "" where there is one.
     """
 
     name: str
     mean: float
     values: tuple[float, ...]
     evaluations: int | None
+    varied: str = ""
 
 
 def most_macs(space: SearchSpace) -> Genotype:
@@ -97,7 +99,7 @@ def baselines(
     """
     values = np.asarray(benchmark.metrics[benchmark.metric(metric)])
     found = [
-        Baseline("one random network", float(values.mean()), tuple(values.tolist()), 1),
+        Baseline("one random network", float(values.mean()), tuple(values.tolist()), 1, "networks"),
         *(
             Baseline(
                 f"best of {n} random networks, by an oracle",
@@ -138,6 +140,7 @@ def baselines(
                 float(np.mean(ends)),
                 tuple(ends),
                 evaluations,
+                "seeds of the searcher",
             )
         )
     best = benchmark.query(benchmark.best(metric))[metric]

@@ -40,7 +40,7 @@ ONLY = {
     "model": {"base"},
     "rules": {"base", "checks", "choices", "genotype", "space", "selection"},
     "published": {"genotype"},
-    "tabular": {"checks", "choices", "files", "genotype", "graph", "space"},
+    "tabular": {"checks", "choices", "files", "genotype", "graph", "space", "statistics"},
     "searchers": {"base", "genotype", "space"},
 }
 PACKAGES = {path.split("/")[0] for path in FILES if "/" in path}

@@ -6,7 +6,6 @@ import io
 import json
 import pathlib
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from dnas.files import read_csv, read_text_file, shown
 from dnas.genotype import Genotype
 from dnas.hw_loss import CostModel, fit_cost
 from dnas.running.runtime import set_up_process
+from dnas.statistics import kendall
 
 SPEC = dnas.SPACES["nasbench201"].cells["cell"]
 
@@ -148,13 +148,11 @@ def score(predicted: np.ndarray, costs: np.ndarray) -> dict[str, float | None]:
 
     What is not defined, for costs or predictions that are all equal, is None.
     """
-    from scipy.stats import kendalltau
-
     errors = predicted - costs
-    found: Any = kendalltau(predicted, costs)  # scipy carries no types
+    rank = kendall(predicted, costs)
     variance = np.var(costs)
     return {
-        "kendall": round(float(found.statistic), 5) if np.isfinite(found.statistic) else None,
+        "kendall": round(rank, 5) if np.isfinite(rank) else None,
         "mape": round(float(np.mean(np.abs(errors) / costs)), 5),
         "r2": round(float(1 - np.mean(errors**2) / variance), 5) if variance > 0 else None,
     }

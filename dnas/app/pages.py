@@ -15,7 +15,7 @@ from dnas.app.display import skips
 from dnas.app.hardware import in_words
 from dnas.app.plots import draw_curves, draw_logits, picture
 from dnas.app.runs import Run
-from dnas.statistics import deviations_needed, prediction_interval, sample
+from dnas.statistics import REPORTED, deviations_needed, prediction_interval, reported, sample
 
 # Writes the report of a run in a space, from its summary and the results of its trained networks.
 Report = Callable[[Run, dnas.SearchSpace, Mapping[str, Any], Mapping[str, Mapping[str, Any]]], None]
@@ -116,17 +116,25 @@ def verdict(summary: Mapping[str, Any]) -> str:
     random = summary.get("random_accuracies")
     if not random:
         return text + "."
-    others = f"{len(random)} random architectures" if len(random) > 1 else "1 random architecture"
-    text += f"; {others}, trained alike: {sample(random).shown('.2%')} (best {max(random):.2%})."
+    text += (
+        f"; random architectures, trained alike: {reported(random, varied(summary), '.2%')}, best"
+        f" {max(random):.2%}."
+    )
     return f"{text} {beside_random(accuracy, random, finest=1 / count, form='.2%')}"
 
 
+def varied(summary: Mapping[str, Any]) -> str:
+    """Returns what differs between the random networks of a run."""
+    return (
+        "architectures and seeds of the training" if summary.get("own_seeds") else "architectures"
+    )
+
+
 def trained_alike(summary: Mapping[str, Any]) -> str:
-    """Returns what the networks of a run share, and what a "+-" between them is."""
+    """Returns what the networks of a run share, and what is said of the random ones."""
     seeds = "a seed each" if summary.get("own_seeds") else "one seed for all"
     return (
-        f"All networks are trained with the same settings, and {seeds}. Mean +- deviation is over"
-        " the random ones, each counted once; the squares are divided by their number less one."
+        f"All networks are trained with the same settings, and {seeds}. Of random ones: {REPORTED}."
     )
 
 

@@ -21,7 +21,7 @@ from dnas.app.plots import draw_pareto, picture
 from dnas.app.runs import Run, checked_name, open_run
 from dnas.app.words import read_known
 from dnas.running.runtime import set_up_process
-from dnas.statistics import sample
+from dnas.statistics import REPORTED, reported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,15 +260,14 @@ def table(found: dict[str, Any]) -> str:
         )
     if found["random"]:
         costs, accuracies = (
-            sample(point[name] for point in found["random"]) for name in ("predicted", "accuracy")
+            reported((point[name] for point in found["random"]), "architectures", form)
+            for name, form in (("predicted", ".4g"), ("accuracy", ".2f"))
         )
-        lines.append(
-            f"| {costs.n} random architectures | {costs.shown('.4g')} | | {accuracies.shown()} |"
-        )
+        lines.append(f"| random architectures | {costs} | | {accuracies} |")
     return "\n".join(lines) + f"\n\n{_NOTE}\n"
 
 
 _NOTE = (
-    "Of random architectures: mean +- deviation of one of them, the squares divided by their number"
-    " less one. Of what was measured: median +- deviation of one reading."
+    f"Of random architectures: {REPORTED}. Of what was measured: median +- deviation of one"
+    " reading. A target has one search: what another seed would find is not said here."
 )

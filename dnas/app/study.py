@@ -23,7 +23,7 @@ from dnas.app.runs import Run, checked_name, open_run
 from dnas.app.words import read_known
 from dnas.baselines import Baseline, baselines
 from dnas.running.runtime import set_up_process
-from dnas.statistics import mean_interval, sample
+from dnas.statistics import REPORTED, compare, relative_improvement, reported, sample
 from dnas.tabular import Benchmark, load_benchmark
 
 METHODS = "darts1,robust_darts,beta_darts,gdas,drnas"
@@ -162,6 +162,7 @@ def summarise(
                 "std": sample(own.values).deviation if own.values else None,
                 "trials": len(own.values),
                 "evaluations": own.evaluations,
+                "shown": reported(own.values, own.varied) if own.varied else f"{own.mean:.2f}",
             }
             for own in beside
         },
@@ -169,39 +170,56 @@ def summarise(
     }
 
 
+# Baselines that every method is compared with. Both are known without error.
+_BESIDE = ("one random network", "most multiply-adds")
+
+
 def table(summary: dict[str, Any]) -> str:
-    """Returns the summary as a Markdown table."""
+    """Returns the summary as two Markdown tables: what each method found, and how far that is from
+    what needs no search."""
+    ranks = f"median rank of {summary['num_archs']:,}"
     lines = [
-        (
-            f"| method | n | {summary['metric']}, mean +- deviation of one search | 95 % interval"
-            f" of the mean | each seed | median rank of {summary['num_archs']:,} | skips | seconds"
-            " a search |"
-        ),
-        "|---|---|---|---|---|---|---|---|",
+        f"| method | {summary['metric']} | each seed | {ranks} | skips | seconds a search |",
+        "|---|---|---|---|---|---|",
     ]
     for method, own in summary["methods"].items():
         runs = own["runs"]
-        values = sample(run["value"] for run in runs)
-        interval = mean_interval(values)
-        each = ", ".join(f"{run['value']:.2f}" for run in runs)
+        values = [run["value"] for run in runs]
+        each = ", ".join(f"{value:.2f}" for value in values)
         skips = ", ".join(str(sum(run["skips"].values())) for run in runs)
-        rank, seconds = (
-            statistics.median(run["rank"] for run in runs),
-            statistics.median(run["seconds"] for run in runs),
-        )
+        rank = statistics.median(run["rank"] for run in runs)
+        seconds = statistics.median(run["seconds"] for run in runs)
         lines.append(
-            f"| {method} | {values.n} | {values.shown()} | {interval.shown() if interval else ''} |"
-            f" {each} | {rank:,.0f} | {skips} | {seconds:.0f} |"
+            f"| {method} | {reported(values, 'seeds of the search')} | {each} | {rank:,.0f} |"
+            f" {skips} | {seconds:.0f} |"
         )
-    for name, own in summary["baselines"].items():
-        spread = "" if own["std"] is None else f" +- {own['std']:.2f}"
-        lines.append(f"| *{name}* | {own['trials'] or ''} | {own['mean']:.2f}{spread} | | | | | |")
-    return "\n".join(lines) + f"\n\n{_NOTE}\n"
+    lines += [
+        f"| *{name}* | {own['shown']} | | | | |" for name, own in summary["baselines"].items()
+    ]
+    return "\n".join(lines) + f"\n\n{_NOTE}\n\n" + _differences(summary)
+
+
+def _differences(summary: dict[str, Any]) -> str:
+    """A row a method: its mean less that of each of `_BESIDE`, and what its seeds can show."""
+    beside = summary["baselines"]
+    known = {name: beside[name]["mean"] for name in _BESIDE if name in beside}
+    lines = [
+        " | ".join(["| mean less that of", *(f"*{name}*" for name in known), "RI, % |"]),
+        "|---" * (len(known) + 2) + "|",
+    ]
+    for method, own in summary["methods"].items():
+        values = [run["value"] for run in own["runs"]]
+        shown = [compare(values, mean).shown() for mean in known.values()]
+        improvement = relative_improvement(values, [known["one random network"]])
+        lines.append(" | ".join([f"| {method}", *shown, f"{improvement:+.2f} |"]))
+    return "\n".join(lines) + f"\n\n{_DIFFERENCES}\n"
 
 
 _NOTE = (
-    "Searches of a method differ in their seed; n is their number. Mean +- deviation: the squares"
-    " are divided by n - 1. The interval is Student's t, as if values were normal; of two or three"
-    " seeds it says little. In italics what needs no search by gradients: an oracle knows the"
-    " metric, and searchers look into the table, at the column `seen`."
+    f"Entries are {REPORTED}. In italics what needs no search by gradients: an oracle"
+    " knows the metric, and searchers look into the table, at the column `seen`."
+)
+_DIFFERENCES = (
+    "Differences [95 % interval, Student's t], and the p of a permutation of signs where so many"
+    " seeds can show one. RI: relative improvement over one random network."
 )

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from scipy.stats import kendalltau
 from tqdm import tqdm
 
 import dnas
@@ -31,6 +30,7 @@ from dnas.hw_loss import (
 )
 from dnas.hw_loss.table import unit_factor
 from dnas.running.runtime import set_up_process
+from dnas.statistics import kendall
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +164,7 @@ def compare_with_networks(command: TableCommand, table: CostTable) -> dict[str, 
         predicted = np.array(
             [float(cost(dnas.one_hot_mix(space, genotype))) for genotype in genotypes[half:]]
         )
-        rank: Any = kendalltau(predicted, costs[half:])  # scipy carries no types
-        result[f"{words}kendall"] = round(float(rank.statistic), 4)
+        result[f"{words}kendall"] = round(kendall(predicted, costs[half:]), 4)
         result[f"{words}mape"] = round(float(np.mean(np.abs(predicted / costs[half:] - 1))), 4)
     spread = np.median([cost.spread / cost.median for cost in found])
     return result | {"spread": round(float(spread), 4), "speed": round(found[0].speed, 3)}

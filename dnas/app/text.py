@@ -20,12 +20,12 @@ import dnas
 from dnas import tasks
 from dnas.app import exporting, named, phases
 from dnas.app.config import Layer, MethodConfig, RunConfig, layers, small_settings
-from dnas.app.pages import beside_random, trained_alike, write_pages
+from dnas.app.pages import beside_random, trained_alike, varied, write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
 from dnas.app.runs import Run
 from dnas.files import read_text_file
 from dnas.spaces import Dropout
-from dnas.statistics import sample
+from dnas.statistics import reported
 from dnas.tasks.reading import TOKENS
 
 _MOST_BYTES = 10**9  # of a text; WikiText-103 has half of it
@@ -296,8 +296,10 @@ def verdict(summary: Mapping[str, Any]) -> str:
     random = summary["random_perplexities"]
     if not random:
         return text + "."
-    cells = f"{len(random)} random cells" if len(random) > 1 else "1 random cell"
-    text += f"; {cells}, trained alike: {sample(random).shown()} (best {min(random):.2f})."
+    text += (
+        f"; random cells, trained alike: {reported(random, varied(summary))}, best"
+        f" {min(random):.2f}."
+    )
     score = summary["test_perplexity"]
     beside = beside_random(score, random, finest=0.0, form=".2f", less_is_better=True)
     return f"{text} {beside}"

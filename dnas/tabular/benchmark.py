@@ -17,6 +17,7 @@ import numpy as np
 from dnas.checks import check_fields, checked
 from dnas.files import shown
 from dnas.genotype import Genotype
+from dnas.statistics import expected_best_of, spearman
 from dnas.tabular.canonical import canonical_form, computing_edges
 
 _COST_WORDS = frozenset(
@@ -179,17 +180,8 @@ class Benchmark:
     @checked
     def expected_best_of(self, num_draws: int, metric: str) -> float:
         """Returns what the best of so many architectures, drawn uniformly and with replacement, is
-        on average.
-
-        Exact: the best of n draws is the i-th worst of N values with the probability (i / N)**n -
-        ((i - 1) / N)**n. It is chosen by the metric itself, so a search that only sees some other
-        metric has to be better than chance to reach it.
-        """
-        if num_draws < 1:
-            raise ValueError(f"the best of at least 1 draw was asked for, got {num_draws}")
-        scores = np.sort(self._scores(metric))
-        below = (np.arange(len(self) + 1) / len(self)) ** num_draws
-        return float(self._sign(metric) * np.dot(np.diff(below), scores))
+        on average: `dnas.statistics.expected_best_of` of the metric."""
+        return self._sign(metric) * expected_best_of(self._scores(metric), num_draws)
 
     @checked
     def spearman(self, metric: str, other: str) -> float:
@@ -198,9 +190,7 @@ class Benchmark:
 
         Of raw values: of an accuracy and a cost it is positive where better costs more.
         """
-        first, second = (_mean_ranks(self._values(name)) for name in (metric, other))
-        with np.errstate(invalid="ignore"):
-            return float(np.corrcoef(first, second)[0, 1])
+        return spearman(self._values(metric), self._values(other))
 
     def write(self, path: str | os.PathLike) -> None:
         """Writes the CSV that `load_benchmark` reads; compressed if the name ends in .gz."""
@@ -296,8 +286,3 @@ def _numbers(name: str, values: Any) -> np.ndarray:
 
 def _is_cost(metric: str) -> bool:
     return not _COST_WORDS.isdisjoint(re.split(r"[\W_]+", metric.lower()))
-
-
-def _mean_ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

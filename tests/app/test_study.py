@@ -45,16 +45,27 @@ def test_the_table_has_means_spreads_and_random_draws():
     found = {"darts1": [run(54.0), run(94.0)], "gdas": [run(89.0)], "drnas": []}
     summary = study.summarise(found, beside, benchmark, "accuracy")
     lines = study.table(summary).splitlines()
-    start = "| darts1 | 2 | 74.00 +- 28.28 | -180.12 to 328.12 | 54.00, 94.00 |"
-    assert lines[2] == f"{start} 2 | 6, 6 | 60 |"
-    assert lines[3].startswith("| gdas | 1 | 89.00 |  | 89.00 |")
-    assert lines[4].startswith("| *one random network* | 4 | 61.75 +- 38.82 |")
-    assert lines[7].startswith("| *most multiply-adds* | 1 | 94.00 |")
-    assert lines[8].startswith("| *skips alone* | 1 | 54.00 |")
-    assert lines[9].startswith("| *the best of all* | 1 | 94.00 |")
+    start = "| darts1 | 74.00 +- 28.28 [-180.12 to 328.12], n = 2 (seeds of the search) |"
+    assert lines[2] == f"{start} 54.00, 94.00 | 2 | 6, 6 | 60 |"
+    assert lines[3].startswith("| gdas | 89.00, n = 1 (seeds of the search) | 89.00 |")
+    assert lines[4].startswith("| *one random network* | 61.75 +- 38.82 [-0.02 to 123.52], n = 4")
+    assert lines[7].startswith("| *most multiply-adds* | 94.00 |")
+    assert lines[8].startswith("| *skips alone* | 54.00 |")
+    assert lines[9].startswith("| *the best of all* | 94.00 |")
     assert len({line.count("|") for line in lines[:10]}) == 1
-    assert "n - 1" in lines[-1] and "differ in their seed" in lines[-1]
+    assert "n - 1" in lines[11] and "In italics" in lines[11]
     assert not any("drnas" in line for line in lines)
+    # What one or two seeds show beside what is known without error: nothing, and that is said.
+    assert (
+        lines[13] == "| mean less that of | *one random network* | *most multiply-adds* | RI, % |"
+    )
+    darts1, gdas = lines[15:17]
+    assert (
+        "| +12.25 [-241.87 to +266.37], n = 2 cannot show a difference (smallest p 0.5) |" in darts1
+    )
+    assert darts1.endswith("| +19.84 |") and " -20.00 [" in darts1
+    assert "| +27.25, n = 1 cannot show a difference (smallest p 1) |" in gdas
+    assert len({line.count("|") for line in lines[13:17]}) == 1 and "RI" in lines[-1]
 
 
 def test_mistakes_are_said_before_any_search(tmp_path, capsys):

@@ -59,7 +59,9 @@ SUMMARY = {
 
 def test_the_verdict_has_number_mean_deviation_and_interval():
     text = verdict(SUMMARY)
-    assert "3 random architectures, trained alike: 99.35% +- 0.35% (best 99.70%)" in text
+    assert "random architectures, trained alike: 99.35% +- 0.35% [98.48% to 100.22%], n = 3" in text
+    assert "(architectures), best 99.70%." in text
+    assert "seeds of the training" in verdict(SUMMARY | {"own_seeds": True})
     assert "within 97.61% to 101.09%" in text and "no difference can be told" in text
     assert verdict(SUMMARY | {"random_accuracies": []}).endswith("10 multiply-adds.")
 
@@ -75,7 +77,7 @@ def test_the_verdict_on_a_text_has_them_too():
             "random_perplexities": [13.89],
         }
     )
-    assert "1 random cell, trained alike: 13.89 (best 13.89). One random" in text
+    assert "random cells, trained alike: 13.89, n = 1 (architectures), best 13.89. One" in text
 
 
 def test_what_networks_share_is_said():

@@ -18,7 +18,7 @@ LADDER = (
     ("genotype", "graph", "model"),
     ("published", "parts"),
     ("space",),
-    ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian"),
+    ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian", "predictors"),
     ("cells", "hw_loss", "rules", "arch_losses", "tabular", "searchers"),
     ("spaces", "export", "search", "arch_optimizers"),
     ("contracts", "methods", "baselines"),
@@ -41,7 +41,8 @@ ONLY = {
     "rules": {"base", "checks", "choices", "genotype", "space", "selection"},
     "published": {"genotype"},
     "tabular": {"checks", "choices", "files", "genotype", "graph", "space", "statistics"},
-    "searchers": {"base", "genotype", "space"},
+    "searchers": {"base", "checks", "genotype", "predictors", "space"},
+    "predictors": {"checks", "genotype", "space"},
 }
 PACKAGES = {path.split("/")[0] for path in FILES if "/" in path}
 STDLIB_ONLY = {"checks", "files", "genotype", "notation", "drawing"}
@@ -101,6 +102,8 @@ OPTIONAL = {
     "hw_loss/energy.py": {"pynvml"},
     "export/litert.py": {"litert_converter"},
     "export/runtimes.py": {"onnxruntime", "ai_edge_litert"},
+    "predictors/curves.py": {"sklearn"},
+    "predictors/regressors.py": {"sklearn"},
     "searchers/optuna.py": {"optuna"},
     "tabular/nats.py": {"nats_bench"},
 }

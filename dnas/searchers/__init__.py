@@ -1,7 +1,10 @@
 """Searchers that see architectures from outside: a value for each that they ask for."""
 
 from dnas.searchers.architectures import DROPPED, Architectures, Picks
+from dnas.searchers.early_stopping import search_trainings
 from dnas.searchers.evolution import regularized_evolution
+from dnas.searchers.guided import guided_search
+from dnas.searchers.linas import linas
 from dnas.searchers.local_search import local_search
 from dnas.searchers.optuna import optuna_search
 from dnas.searchers.random import random_search
@@ -11,6 +14,7 @@ from dnas.searchers.searcher import (
     Search,
     Searcher,
     front,
+    fronts,
     incumbents,
     run_searcher,
 )
@@ -21,6 +25,8 @@ SEARCHERS = {
     "regularized_evolution": regularized_evolution,
     "local_search": local_search,
     "reinforce": reinforce,
+    "guided": guided_search,
+    "linas": linas,
     "optuna": optuna_search,
 }
 
@@ -33,11 +39,15 @@ __all__ = [
     "Search",
     "Searcher",
     "front",
+    "fronts",
+    "guided_search",
     "incumbents",
+    "linas",
     "local_search",
     "optuna_search",
     "random_search",
     "regularized_evolution",
     "reinforce",
     "run_searcher",
+    "search_trainings",
 ]

@@ -1,7 +1,7 @@
 """What a searcher is, and how one is run: over a table, a supernet, or trainings."""
 
 import itertools
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,11 +136,25 @@ def front(history: Sequence[Evaluation]) -> list[Evaluation]:
     ones the first, sorted by the first objective."""
     values = np.array([np.atleast_1d(evaluation.value) for evaluation in history])
     kept: dict[Value, Evaluation] = {}
-    for evaluation, own in zip(history, values, strict=True):
-        better = (values >= own).all(axis=-1) & (values > own).any(axis=-1)
-        if not better.any():
-            kept.setdefault(evaluation.value, evaluation)
+    for number in next(fronts(values), ()):
+        kept.setdefault(history[number].value, history[number])
     return sorted(kept.values(), key=_value)
+
+
+def fronts(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields the numbers of the rows of values [N, K] that no other beats in one column without
+    being worse in another; then of those that only these beat; and so on.
+
+    Example:
+      >>> [own.tolist() for own in fronts(np.array([[1, 3], [1, 1], [3, 1], [0, 3], [1, 3]]))]
+      [[0, 2, 4], [1, 3]]
+    """
+    left = np.arange(len(values))
+    while left.size:
+        rows = values[left]
+        beaten = [((rows >= own).all(axis=-1) & (rows > own).any(axis=-1)).any() for own in rows]
+        yield left[~np.array(beaten)]
+        left = left[beaten]
 
 
 def _value(evaluation: Evaluation) -> Value:

@@ -6,6 +6,7 @@ from dnas.rules.chain import chain
 from dnas.rules.eigenvalue import eigenvalue
 from dnas.rules.greedy import greedy, greedy_epochs
 from dnas.rules.perturbation import perturbation, perturbation_epochs
+from dnas.rules.rank_correlation import rank_correlation
 from dnas.rules.ranking import ranking
 from dnas.rules.rule import Observed, Rule, Verdict
 from dnas.rules.skip_count import skip_count
@@ -32,6 +33,7 @@ __all__ = [
     "greedy_epochs",
     "perturbation",
     "perturbation_epochs",
+    "rank_correlation",
     "ranking",
     "skip_count",
 ]

@@ -22,6 +22,7 @@ from dnas.app.ending import messages
 from dnas.app.runs import Run, checked_name, open_run
 from dnas.app.words import read_known
 from dnas.baselines import Baseline, baselines
+from dnas.files import read_text_file
 from dnas.running.runtime import set_up_process
 from dnas.statistics import REPORTED, compare, relative_improvement, reported, sample
 from dnas.tabular import Benchmark, load_benchmark
@@ -40,8 +41,10 @@ class StudyCommand:
     Example: dnas study --benchmark=file.csv.gz --methods=darts1,gdas --seeds=3 --dataset=cifar10
     """
 
-    benchmark: pathlib.Path
+    benchmark: pathlib.Path | None = None
     """CSV with the architectures of the space and what is known of them."""
+    show: pathlib.Path | None = None
+    """Print the tables of a study that was run, from its study.json, and run nothing."""
     metric: str | None = None
     """Column of the benchmark; may be left out where there is one."""
     seen: str | None = None
@@ -64,7 +67,27 @@ def main(args: list[str]) -> None:
     set_up_process()
     with messages("the same command continues"):
         given, rest = read_known(StudyCommand, args)
-        study(given, rest, args)
+        if given.show is None:
+            study(given, rest, args)
+        else:
+            print(shown(given.show))
+
+
+def shown(path: pathlib.Path) -> str:
+    """Returns the command of a study that was run, and its tables.
+
+    Raises:
+      ValueError: for a file that is no study.json.
+    """
+    text = read_text_file(path)
+    try:
+        summary = json.loads(text)
+        return f"    {summary['command']}\n\n{table(summary)}"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is no study.json, which `dnas study` writes: {type(error).__name__}"
+            f" {error!s:.200}; give the file of a study"
+        ) from None
 
 
 def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict[str, Any]:
@@ -74,6 +97,11 @@ def study(given: StudyCommand, rest: Sequence[str], args: Sequence[str]) -> dict
       rest: words for the settings of every search.
       args: all words of the command, to be kept with the result.
     """
+    if given.benchmark is None:
+        raise ValueError(
+            "a study looks its cells up in a benchmark: give --benchmark=FILE, or --show=study.json"
+            " for one that was run"
+        )
     if given.seeds < 1:
         raise ValueError(f"seeds is a number of at least 1, got {given.seeds}")
     named.check_known("space", given.space, dnas.SPACES)

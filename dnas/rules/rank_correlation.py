@@ -11,6 +11,7 @@ from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.rules.rule import Observed, Rule, Verdict
 from dnas.space import one_hot_mix
+from dnas.statistics import kendall
 
 
 @checked
@@ -59,14 +60,12 @@ def rank_correlation(
     def update(state, observed: Observed):
         if observed.epoch not in state["at"]:
             return state, Verdict()
-        from scipy import stats  # few need it, and it takes long to import
-
         found = [
             observed.accuracy(one_hot_mix(observed.space, genotype), batches=batches)
             for genotype in genotypes
         ]
         # Accuracies that are all alike rank nothing.
-        tau = float(np.nan_to_num(stats.kendalltau(found, values).statistic))
+        tau = float(np.nan_to_num(kendall(found, values)))
         return state, Verdict(metrics={"tau": tau})
 
     return Rule(init, update)

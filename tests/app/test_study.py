@@ -31,7 +31,7 @@ def benchmark_file(tmp_path_factory):
     return path
 
 
-def test_the_table_has_means_spreads_and_random_draws():
+def test_the_table_has_means_spreads_and_random_draws(tmp_path):
     genotypes = [
         dnas.Genotype.from_text(cell([op] * 6))
         for op in ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
@@ -66,6 +66,10 @@ def test_the_table_has_means_spreads_and_random_draws():
     assert darts1.endswith("| +19.84 |") and " -20.00 [" in darts1
     assert "| +27.25, n = 1 cannot show a difference (smallest p 1) |" in gdas
     assert len({line.count("|") for line in lines[13:17]}) == 1 and "RI" in lines[-1]
+    # A study that was run is printed again from its file alone.
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps({**summary, "command": "dnas study --seeds=2"}))
+    assert study.shown(file) == f"    dnas study --seeds=2\n\n{study.table(summary)}"
 
 
 def test_mistakes_are_said_before_any_search(tmp_path, capsys):
@@ -74,7 +78,9 @@ def test_mistakes_are_said_before_any_search(tmp_path, capsys):
     for args, message in (
         ([f"--benchmark={several}"], "the metrics ms, accuracy; name one, not None"),
         ([f"--benchmark={several}", "--metric=top1"], "accuracy; name one, not 'top1'"),
-        ([], "2"),  # the setting that is missing is named by whoever reads the words
+        ([], "give --benchmark=FILE, or --show=study.json"),
+        ([f"--show={several}"], "several.csv is no study.json"),
+        (["--show=nowhere.json"], "nowhere.json"),
         (["--benchmark=nowhere.csv", "--space=nothing"], "space 'nothing' is not known"),
         (["--benchmark=nowhere.csv", "--space=darts"], "nowhere.csv"),
         (["--benchmark=nowhere.csv", "--seeds=0"], "seeds is a number of at least 1"),

@@ -313,7 +313,8 @@ class SearchConfig(MethodConfig, RetrainingConfig):
     search_augment: str = "none"
     """What else changes training images in the search, as `augment` does in retraining."""
     random_cells: int = 3
-    """How many random cells to retrain for comparison."""
+    """How many random cells to retrain for comparison, and beside them the one with most
+    multiply-adds; 0 for no comparison."""
     one_seed: bool = False
     """Whether all final networks are trained with --seed; otherwise random ones have a seed each,
     so that what training does is part of how they differ."""

@@ -53,6 +53,8 @@ def read_past(folder: pathlib.Path) -> Past:
         if result is None:
             break
         trained[name] = result
+    if trained and (largest := run.read(f"phases/{phases.LARGEST}.json")) is not None:
+        trained[phases.LARGEST] = largest
     if not trained:
         raise ValueError(
             f"the run in {folder} has trained no network; if it was interrupted, --resume goes on"

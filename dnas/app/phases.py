@@ -32,6 +32,8 @@ from dnas.tabular import Benchmark, load_benchmark
 _STATE_SECONDS = 300.0  # a checkpoint within an epoch is written when the last is older than this
 
 
+# The network with most multiply-adds, by the name that its phase has.
+LARGEST = "most_multiply-adds"
 _NOWHERE = Run(pathlib.Path(os.devnull))
 
 
@@ -192,9 +194,9 @@ def _derive(job: Job, genotype: dnas.Genotype, mix: Mix) -> dnas.Genotype:
     return found
 
 
-def random_cell(job: Job, key: jax.Array) -> dnas.Genotype:
-    """Returns a random genotype, within the limits of the job as the searched one is."""
-    genotype = dnas.random_genotype(key, job.space)
+def within(job: Job, genotype: dnas.Genotype) -> dnas.Genotype:
+    """Returns a genotype that was not searched, brought within the limits of the job as the
+    searched one is."""
     return hardware.bring_within(
         job.config, job.space, genotype, dnas.one_hot_mix(job.space, genotype), job.limits
     )
@@ -265,8 +267,8 @@ def _train(job: Job, name: str, genotype: dnas.Genotype, hooks: Hooks) -> dnas.R
 
 def training_seed(config: Any, name: str) -> int:
     """Returns the seed that the network "searched", "random_0", ... of a run is trained with: that
-    of the settings for the searched one, and unless they say `one_seed` another for each other."""
-    if name == "searched" or config.one_seed:
+    of the settings, but for random ones another each unless the settings say `one_seed`."""
+    if not name.startswith("random_") or config.one_seed:
         return config.seed
     number = int(name.removeprefix("random_"))
     return int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0] >> 1)

@@ -2,6 +2,7 @@
 runs it."""
 
 import argparse
+import contextlib
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from dnas.app import exporting, phases, text
 from dnas.app.command import run_command
 from dnas.app.config import SearchConfig
 from dnas.app.pages import write_summary
+from dnas.baselines import most_macs
 from dnas.hw_loss.measure_table import random_variables
 from dnas.statistics import sample
 from dnas.tabular import standings
@@ -32,31 +34,31 @@ def main(args: list[str]) -> None:
 
 def search(job: phases.Job) -> None:
     """Runs all phases that are not done yet and writes summary.json and report.html."""
-    others = (
-        {f"random_{number}": cell for number, cell in enumerate(random_cells(job))}
-        if job.config.retrain
-        else {}
-    )
+    others = unsearched(job) if job.config.retrain else {}
     found = phases.search(job, compiled=phases.Ahead(job, others).start)
     genotype = dnas.Genotype.from_text(found["genotype"])
     if not job.config.retrain:
         finish_untrained(job, found, genotype)
         return
     trained = {"searched": phases.retrain(job, "searched", "retrain searched", genotype)}
-    for number, (name, cell) in enumerate(others.items(), start=1):
-        trained[name] = phases.retrain(job, name, f"retrain random {number}", cell)
+    for name, cell in others.items():
+        trained[name] = phases.retrain(job, name, f"retrain {name.replace('_', ' ')}", cell)
     measure = job.final_task.measure
-    scores = [trained[name][f"test_{measure}"] for name in others]
+    drawn = [name for name in others if name != phases.LARGEST]
+    scores = [trained[name][f"test_{measure}"] for name in drawn]
     random = sample(scores) if scores else None
     summary = summary_of(job, genotype, trained["searched"]) | {
         f"random_{_PLURAL[measure]}": scores,
         "random_mean": random and random.mean,
         "random_std": random and random.deviation,
+        "largest": {name: trained[phases.LARGEST][name] for name in (f"test_{measure}", *_COUNTS)}
+        if phases.LARGEST in trained
+        else None,
         "own_seeds": not job.config.one_seed,
         "seconds": {
             "search": found["seconds"],
             "retrain": trained["searched"]["seconds"],
-            "random": sum(trained[name]["seconds"] for name in others),
+            "random": sum(trained[name]["seconds"] for name in drawn),
         },
         "benchmark": standing(job, genotype),
         "costs": phases.proof(job),
@@ -64,6 +66,7 @@ def search(job: phases.Job) -> None:
     job.report(job.run, job.space, summary, trained)
 
 
+_COUNTS = "params", "macs"
 _PLURAL = {"accuracy": "accuracies", "perplexity": "perplexities"}
 
 
@@ -111,10 +114,22 @@ def standing(job: phases.Job, genotype: dnas.Genotype) -> dict[str, Any] | None:
     return {"file": job.config.benchmark.name, **rows}
 
 
+def unsearched(job: phases.Job) -> dict[str, dnas.Genotype]:
+    """Returns {phase: cell}, what the searched cell is compared with: random cells and, where
+    there is a count of them, the one with most multiply-adds; each within the limits of the job.
+    """
+    cells = {f"random_{number}": cell for number, cell in enumerate(random_cells(job))}
+    if cells and job.space.inputs == "images":
+        with contextlib.suppress(ValueError):  # a space of one's own need not have counts
+            cells[phases.LARGEST] = phases.within(job, most_macs(job.space))
+    return cells
+
+
 def random_cells(job: phases.Job) -> list[dnas.Genotype]:
     """Returns the random cells of the baseline, which the seed decides."""
     keys = jax.random.split(
         jax.random.fold_in(jax.random.key(job.config.seed), 2**31 + 1),
         max(job.config.random_cells, 1),
     )
-    return [phases.random_cell(job, key) for key in keys[: job.config.random_cells]]
+    keys = keys[: job.config.random_cells]
+    return [phases.within(job, dnas.random_genotype(key, job.space)) for key in keys]

@@ -9,6 +9,7 @@ import pytest
 
 import dnas
 from dnas.app import evaluate, report, retrain, search
+from dnas.app.past import read_past
 from dnas.app.runs import Run
 
 TINY = [
@@ -52,6 +53,9 @@ def test_summary_holds_what_a_reader_needs(finished):
     assert len(summary["random_accuracies"]) == 2
     assert summary["random_mean"] == pytest.approx(np.mean(summary["random_accuracies"]))
     assert summary["random_std"] == pytest.approx(np.std(summary["random_accuracies"], ddof=1))
+    trained = read_past(finished / "a").trained
+    assert summary["largest"]["macs"] == max(result["macs"] for result in trained.values())
+    assert summary["largest"]["test_accuracy"] == trained["most_multiply-adds"]["test_accuracy"]
     assert (
         set(summary["seconds"]) == {"search", "retrain", "random"}
         and min(summary["seconds"].values()) > 0
@@ -77,7 +81,7 @@ def test_metrics_have_a_row_for_every_epoch_of_every_phase(finished):
     epochs = [(row["phase"], row["epoch"]) for row in rows]
     assert epochs == [
         (phase, epoch)
-        for phase in ("search", "searched", "random_0", "random_1")
+        for phase in ("search", "searched", "random_0", "random_1", "most_multiply-adds")
         for epoch in (1, 2)
     ]
     assert all(np.isfinite(row["loss"]) for row in rows)
@@ -95,7 +99,7 @@ def test_the_report_is_one_file_that_shows_cells_curves_and_settings(finished):
     html = (finished / "a" / "report.html").read_text()
     assert html.count("<svg") == 1 and html.count("data:image/png;base64,") == 2
     assert not re.search(r'(src|href)="(?!data:)', html), "nothing is loaded from elsewhere"
-    for name in ("retrain_epochs", "random 1", "jaxlib"):
+    for name in ("retrain_epochs", "random 1", "most multiply-adds", "jaxlib"):
         assert name in html
 
 
@@ -109,7 +113,7 @@ def test_random_cells_differ_from_each_other_and_are_the_same_for_a_seed(finishe
 def test_a_reloaded_network_scores_the_same(finished, capsys):
     evaluate.main([f"--run={finished / 'a'}"])
     shown = capsys.readouterr().out
-    assert len(shown.splitlines()) == 3 and "searched" in shown
+    assert len(shown.splitlines()) == 4 and "searched" in shown
 
 
 PAGES = ("report.html", "cells.svg", "curves.png", "logits.png")

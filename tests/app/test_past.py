@@ -23,7 +23,7 @@ def folder_of(tmp_path, command, networks):
 def test_networks_come_in_the_order_in_which_they_were_trained_and_nothing_else_does(
     command, tmp_path
 ):
-    names = ["searched", *(f"random_{number}" for number in range(11))]
+    names = ["searched", *(f"random_{number}" for number in range(11)), "most_multiply-adds"]
     past = read_past(folder_of(tmp_path, command, reversed(names)))
     assert list(past.trained) == names and past.kind == KINDS[command]
     assert past.trained["random_10"] == {"name": "random_10"}

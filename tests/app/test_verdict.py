@@ -64,6 +64,11 @@ def test_the_verdict_has_number_mean_deviation_and_interval():
     assert "seeds of the training" in verdict(SUMMARY | {"own_seeds": True})
     assert "within 97.61% to 101.09%" in text and "no difference can be told" in text
     assert verdict(SUMMARY | {"random_accuracies": []}).endswith("10 multiply-adds.")
+    largest = {"test_accuracy": 0.9972, "params": 2000, "macs": 123456}
+    assert verdict(SUMMARY | {"largest": largest}).startswith(text)
+    assert "multiply-adds (123,456), which needs no search: 99.72%; it is one training" in verdict(
+        SUMMARY | {"largest": largest}
+    )
 
 
 def test_the_verdict_on_a_text_has_them_too():

@@ -21,7 +21,7 @@ LADDER = (
     ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian", "predictors"),
     ("cells", "hw_loss", "rules", "arch_losses", "tabular", "searchers"),
     ("spaces", "export", "search", "arch_optimizers"),
-    ("contracts", "methods", "baselines"),
+    ("contracts", "methods", "baselines", "scores"),
     ("run", "retrain"),
     ("__init__",),
     ("app",),
@@ -63,6 +63,8 @@ MAY_JIT |= {
 }
 # A step of REINFORCE is one of many thousands, of a few numbers.
 MAY_JIT |= {"searchers/reinforce.py"}
+# One program scores all architectures.
+MAY_JIT |= {"scores/score.py"}
 # To measure a network, or to export it, is to compile it.
 MAY_JIT |= {"hw_loss/runtimes.py", "export/stablehlo.py"}
 MAY_PRINT = {"running/loop.py"}

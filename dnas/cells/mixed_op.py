@@ -158,7 +158,13 @@ class MixedOp:
         def pure(op):
             return lambda weights, x: self._run_op(op, weights, x)
 
-        return run_sampled([pure(op) for op in self.ops], jnp.argmax(mix), weights, mix, x)
+        ops, number = [pure(op) for op in self.ops], jnp.argmax(mix)
+        if not any(OPS[op].computes_nothing for op in self.ops):
+            # For an edge without any weight, which a genotype does without.
+            number = jnp.where(jnp.any(mix != 0), number, len(ops))
+            mix = jnp.append(mix, 0.0)
+            ops.append(lambda weights, x: applied(self._module("none"), {}, x))
+        return run_sampled(ops, number, weights, mix, x)
 
     def split(self, x: Array) -> tuple[Array, Array | None]:
         """Returns what the candidates read of x, and what passes by, in the size of the output."""

@@ -125,6 +125,10 @@ class Norms(NamedTuple):
         return LeftToSum(norm.eps) if left else norm
 
 
+# An empty place for norms everywhere, as scores have it that follow what flows through weights.
+NO_NORMS = Norms(stem=no_norm, conv=no_norm, pool=no_norm)
+
+
 # the same object again, so that modules built with it are equal and are traced once
 @functools.cache
 def search_norms(train: bool = True) -> Norms:

@@ -119,21 +119,22 @@ def custom_space(
         sampled: bool = False,
         schedule: str | None = None,
         remat: bool = True,
+        norms: Norms | None = None,
         dtype=None,
     ) -> Model:
         at_least(1, channels=channels, num_cells=num_cells, num_classes=num_classes)
         schedule = checked_schedule(
             schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
         )
-        norms = search_norms()
+        places = search_norms() if norms is None else norms
 
         def make_cell(layer, name):
-            options = (norms, partial_channels, sampled, schedule, remat)
+            options = (places, partial_channels, sampled, schedule, remat)
             return MixedCell(cells[layer.kind], layer.channels, layer.stride, *options, name=name)
 
         def module(mix: Mix) -> nn.Module:
             sizes = {"channels": channels, "num_cells": num_cells}
-            return place(sizes, num_classes, norms, make_cell, lambda layer: (mix[layer.kind],))
+            return place(sizes, num_classes, places, make_cell, lambda layer: (mix[layer.kind],))
 
         return make_supernet(module, cells, dtype=dtype)
 

@@ -11,7 +11,7 @@ from dnas.cells.edge_ops import EdgeOps, weights_by_edge
 from dnas.cells.layers import MOST_NODES, STEMS, stack_layers
 from dnas.cells.mixed_cell import MixedCell, checked_schedule, runs_waves
 from dnas.cells.networks import CellStack, MixedStages, make_network, make_supernet
-from dnas.cells.norms import final_norms, search_norms
+from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import check_ops, nothing_of
 from dnas.cells.parts import part_network, stack_parts
 from dnas.checks import at_least, checked
@@ -107,6 +107,7 @@ def darts_space(
         sampled: bool = False,
         schedule: str | None = None,
         remat: bool = True,
+        norms: Norms | None = None,
         dtype=None,
     ) -> Model:
         return _supernet(
@@ -118,6 +119,7 @@ def darts_space(
             sampled=sampled,
             schedule=schedule,
             remat=remat,
+            norms=search_norms() if norms is None else norms,
             dtype=dtype,
         )
 
@@ -164,13 +166,13 @@ def _supernet(
     sampled: bool,
     schedule: str | None,
     remat: bool,
+    norms: Norms,
     dtype,
 ) -> Model:
     at_least(1, num_classes=num_classes)
     schedule = checked_schedule(
         schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
     )
-    norms = search_norms()
     edge_ops = EdgeOps(tuple(cells.values()), norms, partial_channels, sampled)
     waves = runs_waves(schedule, edge_ops)
 

@@ -134,10 +134,11 @@ def layerwise_space(
         stem: str = "cifar",
         sampled: bool = False,
         remat: bool = True,
+        norms: Norms | None = None,
         dtype=None,
     ) -> Model:
         at_least(1, num_classes=num_classes)
-        norms = search_norms()
+        norms = search_norms() if norms is None else norms
         sizes = sizes_of(channels, num_cells, stem)
         module = _trunk(
             sizes,

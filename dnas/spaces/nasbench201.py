@@ -81,6 +81,7 @@ def nasbench201_space(
         num_cells: int = 15,
         num_classes: int = 10,
         affine: bool = False,
+        norms: Norms | None = None,
         partial_channels: int = 1,
         sampled: bool = False,
         schedule: str | None = None,
@@ -91,7 +92,7 @@ def nasbench201_space(
         schedule = checked_schedule(
             schedule, channels=channels, partial_channels=partial_channels, sampled=sampled
         )
-        norms = _candidate_norms(affine)
+        places = _candidate_norms(affine) if norms is None else _no_norm_after_pooling(norms)
         remat = not (sampled and on_cpu()) if remat is None else remat
 
         def make_cell(layer):
@@ -99,7 +100,7 @@ def nasbench201_space(
                 spec,
                 layer.channels,
                 layer.stride,
-                norms,
+                places,
                 partial_channels,
                 sampled,
                 schedule,
@@ -111,7 +112,7 @@ def nasbench201_space(
             channels,
             num_cells,
             num_classes,
-            norms,
+            places,
             make_cell,
             chain=None if schedule == "unrolled" else run_chain,
         )

@@ -38,7 +38,7 @@ class SampledOp(NamedTuple):
 
 class OneOf(NamedTuple):
     """Ops of which each edge runs one, that of the largest entry of its row of the mix; None adds
-    nothing."""
+    nothing, and neither does an edge whose row is zero."""
 
     ops: tuple[SampledOp | None, ...]
 
@@ -107,7 +107,7 @@ def _nodes(ops, links: Links, arrays: EdgeArrays) -> tuple[Array, Array]:
 
 def _choices(ops, row: Array, skipped: Array) -> list[tuple[SampledOp, Array]]:
     """(op, whether the edge runs it) of all ops that add anything."""
-    number = jnp.where(skipped, len(ops), jnp.argmax(row))
+    number = jnp.where(skipped | jnp.all(row == 0), len(ops), jnp.argmax(row))
     return [(op, number == place) for place, op in enumerate(ops) if op is not None]
 
 

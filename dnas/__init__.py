@@ -103,6 +103,7 @@ from dnas.space import (
 )
 from dnas.spaces import (
     SPACES,
+    bench_suite_space,
     custom_space,
     darts_space,
     fbnet_space,
@@ -168,6 +169,7 @@ __all__ = [
     "arch_adam",
     "arch_losses",
     "argmax_edges",
+    "bench_suite_space",
     "best_average",
     "best_of_samples",
     "bilevel",

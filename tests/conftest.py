@@ -3,6 +3,7 @@ share, --first-cases."""
 
 import os
 import pathlib
+import re
 
 import jax
 import pytest
@@ -38,8 +39,22 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.hookimpl(trylast=True)  # after -m has dropped the slow cases
+# Nine spaces of one kind. By default one of them goes through the tests of every space; cases of
+# the others are slow ones.
+_ALIKE = {
+    f"{shape}_{ops}"
+    for shape in ("wide", "deep", "single")
+    for ops in ("regular", "no_skip", "all_skip")
+} - {"wide_all_skip"}
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        cases = getattr(item, "callspec", None)
+        if cases is not None and not _ALIKE.isdisjoint(re.split("[-, ]", cases.id)):
+            item.add_marker(pytest.mark.slow)
+    yield  # -m drops slow cases
     if not config.getoption("first_cases"):
         return
     seen, kept, dropped = set(), [], []

@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": Command("evaluate", "score the trained networks of a finished run again"),
     "report": Command("report", "write the report of a finished run again"),
     "study": Command("study", "several methods and seeds on a space with a tabular benchmark"),
+    "suite": Command("suite", "methods in the nine settings of DARTS-Bench-Suite, ranked in each"),
     "pareto": Command("pareto", "searches for several targets: accuracy against cost"),
     "table": Command("table", "measure the parts of a search space on this device"),
     "fit": Command("fit", "fit a cost model to measured networks and score it on others"),

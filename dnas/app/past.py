@@ -25,6 +25,7 @@ KINDS = {
     "text": Kind(text.TextConfig, text.make_job, text.write_report),
     "pareto": _SEARCH,
     "study": _SEARCH,
+    "suite": _SEARCH,
 }
 
 

@@ -20,6 +20,7 @@ class ChosenCell(nn.Module):
       edges: (source, target, op); several of one pair are summed.
       num_inputs, concat: of the graph; channels: of each node; stride: of the edges that leave the
         inputs.
+      auxiliary_skip: whether each edge has a skip connection beside what was chosen.
     """
 
     edges: tuple[tuple[int, int, str], ...]
@@ -28,6 +29,7 @@ class ChosenCell(nn.Module):
     channels: int
     stride: int
     norms: Norms
+    auxiliary_skip: bool = False
 
     @nn.compact
     def __call__(self, inputs: Sequence[Array], drop_path: Array | None = None) -> Array:
@@ -40,9 +42,15 @@ class ChosenCell(nn.Module):
         def run_edge(source, target, x):
             stride = self.stride if source < self.num_inputs else 1
             name = f"edge_{source}_{target}"
-            return ChosenOps(
-                tuple(ops[source, target]), self.channels, stride, self.norms, name=name
-            )(x, drop_path)
+            chosen = ChosenOps(
+                tuple(ops[source, target]),
+                self.channels,
+                stride,
+                self.norms,
+                self.auxiliary_skip,
+                name=name,
+            )
+            return chosen(x, drop_path)
 
         def run_wave(wave, xs):
             states = dict(zip(wave.sources, xs, strict=True))
@@ -55,12 +63,14 @@ class ChosenCell(nn.Module):
 
 
 class ChosenOps(nn.Module):
-    """The sum of the chosen ops, one as a rule, with drop path on each that is not an identity."""
+    """The sum of the chosen ops, one as a rule, with drop path on each that is not an identity,
+    and of an auxiliary skip connection, which is never dropped."""
 
     ops: tuple[str, ...]
     channels: int
     stride: int
     norms: Norms
+    auxiliary_skip: bool = False
 
     @nn.compact
     def __call__(self, x: Array, drop_path: Array | float | None = None) -> Array:
@@ -72,6 +82,9 @@ class ChosenOps(nn.Module):
             if drop_path is not None and not OPS[name].is_identity(self.stride):
                 y = drop_samples(self.make_rng("drop_path"), y, drop_path)
             outputs.append(y)
+        if self.auxiliary_skip:
+            options = {"channels": self.channels, "stride": self.stride, "norms": self.norms}
+            outputs.append(OPS["skip_connect"](**options, name="auxiliary_skip")(x))
         return add_up(outputs)
 
 

@@ -1,5 +1,6 @@
 """Search spaces, one a file, and the dict SPACES that names them."""
 
+from dnas.spaces.bench_suite import BENCH_SUITE, bench_suite_space
 from dnas.spaces.custom import custom_space
 from dnas.spaces.darts import DARTS_OPS, darts_space
 from dnas.spaces.fbnet import FBNET_OPS, fbnet_space
@@ -19,10 +20,12 @@ SPACES = {
     "proxylessnas": proxylessnas_space(),
     "nasbench201": nasbench201_space(),
     **{name: robust_darts_space(name) for name in ("s1", "s2", "s3", "s4")},
+    **{name: bench_suite_space(name) for name in BENCH_SUITE},
     "recurrent": recurrent_space(),
 }
 
 __all__ = [
+    "BENCH_SUITE",
     "Chain",
     "DARTS_OPS",
     "Dropout",
@@ -34,6 +37,7 @@ __all__ = [
     "SHARP_OPS",
     "SPACES",
     "Stage",
+    "bench_suite_space",
     "custom_space",
     "darts_space",
     "fbnet_space",

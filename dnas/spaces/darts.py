@@ -20,6 +20,7 @@ from dnas.graph import CellSpec
 from dnas.model import Model
 from dnas.parts import NetworkParts
 from dnas.space import SearchSpace, check_genotype
+from dnas.spaces.auxiliary_skip import AUXILIARY, SKIP, may_skip, parts_with_skips, with_skips
 
 # The order matters for ties and for the columns of arch.
 DARTS_OPS = (
@@ -42,7 +43,11 @@ def darts_space(
     name: str = "darts",
     ops: tuple[str, ...] = DARTS_OPS,
     num_nodes: int = 4,
+    num_concat: int | None = None,
     edge_ops: Mapping[str, tuple[tuple[str, ...], ...]] | None = None,
+    auxiliary_skip: bool = False,
+    channels: int = 16,
+    num_cells: int = 8,
     final_channels: int = 36,
     final_cells: int = 20,
 ) -> SearchSpace:
@@ -56,14 +61,20 @@ def darts_space(
       name: the name that genotypes of the space carry; give a variant its own.
       ops: names in `OPS`, in the order of the columns of arch.
       num_nodes: intermediate nodes of a cell.
+      num_concat: the output is made of so many of them, the last ones; of all unless given.
       edge_ops: {"normal": ..., "reduce": ...}, the ops of each edge where edges have different
         ones; each in the order of `ops`, which are those of any edge. A supernet has weights for
         these only.
-      final_channels, final_cells: the published size of a final network, which is the default of
-        `network`.
+      auxiliary_skip: whether every edge, in a supernet and in a final network, computes a skip
+        connection beside its op, with the weight one. Where an edge halves the image, it has
+        weights in a final network, which in a supernet are those of the candidate. A supernet then
+        runs all ops of an edge, also where it is `sampled`.
+      channels, num_cells: the published size of a supernet, which is the default of `supernet`.
+      final_channels, final_cells: that of a final network, which is the default of `network`.
 
     Raises:
-      ValueError: for an op that is not in `OPS`, and for edge_ops that do not fit the cells.
+      ValueError: for an op that is not in `OPS`, for edge_ops and a number of nodes that do not
+        fit the cells, and for auxiliary skips where an edge may not have skip_connect.
 
     Example:
       >>> space = darts_space(ops=("none", "skip_connect", "sep_conv_3x3"))
@@ -81,7 +92,7 @@ def darts_space(
         num_nodes=num_nodes,
         edges=edges,
         ops=tuple(ops),
-        concat=nodes,
+        concat=nodes[-_number_of_outputs(num_concat, num_nodes) :],
         keep=2,
         nothing=nothing_of(ops),
     )
@@ -97,11 +108,17 @@ def darts_space(
             for kind in cells
         }
 
+    if auxiliary_skip and not all(may_skip(spec) for spec in cells.values()):
+        raise ValueError(
+            f"auxiliary skips need the op {SKIP!r} among the candidates of every edge; add it to"
+            f" the ops of {name!r}, or leave auxiliary_skip out"
+        )
+
     @checked
     def supernet(
         *,
-        channels: int = 16,
-        num_cells: int = 8,
+        channels: int = channels,
+        num_cells: int = num_cells,
         num_classes: int = 10,
         partial_channels: int = 1,
         sampled: bool = False,
@@ -110,22 +127,24 @@ def darts_space(
         norms: Norms | None = None,
         dtype=None,
     ) -> Model:
-        return _supernet(
+        made = _supernet(
             cells,
             channels=channels,
             num_cells=num_cells,
             num_classes=num_classes,
             partial_channels=partial_channels,
-            sampled=sampled,
+            sampled=sampled and not auxiliary_skip,
             schedule=schedule,
             remat=remat,
             norms=search_norms() if norms is None else norms,
             dtype=dtype,
         )
+        return with_skips(made, cells) if auxiliary_skip else made
 
     def network(genotype: Genotype, **sizes) -> Model:
         check_genotype(space, genotype)
-        return _network(genotype, **{"channels": final_channels, "num_cells": final_cells, **sizes})
+        published = {"channels": final_channels, "num_cells": final_cells}
+        return _network(genotype, **{**published, "auxiliary_skip": auxiliary_skip, **sizes})
 
     def chosen_weights(genotype: Genotype, weights: PyTree) -> PyTree:
         num_cells = sum(name.startswith("cell_") for name in weights)
@@ -133,12 +152,15 @@ def darts_space(
         for number, layer in enumerate(stack_layers(channels=2, num_cells=num_cells, image_size=4)):
             own = weights[f"cell_{number}"]
             cell = weights_by_edge(cells[layer.kind], layer.stride, own.get("cell", {}))
+            if auxiliary_skip:
+                cell = {edge: {**ops, AUXILIARY: ops.get(SKIP, {})} for edge, ops in cell.items()}
             renamed[f"cell_{number}"] = {**own, "cell": cell}
         return renamed
 
     def parts(**sizes) -> NetworkParts:
         published = {"channels": space.final_channels, "num_cells": space.final_cells}
-        return stack_parts(cells, **{**published, **sizes})
+        made = stack_parts(cells, **{**published, **sizes})
+        return parts_with_skips(made) if auxiliary_skip else made
 
     space = SearchSpace(
         name,
@@ -146,6 +168,8 @@ def darts_space(
         stack_layers,
         supernet,
         network,
+        channels=channels,
+        num_cells=num_cells,
         final_channels=final_channels,
         final_cells=final_cells,
         chosen_weights=chosen_weights,
@@ -154,6 +178,17 @@ def darts_space(
         part_network=part_network,
     )
     return space
+
+
+def _number_of_outputs(num_concat: int | None, num_nodes: int) -> int:
+    if num_concat is None:
+        return num_nodes
+    if not 1 <= num_concat <= num_nodes:
+        raise ValueError(
+            f"the output is made of at least one of the {num_nodes} intermediate nodes, got"
+            f" num_concat={num_concat}"
+        )
+    return num_concat
 
 
 def _supernet(
@@ -206,6 +241,7 @@ def _network(
     num_classes: int = 10,
     stem: str = "cifar",
     auxiliary: bool = False,
+    auxiliary_skip: bool = False,
     norms=final_norms,
     remat: bool = False,
     scan: bool = False,
@@ -222,9 +258,8 @@ def _network(
 
         def make_cell(layer):
             edges, concat = tuple(genotype.cells[layer.kind]), tuple(genotype.concat_of(layer.kind))
-            return ChosenCell(
-                edges, NUM_INPUTS, concat, layer.channels, layer.stride, places, parent=None
-            )
+            size = layer.channels, layer.stride
+            return ChosenCell(edges, NUM_INPUTS, concat, *size, places, auxiliary_skip, parent=None)
 
         args = () if drop_path is None else (drop_path,)
         return CellStack(

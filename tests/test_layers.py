@@ -38,7 +38,7 @@ ONLY = {
     "arch_optimizers": {"bilevel", "relax", "hw_loss"},
     "hessian": {"base", "checks"},
     "model": {"base"},
-    "rules": {"base", "checks", "choices", "genotype", "space", "selection"},
+    "rules": {"base", "checks", "choices", "genotype", "space", "selection", "statistics"},
     "published": {"genotype"},
     "tabular": {"checks", "choices", "files", "genotype", "graph", "space", "statistics"},
     "searchers": {"base", "checks", "genotype", "predictors", "space"},

@@ -284,13 +284,13 @@ def _over_all(found: Found) -> list[str]:
         lines.append(f"| {method} | {reported(own, 'settings')} |")
     if len(means[0]) < 3:
         return lines
-    agreements = [kendall(a, b) for a, b in itertools.combinations(-ranks, 2)]
+    agreement = np.mean([kendall(a, b) for a, b in itertools.combinations(ranks, 2)])
     test: Any = stats.friedmanchisquare(*ranks.T)  # scipy carries no types
     lines += [
         "",
-        f"Kendall's tau between the ranks of two settings: {reported(agreements, 'pairs')}."
-        f" Methods rank alike in all settings but for chance: p = {float(test.pvalue):.2g}"
-        f" (Friedman, n = {len(ranks)} settings).",
+        f"Kendall's tau between the ranks in two settings is {agreement:.2f} on average. That no"
+        f" method is better than another over all settings: p = {float(test.pvalue):.2g} (Friedman,"
+        f" n = {len(ranks)} settings).",
     ]
     return lines
 

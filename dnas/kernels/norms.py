@@ -94,6 +94,7 @@ def mixed_norm_gradient(x, mean, rate, weight, g, g_mean):
 
 # What norms compute is not counted, though channel sums are written as products.
 _forward, _affine_forward = opaque(norm_forward), opaque(affine_norm_forward)
+NORMS = (_forward, _affine_forward)  # kernels that normalise their first argument
 _norm_moments, _weighted_norms = opaque(norm_moments), opaque(weighted_norms)
 _gradient, _affine_gradient = fence(norm_gradient), fence(affine_norm_gradient)
 _mixed_gradient = fence(mixed_norm_gradient)

@@ -6,6 +6,7 @@ import numpy as np
 
 from dnas.cells.norms import NO_NORMS
 from dnas.scores.correlations import eigenvalue_score, hidden_covariance, jacob_cov
+from dnas.scores.fisher import fisher, supernet_of_copies
 from dnas.scores.gradients import gradsign, zico
 from dnas.scores.macs import counted, macs
 from dnas.scores.naswot import log_determinant, naswot
@@ -19,6 +20,7 @@ from dnas.scores.score import (
     sampled_supernet,
     unrolled_supernet,
 )
+from dnas.scores.zen import gaussian_supernet, zen
 
 _IMAGES = ("images",)
 
@@ -38,6 +40,8 @@ SCORES = {
     "naswot": Score(naswot, value=log_determinant, network=unrolled_supernet, inputs=_IMAGES),
     "gradsign": Score(gradsign),
     "zico": Score(zico),
+    "fisher": Score(fisher, network=supernet_of_copies, inputs=_IMAGES),
+    "zen": Score(zen, network=gaussian_supernet, inputs=_IMAGES),
     "hidden_covariance": Score(hidden_covariance, value=eigenvalue_score, inputs=("tokens",)),
     "macs": Score(macs, network=counted, wide=True, inputs=_IMAGES),
 }
@@ -48,6 +52,8 @@ __all__ = [
     "Measure",
     "Score",
     "eigenvalue_score",
+    "fisher",
+    "gaussian_supernet",
     "grad_norm",
     "gradsign",
     "grasp",
@@ -60,7 +66,9 @@ __all__ = [
     "naswot",
     "sampled_supernet",
     "snip",
+    "supernet_of_copies",
     "synflow",
     "unrolled_supernet",
+    "zen",
     "zico",
 ]

@@ -28,19 +28,21 @@ def layers_of(tree: PyTree) -> list[Array]:
     found = []
     for path, array in jax.tree_util.tree_leaves_with_path(tree):
         names = _names(path)
-        if not names or names[-1] not in _BESIDE:
+        if _is_layer(names):
             found.append(array if _is_stacked(names) else array[None])
     return found
 
 
-def without_biases(tree: PyTree) -> PyTree:
-    """Returns a tree like the weights with zeros for biases and the parameters of norms."""
+def map_layers(
+    function: Callable[[Array], Array], tree: PyTree, others: Callable[[Array], Array]
+) -> PyTree:
+    """Returns a tree like the weights with function(array) for the arrays of layers, and
+    others(array) for biases and the parameters of norms."""
 
-    def kept(path, array):
-        names = _names(path)
-        return jnp.zeros_like(array) if names and names[-1] in _BESIDE else array
+    def of(path, array):
+        return function(array) if _is_layer(_names(path)) else others(array)
 
-    return jax.tree_util.tree_map_with_path(kept, tree)
+    return jax.tree_util.tree_map_with_path(of, tree)
 
 
 def sum_over_layers(function: Callable[..., Array], *trees: PyTree) -> Array:
@@ -51,6 +53,10 @@ def sum_over_layers(function: Callable[..., Array], *trees: PyTree) -> Array:
 
 def _names(path) -> list[str]:
     return [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
+
+
+def _is_layer(names: list[str]) -> bool:
+    return not names or names[-1] not in _BESIDE
 
 
 def _is_stacked(names: list[str]) -> bool:

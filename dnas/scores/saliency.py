@@ -8,7 +8,7 @@ from dnas.base import Array, Batch, Mix, PyTree
 from dnas.hessian import hessian_vector_product
 from dnas.model import Model
 from dnas.scores.forward import logits_of, loss_of
-from dnas.scores.layers import sum_over_layers, without_biases
+from dnas.scores.layers import map_layers, sum_over_layers
 
 
 def grad_norm(model: Model, variables: PyTree, mix: Mix, batch: Batch) -> Array:
@@ -46,8 +46,10 @@ def grasp(model: Model, variables: PyTree, mix: Mix, batch: Batch) -> Array:
     The sign is that of the code of https://arxiv.org/abs/2101.08134; others turn it round.
     """
     weights, loss = variables["params"], loss_of(model, variables, mix, batch)
-    gradient = without_biases(jax.grad(loss)(weights))
-    product = hessian_vector_product(loss, weights)(gradient)
+    gradient = jax.grad(loss)(weights)
+    # The direction lies in the weights of layers alone: biases and scales stay.
+    direction = map_layers(lambda g: g, gradient, others=jnp.zeros_like)
+    product = hessian_vector_product(loss, weights)(direction)
     return -sum_over_layers(lambda w, h: (w * h).sum(), weights, product)
 
 
@@ -59,7 +61,7 @@ def synflow(model: Model, variables: PyTree, mix: Mix, batch: Batch) -> Array:
     The network has no norms. In a chain each layer adds R, the law of the paper's section 4. It
     grows beyond what 32 bits hold, so `SCORES` computes in 64 and takes the logarithm.
     """
-    weights = jax.tree.map(jnp.abs, without_biases(variables["params"]))
+    weights = map_layers(jnp.abs, variables["params"], others=jnp.zeros_like)
     ones = batch._replace(inputs=jnp.ones_like(batch.inputs[:1]))
 
     def flow(weights: PyTree) -> Array:

@@ -93,6 +93,7 @@ from dnas.selection import (
     top_edges,
     top_pairs,
 )
+from dnas.short_training import short_training
 from dnas.space import (
     LayerSpec,
     SearchSpace,
@@ -231,6 +232,7 @@ __all__ = [
     "searchers",
     "selection",
     "sgd",
+    "short_training",
     "sigmoid",
     "simplex",
     "simplex_edge_weights",

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnas.base import Array, Key, PyTree
+from dnas.base import Array, Key, Metrics, Mix, PyTree
 from dnas.bilevel import cosine_by_epoch, exponential_by_epoch, sgd
 from dnas.checks import MOST_SEED, at_least, check_fields, checked
 from dnas.model import Model, Outputs
 from dnas.running.compiling import compile_step
 from dnas.running.loop import MOST_STEPS, Hooks, run_steps
 from dnas.running.memory import out_of_memory_said
-from dnas.tasks import Task, images
+from dnas.tasks import Feed, Task, images
 
 
 class Keep(NamedTuple):
@@ -176,6 +176,78 @@ def text_sgd(
     return sgd(learning_rate, momentum=0.0, weight_decay=weight_decay, clip=clip)
 
 
+def make_training(
+    network: Model,
+    task: Task,
+    feed: Feed,
+    transformation: optax.GradientTransformation,
+    *,
+    epochs: int,
+    batch_size: int,
+    keep: Keep,
+    drop_path: float = 0.0,
+    auxiliary_weight: float = 0.0,
+) -> tuple[Callable[..., RetrainState], Callable[..., tuple[RetrainState, Metrics]]]:
+    """Returns (init, step) of a training from scratch: `init(key, mix)` is the first state, and
+    `step(state, data, rows, mix)` one step on a batch of the feed, pure.
+
+    Args:
+      network: of a genotype, whose mix is left out, or a supernet, which is trained at one mix.
+    """
+
+    def init(key: Key, mix: Mix | None = None) -> RetrainState:
+        variables_key, key = jax.random.split(key)
+        variables = network.init(variables_key, task.example)
+        outputs, _ = jax.eval_shape(network.apply, variables, mix or {}, task.example)
+        _check_classes(outputs, task)
+        weights = variables["params"]
+        return RetrainState(
+            step=jnp.zeros((), jnp.int32),
+            key=key,
+            variables=variables,
+            optimizer=transformation.init(weights),
+            carried=task.start(outputs, batch_size),
+            kept=keep.init(weights, epochs),
+        )
+
+    def step(state: RetrainState, data: PyTree, rows: PyTree, mix: Mix | None = None):
+        key, batch_key, model_key = jax.random.split(state.key, 3)
+        batch = feed.batch(data, rows, batch_key, state.carried)
+        drawn = model_key if batch.key is None else batch.key
+        epoch = (state.step // feed.steps).astype(jnp.float32)
+        rate = drop_path * epoch / epochs if drop_path else 0.0
+
+        def objective(weights: PyTree):
+            outputs, variables = network.apply(
+                {**state.variables, "params": weights},
+                mix or {},
+                batch.inputs,
+                key=drawn,
+                train=True,
+                drop_path=rate,
+            )
+            loss, metrics = task.loss(outputs, batch)
+            if outputs.auxiliary is not None:
+                loss += auxiliary_weight * task.loss(Outputs(outputs.auxiliary), batch)[0]
+            return loss, (variables, metrics)
+
+        weights = state.variables["params"]
+        gradient, (variables, metrics) = jax.grad(objective, has_aux=True)(weights)
+        updates, optimizer_state = transformation.update(gradient, state.optimizer, weights)
+        weights = optax.apply_updates(weights, updates)
+        state = RetrainState(
+            step=state.step + 1,
+            key=key,
+            variables={**variables, "params": weights},
+            optimizer=optimizer_state,
+            carried=metrics.pop("carried", ()),
+            kept=keep.step(state.kept, weights),
+        )
+        return state, metrics
+
+    return init, step
+
+
 @checked
 def retrain(
     network: Model,
@@ -239,58 +311,17 @@ def retrain(
     at_least(0, most=MOST_STEPS, steps=total_steps)
     if max_steps is not None:
         total_steps = min(max_steps, total_steps)
-    transformation = optimizer(epochs, steps_per_epoch)
-
-    def init(key: Key) -> RetrainState:
-        variables_key, key = jax.random.split(key)
-        variables = network.init(variables_key, task.example)
-        outputs, _ = jax.eval_shape(network.apply, variables, {}, task.example)
-        _check_classes(outputs, task)
-        weights = variables["params"]
-        return RetrainState(
-            step=jnp.zeros((), jnp.int32),
-            key=key,
-            variables=variables,
-            optimizer=transformation.init(weights),
-            carried=task.start(outputs, batch_size),
-            kept=keep.init(weights, epochs),
-        )
-
-    def step(state: RetrainState, data: PyTree, rows: PyTree):
-        key, batch_key, model_key = jax.random.split(state.key, 3)
-        batch = feed.batch(data, rows, batch_key, state.carried)
-        drawn = model_key if batch.key is None else batch.key
-        epoch = (state.step // steps_per_epoch).astype(jnp.float32)
-        rate = drop_path * epoch / epochs if drop_path else 0.0
-
-        def objective(weights: PyTree):
-            outputs, variables = network.apply(
-                {**state.variables, "params": weights},
-                {},
-                batch.inputs,
-                key=drawn,
-                train=True,
-                drop_path=rate,
-            )
-            loss, metrics = task.loss(outputs, batch)
-            if outputs.auxiliary is not None:
-                loss += auxiliary_weight * task.loss(Outputs(outputs.auxiliary), batch)[0]
-            return loss, (variables, metrics)
-
-        weights = state.variables["params"]
-        gradient, (variables, metrics) = jax.grad(objective, has_aux=True)(weights)
-        updates, optimizer_state = transformation.update(gradient, state.optimizer, weights)
-        weights = optax.apply_updates(weights, updates)
-        state = RetrainState(
-            step=state.step + 1,
-            key=key,
-            variables={**variables, "params": weights},
-            optimizer=optimizer_state,
-            carried=metrics.pop("carried", ()),
-            kept=keep.step(state.kept, weights),
-        )
-        return state, metrics
-
+    init, step = make_training(
+        network,
+        task,
+        feed,
+        optimizer(epochs, steps_per_epoch),
+        epochs=epochs,
+        batch_size=batch_size,
+        keep=keep,
+        drop_path=drop_path,
+        auxiliary_weight=auxiliary_weight,
+    )
     test_score = task.test(network)
     valid_score = None if task.valid is None else task.valid(network)
 

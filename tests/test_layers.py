@@ -23,6 +23,7 @@ LADDER = (
     ("spaces", "export", "search", "arch_optimizers"),
     ("contracts", "methods", "baselines", "scores"),
     ("run", "retrain"),
+    ("short_training",),
     ("__init__",),
     ("app",),
 )

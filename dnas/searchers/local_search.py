@@ -3,11 +3,14 @@
 import math
 from collections.abc import Generator, Iterable
 
+from dnas.genotype import Genotype
 from dnas.searchers.architectures import Picks
 from dnas.searchers.searcher import Searcher
 
 
-def local_search(initial: int = 1, first_improvement: bool = True) -> Searcher:
+def local_search(
+    initial: int = 1, first_improvement: bool = True, *, start: Genotype | None = None
+) -> Searcher:
     """Returns the searcher that moves from an architecture to a better neighbour as long as there
     is one, and then starts again from random ones: algorithm 1 of the paper.
 
@@ -16,6 +19,8 @@ def local_search(initial: int = 1, first_improvement: bool = True) -> Searcher:
     Args:
       initial: of so many random architectures a start takes the best.
       first_improvement: moves as soon as a neighbour is better, instead of to the best of all.
+      start: where the first start is, instead of at random: a good guess, such as the architecture
+        with most multiply-adds, or what a search by gradients has found.
 
     Raises:
       ValueError: for no initial architecture.
@@ -25,9 +30,10 @@ def local_search(initial: int = 1, first_improvement: bool = True) -> Searcher:
 
     def run(architectures, rng):
         known, idle = {}, 0
+        given = [] if start is None else [architectures.picks_of(start)]
         while idle < _MOST_IDLE:
             before = len(known)
-            starts = [architectures.sample(rng) for _ in range(initial)]
+            starts, given = given or [architectures.sample(rng) for _ in range(initial)], []
             yield from _evaluated(starts, known)
             current = max(starts, key=known.__getitem__)
             while current is not None:

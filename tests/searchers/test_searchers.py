@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,6 +46,21 @@ def test_samples_and_their_neighbours_are_of_the_space(name):
             assert cells.picks_of(genotype) == own
             # Where rows have options of their own, a row may come back with another one only.
             assert name == "s1" or picks in [own, *cells.neighbours(own)]
+
+
+def test_local_search_begins_where_it_is_told_and_looks_at_all_neighbours_first():
+    cells = Architectures(SPACE)
+    start = dnas.random_genotype(jax.random.key(0), SPACE)
+    searcher = local_search(start=start, first_improvement=False)
+
+    def score(genotype):
+        return float(genotype.count("skip_connect")["cell"])
+
+    first, *asked = [own.genotype for own in run_searcher(SPACE, searcher, score, budget=45)]
+    near = {cells.genotype_of(picks) for picks in cells.neighbours(cells.picks_of(start))}
+    assert first == start and set(asked[:24]) == near
+    assert max(map(score, asked[:24])) == score(start) + 1  # and from there on
+    assert max(map(score, asked[24:])) == score(start) + 2  # 20 that are new
 
 
 def test_all_of_a_small_space_are_seen_from_one_by_exchanges():

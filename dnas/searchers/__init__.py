@@ -4,6 +4,7 @@ from dnas.searchers.architectures import DROPPED, Architectures, Picks
 from dnas.searchers.early_stopping import search_trainings
 from dnas.searchers.evolution import regularized_evolution
 from dnas.searchers.guided import guided_search
+from dnas.searchers.halving import successive_halving
 from dnas.searchers.linas import linas
 from dnas.searchers.local_search import local_search
 from dnas.searchers.optuna import optuna_search
@@ -50,4 +51,5 @@ __all__ = [
     "reinforce",
     "run_searcher",
     "search_trainings",
+    "successive_halving",
 ]

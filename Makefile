@@ -46,7 +46,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo '$(v)' | tr A-Z_ a-z-)='$(subst ','\
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search text retrain evaluate report study suite pareto bench table fit notebook test test-slow test-slow-ci test-minimum fuzz chaos lint types wheel wheel-search check format clean
+.PHONY: help install search text retrain evaluate report study suite pareto bench table scores fit notebook test test-slow test-slow-ci test-minimum fuzz chaos lint types wheel wheel-search check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ study: $(INSTALLED)  ## several methods and seeds on a space with a tabular benc
 
 suite: $(INSTALLED)  ## methods in the nine settings of DARTS-Bench-Suite, ranked in each: FULL=1 on a GPU; continues when killed
 	$(IN_BIN)dnas suite $(FLAGS)
+
+scores: $(INSTALLED)  ## score all networks of a space without training: SCORES=naswot,synflow BENCHMARK=file.csv.gz; continues when killed
+	$(IN_BIN)dnas scores $(FLAGS)
 
 fit: $(INSTALLED)  ## fit a cost model to measured networks and score it on others: CSV=file COLUMN=name SAMPLES=500
 	@$(IN_BIN)dnas fit $(FLAGS)

@@ -30,6 +30,7 @@ COMMANDS = {
     "suite": Command("suite", "methods in the nine settings of DARTS-Bench-Suite, ranked in each"),
     "pareto": Command("pareto", "searches for several targets: accuracy against cost"),
     "table": Command("table", "measure the parts of a search space on this device"),
+    "scores": Command("scores", "score networks of a space without training them"),
     "fit": Command("fit", "fit a cost model to measured networks and score it on others"),
     "bench": Command("bench.command", "time a step, cold and warm, as its sizes grow"),
 }

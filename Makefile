@@ -132,7 +132,7 @@ test-slow: $(INSTALLED_DEV)  ## run the tests that take longer
 test-slow-ci: $(INSTALLED_DEV)
 	$(OPTIMISED) $(IN_BIN)python -m pytest -m slow $(MEASURING) $(PYTEST)
 	$(OPTIMISED) $(IN_BIN)python -m pytest $(PARALLEL) -m slow tests/export tests/methods tests/running tests/test_search.py tests/test_chaos.py tests/test_wheel.py \
-	    tests/app/test_{digits,datasets,bench,spaces,study,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
+	    tests/app/test_{digits,datasets,bench,spaces,study,suite,fit_command,notebooks,hardware,ahead,text_job}.py $(PYTEST)
 
 # Old packages lack a function or return another type, which shows on the first case of a test as well as on the last. So
 # every test runs, but on one case each, and all ops, relaxations, spaces, optimisers and selections go through their contracts.

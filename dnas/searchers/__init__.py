@@ -7,6 +7,7 @@ from dnas.searchers.guided import guided_search
 from dnas.searchers.halving import successive_halving
 from dnas.searchers.linas import linas
 from dnas.searchers.local_search import local_search
+from dnas.searchers.mcts import mcts
 from dnas.searchers.optuna import optuna_search
 from dnas.searchers.random import random_search
 from dnas.searchers.reinforce import reinforce
@@ -19,6 +20,7 @@ from dnas.searchers.searcher import (
     incumbents,
     run_searcher,
 )
+from dnas.searchers.smash import smash_search
 
 # By name.
 SEARCHERS = {
@@ -26,6 +28,8 @@ SEARCHERS = {
     "regularized_evolution": regularized_evolution,
     "local_search": local_search,
     "reinforce": reinforce,
+    "mcts": mcts,
+    "smash": smash_search,
     "guided": guided_search,
     "linas": linas,
     "optuna": optuna_search,
@@ -45,11 +49,13 @@ __all__ = [
     "incumbents",
     "linas",
     "local_search",
+    "mcts",
     "optuna_search",
     "random_search",
     "regularized_evolution",
     "reinforce",
     "run_searcher",
     "search_trainings",
+    "smash_search",
     "successive_halving",
 ]

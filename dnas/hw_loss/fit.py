@@ -1,9 +1,10 @@
 """A cost model calibrated on measured networks: what a runtime does with dead branches is learned,
 not assumed.
 
-The cost of a cell is a sum over what is connected (`structure`), plus what the measured networks
-themselves add: cells that are the same network cost the same. Both parts are exact expectations
-over independent choices, multilinear in mix.
+The cost of a cell is a sum over what is connected (`structure`), and where all cells of a space can
+be listed, plus what `predict_cells` corrects of each: cells that are one network cost the same,
+others that are alike about as much. Both parts are exact expectations over independent choices,
+multilinear in mix.
 """
 
 import dataclasses
@@ -20,20 +21,13 @@ from dnas.base import Array
 from dnas.checks import checked
 from dnas.files import read_json
 from dnas.graph import CellSpec
-from dnas.hw_loss.graphs import (
-    MOST_CELLS,
-    ZEROS,
-    Cell,
-    all_cells,
-    average_over_cells,
-    count_cells,
-    live_cell,
-)
-from dnas.hw_loss.liveness import expected_liveness, present_ops
-from dnas.hw_loss.residual import Residual, fit_residual
+from dnas.hw_loss.graphs import MOST_CELLS, average_over_cells, count_cells
+from dnas.hw_loss.liveness import present_ops
+from dnas.hw_loss.process import predict_cells, structures_of_all
+from dnas.hw_loss.robust import fit_robustly
+from dnas.hw_loss.structure import structure, structures
 
 _MOST_NODES = 1000  # of a cell that is read
-NO_RESIDUAL = Residual(0.0, (), (), ZEROS[0], {})
 
 
 class CostModel(NamedTuple):
@@ -41,9 +35,8 @@ class CostModel(NamedTuple):
 
     spec: CellSpec
     weights: Array  # [K], the cost of each number of `structure`
-    residual: Residual  # what measured networks say beyond the structure
-    # [cells], the corrections that it makes; [0] if none, or if the space is too large to list its
-    # cells
+    # [cells], what measured networks say beyond the structure, in the order of `graphs.all_cells`;
+    # [0] if nothing, or if the space is too large to list its cells
     table: Array
 
     def cost(self, mix: Array) -> Array:
@@ -58,9 +51,9 @@ class CostModel(NamedTuple):
 
     def to_json(self) -> str:
         """Returns text from which `from_json` makes the model again."""
-        weights = np.asarray(self.weights, float).tolist()
-        parts = {"spec": dataclasses.asdict(self.spec), "weights": weights}
-        return json.dumps(parts | {"residual": self.residual._asdict()})
+        numbers = {"weights": self.weights, "table": self.table}
+        lists = {name: np.asarray(own, float).tolist() for name, own in numbers.items()}
+        return json.dumps({"spec": dataclasses.asdict(self.spec)} | lists)
 
     @classmethod
     def from_json(cls, text: str) -> "CostModel":
@@ -70,21 +63,10 @@ class CostModel(NamedTuple):
             spec = CellSpec(**{key: _tuples(value) for key, value in tree["spec"].items()})
             if spec.num_inputs + spec.num_nodes > _MOST_NODES:
                 raise ValueError(f"its cell has more than {_MOST_NODES} nodes")
-            residual = Residual(**{key: _tuples(value) for key, value in tree["residual"].items()})
-            residual = residual._replace(
-                # Absent edges may be named by an op that computes nothing.
-                support=tuple(live_cell(spec, cell) for cell in residual.support),
-                known={graph: _tuples(pair) for graph, pair in residual.known.items()},
-            )
-            weights = np.array(tree["weights"], float)
             numbers = jax.eval_shape(partial(structure, spec), jnp.zeros(spec.choices.shape))
-            # Which float32 can hold.
-            if weights.shape != numbers.shape or not (np.abs(weights) < 1e38).all():
-                raise ValueError(f"its weights are not {numbers.size} finite numbers")
-            model = _make_model(spec, weights, residual)
-            if not np.isfinite(model.table).all():
-                raise ValueError("its corrections are not finite numbers")
-            return model
+            weights = _read_numbers(tree, "weights", (numbers.size,))
+            table = _read_numbers(tree, "table", (count_cells(spec), 0))
+            return cls(spec, weights, table)
         except (
             LookupError,
             TypeError,
@@ -99,47 +81,15 @@ class CostModel(NamedTuple):
             ) from None
 
 
-def structure(spec: CellSpec, mix: Array) -> Array:
-    """Returns [K] expected numbers that a cost is a weighted sum of, see `expected_liveness`.
-
-    They are: 1; whether the cell is connected; sums; live ops, by op; chosen ops, by op, connected
-    or not; ops that run on zeros if the runtime does not fold them, by source and op; live ops that
-    feed a live op, by both ops (where operators are fused, or find data in a cache).
-    """
-    found = expected_liveness(spec, mix)
-    ops = jnp.array(present_ops(spec), int)
-    base = [
-        jnp.ones((1,), mix.dtype),
-        found.connected[None],
-        found.sums[None],
-        found.live.sum(axis=0)[ops],
-    ]
-    base.append(mix.sum(axis=0)[ops])
-    for node in spec.nodes:
-        rows = [number for number, (source, _) in enumerate(spec.edges) if source == node]
-        if rows:
-            base.append(found.unfed[jnp.array(rows)].sum(axis=0)[ops])
-    # Whether the first op's source is reached, the two ops, and whether the second's target is
-    # used: all independent.
-    first = jnp.stack(
-        [found.reached[source] * mix[number, ops] for number, (source, _) in enumerate(spec.edges)]
-    )
-    second = jnp.stack(
-        [found.used[target] * mix[number, ops] for number, (_, target) in enumerate(spec.edges)]
-    )
-    pairs = jnp.einsum("eo,ef,fp->op", first, jnp.array(_follows(spec), mix.dtype), second)
-    return jnp.concatenate([*base, pairs.ravel()])
-
-
 @checked
 def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray | Sequence[float]) -> CostModel:
     """Returns the cost model of measured networks.
 
     The weights minimise a Huber loss, by iteratively reweighted least squares with a small ridge,
     of errors relative to the cost (up to a tenth of the median): some measurements are off by far
-    more than the rest. How much pairs of ops are trusted is chosen by cross-validation, and so is
-    what `fit_residual` adds in spaces of up to 2^17 cells. Nothing depends on the order of the
-    measurements, and all but rounding scales with their unit.
+    more than the rest. How much pairs of ops are trusted is chosen by cross-validation, and in
+    spaces of up to 2^17 cells whether `predict_cells` is better. Nothing depends on the order of
+    the measurements, and all but rounding scales with their unit.
 
     Args:
       mixes: [N, E, O], one-hot rows; zeros, or an op that computes nothing, for an absent edge.
@@ -180,89 +130,35 @@ def fit_cost(spec: CellSpec, mixes: np.ndarray, costs: np.ndarray | Sequence[flo
     # In an order of their own, so that the folds do not depend on that of the measurements.
     order = np.lexsort((costs, *mixes.reshape(len(mixes), -1).T))
     mixes, costs = mixes[order], costs[order]
-    numbers = _structures(spec, mixes)
     importance = 1 / np.maximum(costs, 0.1 * np.median(costs))
+    numbers = structures(spec, mixes)
     is_pair = np.arange(numbers.shape[1]) >= numbers.shape[1] - len(present_ops(spec)) ** 2
-    candidates = [np.where(is_pair, trust, 1.0) for trust in (0.0, 0.01, 0.1, 1.0)]
-    errors = [
-        _error(_out_of_fold(numbers, costs, importance, trust), costs, importance)
-        for trust in candidates
-    ]
-    weights = _robust_weights(numbers, costs, importance, candidates[int(np.argmin(errors))])
-    residual = NO_RESIDUAL
-    if count_cells(spec) <= MOST_CELLS:
-        residual = fit_residual(spec, _cells(spec, mixes), costs, numbers @ weights, importance)
-    return _make_model(spec, weights, residual)
-
-
-def _robust_weights(numbers, costs, importance, trust, *, ridge=1e-6, threshold=0.5, iterations=30):
-    """Weights of the numbers; those of which trust is below 1 are shrunk the more, those of which
-    it is 0 left out."""
-    centre, spread = numbers.mean(axis=0), numbers.std(axis=0)
-    kept = (trust > 0) & (spread > 1e-6)  # which the constant is not
-    scale = trust[kept] / spread[kept]
-    inputs = np.c_[np.ones(len(costs)), (numbers[:, kept] - centre[kept]) * scale]
-    now = importance**2
-    penalty = np.diag(np.r_[0.0, np.full(kept.sum(), ridge * now.sum())])
-    for _ in range(iterations):
-        weighted = inputs.T * now
-        found = np.linalg.solve(weighted @ inputs + penalty, weighted @ costs)
-        errors = np.abs(inputs @ found - costs) * importance
-        # An error of 1 % is never gross, so that the scale of errors does not shrink away where
-        # there are none.
-        now = importance**2 / np.maximum(
-            1, errors / (threshold * max(1.4826 * np.median(errors), 0.02))
-        )
-    weights = np.zeros(len(trust))
-    weights[kept] = found[1:] * scale
-    weights[0] = found[0] - weights @ centre
-    return weights
-
-
-def _out_of_fold(numbers, costs, importance, trust, *, folds=5):
-    """Predictions of every network by weights that were fitted without it."""
-    predicted = np.empty(len(costs))
-    fold = np.arange(len(costs)) % folds
-    for number in range(folds):
-        rest = fold != number
-        predicted[~rest] = numbers[~rest] @ _robust_weights(
-            numbers[rest], costs[rest], importance[rest], trust
-        )
-    return predicted
-
-
-def _make_model(spec, weights, residual) -> CostModel:
+    trusts = [np.where(is_pair, trust, 1.0) for trust in (0.0, 0.01, 0.1, 1.0)]
+    weights, left_out = fit_robustly(numbers, costs, importance, trusts)
     weights, table = jnp.asarray(weights, jnp.float32), np.zeros(0)
-    if residual.support or residual.known:
-        cells = all_cells(spec)
-        rows = np.array(
-            [[[op == own for op in spec.ops] for own in cell] for cell in cells],
-            np.float32,
-        )
-        predicted = _structures(spec, rows) @ np.asarray(weights, float)
-        table = residual.correct(spec, cells, predicted) - predicted
-    return CostModel(spec, weights, residual, jnp.asarray(table, jnp.float32))
+    if count_cells(spec) <= MOST_CELLS:
+        predicted, error = predict_cells(spec, _places(spec, mixes), costs, importance)
+        if error < 0.95 * np.mean(np.abs(left_out - costs) * importance):
+            table = predicted - structures_of_all(spec) @ np.asarray(weights, float)
+    return CostModel(spec, weights, jnp.asarray(table, jnp.float32))
 
 
-def _structures(spec: CellSpec, mixes: np.ndarray) -> np.ndarray:
-    # As one computation, which a bare vmap would dispatch op by op.
-    numbers = jax.lax.map(
-        lambda mix: structure(spec, mix), jnp.asarray(mixes), batch_size=len(mixes)
+def _places(spec: CellSpec, mixes: np.ndarray) -> np.ndarray:
+    """Where one-hot mixes [N, E, O] are among `all_cells`, [N]."""
+    kept = mixes[:, :, present_ops(spec)]
+    columns = np.where(kept.any(axis=-1), 1 + kept.argmax(axis=-1), 0)
+    return np.asarray(
+        np.ravel_multi_index(tuple(columns.T), (1 + kept.shape[-1],) * len(spec.edges))
     )
-    return np.asarray(numbers, float)
 
 
-def _cells(spec: CellSpec, mixes: np.ndarray) -> list[Cell]:
-    """The ops of one-hot mixes; a row of zeros is an absent edge."""
-    return [[spec.ops[row.argmax()] if row.any() else None for row in mix] for mix in mixes]
-
-
-def _follows(spec: CellSpec) -> list[list[bool]]:
-    return [[target == source for source, _ in spec.edges] for _, target in spec.edges]
-
-
-def _error(predicted, costs, importance) -> float:
-    return float(np.mean(np.abs(predicted - costs) * importance))
+def _read_numbers(tree: Any, name: str, sizes: tuple[int, ...]) -> Array:
+    """Those of a model in JSON."""
+    numbers = np.array(tree[name], float)
+    # Which float32 can hold.
+    if numbers.ndim != 1 or numbers.size not in sizes or not (np.abs(numbers) < 1e38).all():
+        raise ValueError(f"{name} is not a list of {sizes[0]} finite numbers")
+    return jnp.asarray(numbers, jnp.float32)
 
 
 def _tuples(value: Any) -> Any:

@@ -2,7 +2,9 @@
 branches dropped."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -15,6 +17,7 @@ from dnas.hw_loss.liveness import present_ops
 # tensor, and ops on it run.
 ZEROS = ("run", "fold_ops", "fold")
 MOST_CELLS = 2**17
+IDENTITY = "skip_connect"
 
 Cell = Sequence[str | None]  # the op of every edge of a discrete cell; None for an absent one
 
@@ -53,7 +56,7 @@ def graph_text(spec: CellSpec, cell: Cell, *, zeros: str = "fold") -> str:
             )
             if is_absent(spec, op) or missing:
                 terms.append("")
-            elif op == "skip_connect":
+            elif op == IDENTITY:
                 terms += source
             else:
                 terms.append(f"{op}({'+'.join(source)})")
@@ -61,17 +64,57 @@ def graph_text(spec: CellSpec, cell: Cell, *, zeros: str = "fold") -> str:
     return ",".join(sorted("+".join(tensors[node]) for node in spec.concat))
 
 
-def live_cell(spec: CellSpec, cell: Cell) -> Cell:
-    """Returns the op of every edge of a discrete cell, None also where it is not on a path from an
-    input to the output.
+def count_what_runs(spec: CellSpec, cell: Cell) -> Counter:
+    """Returns what is counted of a discrete cell as it is built, what leads nowhere left out.
+
+    Counted are ops, on data and on zeros; the ops of one kind on the longest path; nodes by the
+    number of edges that run into them, additions, and edges that are absent; tensors that ops of
+    one kind read, and those that several ops read; and ops by what made the tensor that they read:
+    an input, a sum, or one op. An identity is neither a reader nor a maker.
 
     Example:
-      >>> spec = CellSpec(1, 2, ((0, 1), (1, 2), (0, 2)), ("none", "conv"), concat=(2,))
-      >>> live_cell(spec, ["none", "conv", "conv"])
-      (None, None, 'conv')
+      >>> spec = CellSpec(1, 2, ((0, 1), (1, 2), (0, 2)), ("none", "conv", "pool"), concat=(2,))
+      >>> found = count_what_runs(spec, ["none", "conv", "pool"])
+      >>> found["op", "conv", "on zeros"], found["op", "pool", "on data"], found["additions"]
+      (1, 1, 1)
     """
-    live = spec.live_rows(row for row, op in enumerate(cell) if not is_absent(spec, op))
-    return tuple(op if row in live else None for row, op in enumerate(cell))
+    rows = [row for row, op in enumerate(cell) if not is_absent(spec, op)]
+    needed, fed = set(spec.concat), set(range(spec.num_inputs))
+    for row in sorted(rows, key=lambda row: -spec.edges[row][1]):
+        source, target = spec.edges[row]
+        if target in needed:
+            needed.add(source)
+    runs = {row for row in rows if spec.edges[row][1] in needed}
+
+    found: Counter[Any] = Counter({("node", "output", "on data"): 0})
+    longest: dict[int, Counter] = {node: Counter() for node in fed}
+    made_by = dict.fromkeys(fed, "an input")
+    readers: dict[int, list[str | None]] = {}
+    for node in (node for node in spec.nodes if node in needed):
+        incoming = [row for row in spec.incoming(node) if row in runs]
+        found["node", len(incoming)] += 1
+        found["additions"] += max(len(incoming) - 1, 0)
+        found["absent"] += len(spec.incoming(node)) - len(incoming)
+        longest[node], made_by[node] = Counter(), "a sum"
+        for row in incoming:
+            op, source = cell[row], spec.edges[row][0]
+            found["op", op, "on data" if source in fed else "on zeros"] += 1
+            if source in fed:
+                fed.add(node)
+            longest[node] |= longest[source] + Counter([op])
+            if len(incoming) == 1:
+                made_by[node] = made_by[source] if op == IDENTITY else str(op)
+            if op != IDENTITY:
+                readers.setdefault(source, []).append(op)
+                found["pair", made_by[source], op] += 1
+    for ops in readers.values():
+        found.update(("read by", op) for op in set(ops))
+        found["read by several"] += len(ops) > 1
+    for node in spec.concat:
+        found["node", "output", "on data"] |= node in fed
+        for op, length in longest[node].items():
+            found["longest", op] = max(found["longest", op], length)
+    return found
 
 
 def all_cells(spec: CellSpec) -> list[Cell]:

@@ -22,7 +22,14 @@ def ridge() -> Predictor:
     """
     with named_extra():
         from sklearn.linear_model import BayesianRidge
-    return _predictor(BayesianRidge, lambda model, features: model.predict(features, True))
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+    def make() -> Any:
+        # Centred here, since older releases forget to where they say how far off a prediction is.
+        return make_pipeline(StandardScaler(with_std=False), BayesianRidge())
+
+    return _predictor(make, lambda model, features: model.predict(features, return_std=True))
 
 
 @checked

@@ -76,13 +76,13 @@ def test_ridge_is_the_closed_form_for_its_penalty():
     fit, predict = ridge()
     model = fit(CELLS[:60], WORTH[:60])
     centre, scores = CELLS[:60].mean(axis=0), normal_scores(WORTH[:60])
-    inputs, penalty = CELLS[:60] - centre, model.lambda_ / model.alpha_
+    inputs, penalty = CELLS[:60] - centre, model[-1].lambda_ / model[-1].alpha_
     covariance = np.linalg.inv(inputs.T @ inputs + penalty * np.eye(30))
     weights = covariance @ inputs.T @ (scores - scores.mean())
     found = predict(model, CELLS[60:])
     np.testing.assert_allclose(found.mean, scores.mean() + (CELLS[60:] - centre) @ weights)
     rest = CELLS[60:] - centre
-    variance = (1 + np.einsum("nf,fg,ng->n", rest, covariance, rest)) / model.alpha_
+    variance = (1 + np.einsum("nf,fg,ng->n", rest, covariance, rest)) / model[-1].alpha_
     np.testing.assert_allclose(found.spread, np.sqrt(variance))
 
 

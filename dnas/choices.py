@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.checks import check_fields
+from dnas.files import shown
 
 # Options that compute nothing, unless a space names its own.
 NOTHING = ("none",)
@@ -64,7 +65,9 @@ class Choices:
         check_fields(self)
         for name, names in (("options", self.options), ("rows", self.rows)):
             if not names or len(set(names)) < len(names):
-                raise ValueError(f"{name} are names, at least one and each once; got {names}")
+                raise ValueError(
+                    f"{name} are names, at least one and each once; got {shown(names)}"
+                )
         self._check_options()
         self._check_groups()
         if self.under and len(self.under) != len(self.rows):
@@ -76,24 +79,26 @@ class Choices:
     def _check_options(self) -> None:
         if unknown := set(self.nothing) - set(self.options):
             raise ValueError(
-                f"nothing names {sorted(unknown)}, which are not among the options: {self.options}"
+                f"nothing names {shown(sorted(unknown))}, which are not among the options:"
+                f" {shown(self.options)}"
             )
         ascending = self.values is None or list(self.values) == sorted(set(self.values))
         if self.values is not None and (len(self.values) != len(self.options) or not ascending):
             raise ValueError(
-                f"values are ascending numbers, one for each of {self.options}; got {self.values}"
+                f"values are ascending numbers, one for each of {shown(self.options)}; got"
+                f" {shown(self.values)}"
             )
         if self.row_options is None:
             return
         if len(self.row_options) != len(self.rows) or not all(self.row_options):
             raise ValueError(
                 f"row_options names the options of each of {len(self.rows)} rows, got"
-                f" {self.row_options}"
+                f" {shown(self.row_options)}"
             )
         if unknown := {name for own in self.row_options for name in own} - set(self.options):
             raise ValueError(
-                f"row_options names {sorted(unknown)}, which are not among the options:"
-                f" {self.options}"
+                f"row_options names {shown(sorted(unknown))}, which are not among the options:"
+                f" {shown(self.options)}"
             )
 
     def _check_groups(self) -> None:
@@ -101,12 +106,12 @@ class Choices:
         if len(set(competing)) < len(competing) or not set(competing) <= set(range(len(self.rows))):
             raise ValueError(
                 f"groups hold row numbers from 0 to {len(self.rows) - 1}, each at most once; got"
-                f" {self.groups}"
+                f" {shown(self.groups)}"
             )
         if self.keep is not None and (self.keep < 1 or not competing):
             raise ValueError(
                 f"a group keeps at least one of its rows, and there are groups; got keep ="
-                f" {self.keep} and groups = {self.groups}"
+                f" {self.keep} and groups = {shown(self.groups)}"
             )
 
     @property

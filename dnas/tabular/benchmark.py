@@ -79,20 +79,21 @@ class Benchmark:
             metrics[name] = _numbers(name, values)
             if metrics[name].shape != (len(genotypes),):
                 raise ValueError(
-                    f"metric {name!r} has the shape {metrics[name].shape} for {len(genotypes)}"
+                    f"metric {shown(name)} has the shape {metrics[name].shape} for {len(genotypes)}"
                     " architectures"
                 )
             bad = np.flatnonzero(~np.isfinite(metrics[name]))
             if bad.size:
                 raise ValueError(
-                    f"metric {name!r} of architecture {bad[0]} is {metrics[name][bad[0]]}, not a"
-                    " finite number"
+                    f"metric {shown(name)} of architecture {bad[0]} is {metrics[name][bad[0]]},"
+                    " not a finite number"
                 )
             metrics[name].flags.writeable = False
         costs = frozenset(filter(_is_cost, metrics) if self.costs is None else self.costs)
         if not costs <= set(metrics):
             raise ValueError(
-                f"costs names {sorted(costs - set(metrics))}; the metrics are: {', '.join(metrics)}"
+                f"costs names {shown(sorted(costs - set(metrics)))}; the metrics are:"
+                f" {shown(list(metrics))}"
             )
         object.__setattr__(self, "genotypes", genotypes)
         object.__setattr__(self, "metrics", metrics)

@@ -181,7 +181,7 @@ GENOTYPES = [Genotype.from_text(text) for text in TEXTS[:2]]
         ((GENOTYPES, {"a": [1.0]}), r"'a' has the shape \(1,\) for 2"),
         ((GENOTYPES, {"a": [1.0, np.nan]}), "'a' of architecture 1 is nan"),
         ((GENOTYPES, {"a": [np.inf, 1.0]}), "'a' of architecture 0 is inf"),
-        ((GENOTYPES, {"a": [1.0, 2.0]}, ["b"]), r"costs names \['b'\]; the metrics are: a"),
+        ((GENOTYPES, {"a": [1.0, 2.0]}, ["b"]), r"costs names \['b'\]; the metrics are: \['a'\]"),
         ((GENOTYPES[:1] * 2, {"a": [1.0, 2.0]}), "architecture 1 is the same as architecture 0"),
         (
             ([GENOTYPES[0], Genotype("darts", {"normal": [(0, 2, "none")]})], {"a": [1.0, 2.0]}),

@@ -509,7 +509,7 @@ def plan_of(command: ChaosCommand) -> list[Attempt]:
 
 
 def run(command: ChaosCommand, root: pathlib.Path) -> list[tuple[Attempt, Verdict]]:
-    """Returns all attempts with what became of them, and prints those that did not survive."""
+    """Returns all attempts with what became of them, and prints each as it ends."""
     planned = plan_of(command)
     data = root / "data"
     write_data(data)
@@ -522,10 +522,9 @@ def run(command: ChaosCommand, root: pathlib.Path) -> list[tuple[Attempt, Verdic
         folder = root / re.sub(r"\W+", "-", "-".join(map(str, attempt)))
         draw = random.Random(f"{command.seed} {attempt}")
         verdict = ATTACKS[attempt.attack].attack(stages[attempt.work], folder, draw)
-        if verdict.outcome != SURVIVED:
-            print(f"{verdict.outcome}: {attempt}: {verdict.note}", flush=True)
-            if command.keep is not None and folder.exists():
-                shutil.copytree(folder, command.keep / folder.name, symlinks=True)
+        print(f"{verdict.outcome}: {attempt}: {verdict.note}", flush=True)
+        if verdict.outcome != SURVIVED and command.keep is not None and folder.exists():
+            shutil.copytree(folder, command.keep / folder.name, symlinks=True)
         shutil.rmtree(folder, ignore_errors=True)
         return attempt, verdict
 

@@ -108,6 +108,7 @@ OPTIONAL = {
     "predictors/curves.py": {"sklearn"},
     "predictors/regressors.py": {"sklearn"},
     "searchers/optuna.py": {"optuna"},
+    "searchers/robot.py": {"sklearn"},
     "tabular/nats.py": {"nats_bench"},
 }
 

@@ -11,6 +11,7 @@ from dnas.searchers.mcts import mcts
 from dnas.searchers.optuna import optuna_search
 from dnas.searchers.random import random_search
 from dnas.searchers.reinforce import reinforce
+from dnas.searchers.robot import robot
 from dnas.searchers.searcher import (
     Evaluation,
     Search,
@@ -54,6 +55,7 @@ __all__ = [
     "random_search",
     "regularized_evolution",
     "reinforce",
+    "robot",
     "run_searcher",
     "search_trainings",
     "smash_search",

@@ -17,9 +17,9 @@ from dnas.statistics import spearman
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared"
 
-# Of rank correlations with test accuracy, 95 per cent bootstrap intervals of the reference. They are
-# of networks, for one draw of weights: that of snip, 0.26 to 0.52, does not hold 0.23, what it has
-# here with seed 0.
+# Of rank correlations with test accuracy, 95 per cent bootstrap intervals of the reference. They
+# are over networks, for one draw of weights: that of snip, 0.26 to 0.52, does not hold the 0.23
+# that it has here with seed 0.
 INTERVALS = {
     "gradsign": (0.73, 0.84),
     "naswot": (0.69, 0.83),

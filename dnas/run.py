@@ -12,6 +12,7 @@ from dnas.base import Array, Mix, PyTree
 from dnas.cells import OPS
 from dnas.checks import MOST_SEED, at_least, check_fields, checked
 from dnas.contracts import check_op
+from dnas.files import shown
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.methods import Method, Published, SearchResult, Stage, Training, stages_of
 from dnas.model import Model
@@ -102,12 +103,28 @@ def run_search(
     ]
     result = None
     for number, run in enumerate(runs):
-        own_hooks = hooks(number) if callable(hooks) else hooks
-        check_fields(Hooks() if own_hooks is None else own_hooks)
+        own_hooks = _hooks_of(hooks, number)
         with out_of_memory_said():
-            result = _run_stage(space, task, run, result, max_steps, seed, own_hooks or Hooks())
+            result = _run_stage(space, task, run, result, max_steps, seed, own_hooks)
     assert result is not None
     return result
+
+
+def _hooks_of(hooks: Hooks | Callable[[int], Hooks] | None, number: int) -> Hooks:
+    """The hooks of a stage.
+
+    Raises:
+      ValueError: for a function that returns none, or hooks that are no functions.
+    """
+    own = hooks(number) if callable(hooks) else hooks
+    own = Hooks() if own is None else own
+    if not isinstance(own, Hooks):
+        raise ValueError(
+            "hooks are dnas.Hooks, or a function that returns those of a stage; for stage"
+            f" {number} it returned {shown(own)}"
+        )
+    check_fields(own)
+    return own
 
 
 class _Run(NamedTuple):

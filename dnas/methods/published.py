@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dnas.checks import checked
+from dnas.checks import MOST_SEED, at_least, checked
 from dnas.methods.method import Method, every_stage
 from dnas.methods.training import FAMILIES, Training
 from dnas.space import SearchSpace
@@ -114,6 +114,7 @@ class Published:
         """
         settings = self.settings_in(space) | changes
         levels = 1 if settings["single_level"] else 2
+        at_least(0, most=MOST_SEED, seed=settings["seed"])
         task = task if isinstance(task, Task) else images(*task)
         feeds = task.feeds(settings["seed"], settings["batch_size"], levels)
         return self(space, steps_per_epoch=feeds[0].steps, **changes)

@@ -74,6 +74,13 @@ def test_what_is_no_method_is_refused():
         dnas.run_search(SPACE, TASK, lambda space, training: dnas.Method())
 
 
+def test_a_seed_that_is_none_and_hooks_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="seed is a whole number from 0 to .* got -1"):
+        dnas.run_search(SPACE, TASK, METHODS["darts1"], seed=-1)
+    with pytest.raises(ValueError, match="for stage 0 it returned 0"):
+        dnas.run_search(SPACE, TASK, METHODS["darts1"], hooks=int, **SIZES)
+
+
 def test_a_change_of_every_stage_reaches_all_of_them():
     method = dnas.methods.p_darts(dnas.SPACES["darts"], steps_per_epoch=9)
     changed = every_stage(method, lambda own: own._replace(options={"remat": True}))

@@ -112,9 +112,10 @@ def _check_lengths(kind: type, args: Sequence[str]) -> None:
     before = ""
     for word in args:
         name, given, _ = word.partition("=")
-        if len(name) > _LONGEST and before not in names:
-            raise ValueError(f"no setting has a name of {len(name):,} characters: {name:.40}...")
-        before = "" if given else name.replace("_", "-")
+        name = name.replace("_", "-")
+        if len(word) > _LONGEST and not {name, before} & names:
+            raise ValueError(f"a word of {len(word):,} characters gives no setting: {word:.40}...")
+        before = "" if given else name
 
 
 def _at_home(settings: Any) -> Any:

@@ -134,5 +134,7 @@ def test_help_has_a_box_for_the_settings_of_each_class(capsys):
 
 
 def test_a_word_that_is_no_name_of_a_setting_is_refused_at_once():
-    with pytest.raises(ValueError, match="name of 10,002 characters: --xxx"):
+    with pytest.raises(ValueError, match="a word of 10,00[0-9] characters gives no setting: --xxx"):
         read_words(Walk, ["--" + "x" * 10_000 + "=3"])
+    with pytest.raises(ValueError, match="a word of 8,000 characters gives no setting: --0thod=-"):
+        read_words(Walk, ["--0thod=" * 1000])

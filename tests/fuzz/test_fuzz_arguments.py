@@ -36,8 +36,19 @@ def until_begun(function, **arguments):
     try:
         return function(**arguments)
     except Begun:
-        jax.clear_caches()
         return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_programs_of_other_tests():
+    """Emptying the caches takes seconds where other tests have filled them."""
+    jax.clear_caches()
+
+
+def begins(function, **arguments):
+    """That the call obeys; no program is kept, so that thousands of calls have room."""
+    obeys(until_begun, function, **arguments)
+    jax.clear_caches()
 
 
 HOOKS = dnas.QUIET._replace(resume=begin)
@@ -59,7 +70,7 @@ SEARCH = {
 @FEWER
 @given(arguments(SEARCH))
 def test_a_search(changed):
-    obeys(until_begun, dnas.run_search, **changed)
+    begins(dnas.run_search, **changed)
 
 
 @FEWER
@@ -69,7 +80,7 @@ def test_the_search_of_a_published_method(changed):
         return  # is compiled, which takes longer than the law allows
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dnas.run._run_stage", lambda *_: begin(None))
-        obeys(until_begun, dnas.run_search, **changed)
+        begins(dnas.run_search, **changed)
 
 
 def linear_network(num_classes: int = 3) -> dnas.Model:
@@ -102,7 +113,7 @@ RETRAIN = {
 @FEWER
 @given(arguments(RETRAIN))
 def test_a_training(changed):
-    obeys(until_begun, dnas.retrain, **changed)
+    begins(dnas.retrain, **changed)
 
 
 SIZES = {"channels": 4, "num_cells": 3, "num_classes": 3}

@@ -64,7 +64,7 @@ def short_training(
       ValueError: for sizes that do not fit the data.
 
     Example:
-      >>> import dnas, itertools, numpy as np
+      >>> import dnas, numpy as np
       >>> pictures = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
       >>> space, task = dnas.SPACES["nasbench201"], dnas.tasks.images(pictures, np.arange(64) % 2)
       >>> sizes = {"epochs": 2, "steps": 3, "batch_size": 8, "channels": 2, "num_cells": 3}

@@ -8,11 +8,9 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 from tqdm import tqdm
 
 import dnas
@@ -28,8 +26,7 @@ from dnas.running.runtime import set_up_process
 from dnas.scores import SCORES, make_scorer
 from dnas.searchers import Architectures
 from dnas.space import SearchSpace, check_inputs
-from dnas.statistics import kendall, spearman
-from dnas.statistics.samples import same_draws
+from dnas.statistics import bootstrap_interval, kendall, spearman
 from dnas.tabular import Benchmark, canonical_form, load_benchmark
 from dnas.tabular.benchmark import text_of
 from dnas.tasks.data import normalize, plain_augmentation
@@ -241,30 +238,16 @@ def table(scores: Mapping[str, Sequence[float]], values: Sequence[float], metric
         "|---|---|---|---|---|---|",
     ]
     for name, own in scores.items():
-        low, high = _interval(own, values)
+        # The corrections of BCa take as many correlations as there are networks, and change nothing
+        # where these are many.
+        interval = bootstrap_interval(
+            own, values, statistic=spearman, resamples=_RESAMPLES, method="percentile"
+        )
         top = spearman(own, values, top=_TOP) if len(values) * _TOP >= 2 else float("nan")
         first = values[int(np.argmax(own))]
-        shown = f"{spearman(own, values):.3f} ({low:.3f} to {high:.3f})"
+        shown = f"{spearman(own, values):.3f} ({interval.shown('.3f') if interval else ''})"
         lines.append(
             f"| {name} | {len(values):,} | {kendall(own, values):.3f} | {shown} | {top:.3f} |"
             f" {first:.2f} |"
         )
     return "\n".join(lines)
-
-
-def _interval(scores: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Where rho lies if other networks are drawn: percentiles of the bootstrap, whose corrections
-    take as many correlations as there are networks and change nothing where these are many."""
-    rows = np.asarray(scores), np.asarray(values)
-    found: Any = stats.bootstrap(  # scipy carries no types
-        rows,
-        spearman,
-        n_resamples=_RESAMPLES,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        **same_draws(0),
-    )
-    # Of few networks a draw may hold one of them alone, which has no rank.
-    low, high = np.nanquantile(found.bootstrap_distribution, (0.025, 0.975))
-    return float(low), float(high)

@@ -8,7 +8,7 @@ well the mean is known; that is what `mean_interval` says.
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -104,6 +104,7 @@ def bootstrap_interval(
     statistic: Callable[..., Any] = np.mean,
     confidence: float = 0.95,
     resamples: int = 9999,
+    method: Literal["BCa", "percentile"] = "BCa",
     seed: int = 0,
 ) -> Interval | None:
     """Returns where a statistic of all values lies with this probability, whatever their
@@ -117,6 +118,8 @@ def bootstrap_interval(
       values: one or several rows, of one length.
       statistic: of as many arrays as there are rows, a number.
       resamples: how many samples are drawn.
+      method: "percentile" leaves out the corrections, which take as many statistics as there are
+        values and change little where these are many.
       seed: of the draws.
 
     Returns:
@@ -148,6 +151,7 @@ def bootstrap_interval(
             n_resamples=resamples,
             paired=True,
             confidence_level=confidence,
+            method=method,
             **same_draws(seed),
         )
         low, high = found.confidence_interval

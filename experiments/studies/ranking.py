@@ -71,7 +71,8 @@ def main(args: list[str]) -> None:
 def study(command: RankingCommand) -> str:
     """Returns the table of all searches of this size."""
     size = f"{command.image_size}x{command.image_size}, C={command.channels},"
-    size += f" {command.cells} cells, {command.epochs} epochs"
+    size += f" {command.cells} cells, {command.epochs} epochs, {command.networks} networks on"
+    size += f" {command.batches} batches, {command.metric}"  # all that a row depends on
     done = _rows(command.out)
     known = {(row["method"], row["seed"]) for row in done if row["size"] == size}
     wanted = [(name, seed) for seed in range(command.seeds) for name in command.methods.split(",")]
@@ -98,6 +99,7 @@ def study(command: RankingCommand) -> str:
 def _method(name: str, command: RankingCommand, task: dnas.Task, rule: dnas.Rule) -> dnas.Method:
     space, published = dnas.SPACES["nasbench201"], dnas.METHODS[name]
     own = published.settings_in(space)
+    # As --arch-pace=scaled does: see dnas/app/config.py.
     method = published.for_task(
         space,
         task,

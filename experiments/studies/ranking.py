@@ -5,7 +5,6 @@ Command: python -m experiments.studies.ranking --data-dir=FOLDER --benchmark=FIL
 done is a line of the CSV, and is not run again; the table of what is there is printed at the end.
 """
 
-import csv
 import dataclasses
 import pathlib
 import sys
@@ -16,41 +15,27 @@ import jax
 import numpy as np
 
 import dnas
-from dnas import tasks
-from dnas.app.datasets import load
-from dnas.app.durable import append_line
 from dnas.app.ending import messages
 from dnas.app.words import read_words
 from dnas.rules import chain, rank_correlation
 from dnas.running.runtime import set_up_process
 from dnas.statistics import sample
-from dnas.tabular import load_benchmark
-from dnas.tasks.data import Augmentation, statistics
+from experiments.studies.nasbench201 import SPACE, StudyCommand, add, read, rows
 
 QUARTERS = tuple(f"tau_{number}" for number in range(1, 5))
 COLUMNS = ("method", "seed", *QUARTERS, "found", "seconds", "size")
 
 
 @dataclasses.dataclass(frozen=True)
-class RankingCommand:
+class RankingCommand(StudyCommand):
     """Searches with several methods and seeds, and says how their shared weights rank cells."""
 
-    benchmark: pathlib.Path
-    """CSV of NAS-Bench-201."""
-    data_dir: pathlib.Path
-    """Folder of CIFAR-10."""
-    metric: str = "cifar10_test_200ep"
-    """Column of the benchmark."""
     methods: str = "darts1,gdas,drnas,random_ws"
     """Names, with commas between."""
     seeds: int = 4
     """How many, from 0 on."""
     networks: int = 50
     """Cells that are ranked: drawn uniformly, the same in all searches."""
-    image_size: int = 16
-    """Side of the images."""
-    channels: int = 8
-    """Of the supernet."""
     cells: int = 3
     """Of the supernet."""
     epochs: int = 10
@@ -69,39 +54,41 @@ def main(args: list[str]) -> None:
 
 
 def study(command: RankingCommand) -> str:
-    """Returns the table of all searches of this size."""
+    """Returns the table of all searches of this size.
+
+    Raises:
+      ValueError: for fewer epochs than quarters.
+    """
+    if command.epochs < len(QUARTERS):
+        raise ValueError(f"a quarter of a search has an epoch or more; got {command.epochs} epochs")
     size = f"{command.image_size}x{command.image_size}, C={command.channels},"
     size += f" {command.cells} cells, {command.epochs} epochs, {command.networks} networks on"
     size += f" {command.batches} batches, {command.metric}"  # all that a row depends on
-    done = _rows(command.out)
-    known = {(row["method"], row["seed"]) for row in done if row["size"] == size}
+    known = {(row["method"], row["seed"]) for row in rows(command.out, size)}
     wanted = [(name, seed) for seed in range(command.seeds) for name in command.methods.split(",")]
     if left := [own for own in wanted if (own[0], str(own[1])) not in known]:
-        space = dnas.SPACES["nasbench201"]
-        benchmark = load_benchmark(command.benchmark, space=space)
-        data = load(f"cifar10:image_size={command.image_size}", command.data_dir)
-        augmentation = Augmentation(*statistics(data.train_images), 2, True)
-        task = tasks.images(data.train_images, data.train_labels, augmentation=augmentation)
+        benchmark, task = read(command)
         keys = jax.random.split(jax.random.key(0), command.networks)
-        genotypes = [dnas.random_genotype(key, space) for key in keys]
+        genotypes = [dnas.random_genotype(key, SPACE) for key in keys]
         worth = [benchmark.query(genotype)[command.metric] for genotype in genotypes]
         rule = rank_correlation(genotypes, worth, batches=command.batches)
         for name, seed in left:
             started = time.monotonic()
-            result = dnas.run_search(space, task, _method(name, command, task, rule), seed=seed)
+            result = dnas.run_search(SPACE, task, _method(name, command, task, rule), seed=seed)
             taus = [row["tau"] for row in result.history if "tau" in row]
             row = (name, seed, *(f"{tau:.4f}" for tau in taus))
             found = benchmark.query(result.genotype)[command.metric]
-            _add(command.out, [*row, f"{found:.2f}", f"{time.monotonic() - started:.0f}", size])
-    return table([row for row in _rows(command.out) if row["size"] == size])
+            row = (*row, f"{found:.2f}", f"{time.monotonic() - started:.0f}", size)
+            add(command.out, COLUMNS, row)
+    return table(rows(command.out, size))
 
 
 def _method(name: str, command: RankingCommand, task: dnas.Task, rule: dnas.Rule) -> dnas.Method:
-    space, published = dnas.SPACES["nasbench201"], dnas.METHODS[name]
-    own = published.settings_in(space)
+    published = dnas.METHODS[name]
+    own = published.settings_in(SPACE)
     # As --arch-pace=scaled does: see dnas/app/config.py.
     method = published.for_task(
-        space,
+        SPACE,
         task,
         epochs=command.epochs,
         channels=command.channels,
@@ -111,34 +98,20 @@ def _method(name: str, command: RankingCommand, task: dnas.Task, rule: dnas.Rule
     return method._replace(rule=rule if method.rule is None else chain(rule, method.rule))
 
 
-def table(rows: Sequence[dict[str, str]]) -> str:
+def table(searches: Sequence[dict[str, str]]) -> str:
     """Returns a line for each method: mean +- deviation over its seeds."""
     lines = [
         "| method | seeds | tau after 1/4 | 2/4 | 3/4 | the whole search | found | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == name]
+    for name in dict.fromkeys(row["method"] for row in searches):
+        own = [row for row in searches if row["method"] == name]
         columns = [
             sample(float(row[column]) for row in own).shown() for column in (*QUARTERS, "found")
         ]
         seconds = np.median([float(row["seconds"]) for row in own])
         lines.append(f"| {name} | {len(own)} | {' | '.join(columns)} | {seconds:.0f} |")
     return "\n".join(lines)
-
-
-def _rows(path: pathlib.Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _add(path: pathlib.Path, row: Sequence[object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        append_line(path, ",".join(COLUMNS))
-    append_line(path, ",".join(f'"{value}"' for value in row))
 
 
 if __name__ == "__main__":

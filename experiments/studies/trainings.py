@@ -6,7 +6,6 @@ trainings are kept, so that the same command continues; the table of what is the
 end.
 """
 
-import csv
 import dataclasses
 import pathlib
 import sys
@@ -14,37 +13,23 @@ import time
 from collections.abc import Iterator
 
 import dnas
-from dnas import tasks
-from dnas.app.datasets import load
-from dnas.app.durable import append_line, make_folder
 from dnas.app.ending import messages
 from dnas.app.words import read_words
 from dnas.baselines import most_macs
 from dnas.running.runtime import set_up_process
 from dnas.searchers import incumbents, local_search, search_trainings
 from dnas.statistics import reported
-from dnas.tabular import load_benchmark
-from dnas.tasks.data import Augmentation, statistics
+from experiments.studies.nasbench201 import SPACE, StudyCommand, add, read, rows
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingsCommand:
+class TrainingsCommand(StudyCommand):
     """Searches with several seeds, and looks up what is found in a tabular benchmark."""
 
-    benchmark: pathlib.Path
-    """CSV of NAS-Bench-201."""
-    data_dir: pathlib.Path
-    """Folder of CIFAR-10."""
-    metric: str = "cifar10_test_200ep"
-    """Column of the benchmark."""
     seeds: int = 4
     """How many, from 0 on: of weights, batches and the order of neighbours."""
     first_seed: int = 0
     """Where they begin."""
-    image_size: int = 16
-    """Side of the images."""
-    channels: int = 8
-    """Of the networks."""
     cells: int = 15
     """Of the networks: as many as those of the benchmark have."""
     epochs: int = 4
@@ -69,20 +54,16 @@ def main(args: list[str]) -> None:
 
 def study(command: TrainingsCommand) -> str:
     """Returns the table of all seeds."""
-    space = dnas.SPACES["nasbench201"]
-    benchmark = load_benchmark(command.benchmark, space=space)
-    data = load(f"cifar10:image_size={command.image_size}", command.data_dir)
-    augmentation = Augmentation(*statistics(data.train_images), 2, True)
-    task = tasks.images(data.train_images, data.train_labels, augmentation=augmentation)
+    benchmark, task = read(command)
     lines = [
         "| seed | found | trainings | steps | seconds | start |",
         "|---|---|---|---|---|---|",
     ]
-    start, found = most_macs(space), []
+    start, found = most_macs(SPACE), []
     for seed in range(command.first_seed, command.first_seed + command.seeds):
-        train = Kept(command, space, task, seed)
+        train = Kept(command, task, seed)
         history = search_trainings(
-            space,
+            SPACE,
             local_search(start=start, first_improvement=False),
             train,
             epochs=command.epochs,
@@ -102,16 +83,14 @@ def study(command: TrainingsCommand) -> str:
 class Kept:
     """Trainings whose values are kept in the CSV, where one is looked up before it is run."""
 
-    def __init__(
-        self, command: TrainingsCommand, space: dnas.SearchSpace, task: dnas.Task, seed: int
-    ):
+    def __init__(self, command: TrainingsCommand, task: dnas.Task, seed: int):
         self._out, self._seed = command.out, str(seed)
         self._size = (
             f"{command.image_size}x{command.image_size} C={command.channels} {command.cells} cells"
             f" {command.epochs}x{command.steps} steps"
         )
         self._train = dnas.short_training(
-            space,
+            SPACE,
             task,
             epochs=command.epochs,
             steps=command.steps,
@@ -121,12 +100,10 @@ class Kept:
         )
         self._known: dict[str, list[float]] = {}
         self.seconds = 0.0
-        if command.out.exists():
-            with open(command.out, newline="") as file:
-                for row in csv.DictReader(file):
-                    if (row["size"], row["seed"]) == (self._size, self._seed):
-                        self._known.setdefault(row["genotype"], []).append(float(row["value"]))
-                        self.seconds += float(row["seconds"])
+        for row in rows(command.out, self._size):
+            if row["seed"] == self._seed:
+                self._known.setdefault(row["genotype"], []).append(float(row["value"]))
+                self.seconds += float(row["seconds"])
 
     def __call__(self, genotype: dnas.Genotype) -> Iterator[float]:
         text = genotype.to_text()
@@ -138,16 +115,10 @@ class Kept:
             if epoch <= len(known):  # was yielded above: a training begins anew
                 continue
             known.append(value)
-            self._append(text, epoch, value, seconds)
+            self.seconds += seconds
+            row = self._size, self._seed, text, epoch, f"{value:.6f}", f"{seconds:.2f}"
+            add(self._out, COLUMNS, row)
             yield value
-
-    def _append(self, text: str, epoch: int, value: float, seconds: float) -> None:
-        self.seconds += seconds
-        if not self._out.exists():
-            make_folder(self._out.parent)
-            append_line(self._out, ",".join(COLUMNS))
-        row = self._size, self._seed, text, epoch, f"{value:.6f}", f"{seconds:.2f}"
-        append_line(self._out, ",".join(map(str, row)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""What studies on NAS-Bench-201 with real images share: table, images, and rows that are kept."""
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import dnas
+from dnas import tasks
+from dnas.app.datasets import load
+from dnas.app.durable import append_line, make_folder
+from dnas.tabular import Benchmark, load_benchmark
+from dnas.tasks.data import Augmentation, statistics
+
+SPACE = dnas.SPACES["nasbench201"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyCommand:
+    """The settings of all of them."""
+
+    benchmark: pathlib.Path
+    """CSV of NAS-Bench-201."""
+    data_dir: pathlib.Path
+    """Folder of CIFAR-10."""
+    metric: str = "cifar10_test_200ep"
+    """Column of the benchmark."""
+    image_size: int = 16
+    """Side of the images."""
+    channels: int = 8
+    """Of networks and supernets."""
+
+
+def read(command: StudyCommand) -> tuple[Benchmark, dnas.Task]:
+    """Returns the table and the task of telling apart all images of CIFAR-10 at this size."""
+    data = load(f"cifar10:image_size={command.image_size}", command.data_dir)
+    augmentation = Augmentation(*statistics(data.train_images), 2, True)
+    task = tasks.images(data.train_images, data.train_labels, augmentation=augmentation)
+    return load_benchmark(command.benchmark, space=SPACE), task
+
+
+def rows(path: pathlib.Path, size: str) -> list[dict[str, str]]:
+    """Returns the rows of a file whose column `size`, which says all that they depend on, is this
+    one; none where there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if row["size"] == size]
+
+
+def add(path: pathlib.Path, columns: Sequence[str], row: Sequence[object]) -> None:
+    """Adds a row to a file, which is on the disk when this returns."""
+    if not path.exists():
+        make_folder(path.parent)
+        append_line(path, ",".join(columns))
+    append_line(path, ",".join(f'"{value}"' for value in row))

@@ -40,7 +40,7 @@ from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
 from dnas.hessian import dominant_eigenvalue, forward_mode, hessian_vector_product
 from dnas.hw_loss import Counts, count_network, count_supernet
-from dnas.methods import METHODS, Method
+from dnas.methods import METHODS, Method, Trials, supernet_of
 from dnas.model import Model, Outputs, Tokens
 from dnas.parts import Part, Term
 from dnas.published import PUBLISHED
@@ -77,7 +77,7 @@ from dnas.retrain import (
     text_sgd,
 )
 from dnas.rules import RULES, Observed, Rule, Verdict, perturbation_epochs
-from dnas.run import SearchResult, run_search, supernet_of
+from dnas.run import SearchResult, run_search
 from dnas.running.loop import QUIET, Hooks, Progress
 from dnas.search import Search, SearchState, make_search
 from dnas.selection import (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnas.genotype import Genotype
-from dnas.hw_loss import count_table, dearest_mix, expected_cost
+from dnas.hw_loss import ExpectedCost, Limits, count_table, dearest_mix, expected_cost
 from dnas.searchers import SEARCHERS, incumbents, run_searcher
 from dnas.space import SearchSpace, genotype_of
 from dnas.tabular import Benchmark
@@ -35,17 +35,29 @@ class Baseline(NamedTuple):
     varied: str = ""
 
 
-def most_macs(space: SearchSpace) -> Genotype:
+def most_macs(space: SearchSpace, limits: Limits = ()) -> Genotype:
     """Returns the genotype of a space whose network has most multiply-adds, those of branches that
     lead nowhere left out.
+
+    Args:
+      limits: pairs (cost, bound), such as a latency and what it may be at most: of the networks
+        within all of them.
+
+    Raises:
+      ValueError: if no genotype meets a bound (it names the range), or none meets all of them.
 
     Example:
       >>> import dnas
       >>> most_macs(dnas.SPACES["nasbench201"]).count("nor_conv_3x3")
       {'cell': 6}
     """
-    cost = expected_cost(count_table(space), space.parts(), metric="macs", live="path")
-    return _genotype_at(space, dearest_mix(cost))
+    return _genotype_at(space, dearest_mix(live_macs(space), limits))
+
+
+def live_macs(space: SearchSpace) -> ExpectedCost:
+    """Returns the multiply-adds of the networks of a space, those of branches that lead nowhere
+    left out: without any training, what is the best guess at their accuracy."""
+    return expected_cost(count_table(space), space.parts(), metric="macs", live="path")
 
 
 def all_alike(space: SearchSpace, option: str = "skip_connect") -> Genotype:

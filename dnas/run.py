@@ -14,7 +14,15 @@ from dnas.checks import MOST_SEED, at_least, check_fields, checked
 from dnas.contracts import check_op
 from dnas.files import shown
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
-from dnas.methods import Method, Published, SearchResult, Stage, Training, stages_of
+from dnas.methods import (
+    Method,
+    Published,
+    SearchResult,
+    Stage,
+    Training,
+    stages_of,
+    supernet_of,
+)
 from dnas.model import Model
 from dnas.rules import Observed, Rule, Verdict
 from dnas.running.compiling import compile_step
@@ -24,6 +32,7 @@ from dnas.search import SearchState, checked_candidates, make_search, read_from
 from dnas.space import SearchSpace, check_inputs
 from dnas.tasks import Task, images
 from dnas.tasks.task import Feed
+from dnas.trials import run_trials
 
 
 @checked
@@ -104,8 +113,22 @@ def run_search(
     result = None
     for number, run in enumerate(runs):
         own_hooks = _hooks_of(hooks, number)
+        trials, start = run.stage.method.trials, result and result.genotype
         with out_of_memory_said():
-            result = _run_stage(space, task, run, result, max_steps, seed, own_hooks)
+            if trials is None:
+                result = _run_stage(space, task, run, result, max_steps, seed, own_hooks)
+                continue
+            result = run_trials(
+                space,
+                task,
+                trials,
+                model=run.model,
+                batch_size=run.batch_size,
+                start=start,
+                number=max_steps,
+                seed=seed,
+                hooks=own_hooks,
+            )
     assert result is not None
     return result
 
@@ -162,7 +185,7 @@ def _planned(
         _check_length(method.training, epochs, feeds[0].steps)
     if model is None:
         sizes = {name: given.get(name) for name in ("channels", "num_cells")}
-        model = supernet_of(space, task, method, **sizes)
+        model = supernet_of(space, task, method, one_hot=method.trials is not None, **sizes)
     return _Run(stage, model, epochs, batch_size, feeds)
 
 
@@ -176,35 +199,6 @@ def _check_length(training: Training, epochs: int, steps_per_epoch: int) -> None
         )
 
 
-@checked
-def supernet_of(
-    space: SearchSpace,
-    task: Task,
-    method: Method,
-    *,
-    channels: int | None = None,
-    num_cells: int | None = None,
-) -> Model:
-    """Returns the supernet of the space for the task, with the options of the method.
-
-    Args:
-      channels, num_cells: those of the method, or else of the space, unless given.
-
-    Raises:
-      ValueError: for sizes that do not fit the inputs, and for options that it does not have.
-    """
-    sizes = {"channels": space.channels, "num_cells": space.num_cells}
-    if method.training is not None:
-        sizes["channels"] = method.training.channels or sizes["channels"]
-        sizes["num_cells"] = method.training.num_cells or sizes["num_cells"]
-    if channels is not None:
-        sizes["channels"] = channels
-    if num_cells is not None:
-        sizes["num_cells"] = num_cells
-    space.layers(**sizes, **task.sizes)  # refuses sizes that do not fit the inputs
-    return space.supernet(**sizes, num_classes=task.num_classes, **method.options)
-
-
 def _run_stage(
     space: SearchSpace,
     task: Task,
@@ -214,7 +208,7 @@ def _run_stage(
     seed: int,
     hooks: Hooks,
 ) -> SearchResult:
-    """Runs one stage from what the one before has found."""
+    """Runs a stage by gradients from what the one before has found."""
     stage, model, epochs, batch_size, feeds = run
     method = stage.method
     if before is not None and stage.candidates is not None:

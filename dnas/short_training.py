@@ -5,7 +5,6 @@ training loss has fallen further after a few epochs are those that generalise be
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 
 import jax
@@ -16,9 +15,9 @@ import optax
 from dnas.base import Array, Mix, PyTree
 from dnas.checks import MOST_SEED, at_least, checked
 from dnas.genotype import Genotype
-from dnas.methods import Method
+from dnas.methods import Method, supernet_of
+from dnas.model import Model
 from dnas.retrain import RetrainState, final_sgd, last, make_training
-from dnas.run import supernet_of
 from dnas.running.compiling import compile_step
 from dnas.space import SearchSpace, one_hot_mix
 from dnas.tasks import Task
@@ -38,24 +37,28 @@ def short_training(
     epochs: int = 4,
     steps: int = 100,
     batch_size: int = 64,
+    model: Model | None = None,
     channels: int | None = None,
     num_cells: int | None = None,
     optimizer: Callable[[int, int], optax.GradientTransformation] = _SGD,
     seed: int = 0,
-) -> Callable[[Genotype], Iterator[float]]:
+) -> Callable[..., Iterator[float]]:
     """Returns what trains an architecture from scratch for a short while, as `search_trainings`
     takes it: of a genotype it yields minus the mean loss of the training in each epoch, all of
     whose batches are new to it. More is better.
 
     What is trained is the supernet at the genotype's one-hot mix, so that one program serves all
     architectures; on a CPU ops that are off do not run. All start from the same weights and see the
-    same batches, which takes from their differences what has nothing to do with them.
+    same batches, which takes from their differences what has nothing to do with them; `seed=` as a
+    keyword of what is returned is another one for a training, which says how far values vary.
 
     A network that is shallower than the one that is wanted hides what is hard to train in that:
     where time is short, take fewer channels and smaller images, and not fewer cells.
 
     Args:
       epochs: how many values there are; steps: that each of them is the mean of.
+      model: what is trained, which takes a mix of the space; the supernet of the space unless
+        given, of the next two sizes.
       channels, num_cells: of the supernet, those of the space unless given.
       optimizer: (epochs, steps of an epoch) -> optax transformation.
       seed: of weights and batches.
@@ -74,14 +77,9 @@ def short_training(
     """
     at_least(1, epochs=epochs, steps=steps)
     at_least(0, most=MOST_SEED, seed=seed)
-    can_sample = "sampled" in inspect.signature(space.supernet).parameters
-    model = supernet_of(
-        space,
-        task,
-        Method(options={"sampled": True} if can_sample else {}),
-        channels=channels,
-        num_cells=num_cells,
-    )
+    if model is None:
+        sizes = {"channels": channels, "num_cells": num_cells}
+        model = supernet_of(space, task, Method(), one_hot=True, **sizes)
     (feed,) = task.feeds(seed, batch_size, 1)
     init, step = make_training(
         model,
@@ -114,12 +112,12 @@ def short_training(
         state = jax.eval_shape(init, key, mix)
         return first, compile_step(epoch, state, mix, data, rows), data
 
-    def train(genotype: Genotype) -> Iterator[float]:
+    def train(genotype: Genotype, *, seed: int = seed) -> Iterator[float]:
         mix = jax.tree.map(jnp.float32, one_hot_mix(space, genotype))
         first, go_on, data = prepared()
-        state = first(jax.random.key(seed), mix)
+        state, (own,) = first(jax.random.key(seed), mix), task.feeds(seed, batch_size, 1)
         for number in range(epochs):
-            state, loss = go_on(state, mix, data, _rows(feed, number * steps, steps))
+            state, loss = go_on(state, mix, data, _rows(own, number * steps, steps))
             # Nothing is worse than a training that is no longer finite.
             yield -float(np.nan_to_num(loss, nan=_WORST, posinf=_WORST))
 

@@ -1,5 +1,6 @@
 """From settings to a method: names become objects here."""
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -13,7 +14,7 @@ import optax
 import dnas
 from dnas import arch_losses, bilevel, relax
 from dnas.app import hardware, named
-from dnas.app.config import NAMES, MethodConfig, method_named
+from dnas.app.config import NAMES, MethodConfig, PartsConfig, RunConfig, method_named
 from dnas.methods import Method, Training, arch_optimizer, every_stage
 
 # Settings of all methods, by the names that they have there and here; what moves arch is given by
@@ -147,6 +148,8 @@ def _changed(
     """A stage of the method with all that the settings add to it, or put in the place of a part."""
     training = method.training
     assert training is not None
+    if method.trials is not None:
+        return _within_limits(config, limits, options, method)
     added = {
         name: getattr(config, name)
         for name in _OWN
@@ -174,6 +177,33 @@ def _changed(
     if "partial_channels" in added:
         changes["options"]["partial_channels"] = added["partial_channels"]
     return method._replace(**changes)
+
+
+def _within_limits(
+    config: MethodConfig,
+    limits: Sequence[hardware.Limit],
+    options: Mapping[str, Any],
+    method: Method,
+) -> Method:
+    """A stage of trials, which begin at what is within the limits and stay there.
+
+    Raises:
+      ValueError: for settings of searches by gradients.
+    """
+    of_none = {field.name: field.default for field in dataclasses.fields(PartsConfig)}
+    of_runs = {field.name for field in dataclasses.fields(RunConfig)}
+    if given := [
+        name
+        for name, default in of_none.items()
+        if name not in of_runs and getattr(config, name) != default
+    ]:
+        raise ValueError(
+            f"the method {config.method!r} trains architectures one by one, without gradients of"
+            f" arch, and has no {', '.join(given)}; leave that out, or choose another METHOD"
+        )
+    assert method.trials is not None
+    trials = method.trials._replace(limits=hardware.bounds(limits))
+    return method._replace(options={**method.options, **options}, trials=trials)
 
 
 def supernet_options(config: MethodConfig, method: Method) -> dict[str, Any]:

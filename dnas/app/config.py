@@ -429,6 +429,7 @@ SMALL_METHODS: dict[str, dict[str, Any]] = {
     "p_darts": {"cells": 3, "epochs": 10},
     "darts_pt": {"interval": 1},
     "random": {"epochs": 0},
+    "trained_neighbours": {"epochs": 0, "learning_rate": 0.1},
 }
 
 Config = TypeVar("Config", bound=RunConfig)

@@ -30,20 +30,21 @@ class Display:
                 total=progress.total_steps,
                 # the first call compiles: left out of the rate, it does not spoil the time left
                 initial=progress.step,
-                unit="step",
+                unit=progress.unit,
                 dynamic_ncols=True,
                 mininterval=0.2 if sys.stderr.isatty() else 10.0,
             )
         numbers = {name: float(values[-1]) for name, values in progress.metrics.items()}
-        words = [f"epoch {math.ceil(progress.step / progress.steps_per_epoch)}"]
+        epoch = math.ceil(progress.step / progress.steps_per_epoch)
+        words = [f"{progress.row_unit} {epoch}"]
         words += [f"{_SHORT.get(name, name)} {value:.3f}" for name, value in numbers.items()]
-        words.append(f"{progress.seconds * 1000:.0f} ms/step")
+        words.append(f"{progress.seconds * 1000:.0f} ms/{progress.unit}")
         self._line.set_postfix_str(", ".join(words), refresh=False)
         self._line.update(progress.step - self._line.n)
         row = progress.row or {}
         if "genotype" in row and _choices(row["genotype"]) != _choices(self._genotype):
             self._genotype = row["genotype"]
-            tqdm.write(f"epoch {row['epoch']}: {skips(row['genotype'])}; {text_of(self._genotype)}")
+            tqdm.write(f"{progress.row_unit} {row['epoch']}: {skips(row['genotype'])}; {text_of(self._genotype)}")
         if "test_accuracy" in row and progress.step == progress.total_steps:
             tqdm.write(f"{self._title}: test accuracy {row['test_accuracy']:.2%}")
         if progress.step == progress.total_steps:

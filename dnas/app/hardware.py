@@ -127,6 +127,11 @@ def targets_of(text: str) -> list[tuple[str, float]]:
     return found
 
 
+def bounds(limits: Sequence[Limit]) -> hw_loss.Limits:
+    """Returns (cost, bound) of each limit, as `repair` takes them."""
+    return [(limit.cost, limit.bound) for limit in limits]
+
+
 def search_terms(config: MethodConfig, limits: Sequence[Limit], steps: int) -> dict[str, Any]:
     """Returns what `dnas.run_search` takes for the limits: a constraint, or terms of the arch loss.
 
@@ -197,7 +202,7 @@ def bring_within(
         return genotype
     exchange = hw_loss.approach if config.equality else hw_loss.repair
     try:
-        return exchange(space, genotype, mix, [(limit.cost, limit.bound) for limit in limits])
+        return exchange(space, genotype, mix, bounds(limits))
     except (
         ValueError
     ) as error:  # each limit can be met, but not all at once: what has been found is not lost
@@ -228,7 +233,7 @@ def derive(
         space,
         genotype,
         mix,
-        [(limit.cost, limit.bound) for limit in limits],
+        bounds(limits),
         measures=[meter.measure for meter in meters],
         equality=config.equality,
         rounds=config.rounds,

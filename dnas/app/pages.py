@@ -33,7 +33,7 @@ def write_report(
     pictures = {
         "curves.png": picture(draw_curves(search_rows, {name: run.rows(name) for name in trained}))
     }
-    if search_rows:
+    if search_rows and "arch" in search_rows[0]:
         pictures["logits.png"] = picture(draw_logits(space, search_rows))
     cells = {name: dnas.Genotype.from_text(result["genotype"]) for name, result in trained.items()}
     columns = (

@@ -24,6 +24,7 @@ from dnas.app.given import read_genotype
 from dnas.app.pages import Report
 from dnas.app.runs import Run
 from dnas.base import Mix
+from dnas.baselines import most_macs
 from dnas.hw_loss import feasible_start
 from dnas.methods import stages_of
 from dnas.running.loop import Hooks, Progress, StepMemory, Sums
@@ -192,6 +193,14 @@ def _derive(job: Job, genotype: dnas.Genotype, mix: Mix) -> dnas.Genotype:
         tqdm.write(f"changed to meet the target: {text_of(found)}")
     job.run.write("phases/proof.json", {"limits": rows})
     return found
+
+
+def largest(job: Job) -> dnas.Genotype:
+    """Returns the genotype with most multiply-adds within the limits of the job."""
+    try:
+        return most_macs(job.space, hardware.bounds(job.limits))
+    except ValueError:  # each limit can be met, but not all at once
+        return within(job, most_macs(job.space))
 
 
 def within(job: Job, genotype: dnas.Genotype) -> dnas.Genotype:

@@ -23,18 +23,17 @@ def draw_curves(
     """Returns loss and accuracy of the search, and test accuracy of every retrained network, over
     the epochs."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
-    *left, right = figure.subplots(1, 3 if search_rows else 1, squeeze=False)[0]
-    if search_rows:
-        epochs = [row["epoch"] for row in search_rows]
-        for axis, name in zip(left, ("loss", "accuracy"), strict=True):
+    names = _curves_of(search_rows)
+    *left, right = figure.subplots(1, len(names) + 1, squeeze=False)[0]
+    for axis, (name, lines, along) in zip(left, names, strict=True):
+        for key, label in lines.items():
             axis.plot(
-                epochs, [row[name] for row in search_rows], label="half that trains the weights"
+                [row["epoch"] for row in search_rows],
+                [row[key] for row in search_rows],
+                label=label,
             )
-            axis.plot(
-                epochs, [row[f"valid_{name}"] for row in search_rows], label="half that trains arch"
-            )
-            axis.set(title=f"search: {name}", xlabel="epoch")
-            axis.legend(frameon=False)
+        axis.set(title=f"search: {name}", xlabel=along)
+        axis.legend(frameon=False)
     for name, rows in retrain_rows.items():
         scored = [row for row in rows if "test_accuracy" in row]
         x, y = [row["epoch"] for row in scored], [row["test_accuracy"] for row in scored]
@@ -44,6 +43,19 @@ def draw_curves(
     right.set(title="retraining: test accuracy", xlabel="epoch")
     right.legend(frameon=False)
     return figure
+
+
+def _curves_of(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, str], str]]:
+    """(what, {key: label}, what it goes along) of each panel of a search."""
+    if not rows:
+        return []
+    if "value" in rows[0]:
+        return [("short trainings", {"value": "minus the loss"}, "trial")]
+    halves = {"": "half that trains the weights", "valid_": "half that trains arch"}
+    return [
+        (name, {f"{half}{name}": label for half, label in halves.items()}, "epoch")
+        for name in ("loss", "accuracy")
+    ]
 
 
 def _style(name: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from dnas.app import exporting, phases, text
 from dnas.app.command import run_command
 from dnas.app.config import SearchConfig
 from dnas.app.pages import write_summary
-from dnas.baselines import most_macs
 from dnas.hw_loss.measure_table import random_variables
 from dnas.statistics import sample
 from dnas.tabular import standings
@@ -121,7 +120,7 @@ def unsearched(job: phases.Job) -> dict[str, dnas.Genotype]:
     cells = {f"random_{number}": cell for number, cell in enumerate(random_cells(job))}
     if cells and job.space.inputs == "images":
         with contextlib.suppress(ValueError):  # a space of one's own need not have counts
-            cells[phases.LARGEST] = phases.within(job, most_macs(job.space))
+            cells[phases.LARGEST] = phases.largest(job)
     return cells
 
 

@@ -15,6 +15,7 @@ from dnas.hw_loss.importers import import_fbnet, import_hw_nas_bench, import_pro
 from dnas.hw_loss.liveness import Liveness, expected_liveness
 from dnas.hw_loss.measure import Measured, Meter, clock, measure
 from dnas.hw_loss.measure_table import REFERENCE, measure_networks, measure_table
+from dnas.hw_loss.program import Limits
 from dnas.hw_loss.repair import approach, repair
 from dnas.hw_loss.runtimes import Runtime, jax_runtime
 from dnas.hw_loss.table import (
@@ -73,6 +74,7 @@ __all__ = [
     "Round",
     "Runtime",
     "absolute",
+    "Limits",
     "approach",
     "arch_loss",
     "augmented_lagrangian",

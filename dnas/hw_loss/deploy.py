@@ -10,7 +10,8 @@ from dnas.base import Mix
 from dnas.checks import checked
 from dnas.genotype import Genotype
 from dnas.hw_loss.feasible import check_bound, feasible_range
-from dnas.hw_loss.repair import Limits, approach, repair
+from dnas.hw_loss.program import Limits
+from dnas.hw_loss.repair import approach, repair
 from dnas.selection import default_selection
 from dnas.space import SearchSpace, check_genotype, one_hot_mix
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from dnas.checks import checked
 from dnas.hw_loss.expected import ExpectedCost
-from dnas.hw_loss.program import Found, Networks, Rows
+from dnas.hw_loss.program import Found, Limits, Networks, Rows
 
 
 class FeasibleRange(NamedTuple):
@@ -44,12 +44,23 @@ def cheapest_mix(cost: ExpectedCost) -> Rows:
     return _extreme(cost, largest=False).rows
 
 
-def dearest_mix(cost: ExpectedCost) -> Rows:
+def dearest_mix(cost: ExpectedCost, limits: Limits = ()) -> Rows:
     """Returns the one-hot mix of a genotype of the largest cost, as `cheapest_mix` of the least.
 
     That with most multiply-adds is a baseline that needs no search.
+
+    Args:
+      limits: pairs (cost, bound) of costs that it may have at most.
+
+    Raises:
+      ValueError: if no genotype meets a bound (it names the range), or none meets all of them.
     """
-    return _extreme(cost, largest=True).rows
+    if not limits:
+        return _extreme(cost, largest=True).rows
+    for own, bound in limits:
+        check_bound(own, bound)
+    networks = Networks(cost.layers.cells, cost.layers.choices)
+    return networks.best_within(networks.cost(cost), limits).rows
 
 
 def check_bound(cost: ExpectedCost, bound: float) -> None:

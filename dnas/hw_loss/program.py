@@ -10,7 +10,7 @@ through scipy. Variable 0 is always one; constants are its multiples.
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from dnas.parts import Term
 Linear = Mapping[int, float]  # {variable: coefficient}
 Fact = Linear  # that is 0 or 1 at every genotype
 Rows = dict[str, np.ndarray]  # {kind: [E, O]}, the one-hot mix of a genotype
+Limits = Sequence[tuple[ExpectedCost, float]]  # (cost, what it may be at most, or is to be)
 
 _ONE = 0
 _TRUE: Fact = {_ONE: 1.0}
@@ -130,6 +131,25 @@ class Networks:
             rows[kind] = np.array([[_value(option, values) for option in row] for row in options])
             rows[kind] = rows[kind].round()
         return Found(rows, _value(objective, values), bound, exact)
+
+    def best_within(self, objective: Linear, limits: Limits) -> Found:
+        """Returns the genotype at which a linear function is largest, of those within all limits.
+
+        Raises:
+          ValueError: if there is none.
+        """
+        for cost, bound in limits:
+            self.limit(self.cost(cost), bound)
+        while (found := self.best(objective, largest=True)) is not None:
+            if all(cost.meets(found.rows, bound) for cost, bound in limits):
+                return found
+            # The solver takes for within what is above by less than a ten billionth.
+            self.forbid(found.rows)
+        bounds = ", ".join(f"{cost.metric} {bound:g} {cost.unit}" for cost, bound in limits)
+        raise ValueError(
+            f"each of the bounds is met by some network, but no network meets all of {bounds}: they"
+            " contradict each other. Raise a bound"
+        )
 
     def _add_rows(self, kind: str, choices: Choices, picked: Mapping[int, int] | None) -> None:
         program, numbers = self._program, range(len(choices.rows))

@@ -2,7 +2,7 @@
 that it was read from."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,16 +10,13 @@ from dnas.base import Mix
 from dnas.checks import checked
 from dnas.choices import Choices
 from dnas.genotype import Genotype
-from dnas.hw_loss.expected import ExpectedCost
 from dnas.hw_loss.feasible import check_bound
-from dnas.hw_loss.program import Found, Networks, Rows, total
+from dnas.hw_loss.program import Found, Limits, Networks, Rows, total
 from dnas.space import SearchSpace, genotype_of, one_hot_mix, picked_of
 
 # What an option is worth that the genotype has, so that none is exchanged for nothing; less than
 # what float32 tells apart in a mix.
 _UNCHANGED = 1e-9
-
-Limits = Sequence[tuple[ExpectedCost, float]]  # (cost, what it may be at most, or is to be)
 
 
 @checked
@@ -51,18 +48,7 @@ def repair(space: SearchSpace, genotype: Genotype, mix: Mix, limits: Limits) -> 
     picked = _with_what_is_left_out(space, genotype)
     networks = Networks(space.cells, space.choices, picked)
     worth = networks.worth(_worths(space, picked, mix))
-    for cost, bound in limits:
-        networks.limit(networks.cost(cost), bound)
-    while (found := networks.best(worth, largest=True)) is not None:
-        if all(cost.meets(found.rows, bound) for cost, bound in limits):
-            return _exchanged(space, genotype, found.rows)
-        # The solver takes for within what is above by less than a ten billionth.
-        networks.forbid(found.rows)
-    bounds = ", ".join(f"{cost.metric} {bound:g} {cost.unit}" for cost, bound in limits)
-    raise ValueError(
-        f"each of the bounds is met by some network, but no network meets all of {bounds}: they"
-        " contradict each other. Raise a bound"
-    )
+    return _exchanged(space, genotype, networks.best_within(worth, limits).rows)
 
 
 @checked

@@ -9,7 +9,15 @@ from dnas.methods.fair_darts import fair_darts
 from dnas.methods.fbnet import fbnet
 from dnas.methods.gaea import gaea
 from dnas.methods.gdas import gdas
-from dnas.methods.method import Method, SearchResult, Stage, every_stage, stages_of
+from dnas.methods.method import (
+    Method,
+    SearchResult,
+    Stage,
+    Trials,
+    TrialsState,
+    every_stage,
+    stages_of,
+)
 from dnas.methods.oles import oles
 from dnas.methods.p_darts import p_darts
 from dnas.methods.pc_darts import pc_darts
@@ -23,6 +31,8 @@ from dnas.methods.sgas import sgas
 from dnas.methods.sharp_darts import sharp_darts
 from dnas.methods.smooth_darts import smooth_darts_adv, smooth_darts_rs
 from dnas.methods.snas import snas
+from dnas.methods.supernets import supernet_of
+from dnas.methods.trained_neighbours import trained_neighbours
 from dnas.methods.training import FAMILIES, Training, alternating, arch_optimizer, weight_optimizer
 
 METHODS: dict[str, Published] = {
@@ -50,6 +60,7 @@ METHODS: dict[str, Published] = {
         darts_pt,
         oles,
         darts_minus,
+        trained_neighbours,
         random,
         random_ws,
     )
@@ -63,6 +74,8 @@ __all__ = [
     "SearchResult",
     "Stage",
     "Training",
+    "Trials",
+    "TrialsState",
     "alternating",
     "arch_optimizer",
     "beta_darts",
@@ -92,5 +105,7 @@ __all__ = [
     "smooth_darts_rs",
     "snas",
     "stages_of",
+    "supernet_of",
+    "trained_neighbours",
     "weight_optimizer",
 ]

@@ -4,16 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import optax
+
 from dnas.arch_losses import WeightedLoss
-from dnas.base import ArchLoss, Candidates, Mix, Perturbation
+from dnas.base import AnyArray, ArchLoss, Candidates, Mix, Perturbation
+from dnas.baselines import most_macs
 from dnas.bilevel import BilevelOptimizer, darts_optimizer
 from dnas.genotype import Genotype
-from dnas.hw_loss import Constraint
+from dnas.hw_loss import Constraint, Limits
 from dnas.methods.training import Training
 from dnas.relax import Relaxation, softmax
 from dnas.rules import Rule
 from dnas.search import SearchState
+from dnas.searchers import Evaluation, Searcher, incumbents
 from dnas.selection import Selection, default_selection
+from dnas.space import SearchSpace, one_hot_mix
 
 
 class SearchResult(NamedTuple):
@@ -21,8 +26,50 @@ class SearchResult(NamedTuple):
 
     genotype: Genotype
     mix: Mix  # {kind: [E, O]}, what the genotype was read from
-    state: SearchState
-    history: list[dict[str, Any]]  # a row an epoch that this call has run
+    state: "SearchState | TrialsState"
+    history: list[dict[str, Any]]  # a row an epoch, or a trial, that this call has run
+
+
+def best_of(history: Sequence[Evaluation], noise: float) -> Genotype:
+    """Returns the first of the highest value."""
+    del noise
+    return incumbents(history)[-1]
+
+
+class Trials(NamedTuple):
+    """A search by short trainings from scratch, `dnas.short_training`, in place of gradients: of
+    architectures that a searcher asks for, which begins at what the stage before has found."""
+
+    # of the genotype that it begins at, and of the deviation of its value between seeds
+    searcher: Callable[[Genotype, float], Searcher]
+    optimizer: Callable[[int, int], optax.GradientTransformation]  # of (epochs, steps each)
+    number: int = 100  # of trials
+    epochs: int = 2  # of a trial, whose value is minus the mean loss of the last of them
+    steps: int = 50  # of such an epoch
+    repeats: int = 0  # trials of the first genotype with other seeds, for that deviation
+    # of all that was trained with the seed of the run, and of that deviation: which is taken
+    choose: Callable[[Sequence[Evaluation], float], Genotype] = best_of
+    # where it begins if no stage was before, of the space and the limits
+    start: Callable[[SearchSpace, Limits], Genotype] = most_macs
+    limits: Limits = ()  # (cost, bound): what exceeds one is worth least, and is not trained
+
+    def excess(self, space: SearchSpace, genotype: Genotype) -> float:
+        """Returns by how much a genotype exceeds its limits, the costs as shares of their bounds; 0
+        for one that is within them."""
+        mix = one_hot_mix(space, genotype)
+        return sum(
+            float(cost.discrete(mix)) / bound
+            for cost, bound in self.limits
+            if not cost.meets(mix, bound)
+        )
+
+
+class TrialsState(NamedTuple):
+    """All that changes in a search by trials: a searcher that is told these values again is where
+    it was."""
+
+    step: AnyArray  # []: trials done
+    values: AnyArray  # [number of trials] float32, NaN for those to come
 
 
 class Method(NamedTuple):
@@ -48,6 +95,7 @@ class Method(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})  # of the supernet, such as {"sampled": True}
     # the length, the batch and the sizes that it was made for; None: as `run_search` is told
     training: Training | None = None
+    trials: Trials | None = None  # in place of all that is above but options and training
     stages: "Sequence[Stage]" = ()  # searches that follow, each from what the one before has found
 
 

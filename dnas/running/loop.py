@@ -45,11 +45,17 @@ class Progress(NamedTuple):
     row: dict[str, Any] | None
     stopped: bool = False  # the run ends here, before its last step
     sums: Sums = _NO_SUMS  # of the epoch that goes on
+    unit: str = "step"  # what is counted; a trial has a row as an epoch has
 
     @property
     def epoch(self) -> int:
         """Epochs done."""
         return self.step // self.steps_per_epoch
+
+    @property
+    def row_unit(self) -> str:
+        """What has a row: an epoch of steps, or each of what else is counted."""
+        return "epoch" if self.unit == "step" else self.unit
 
 
 class StepMemory(NamedTuple):
@@ -86,7 +92,7 @@ def print_epochs(progress: Progress) -> None:
         numbers = {name: value for name, value in progress.row.items() if isinstance(value, float)}
         words = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
         print(
-            "epoch"
+            f"{progress.row_unit}"
             f" {progress.row['epoch']}/{math.ceil(progress.total_steps / progress.steps_per_epoch)}"
             f"  {words}",
             flush=True,

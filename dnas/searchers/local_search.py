@@ -9,7 +9,12 @@ from dnas.searchers.searcher import Searcher
 
 
 def local_search(
-    initial: int = 1, first_improvement: bool = True, *, start: Genotype | None = None
+    initial: int = 1,
+    first_improvement: bool = True,
+    *,
+    start: Genotype | None = None,
+    gain: float = 0.0,
+    again: bool = True,
 ) -> Searcher:
     """Returns the searcher that moves from an architecture to a better neighbour as long as there
     is one, and then starts again from random ones: algorithm 1 of the paper.
@@ -21,12 +26,17 @@ def local_search(
       first_improvement: moves as soon as a neighbour is better, instead of to the best of all.
       start: where the first start is, instead of at random: a good guess, such as the architecture
         with most multiply-adds, or what a search by gradients has found.
+      gain: a neighbour is better if its value is higher by more than this, such as the noise of
+        values.
+      again: whether it starts again where no neighbour is better; it ends there if not.
 
     Raises:
-      ValueError: for no initial architecture.
+      ValueError: for no initial architecture, or a gain below 0.
     """
     if initial < 1:
         raise ValueError(f"a start needs at least 1 initial architecture, got {initial}")
+    if not gain >= 0:
+        raise ValueError(f"a gain is 0 or more, got {gain}")
 
     def run(architectures, rng):
         known, idle = {}, 0
@@ -39,11 +49,13 @@ def local_search(
             while current is not None:
                 near = architectures.neighbours(current)
                 near = [near[number] for number in rng.permutation(len(near))]
-                least = known[current] if first_improvement else math.inf
+                least = known[current] + gain if first_improvement else math.inf
                 new = yield from _evaluated(near, known, until=least)
                 best = max(new, key=known.__getitem__, default=current)
-                current = best if known[best] > known[current] else None
+                current = best if known[best] > known[current] + gain else None
             idle = idle + 1 if len(known) == before else 0
+            if not again:
+                return
 
     return run
 

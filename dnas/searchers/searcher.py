@@ -14,7 +14,7 @@ from dnas.space import SearchSpace
 # objectives one of each.
 Value = float | tuple[float, ...]
 # A searcher is a generator: it yields the architecture that it wants to know the value of, and is
-# sent that value. It never ends by itself, but where it has seen them all.
+# sent that value. It ends where it has seen them all, or all that it wants to see.
 Searcher = Callable[[Architectures, np.random.Generator], Generator[Picks, Any, None]]
 
 
@@ -47,14 +47,19 @@ class Search:
         self._next: Picks | None = next(self._run, None)
         self.history: list[Evaluation] = []
 
+    @property
+    def ended(self) -> bool:
+        """Whether the searcher wants to know no more."""
+        return self._next is None
+
     def ask(self) -> Genotype:
         """Returns the architecture whose value is wanted next, the same until that is told.
 
         Raises:
-          StopIteration: if the searcher has seen all of the space.
+          StopIteration: if the searcher has seen all of the space, or all that it wants to see.
         """
         if self._next is None:
-            raise StopIteration("the searcher has seen all architectures of the space")
+            raise StopIteration("the searcher has seen all architectures that it wants to see")
         return self._architectures.genotype_of(self._next)
 
     def tell(self, value: Value, cost: float = 1.0) -> None:

@@ -161,6 +161,7 @@ __all__ = [
     "SearchState",
     "Selection",
     "Task",
+    "Trials",
     "Text",
     "Tokens",
     "Term",

@@ -1,22 +1,24 @@
 """A search by short trainings from scratch, of architectures that a searcher asks for."""
 
+import functools
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import Mix
+from dnas.baselines import live_macs
 from dnas.genotype import Genotype
+from dnas.hw_loss import Limits, repair
 from dnas.methods import SearchResult, Trials, TrialsState
 from dnas.model import Model
 from dnas.running.loop import Hooks, Progress
-from dnas.searchers import Evaluation, Search
+from dnas.searchers import Architectures, Evaluation, Search
 from dnas.short_training import short_training
 from dnas.space import SearchSpace, one_hot_mix
 from dnas.tasks import Task
-
-# What exceeds its limits is worth less than all that is trained, by a number that float32 holds.
-_EXCEEDS = -1e30
 
 
 def run_trials(
@@ -122,16 +124,39 @@ class _Asked:
             repeated.append((yield start, int(own_seed >> 1)))
         if trials.repeats:
             self.noise = float(np.std(repeated, ddof=1))
-        search = Search(space, trials.searcher(start, self.noise), seed)
+        within = nearest_within(space, trials.limits) if trials.limits else None
+        search = Search(space, trials.searcher(start, self.noise), seed, within=within)
         while not search.ended:
             genotype = search.ask()
-            if (excess := trials.excess(space, genotype)) > 0:
-                search.tell(_EXCEEDS * (1 + excess))
-                continue
             if genotype not in values:
                 values[genotype] = yield genotype, seed
                 self.known.append(Evaluation(genotype, values[genotype]))
             search.tell(values[genotype])
+
+
+def nearest_within(space: SearchSpace, limits: Limits) -> Callable[[Genotype], Genotype]:
+    """Returns what brings a genotype within limits on costs: by the one exchange that leaves most
+    multiply-adds, or if none is enough as `repair` does. What is within them stays as it is."""
+    every, macs = Architectures(space), live_macs(space)
+    costs = [macs, *(cost for cost, _ in limits)]
+    bounds = np.array([bound for _, bound in limits])
+    costs_of = jax.jit(jax.vmap(lambda mix: jnp.stack([cost(mix) for cost in costs], axis=-1)))
+
+    @functools.cache
+    def within(genotype: Genotype) -> Genotype:
+        mix = one_hot_mix(space, genotype)
+        if all(cost.meets(mix, bound) for cost, bound in limits):
+            return genotype
+        near = [every.genotype_of(own) for own in every.neighbours(every.picks_of(genotype))]
+        mixes = [one_hot_mix(space, own) for own in near]
+        sizes, *found = np.asarray(costs_of(jax.tree.map(lambda *own: np.stack(own), *mixes))).T
+        for number in np.argsort(-sizes, kind="stable"):
+            is_near = (np.array([own[number] for own in found]) <= bounds * (1 + 1e-6)).all()
+            if is_near and all(cost.meets(mixes[number], bound) for cost, bound in limits):
+                return near[number]
+        return repair(space, genotype, mix, limits)
+
+    return within
 
 
 def _mix_of(space: SearchSpace, genotype: Genotype) -> Mix:

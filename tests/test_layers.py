@@ -67,7 +67,7 @@ MAY_JIT |= {
 # A step of REINFORCE is one of many thousands, of a few numbers.
 MAY_JIT |= {"searchers/reinforce.py"}
 # One program scores all architectures.
-MAY_JIT |= {"scores/score.py"}
+MAY_JIT |= {"scores/score.py", "trials.py"}
 # To measure a network, or to export it, is to compile it.
 MAY_JIT |= {"hw_loss/runtimes.py", "export/stablehlo.py"}
 MAY_PRINT = {"running/loop.py"}

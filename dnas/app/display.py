@@ -44,7 +44,8 @@ class Display:
         row = progress.row or {}
         if "genotype" in row and _choices(row["genotype"]) != _choices(self._genotype):
             self._genotype = row["genotype"]
-            tqdm.write(f"{progress.row_unit} {row['epoch']}: {skips(row['genotype'])}; {text_of(self._genotype)}")
+            when = f"{progress.row_unit} {row['epoch']}"
+            tqdm.write(f"{when}: {skips(row['genotype'])}; {text_of(self._genotype)}")
         if "test_accuracy" in row and progress.step == progress.total_steps:
             tqdm.write(f"{self._title}: test accuracy {row['test_accuracy']:.2%}")
         if progress.step == progress.total_steps:

@@ -18,7 +18,7 @@ from dnas.rules import Rule
 from dnas.search import SearchState
 from dnas.searchers import Evaluation, Searcher, incumbents
 from dnas.selection import Selection, default_selection
-from dnas.space import SearchSpace, one_hot_mix
+from dnas.space import SearchSpace
 
 
 class SearchResult(NamedTuple):
@@ -26,7 +26,7 @@ class SearchResult(NamedTuple):
 
     genotype: Genotype
     mix: Mix  # {kind: [E, O]}, what the genotype was read from
-    state: "SearchState | TrialsState"
+    state: Any  # a `SearchState`, or where there were trials a `TrialsState`
     history: list[dict[str, Any]]  # a row an epoch, or a trial, that this call has run
 
 
@@ -51,17 +51,7 @@ class Trials(NamedTuple):
     choose: Callable[[Sequence[Evaluation], float], Genotype] = best_of
     # where it begins if no stage was before, of the space and the limits
     start: Callable[[SearchSpace, Limits], Genotype] = most_macs
-    limits: Limits = ()  # (cost, bound): what exceeds one is worth least, and is not trained
-
-    def excess(self, space: SearchSpace, genotype: Genotype) -> float:
-        """Returns by how much a genotype exceeds its limits, the costs as shares of their bounds; 0
-        for one that is within them."""
-        mix = one_hot_mix(space, genotype)
-        return sum(
-            float(cost.discrete(mix)) / bound
-            for cost, bound in self.limits
-            if not cost.meets(mix, bound)
-        )
+    limits: Limits = ()  # (cost, bound): all that is trained is within them
 
 
 class TrialsState(NamedTuple):

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dnas.baselines import live_macs
 from dnas.bilevel import cosine_by_epoch
 from dnas.genotype import Genotype
@@ -52,7 +54,8 @@ def trained_neighbours(
     docs/evidence.md.
 
     Within limits on costs it begins at the network with most multiply-adds of those that meet
-    them, and what does not is not trained.
+    them, and a neighbour that does not is brought there by the one exchange more that leaves most
+    multiply-adds.
 
     Args:
       trials: networks trained at the most; it ends before at one that no neighbour is better than.
@@ -102,10 +105,11 @@ def _largest_of_the_best(
 ) -> Genotype:
     """Of the architectures whose values noise does not tell from the best, that with most
     multiply-adds; of several the best."""
-    cost, best = live_macs(space), max(float(own.value) for own in history)
-    near = [own for own in history if own.value >= best - _DEVIATIONS * noise]
+    cost = live_macs(space)
+    values = {own.genotype: float(np.max(own.value)) for own in history}
+    best = max(values.values())
 
-    def size(own: Evaluation) -> tuple[float, Any]:
-        return float(cost.discrete(one_hot_mix(space, own.genotype))), own.value
+    def size(genotype: Genotype) -> tuple[float, float]:
+        return float(cost.discrete(one_hot_mix(space, genotype))), values[genotype]
 
-    return max(near, key=size).genotype
+    return max((own for own in values if values[own] >= best - _DEVIATIONS * noise), key=size)

@@ -1,6 +1,6 @@
 """The architectures of a space as searchers see them: columns of rows, and what is next to one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -20,6 +20,10 @@ class Architectures:
     option that computes something. Genotypes that compute the same by other options count as
     different, as in the published searches.
 
+    Args:
+      within: what a genotype becomes that is not to be evaluated itself, such as one that exceeds
+        limits on costs; others stay as they are. Samples and neighbours are what it returns.
+
     Example:
       >>> import numpy as np
       >>> import dnas
@@ -29,8 +33,8 @@ class Architectures:
       (24, True)
     """
 
-    def __init__(self, space: SearchSpace):
-        self.space = space
+    def __init__(self, space: SearchSpace, within: Callable[[Genotype], Genotype] | None = None):
+        self.space, self._within = space, within
         self._start: dict[str, int] = {}  # the first row of a kind
         self._columns: list[tuple[int, ...]] = []  # of each row, where it is kept
         self._groups: list[tuple[tuple[int, ...], int]] = []  # rows that compete, how many are kept
@@ -50,7 +54,7 @@ class Architectures:
         for rows, places in self._groups:
             for place in rng.permutation(len(rows))[places:]:
                 picks[rows[place]] = DROPPED
-        return tuple(picks)
+        return self._brought(tuple(picks))
 
     def neighbours(self, picks: Picks) -> list[Picks]:
         """Returns all that one exchange leads to: of the option of a row that is kept, or of the
@@ -66,7 +70,10 @@ class Architectures:
                 for old in kept:
                     options = (picks[old],) if picks[old] in own else own
                     found += [_with(picks, {old: DROPPED, new: to}) for to in options]
-        return found
+        if self._within is None:
+            return found
+        brought = dict.fromkeys(self._brought(own) for own in found)
+        return [own for own in brought if own != picks]
 
     def mutate(self, rng: np.random.Generator, picks: Picks) -> Picks:
         """Returns one of the neighbours at random."""
@@ -75,7 +82,14 @@ class Architectures:
 
     def all(self) -> Iterator[Picks]:
         """Yields every one, for small spaces."""
-        yield from self._completed((), {rows: places for rows, places in self._groups})
+        for picks in self._completed((), {rows: places for rows, places in self._groups}):
+            if self._brought(picks) == picks:
+                yield picks
+
+    def _brought(self, picks: Picks) -> Picks:
+        if self._within is None:
+            return picks
+        return self.picks_of(self._within(self.genotype_of(picks)))
 
     def _completed(self, picks: Picks, groups: dict) -> Iterator[Picks]:
         if len(picks) == len(self._columns):

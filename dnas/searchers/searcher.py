@@ -29,7 +29,7 @@ class Evaluation(NamedTuple):
 class Search:
     """A searcher on its way: `ask` for an architecture, `tell` its value, as often as there is
     budget. The seed and the values decide everything, so telling a new search what an old one was
-    told brings it to where that was.
+    told brings it to where that was. `within` is as `Architectures` takes it.
 
     Example:
       >>> import dnas
@@ -41,8 +41,15 @@ class Search:
       6.0
     """
 
-    def __init__(self, space: SearchSpace, searcher: Searcher, seed: int = 0):
-        self._architectures = Architectures(space)
+    def __init__(
+        self,
+        space: SearchSpace,
+        searcher: Searcher,
+        seed: int = 0,
+        *,
+        within: Callable[[Genotype], Genotype] | None = None,
+    ):
+        self._architectures = Architectures(space, within)
         self._run = searcher(self._architectures, np.random.default_rng(seed))
         self._next: Picks | None = next(self._run, None)
         self.history: list[Evaluation] = []

@@ -1,9 +1,9 @@
-"""Where counting cannot win: accuracy of cells of NAS-Bench-201 within a latency on a Raspberry Pi 5,
-as the benchmark has both, found by trainings on real images.
+"""Where counting cannot win: accuracy of cells of NAS-Bench-201 within a latency on a Raspberry Pi
+5, as the benchmark has both, found by trainings on real images.
 
-Command: python -m experiments.studies.equal_latency --data-dir=FOLDER --benchmark=FILE. A search that
-is done is a line of the CSV, and is not run again; the table of what is there is printed at the end.
---show=1 prints it without a data set, and runs nothing.
+Command: python -m experiments.studies.equal_latency --data-dir=FOLDER --benchmark=FILE. A search
+that is done is a line of the CSV, and is not run again; the table of what is there is printed at
+the end. --show=1 prints it and runs nothing.
 
 A search sees 500 measured cells, to which it fits a cost model, the images, and in the end the
 measured latency of what it has trained.
@@ -72,11 +72,11 @@ class Predicted(NamedTuple):
     metric: str = "latency"
     unit: str = "ms"
 
-    def discrete(self, mix: Mapping[str, Any]) -> float:
-        return float(self.model.cost(mix["cell"]))
+    def __call__(self, mix: Mapping[str, Any]) -> Any:
+        return self.model.cost(mix["cell"])
 
     def meets(self, mix: Mapping[str, Any], bound: float) -> bool:
-        return self.discrete(mix) <= bound
+        return float(self(mix)) <= bound
 
 
 def study(command: LatencyCommand) -> str:
@@ -137,9 +137,7 @@ def _method(
     def choose(history: Sequence[Evaluation], noise: float) -> dnas.Genotype:
         """The choice of the method among what is within the target when it is measured."""
         within = [
-            own
-            for own in history
-            if benchmark.query(own.genotype)[command.latency] <= target
+            own for own in history if benchmark.query(own.genotype)[command.latency] <= target
         ]
         return by_loss(within or history, noise)
 
@@ -169,20 +167,23 @@ def table(
         tied = accuracies[within[macs[within] >= macs[within].max() * (1 - 1e-6)]]
         largest, span = float(tied.mean()), f"{tied.min():.2f} to {tied.max():.2f}"
         counted = f"{largest:.2f}" + (f" ({span}, {len(tied)} tie)" if len(tied) > 1 else "")
-        found = [float(row["accuracy"]) for row in own]
-        measured = [float(row["latency"]) for row in own]
         lines.append(
             f"| {float(target):.3f} | {len(within):,} | {values.mean():.2f} +- {values.std():.1f} |"
             f" {_best_of(values, 10):.2f} | {counted} |"
-            + (
-                f" {reported(found, 'seeds')} | {compare(found, largest).shown()} |"
-                f" {max(measured):.3f} at most | {np.median([float(r['seconds']) for r in own]):.0f} |"
-                if own
-                else " | | | |"
-            )
+            + (_found(own, largest) if own else " | | | |")
             + f" {values[-1]:.2f} |"
         )
     return "\n".join(lines)
+
+
+def _found(searches: Sequence[dict[str, str]], largest: float) -> str:
+    accuracies = [float(row["accuracy"]) for row in searches]
+    latency = max(float(row["latency"]) for row in searches)
+    seconds = np.median([float(row["seconds"]) for row in searches])
+    return (
+        f" {reported(accuracies, 'seeds')} | {compare(accuracies, largest).shown()} |"
+        f" {latency:.3f} at most | {seconds:.0f} |"
+    )
 
 
 def _best_of(values: np.ndarray, draws: int) -> float:

@@ -2,7 +2,6 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 from small_searches import IMAGES, LABELS
@@ -10,7 +9,8 @@ from small_searches import IMAGES, LABELS
 import dnas
 from dnas.baselines import most_macs
 from dnas.methods import METHODS, Stage, Trials
-from dnas.searchers import local_search, random_search, run_searcher
+from dnas.searchers import Architectures, local_search, random_search, run_searcher
+from dnas.trials import nearest_within
 
 SPACE = dnas.nasbench201_space(
     name="small_201", ops=("none", "skip_connect", "nor_conv_3x3"), num_nodes=2
@@ -130,3 +130,15 @@ def test_the_largest_within_limits_is_that_of_all_genotypes(share):
     best = max(COST.discrete(mix) for mix in mixes if params.meets(mix, bound))
     found = most_macs(SPACE, [(params, bound)])
     assert COST.discrete(dnas.one_hot_mix(SPACE, found)) == pytest.approx(best) and best <= largest
+
+
+def test_what_exceeds_limits_is_brought_within_by_the_exchange_that_leaves_most():
+    bound = 0.6 * COST.discrete(dnas.one_hot_mix(SPACE, most_macs(SPACE)))
+    within, every = nearest_within(SPACE, [(COST, bound)]), Architectures(SPACE)
+    mixes = {picks: dnas.one_hot_mix(SPACE, every.genotype_of(picks)) for picks in every.all()}
+    size = {picks: COST.discrete(mix) for picks, mix in mixes.items()}
+    for picks, own in size.items():
+        found = every.picks_of(within(every.genotype_of(picks)))
+        near = [size[other] for other in every.neighbours(picks) if size[other] <= bound]
+        assert found == picks if own <= bound else size[found] <= bound
+        assert own <= bound or not near or size[found] == max(near)

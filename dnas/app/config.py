@@ -551,10 +551,26 @@ def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
         own = own | small_settings(given.method, given.space)
     found = layers(kind, given.method, given.space, given.recipe)
     of_data = Layer(f"the data set {dataset}", {"dataset": given.dataset, **own})
+    found = [*found, of_data, *_of_smaller_images(kind, given.dataset, found)]
     if given.arch_pace != "scaled":
-        return [*found, of_data]
+        return found
     epochs = own.get("epochs") if given.epochs is None else given.epochs
-    return [*found, of_data, _scaled_pace(given.method, given.space, epochs)]
+    return [*found, _scaled_pace(given.method, given.space, epochs)]
+
+
+def _of_smaller_images(kind: type[RunConfig], dataset: str, found: Sequence[Layer]) -> list[Layer]:
+    """What is counted in pixels of CIFAR's images of 32x32, in those of its images of another
+    size."""
+    size = named.given_in(dataset).get("image_size")
+    if not named.name_of(dataset).startswith("cifar") or not isinstance(size, int):
+        return []
+    fields = {field.name: field.default for field in dataclasses.fields(kind)}
+    fields |= {name: value for layer in found for name, value in layer.values.items()}
+    pixels = {name: round(fields[name] * size / 32) for name in _IN_PIXELS if name in fields}
+    return [Layer(f"images of {size}x{size}", pixels)]
+
+
+_IN_PIXELS = ("crop_padding", "cutout")
 
 
 def _scaled_pace(method: str, space: str | None, epochs: int | None) -> Layer:

@@ -24,7 +24,7 @@ _SETTINGS: Mapping[str, Any] = {
     "nesterov": True,
     "weight_decay": 5e-4,
     "trials": 100,
-    "trial_steps": 100,
+    "trial_steps": 200,
     "repeats": 4,
 }
 
@@ -69,7 +69,7 @@ def trained_neighbours(
       >>> import dnas
       >>> method = trained_neighbours(dnas.SPACES["nasbench201"], steps_per_epoch=781)
       >>> method.trials.number, method.trials.steps, method.training.num_cells
-      (100, 50, 15)
+      (100, 100, 15)
     """
 
     def optimizer(epochs: int, steps_per_epoch: int):

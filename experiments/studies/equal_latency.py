@@ -50,7 +50,7 @@ class LatencyCommand(StudyCommand):
     """Of the networks that are trained."""
     trials: int = 100
     """Networks trained in a search at the most."""
-    steps: int = 100
+    steps: int = 200
     """Of a training."""
     show: bool = False
     """Print the table of what is there, and run nothing."""

@@ -344,3 +344,13 @@ def test_explain_knows_what_follows_the_name_of_a_method_and_shows_no_objects():
     found = {row.name: row for row in settings.explained(SearchConfig, words)}
     assert found["learn_edges"][1:] == ("False", "the command line")
     assert not any("object at" in row.value or "function" in row.value for row in found.values())
+
+
+def test_what_is_counted_in_pixels_follows_the_size_of_the_images():
+    words = ["--dataset=cifar10:image_size=16", "--method=darts1"]
+    config = parse(SearchConfig, words)
+    assert (config.crop_padding, config.cutout) == (2, 8)
+    assert parse(SearchConfig, [*words, "--space=nasbench201"]).cutout == 0
+    assert parse(SearchConfig, [*words, "--crop-padding=3"]).crop_padding == 3
+    whole = parse(SearchConfig, ["--dataset=cifar10"])
+    assert (whole.crop_padding, whole.cutout) == (4, 16)

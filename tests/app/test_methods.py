@@ -70,7 +70,7 @@ REFUSED = {
     ),
     "relaxation": (["--relax=hardmax"], "'hardmax' is not known.*gumbel_hard"),
     "selection": (["--select=best"], "'best' is not known.*top_edges"),
-    "trials": (["--method=trained_neighbours", "--relax=softmax"], "without gradients.*no relax"),
+    "trials": (["--method=trained_neighbours", "--rule=ranking"], "without gradients.*no rule"),
     "rule": (["--rule=never"], "'never' is not known.*eigenvalue"),
     "simplex": (["--relax=simplex"], "belong together"),
     "sampled": (["--sampled=1"], "one-hot draws"),

@@ -1,10 +1,11 @@
-"""The laws of an op, a relaxation and a search space. Run a check on your own; our tests run it on
-all of ours."""
+"""The laws of an op, a relaxation, a search space and a search that goes on. Run a check on your
+own; our tests run it on all of ours."""
 
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -14,19 +15,31 @@ import optax
 
 from dnas.base import ABSENT, PyTree
 from dnas.bilevel import BilevelOptimizer
-from dnas.cells.init import init_variables
-from dnas.cells.norms import final_norms, search_norms
-from dnas.cells.ops import Op
-from dnas.checks import checked
+from dnas.cells.contract import assert_same_structure, check_op, law
+from dnas.checks import at_least, checked
 from dnas.choices import Choices
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
+from dnas.methods import Method, Published, SearchResult
 from dnas.model import Model, Tokens
 from dnas.relax.relaxation import Relaxation, read_mix
+from dnas.run import run_search
+from dnas.running.loop import QUIET, Hooks, Progress, Sums
+from dnas.running.states import arrays_in, filled, parsed, to_pieces
 from dnas.selection import Selection, default_selection
 from dnas.space import SearchSpace, check_genotype, one_hot_mix, picked_of
+from dnas.tasks import Task
 
-_BATCH, _HEIGHT, _WIDTH, _CHANNELS, _CLASSES, _SEEDS = 2, 8, 6, 4, 5, 2
+__all__ = [
+    "check_bilevel",
+    "check_op",
+    "check_relaxation",
+    "check_resume",
+    "check_selection",
+    "check_space",
+]
+
+_BATCH, _CHANNELS, _CLASSES, _SEEDS = 2, 4, 5, 2
 _SIDE = 32  # of the images that networks are given
 
 # What networks read, by the name that `SearchSpace.inputs` has for it.
@@ -34,123 +47,6 @@ _INPUTS: dict[str, Callable[[], PyTree]] = {
     "images": lambda: jnp.zeros((_BATCH, _SIDE, _SIDE, 3)),
     "tokens": lambda: Tokens(jnp.zeros((_BATCH, 3), jnp.int32)),
 }
-
-
-@contextlib.contextmanager
-def _law(text: str) -> Iterator[None]:
-    """Whatever fails inside becomes an AssertionError that begins with the law."""
-    try:
-        yield
-    except Exception as error:
-        raise AssertionError(f"law broken: {text}. {type(error).__name__}: {error}") from error
-
-
-def _assert_same_structure(left, right) -> None:
-    if jax.tree.structure(left) != jax.tree.structure(right):
-        raise ValueError(f"{jax.tree.structure(left)} is not {jax.tree.structure(right)}")
-    chex.assert_trees_all_equal_shapes_and_dtypes(left, right)
-
-
-@checked
-def check_op(factory: Callable) -> None:
-    """Checks an op as `OPS` holds it: `factory(channels=, stride=, norms=, name=)` returns a flax
-    module.
-
-    For strides 1 and 2 the module maps float32 images [B, H, W, C] to float32 [B, ceil(H/s),
-    ceil(W/s), C]; values and the gradients of images and weights are finite, also at zero; jit
-    changes nothing, and vmap over weights and images equals running them one by one, as the
-    supernet does; with `search_norms` it has weights only, with `final_norms` it may keep running
-    averages in "batch_stats", which only training changes. Where the op is a record, what it says
-    of the op is so.
-
-    Raises:
-      AssertionError: names the first law that fails.
-
-    Example:
-      >>> from dnas.cells import OPS
-      >>> check_op(OPS["avg_pool_3x3"])
-    """
-    keys = jax.random.split(jax.random.key(0), _SEEDS)
-    images = jax.random.normal(jax.random.key(1), (_SEEDS, _BATCH, _HEIGHT, _WIDTH, _CHANNELS))
-    for stride in (1, 2):
-        shape = (_BATCH, -(-_HEIGHT // stride), -(-_WIDTH // stride), _CHANNELS)
-        _check_in_search(factory, keys, images, stride, shape)
-        _check_in_final_network(factory, keys[0], images[0], stride, shape)
-
-
-def _check_in_search(factory, keys, images, stride, shape):
-    where = f"with search_norms() and stride {stride}"
-    with _law(f"an op can be built {where}"):
-        op = factory(channels=_CHANNELS, stride=stride, norms=search_norms(), name="op")
-        variables = [init_variables(op, key, x) for key, x in zip(keys, images, strict=True)]
-    with _law(f"an op keeps nothing but weights {where}"):
-        if set(variables[0]) - {"params"}:
-            raise ValueError(f"it also has variables in {sorted(set(variables[0]) - {'params'})}")
-    with _law(f"an op runs on its weights alone {where}"):
-        eager = [op.apply(own, x) for own, x in zip(variables, images, strict=True)]
-    with _law(f"the output of an op is [B, ceil(H/s), ceil(W/s), C] {where}"):
-        chex.assert_shape(eager[0], shape)
-    with _law(f"an op keeps float32 {where}"):
-        chex.assert_type([eager[0], *jax.tree.leaves(variables[0])], jnp.float32)
-    with _law(f"an op is finite {where}"):
-        chex.assert_tree_all_finite(eager)
-
-    if isinstance(factory, Op):
-        with _law(f"the record of an op says what it does {where}"):
-            _check_record(factory, op, variables[0], images[0], eager[0], stride)
-
-    direction = jax.random.normal(jax.random.key(2), shape)
-
-    def product(own, x):
-        y = op.apply(own, x)
-        return jnp.vdot(y, direction), y
-
-    with _law(f"an op works under jit, with a gradient {where}"):
-        gradient = jax.jit(jax.grad(product, argnums=(0, 1), has_aux=True))
-        gradients, jitted = gradient(variables[0], images[0])
-    with _law(f"an op computes the same under jit {where}"):
-        chex.assert_trees_all_close(jitted, eager[0], atol=1e-4)
-    with _law(f"the gradients of an op for images and weights are finite {where}"):
-        chex.assert_tree_all_finite(gradients)
-        chex.assert_tree_all_finite(gradient(variables[0], jnp.zeros_like(images[0])))
-    with _law(f"vmap of an op over weights and images equals one by one {where}"):
-        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *variables)
-        chex.assert_trees_all_close(
-            jax.vmap(op.apply)(stacked, images), jnp.stack(eager), atol=1e-4
-        )
-
-
-def _check_record(record, op, variables, images, output, stride):
-    if record.computes_nothing and np.any(output):
-        raise ValueError("it is said to compute nothing, and computes something")
-    if record.is_identity(stride) and not np.array_equal(output, images):
-        raise ValueError("it is said to be an identity, and changes its input")
-    if record.without_weights and jax.tree.leaves(variables):
-        raise ValueError(f"it is said to have no weights, and has {sorted(variables['params'])}")
-    if record.begins_with_relu(stride):
-        again = op.apply(variables, jax.nn.relu(images))
-        if not np.allclose(output, again, atol=1e-5):
-            raise ValueError("it is said to begin with a ReLU, and depends on negative numbers")
-
-
-def _check_in_final_network(factory, key, images, stride, shape):
-    where = f"with final_norms(train) and stride {stride}"
-    with _law(f"an op can be built and run {where}"):
-        op = factory(channels=_CHANNELS, stride=stride, norms=final_norms(True), name="op")
-        variables = init_variables(op, key, images)
-        trained, averages = op.apply(variables, images, mutable=["batch_stats"])
-        op = factory(channels=_CHANNELS, stride=stride, norms=final_norms(False), name="op")
-        evaluated = op.apply(variables, images)
-    with _law(f"an op has no variables but params and batch_stats {where}"):
-        if set(variables) - {"params", "batch_stats"}:
-            raise ValueError(f"it has variables in {sorted(variables)}")
-    with _law(f"training keeps the shapes of the running averages {where}"):
-        _assert_same_structure(averages.get("batch_stats", {}), variables.get("batch_stats", {}))
-    with _law(f"the output of an op is float32 [B, ceil(H/s), ceil(W/s), C] {where}"):
-        chex.assert_shape([trained, evaluated], shape)
-        chex.assert_type([trained, evaluated], jnp.float32)
-    with _law(f"an op is finite {where}"):
-        chex.assert_tree_all_finite((trained, evaluated, averages))
 
 
 @checked
@@ -177,22 +73,22 @@ def check_relaxation(relaxation: Relaxation, choices: Choices | CellSpec) -> Non
     shape = choices.shape
     step = jnp.zeros((), jnp.int32)
     keys = jax.random.split(jax.random.key(0), _SEEDS)
-    with _law("init returns arch, a mapping with finite float32 [E, O] under ops"):
+    with law("init returns arch, a mapping with finite float32 [E, O] under ops"):
         arch = relaxation.init(keys[0], choices)
         chex.assert_shape(arch["ops"], shape)
         chex.assert_type(jax.tree.leaves(arch), jnp.float32)
         chex.assert_tree_all_finite(arch)
-    with _law("sample returns a mix, finite float32 [E, O]"):
+    with law("sample returns a mix, finite float32 [E, O]"):
         mixes = [relaxation.sample(key, arch, choices, step) for key in keys]
         _check_mixes(mixes, shape)
-    with _law("no weight of a mix is negative"):
+    with law("no weight of a mix is negative"):
         _check_not_negative(mixes)
-    with _law("the same key gives the same mix"):
+    with law("the same key gives the same mix"):
         chex.assert_trees_all_equal(relaxation.sample(keys[0], arch, choices, step), mixes[0])
-    with _law("a relaxation works under jit and gives the same mix"):
+    with law("a relaxation works under jit and gives the same mix"):
         jitted = jax.jit(lambda key, arch, step: relaxation.sample(key, arch, choices, step))
         chex.assert_trees_all_close(jitted(keys[0], arch, step), mixes[0], atol=1e-5)
-    with _law("vmap of a relaxation over keys equals one by one"):
+    with law("vmap of a relaxation over keys equals one by one"):
         archs = jax.vmap(lambda key: relaxation.init(key, choices))(keys)
         chex.assert_tree_shape_prefix(archs, (_SEEDS,))
         chex.assert_shape(archs["ops"], (_SEEDS, *shape))
@@ -204,7 +100,7 @@ def check_relaxation(relaxation: Relaxation, choices: Choices | CellSpec) -> Non
     def product(arch):
         return jnp.vdot(relaxation.sample(keys[0], arch, choices, step), direction)
 
-    with _law("the gradient of arch is finite and not zero everywhere"):
+    with law("the gradient of arch is finite and not zero everywhere"):
         gradient = jax.grad(product)(arch)
         chex.assert_tree_all_finite(gradient)
         if not all(part.any() for part in jax.tree.leaves(gradient)):
@@ -226,17 +122,17 @@ def _check_not_negative(mixes):
 
 def _check_read(relaxation, arch, choices, shape):
     if relaxation.read is None:
-        with _law("a relaxation without read draws nothing at random"):
+        with law("a relaxation without read draws nothing at random"):
             one, other = (
                 relaxation.sample(jax.random.key(seed), arch, choices, 0) for seed in range(2)
             )
             chex.assert_trees_all_equal(one, other)
         return
-    with _law("read returns a mix, finite float32 [E, O], none of it negative"):
+    with law("read returns a mix, finite float32 [E, O], none of it negative"):
         mix = relaxation.read(arch, choices)
         _check_mixes([mix], shape)
         _check_not_negative([mix])
-    with _law("read gives the same mix each time, and under jit"):
+    with law("read gives the same mix each time, and under jit"):
         chex.assert_trees_all_equal(relaxation.read(arch, choices), mix)
         chex.assert_trees_all_close(
             jax.jit(lambda arch: relaxation.read(arch, choices))(arch), mix, atol=1e-5
@@ -251,17 +147,17 @@ def _check_absent(relaxation, arch, choices, product):
     if ops == 1:
         absent = jnp.zeros_like(absent)
     dropped = {**arch, "ops": jnp.where(absent.at[0].set(True), ABSENT, arch["ops"])}
-    with _law("a mix is finite and not negative though ops, or all ops of an edge, are absent"):
+    with law("a mix is finite and not negative though ops, or all ops of an edge, are absent"):
         keys = jax.random.split(jax.random.key(2), 4 * _SEEDS)
         mixes = [relaxation.sample(key, dropped, choices, 0) for key in keys] + [
             read_mix(relaxation, dropped, choices)
         ]
         _check_mixes(mixes, (edges, ops))
         _check_not_negative(mixes)
-    with _law("an op that is absent has no weight while another op of its edge is present"):
+    with law("an op that is absent has no weight while another op of its edge is present"):
         if weight := max(float(jnp.where(absent, mix, 0.0)[1:].max(initial=0.0)) for mix in mixes):
             raise ValueError(f"one has a weight of {weight}")
-    with _law("the gradient of arch is finite though ops, or all ops of an edge, are absent"):
+    with law("the gradient of arch is finite though ops, or all ops of an edge, are absent"):
         chex.assert_tree_all_finite(jax.grad(product)(dropped))
 
 
@@ -311,7 +207,7 @@ def check_space(
 def _check_conditions(space):
     choices = space.choices
     for kind, own in choices.items():
-        with _law(f"the rows of {kind!r} stand under rows and options of the space"):
+        with law(f"the rows of {kind!r} stand under rows and options of the space"):
             for kind, row, columns in itertools.chain.from_iterable(own.under):
                 mask = choices[kind].allowed[row]
                 if not all(mask[column] for column in columns):
@@ -319,16 +215,16 @@ def _check_conditions(space):
 
 
 def _check_cell(kind, spec):
-    with _law(f"an edge enters every node of cell {kind!r}"):
+    with law(f"an edge enters every node of cell {kind!r}"):
         if empty := [node for node in spec.nodes if not spec.incoming(node)]:
             raise ValueError(f"none enters {empty}")
-    with _law(f"cell {kind!r} has an op that can be chosen"):
+    with law(f"cell {kind!r} has an op that can be chosen"):
         if not spec.choices.computes.any(axis=-1).all():
             raise ValueError(f"its ops are {spec.edge_ops or spec.ops}")
 
 
 def _check_layers(space, num_cells):
-    with _law(
+    with law(
         "layers(channels=, num_cells=, image_size=) returns layers whose kinds are cells of the"
         " space"
     ):
@@ -336,7 +232,7 @@ def _check_layers(space, num_cells):
         layers = space.layers(channels=_CHANNELS, num_cells=num_cells, **size)
         if unknown := {layer.kind for layer in layers} - set(space.cells):
             raise ValueError(f"{sorted(unknown)} are not among {sorted(space.cells)}")
-    with _law(
+    with law(
         "each layer reads what the one before leaves, size / stride rounded up; less where a fixed"
         " block is between"
     ):
@@ -347,24 +243,24 @@ def _check_layers(space, num_cells):
 
 
 def _check_genotypes(space) -> Genotype:
-    with _law("the selection of the space makes a genotype of the space from a mix"):
+    with law("the selection of the space makes a genotype of the space from a mix"):
         mix = {
             kind: jax.random.uniform(jax.random.key(number), choices.shape)
             for number, (kind, choices) in enumerate(space.choices.items())
         }
         genotype = default_selection(space, mix)
         check_genotype(space, genotype)
-    with _law("selection reads a genotype back from its one-hot mix"):
+    with law("selection reads a genotype back from its one-hot mix"):
         again = default_selection(space, one_hot_mix(space, genotype))
         if _unordered(space, again) != _unordered(space, genotype):
             raise ValueError(f"{again} is not {genotype}")
-    with _law("a genotype is equal after a round trip through JSON"):
+    with law("a genotype is equal after a round trip through JSON"):
         if Genotype.from_json(genotype.to_json()) != genotype:
             raise ValueError(genotype.to_json())
     # Not every genotype can be written in the notation of its space.
     with contextlib.suppress(ValueError):
         text = genotype.to_text()
-        with _law(
+        with law(
             "a genotype is equal after a round trip through text, the name of its space aside"
         ):
             if dataclasses.replace(Genotype.from_text(text), space=space.name) != genotype:
@@ -383,7 +279,7 @@ def _check_model(name: str, make: Callable[[], Model], mix: PyTree, inputs: PyTr
     mixes = {
         kind: jax.ShapeDtypeStruct((_SEEDS, *rows.shape), rows.dtype) for kind, rows in mix.items()
     }
-    with _law(
+    with law(
         f"{name}.init(key, inputs) returns variables with float32 weights under params and works"
         " under vmap"
     ):
@@ -402,17 +298,17 @@ def _check_model(name: str, make: Callable[[], Model], mix: PyTree, inputs: PyTr
         over_seeds = jax.vmap(apply, (0, 0, None, 0))
         shape = jax.tree.leaves(inputs)[0].shape
         shape = shape if isinstance(inputs, Tokens) else shape[:1]
-        with _law(
+        with law(
             f"{name}.apply with train={train} returns float32 logits, one for each class, and"
             " variables as they came, also under vmap"
         ):
             outputs, updated = jax.eval_shape(over_seeds, variables, mixes, inputs, keys)
             chex.assert_shape(outputs.logits, (_SEEDS, *shape, _CLASSES))
             chex.assert_type(outputs.logits, jnp.float32)
-            _assert_same_structure(dict(updated), dict(variables))
+            assert_same_structure(dict(updated), dict(variables))
         if not isinstance(inputs, Tokens):
             continue
-        with _law(
+        with law(
             f"{name}.apply with train={train} returns the state after each token, float32 [B, T,"
             " H], and goes on from the last"
         ):
@@ -422,7 +318,7 @@ def _check_model(name: str, make: Callable[[], Model], mix: PyTree, inputs: PyTr
             more = jax.eval_shape(over_seeds, variables, mixes, inputs._replace(hidden=last), keys)[
                 0
             ]
-            _assert_same_structure(more, outputs)
+            assert_same_structure(more, outputs)
 
 
 @checked
@@ -452,7 +348,7 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
         for _ in "abc"
     ]
     copies = [{kind: rows.copy() for kind, rows in mix.items()} for mix in mixes]
-    with _law("a selection makes a genotype of the space from any mix"):
+    with law("a selection makes a genotype of the space from any mix"):
         genotypes = [selection(space, mix) for mix in mixes]
         mostly_none = {
             kind: np.where(choices.is_nothing, 0.9, 0.1 * mixes[0][kind])
@@ -464,19 +360,19 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
         ]
         for genotype in [*genotypes, *(selection(space, mix) for mix in (mostly_none, *even))]:
             check_genotype(space, genotype)
-    with _law("the same mix gives the same genotype, on the device too, and is left as it was"):
+    with law("the same mix gives the same genotype, on the device too, and is left as it was"):
         for mix, copy, genotype in zip(mixes, copies, genotypes, strict=True):
             on_device = {kind: jnp.asarray(rows) for kind, rows in copy.items()}
             for given in (mix, on_device):
                 if selection(space, given) != genotype:
                     raise ValueError(f"{selection(space, given)} is not {genotype}")
             chex.assert_trees_all_equal(mix, copy)
-    with _law("a selection reads a genotype that it chose back from its one-hot mix"):
+    with law("a selection reads a genotype that it chose back from its one-hot mix"):
         for genotype in genotypes:
             again = selection(space, one_hot_mix(space, genotype))
             if _unordered(space, again) != _unordered(space, genotype):
                 raise ValueError(f"{again} is not {genotype}")
-    with _law("a chosen op stays chosen when it weighs more"):
+    with law("a chosen op stays chosen when it weighs more"):
         picked = picked_of(space, genotypes[0])
         for kind, row, column in ((name, *own) for name in picked for own in picked[name]):
             rows = mixes[0][kind].copy()
@@ -497,7 +393,7 @@ def check_selection(selection: Selection, space: SearchSpace) -> None:
         "no rows for a cell": {other: rows for other, rows in mixes[0].items() if other != kind},
     }
     for what, mix in spoiled.items():
-        with _law(f"a mix with {what} is refused with a ValueError"):
+        with law(f"a mix with {what} is refused with a ValueError"):
             _assert_refuses(selection, space, mix)
 
 
@@ -535,11 +431,11 @@ def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
     def step(carry):
         state, weights, arch = carry
         weight_updates, arch_updates, state, metrics = optimizer.update(inner, outer, *carry)
-        with _law("the updates of weights and arch have their structures, shapes and dtypes"):
-            _assert_same_structure((weight_updates, arch_updates), (weights, arch))
-        with _law("update returns a state of the structure, shapes and dtypes that it was given"):
-            _assert_same_structure(state, carry[0])
-        with _law(
+        with law("the updates of weights and arch have their structures, shapes and dtypes"):
+            assert_same_structure((weight_updates, arch_updates), (weights, arch))
+        with law("update returns a state of the structure, shapes and dtypes that it was given"):
+            assert_same_structure(state, carry[0])
+        with law(
             "metrics are scalars: those of inner, and those of outer under valid_ and the name"
         ):
             expected = {"loss", "strength", "valid_loss", "valid_strength"}
@@ -564,16 +460,16 @@ def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
     pairs = [
         jax.tree.map(lambda leaf, seed=seed: leaf[seed], (weights, arch)) for seed in range(_SEEDS)
     ]
-    with _law("init(weights, arch) returns a state"):
+    with law("init(weights, arch) returns a state"):
         carries = [(optimizer.init(*pair), *pair) for pair in pairs]
     eager, jitted = step(carries[0]), jax.jit(step)
-    with _law("update computes the same under jit"):
+    with law("update computes the same under jit"):
         chex.assert_trees_all_close(jitted(carries[0]), eager, atol=1e-5)
     alone = [run(jitted, carry) for carry in carries]
-    with _law("everything that update returns is finite"):
+    with law("everything that update returns is finite"):
         chex.assert_tree_all_finite(alone)
     for before, after, name in zip(pairs[0], alone[0][0][1:], ("weights", "arch"), strict=True):
-        with _law(f"{name} move within the steps of the check"):
+        with law(f"{name} move within the steps of the check"):
             if all(
                 (x == y).all()
                 for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
@@ -581,7 +477,7 @@ def check_bilevel(optimizer: BilevelOptimizer, *, steps: int = 4) -> None:
                 raise ValueError(
                     f"they are the same after {steps} steps; if that is a warm-up, give more steps"
                 )
-    with _law("vmap of init and update over seeds equals one seed after another"):
+    with law("vmap of init and update over seeds equals one seed after another"):
         together = run(
             jax.jit(jax.vmap(step)), (jax.vmap(optimizer.init)(weights, arch), weights, arch)
         )
@@ -620,3 +516,79 @@ def _bilevel_objective(target):
         return loss, {"loss": loss, "strength": strength}
 
     return objective
+
+
+@checked
+def check_resume(
+    space: SearchSpace,
+    task: Task | tuple[Any, Any],
+    method: Method | Published | None = None,
+    *,
+    steps: int = 3,
+    seed: int = 0,
+    **sizes: Any,
+) -> None:
+    """Checks that a search in a space, on a task, may be interrupted: before its last
+    steps the state is written as a checkpoint is, and a second search, which goes on from what is
+    read, ends with every bit of the first.
+
+    What breaks it is something that changes in a run and is not in the state: numbers that are
+    drawn while batches are made, or counted in an object. `dnas verify-resume` checks commands.
+
+    Args:
+      task, method, sizes: as `run_search` takes them; sizes are model, channels, num_cells, epochs
+        and batch_size.
+      steps: of the search, or of each of its stages. More than an epoch has also show what is
+        kept from one epoch to the next.
+
+    Raises:
+      AssertionError: names the first law that fails.
+      ValueError: for what no search can be made of, and one of fewer than 2 steps.
+
+    Example:
+      >>> import dnas, numpy as np
+      >>> pictures = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
+      >>> small = dnas.darts_space(name="small", ops=("none", "skip_connect"), num_nodes=1)
+      >>> data = pictures, np.arange(32) % 2
+      >>> check_resume(small, data, channels=2, num_cells=1, batch_size=8)
+    """
+    at_least(2, steps=steps)
+    written: dict[int, bytes] = {}  # of each stage
+    sums: dict[int, Sums] = {}
+
+    def writing(stage: int) -> Hooks:
+        def report(progress: Progress) -> None:
+            if progress.step < progress.total_steps:
+                written[stage] = b"".join(to_pieces(progress.state))
+                sums[stage] = progress.sums
+
+        return QUIET._replace(report=report)
+
+    def reading(stage: int) -> Hooks:
+        def resume(state: PyTree) -> PyTree:
+            if stage not in written:
+                raise ValueError("a search of one step has nothing to go on with; give more steps")
+            with law("the state of a search is read from a checkpoint as it was written"):
+                return filled(state, parsed(written[stage])[1])
+
+        return QUIET._replace(resume=resume, sums=lambda: sums[stage])
+
+    def run(hooks: Callable[[int], Hooks]) -> SearchResult:
+        return run_search(space, task, method, max_steps=steps, seed=seed, hooks=hooks, **sizes)
+
+    undisturbed = run(writing)
+    resumed = run(reading)
+    with law("a search that goes on from a checkpoint ends with the bits of an undisturbed one"):
+        _assert_same_bits(resumed.state, undisturbed.state)
+        _assert_same_bits(dict(resumed.mix), dict(undisturbed.mix))
+        if resumed.genotype != undisturbed.genotype:
+            raise ValueError(f"{resumed.genotype} is not {undisturbed.genotype}")
+
+
+def _assert_same_bits(found: PyTree, expected: PyTree) -> None:
+    left, right = arrays_in(found), arrays_in(expected)
+    for name in right:
+        one, other = left[name], right[name]
+        if one.tobytes() != other.tobytes():
+            different = np.count_nonzero(one != other)
+            raise ValueError(f"{name} differs in {different} of {other.size} numbers")

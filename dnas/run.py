@@ -10,8 +10,8 @@ import numpy as np
 
 from dnas.base import Array, Mix, PyTree
 from dnas.cells import OPS
+from dnas.cells.contract import check_op
 from dnas.checks import MOST_SEED, at_least, check_fields, checked
-from dnas.contracts import check_op
 from dnas.files import shown
 from dnas.hessian import dominant_eigenvalue, hessian_vector_product
 from dnas.methods import (

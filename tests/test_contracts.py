@@ -6,12 +6,20 @@ import itertools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from linear import IMAGES, LABELS, LINEAR
 from supernets import logits_of, supernet_of, weights_of
 
 import dnas
 from dnas.cells import OPS
-from dnas.contracts import check_op, check_relaxation, check_selection, check_space
+from dnas.contracts import (
+    check_op,
+    check_relaxation,
+    check_resume,
+    check_selection,
+    check_space,
+)
 from dnas.model import Tokens
 from dnas.relax import (
     RELAXATIONS,
@@ -589,3 +597,55 @@ def test_a_space_of_other_inputs_is_checked_on_the_example_that_is_given():
     with pytest.raises(ValueError, match="'recurrent' read bytes.*images, tokens; give a batch"):
         check_space(space)
     check_space(space, inputs=jax.eval_shape(lambda: Tokens(jnp.zeros((2, 5), jnp.int32))))
+
+
+SMALL_SEARCH = {"channels": 2, "num_cells": 3, "batch_size": 4, "steps": 7}  # five an epoch
+TASK = dnas.tasks.images(IMAGES, LABELS)
+
+
+def test_a_search_may_be_interrupted():
+    check_resume(LINEAR, TASK, **SMALL_SEARCH)
+    check_resume(LINEAR, (IMAGES, LABELS), dnas.METHODS["darts1"], **SMALL_SEARCH)
+
+
+def test_a_search_of_several_stages_may_be_interrupted_in_each():
+    stage = dnas.methods.Stage(dnas.Method())
+    staged = dnas.Method(stages=(stage, stage))
+    check_resume(LINEAR, TASK, staged, **SMALL_SEARCH)
+
+
+def drawing_rows(seed, batch_size, levels):
+    """Rows that are another draw each time that they are asked for."""
+    draw = np.random.default_rng(seed)
+
+    def rows(epoch):
+        del epoch
+        return draw.integers(0, 20, (5, batch_size)).astype(np.int32)
+
+    return tuple(feed._replace(rows=rows) for feed in TASK.feeds(seed, batch_size, levels))
+
+
+def counting_loss():
+    """A loss that is another each time that it is traced."""
+    traced = itertools.count()
+
+    def loss(outputs, batch):
+        value, metrics = TASK.loss(outputs, batch)
+        return value * (1 + next(traced)), metrics
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    "task",
+    [TASK._replace(feeds=drawing_rows), TASK._replace(loss=counting_loss())],
+    ids=["rows", "loss"],
+)
+def test_a_task_that_keeps_something_beside_the_state_is_found(task):
+    with pytest.raises(AssertionError, match="law broken: a search that goes on .* differs in"):
+        check_resume(LINEAR, task, **SMALL_SEARCH)
+
+
+def test_one_step_leaves_nothing_to_go_on_with():
+    with pytest.raises(ValueError, match="steps"):
+        check_resume(LINEAR, TASK, **SMALL_SEARCH | {"steps": 1})

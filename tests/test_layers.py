@@ -21,11 +21,11 @@ LADDER = (
     ("kernels", "relax", "selection", "bilevel", "tasks", "running", "hessian", "predictors"),
     ("cells", "hw_loss", "rules", "arch_losses", "tabular", "searchers"),
     ("spaces", "export", "search", "arch_optimizers", "baselines"),
-    ("contracts", "methods", "scores"),
-    ("retrain",),
+    ("methods", "scores", "retrain"),
     ("short_training",),
     ("trials",),
     ("run",),
+    ("contracts",),
     ("__init__",),
     ("app",),
 )
@@ -54,7 +54,7 @@ NUMPY_ONLY = {"choices"}
 MAY_FLAX = ("cells/", "spaces/", "export/standard.py")
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they
 # are given works under jit.
-MAY_JIT = {"running/compiling.py", "run.py", "retrain.py", "contracts.py"}
+MAY_JIT = {"running/compiling.py", "run.py", "retrain.py", "contracts.py", "cells/contract.py"}
 MAY_JIT |= {"tasks/images.py", "tasks/text.py"}
 MAY_JIT |= {
     "kernels/kernel.py",

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from dnas.running.states import bytes_of
+
 _SEAL = "sha256"  # the last field of what is sealed
 
 
@@ -101,13 +103,6 @@ def digest_of_arrays(*arrays: np.ndarray) -> str:
         digest.update(f"{array.dtype} {array.shape} ".encode())
         digest.update(bytes_of(array))
     return digest.hexdigest()
-
-
-def bytes_of(array: np.ndarray) -> memoryview:
-    """Returns the bytes of an array of any type, those of bfloat16 too, without a copy where they
-    lie one after the other."""
-    whole = np.asarray(array, order="C").reshape(-1)
-    return whole.view(np.uint8).data
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:

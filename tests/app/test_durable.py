@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnas.app.durable import append_line, bytes_of, digest_of_arrays, seal, unseal, write_file
+from dnas.app.durable import append_line, digest_of_arrays, seal, unseal, write_file
+from dnas.running.states import bytes_of
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_name_and_the_name_after(tmp_path, monkeypatch):

@@ -46,7 +46,7 @@ FLAGS = $(foreach v,$(GIVEN),--$(shell echo '$(v)' | tr A-Z_ a-z-)='$(subst ','\
 PARALLEL := -n auto --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
-.PHONY: help install search text retrain evaluate report study suite pareto bench table scores fit notebook test test-slow test-slow-ci test-minimum fuzz chaos lint types wheel wheel-search check format clean
+.PHONY: help install search text retrain evaluate report study suite pareto bench table scores fit verify-resume notebook test test-slow test-slow-ci test-minimum fuzz chaos lint types wheel wheel-search check format clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -111,6 +111,9 @@ bench: $(INSTALLED)  ## time a step, cold and warm; GROW=all as sizes grow; PEER
 
 table: $(INSTALLED_EXPORT) $(FOR_LITERT)  ## measure the parts of a search space on this device: SPACE=name RUNTIME=onnxruntime OUT=file.csv
 	$(IN_BIN)dnas table $(FLAGS)
+
+verify-resume: $(NEEDED)  ## kill short searches at random moments, resume them, compare every bit: KILLS=3 and settings of a search
+	@$(IN_BIN)dnas verify-resume $(FLAGS)
 
 notebook: $(INSTALLED_DEV)  ## run experiments/notebooks/*.ipynb and keep the outputs in them
 	$(IN_BIN)python -m experiments.run_notebooks

@@ -6,9 +6,11 @@ import threading
 
 import pytest
 
+from dnas.app.outcomes import results
+from dnas.app.processes import Ended
 from experiments.studies import chaos
 from experiments.studies.chaos import RAW, SILENT, SURVIVED, Attempt, ChaosCommand, Verdict
-from experiments.studies.chaos_runs import WORKS, Ended, results
+from experiments.studies.chaos_runs import WORKS
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nKeyError: 'command'"
 REFUSAL = "error: config.json was cut; give another name"

@@ -32,6 +32,7 @@ COMMANDS = {
     "table": Command("table", "measure the parts of a search space on this device"),
     "scores": Command("scores", "score networks of a space without training them"),
     "fit": Command("fit", "fit a cost model to measured networks and score it on others"),
+    "verify-resume": Command("verify_resume", "kill searches, resume them and compare every bit"),
     "bench": Command("bench.command", "time a step, cold and warm, as its sizes grow"),
 }
 

@@ -31,16 +31,16 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dnas.app.ending import messages
+from dnas.app.outcomes import different, results
+from dnas.app.processes import Ended, Process
+from dnas.app.verify_resume import end_at, undisturbed
 from dnas.app.words import read_words
 from experiments.studies.chaos_runs import (
     NAME,
     WORKS,
-    Ended,
-    Process,
     Work,
     contents,
     measured,
-    results,
     words_of,
     write_data,
 )
@@ -92,7 +92,7 @@ class Stage(NamedTuple):
     def start(self, folder: pathlib.Path, *words: str, name: str = NAME, **options) -> Process:
         """Starts the command in a folder of runs, or goes on with it."""
         own = words_of(self.work, folder, self.data, name=name)
-        return Process([*own, *(words or self.work.resume)], self.data, **options)
+        return Process([*own, *(words or self.work.resume)], self.data / "xla", **options)
 
     def killed(self, when: str = "halfway") -> pathlib.Path:
         """Returns the folder of runs of a command that was killed once, as `KILLED` says."""
@@ -100,7 +100,9 @@ class Stage(NamedTuple):
         folder = self.root / when
         with self.lock:
             if not folder.exists():
-                process = Process([*words_of(self.work, folder, self.data), *more], self.data)
+                process = Process(
+                    [*words_of(self.work, folder, self.data), *more], self.data / "xla"
+                )
                 process.wait_until(lambda: len(list(folder.rglob(files))) >= number)
                 process.end(signal.SIGKILL)
         return folder
@@ -116,36 +118,21 @@ class Stage(NamedTuple):
             found = results(folder)
         except Exception as error:  # whatever it is: the command said that all is well
             return Verdict(SILENT, f"what was written cannot be read: {error!r:.300}")
-        different = sorted(
-            name
-            for name in found.keys() | self.expected.keys()
-            if found.get(name) != self.expected.get(name)
-        )
+        names = different(found, self.expected)
         if "metrics.jsonl" in ended.said:  # rows that were damaged are gone, and it says so
-            different = [name for name in different if not name.endswith("metrics.jsonl")]
-        if different:
-            return Verdict(SILENT, f"not as undisturbed: {', '.join(different)}; {words}")
+            names = [name for name in names if not name.endswith("metrics.jsonl")]
+        if names:
+            return Verdict(SILENT, f"not as undisturbed: {', '.join(names)}; {words}")
         return Verdict(SURVIVED)
 
 
 def prepare(work: Work, root: pathlib.Path, data: pathlib.Path) -> Stage:
-    """Returns the stage of a command, which is run undisturbed: once to compile, once to watch."""
-    for name in ("compiled", "whole"):
-        folder = root / name
-        started = time.monotonic()
-        process = Process(words_of(work, folder, data), data)
-        process.wait_until((folder / NAME).exists)
-        begins = time.monotonic() - started
-        ended = process.end()
-        seconds = time.monotonic() - started
-        if ended.code:
-            raise ValueError(f"the undisturbed command fails: {ended.said}")
-    expected = results(root / "whole")
-    again = results(root / "compiled")
-    if expected != again:
-        different = [name for name in expected if expected[name] != again.get(name)]
-        raise ValueError(f"two undisturbed runs differ in {different}: nothing can be told")
-    return Stage(work, data, expected, begins, seconds, root, threading.Lock())
+    """Returns the stage of a command, which is run undisturbed."""
+
+    def start(folder: pathlib.Path) -> Process:
+        return Process(words_of(work, folder, data), data / "xla")
+
+    return Stage(work, data, *undisturbed(start, root, NAME), root, threading.Lock())
 
 
 # {when: (more words, files, number)}: the moment at which there are so many of these files.
@@ -164,13 +151,7 @@ def interrupted(number: signal.Signals) -> Attack:
 
     def attack(stage: Stage, folder: pathlib.Path, draw: random.Random) -> Verdict:
         moment = draw.uniform(0.8 * stage.begins, stage.seconds)
-        process = stage.start(folder)
-        while not process.wait(moment):  # it had ended
-            process.end()
-            shutil.rmtree(folder)
-            moment *= 0.8
-            process = stage.start(folder)
-        ended = process.end(number)
+        _, ended = end_at(moment, stage.start, folder, number)
         if ended.raw:
             return Verdict(RAW, ended.said[-600:])
         kept = measured(folder)
@@ -342,7 +323,7 @@ def evaluated(stage: Stage, folder: pathlib.Path, draw: random.Random) -> Verdic
     """Scores the networks of a live run."""
     first = stage.start(folder)
     first.wait(draw.uniform(stage.begins, 0.8 * stage.seconds))
-    other = Process(["evaluate", f"--run={folder / NAME}"], stage.data).end()
+    other = Process(["evaluate", f"--run={folder / NAME}"], stage.data / "xla").end()
     ended = first.end()
     if other.raw:
         return Verdict(RAW, f"evaluate: {other.said[-600:]}")
@@ -399,7 +380,7 @@ def odd_name(stage: Stage, folder: pathlib.Path, draw: random.Random) -> Verdict
     ended = stage.start(place, name=name).end()
     if ended.raw or ended.code:
         return stage.judge(folder, ended, may_refuse=True)
-    scored = Process(["evaluate", f"--run={place / name}"], stage.data).end()
+    scored = Process(["evaluate", f"--run={place / name}"], stage.data / "xla").end()
     if scored.code:
         return Verdict(SILENT, f"{odd!r} cannot be scored: {scored.said[-600:]}")
     plain = folder.with_name(folder.name + "-plain")

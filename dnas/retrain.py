@@ -357,6 +357,7 @@ def retrain(
         announce=hooks.announce,
         sums=hooks.sums(),
         learnt=lambda state: state.variables,
+        most_steps=feed.most_steps,
     )
     variables = now(state)
     if valid_score is None:

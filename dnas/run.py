@@ -294,6 +294,7 @@ def _run_stage(
             sums=hooks.sums(),
             learnt=lambda state: {"weights": state.weights, "arch": state.arch},
             explain=explain,
+            most_steps=min(feed.most_steps for feed in feeds),
         )
     mix = _as_numpy(state.between["mix"] if _stopped(state) else mix_of(state))
     return SearchResult(method.select(space, mix), mix, state, history)

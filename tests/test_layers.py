@@ -55,7 +55,7 @@ MAY_FLAX = ("cells/", "spaces/", "export/standard.py")
 # Kernels are jitted to keep them apart, cells to be traced once, and contracts check that what they
 # are given works under jit.
 MAY_JIT = {"running/compiling.py", "run.py", "retrain.py", "contracts.py", "cells/contract.py"}
-MAY_JIT |= {"tasks/images.py", "tasks/text.py"}
+MAY_JIT |= {"tasks/images.py", "tasks/streaming.py", "tasks/text.py"}
 MAY_JIT |= {
     "kernels/kernel.py",
     "kernels/loops/shared.py",
@@ -112,6 +112,7 @@ OPTIONAL = {
     "searchers/optuna.py": {"optuna"},
     "searchers/robot.py": {"sklearn"},
     "tabular/nats.py": {"nats_bench"},
+    "tasks/streaming.py": {"absl", "grain"},
 }
 
 

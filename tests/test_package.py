@@ -37,7 +37,7 @@ def test_the_licence_is_one():
 def test_what_is_tested_with_the_oldest_packages_is_what_the_bounds_say():
     config = setup()
     lines = config["options"]["install_requires"].split("\n")
-    for extra in ("app", "nats", "searchers", "predictors", "dev"):
+    for extra in ("app", "nats", "searchers", "predictors", "stream", "dev"):
         lines += config["options.extras_require"][extra].split("\n")
     bounds = {}
     for line in lines:

@@ -129,6 +129,7 @@ def run_steps(
     sums: Sums = _NO_SUMS,
     learnt: Callable[[PyTree], PyTree] = lambda state: (),
     explain: Callable[[PyTree, PyTree], str] = lambda state, rows: "",
+    most_steps: int = MOST_STEPS,
 ) -> tuple[PyTree, list[dict[str, Any]]]:
     """Runs `step` from `first_step` to `total_steps` and returns the last state and a row for every
     epoch that ended.
@@ -141,7 +142,7 @@ def run_steps(
       step: (state, data, indices) -> (state, metrics), pure.
       data: arrays on the device, the same for all steps.
       epoch_indices: epoch -> indices, a tree of arrays whose first axis is the step within the
-        epoch.
+        epoch; or of what gives trees of such arrays for slices of steps.
       at_epoch_end: state -> (state, values for the row of the epoch, whether to stop). Also called
         at the end of the last, perhaps partial, epoch.
       report: called after each call.
@@ -152,12 +153,14 @@ def run_steps(
         what the last step made of them is in no metric.
       explain: (the state before a step, its indices) -> what in it is not finite, in words; ""
         where nothing is known. Asked of the first step after which something is not finite.
+      most_steps: of a call, whose indices there is room for.
 
     Raises:
       FloatingPointError: as soon as a metric or what is learnt is not finite; the states reported
         before are sound.
       MemoryError: if a step needs more memory than the device has.
     """
+    most_steps = min(most_steps, _MAX_STEPS)
     run_call = _make_call(step)
     rows = []
     done, length, indices, indices_epoch = first_step, 1, None, None
@@ -168,7 +171,7 @@ def run_steps(
             indices, indices_epoch = epoch_indices(epoch), epoch
         count = min(length, steps_per_epoch - offset, total_steps - done)
         started = time.perf_counter()
-        rows_of_call = _rows(indices, offset, count)
+        rows_of_call = _rows(indices, offset, count, most_steps)
         if done == first_step:
             run_call = compile_step(run_call, state, data, rows_of_call, count)
             sizes = run_call.memory_analysis()
@@ -186,7 +189,7 @@ def run_steps(
             raise _found(run_call, before, data, rows_of_call, done, count, learnt, explain)
         compiled = done > first_step
         if compiled:
-            length = int(np.clip(_SECONDS / seconds, 1, _MAX_STEPS))
+            length = int(np.clip(_SECONDS / seconds, 1, most_steps))
         done += count
         # In float64 such a sum is exact, so that a row does not depend on where the calls began.
         totals = {
@@ -229,15 +232,17 @@ def _make_call(step):
     return call
 
 
-def _rows(indices: PyTree, first: int, count: int) -> PyTree:
+def _rows(indices: PyTree, first: int, count: int, most: int) -> PyTree:
     """The indices of `count` steps, padded to the fixed length."""
 
-    def of_array(array: np.ndarray) -> np.ndarray:
-        padded = np.zeros((_MAX_STEPS, *array.shape[1:]), array.dtype)
-        padded[:count] = array[first : first + count]
-        return padded
+    def padded(array: np.ndarray) -> np.ndarray:
+        full = np.zeros((most, *array.shape[1:]), array.dtype)
+        full[:count] = array
+        return full
 
-    return jax.tree.map(of_array, indices)
+    # What a slice gives may be a tree itself.
+    own = jax.tree.map(lambda array: array[first : first + count], indices)
+    return jax.tree.map(padded, own)
 
 
 def _fault(metrics: dict[str, np.ndarray], learnt: PyTree) -> str:

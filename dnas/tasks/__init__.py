@@ -1,10 +1,11 @@
-"""What is learnt: `images(...)`, `text(...)`, or any other `Task`."""
+"""What is learnt: `images(...)`, `stream(...)`, `text(...)`, or any other `Task`."""
 
 from collections.abc import Callable
 
 from dnas.tasks.imagenet import imagenet
 from dnas.tasks.images import images
 from dnas.tasks.policies import Policy, auto_augment, no_policy, rand_augment
+from dnas.tasks.streaming import Source, stream
 from dnas.tasks.task import Feed, Task
 from dnas.tasks.text import text
 
@@ -20,10 +21,12 @@ __all__ = [
     "AUGMENTATIONS",
     "Feed",
     "Policy",
+    "Source",
     "Task",
     "auto_augment",
     "imagenet",
     "images",
     "rand_augment",
+    "stream",
     "text",
 ]

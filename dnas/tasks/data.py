@@ -2,7 +2,7 @@
 indices."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,15 +117,34 @@ def plain_augmentation(images) -> Augmentation:
     return Augmentation(mean, std, crop_padding=0, flip=False)
 
 
+def half_numbers(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the numbers of the examples in two random halves: one trains the weights of a search,
+    the other its arch (DARTS, section 3.1)."""
+    order = np.random.default_rng([seed, 0]).permutation(size)
+    return order[: size // 2], order[size // 2 :]
+
+
 def split_half(data: Data, seed: int) -> tuple[Data, Data]:
-    """Returns two random halves: one trains the weights of a search, the other its arch (DARTS,
-    section 3.1)."""
-    order = np.random.default_rng([seed, 0]).permutation(len(data.labels))
-    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    """Returns the two halves of `half_numbers`."""
+    first, second = half_numbers(len(data.labels), seed)
     return (
         Data(data.images[first], data.labels[first]),
         Data(data.images[second], data.labels[second]),
     )
+
+
+def full_batches(size: int, batch_size: int) -> int:
+    """Returns how many batches so many images fill.
+
+    Raises:
+      ValueError: if they fill none.
+    """
+    if not 1 <= batch_size <= size:
+        raise ValueError(
+            f"{size} images and a batch size of {batch_size} were given; a run needs at"
+            " least one full batch: lower the batch size or give more images"
+        )
+    return size // batch_size
 
 
 def epoch_batches(seed: int, epoch: int, size: int, batch_size: int) -> np.ndarray:
@@ -159,23 +178,24 @@ def normalize(images: Array, augmentation: Augmentation) -> Array:
     return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
-def augmented_batch(key: Key, data: Data, indices: Array, augmentation: Augmentation) -> Batch:
-    """Returns the examples at indices [B], cropped, flipped, changed by a policy, normalised and
-    cut out at random, independently of each other.
+def augmented_batch(key: Key, data: Data, indices: Any, augmentation: Augmentation) -> Batch:
+    """Returns the examples at indices, [B] or a slice, cropped, flipped, changed by a policy,
+    normalised and cut out at random, independently of each other.
 
     Runs inside the compiled step.
     """
     crop_key, flip_key, cutout_key, policy_key = jax.random.split(key, 4)
-    images = data.images[indices]
+    images: Any = data.images[indices]
     if augmentation.crop_padding:
         images = _crop(crop_key, images, augmentation.crop_padding)
     if augmentation.flip:
-        flipped = jax.random.bernoulli(flip_key, 0.5, (len(indices), 1, 1, 1))
+        flipped = jax.random.bernoulli(flip_key, 0.5, (len(images), 1, 1, 1))
         images = jnp.where(flipped, images[:, :, ::-1], images)
     images = normalize(augmentation.policy(policy_key, images), augmentation)
     if augmentation.cutout:
         images = _cutout(cutout_key, images, augmentation.cutout)
-    return Batch(images, data.labels[indices])
+    labels: Any = data.labels[indices]
+    return Batch(images, labels)
 
 
 def _crop(key: Key, images: Array, padding: int) -> Array:

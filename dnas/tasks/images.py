@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnas.base import Array, Batch, Metrics, Mix, PyTree
+from dnas.base import Mix, PyTree
 from dnas.checks import checked
-from dnas.model import Model, Outputs
+from dnas.model import Model
 from dnas.tasks.data import (
     Augmentation,
     Data,
@@ -17,12 +17,13 @@ from dnas.tasks.data import (
     check_augmentation,
     check_data,
     epoch_batches,
+    full_batches,
     independent_batches,
     normalize,
     plain_augmentation,
     split_half,
 )
-from dnas.tasks.task import Feed, Task, cross_entropy, smoothed_loss
+from dnas.tasks.task import Feed, Task, smoothed_cross_entropy
 
 
 @checked
@@ -58,8 +59,7 @@ def images(
       >>> task.num_classes, task.example.shape, [feed.steps for feed in task.feeds(0, 4, 2)]
       (3, (1, 8, 8, 1), [2, 2])
     """
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing is a part from 0 up to but not 1, got {label_smoothing}")
+    loss = smoothed_cross_entropy(label_smoothing)
     data = check_data(images, labels, num_classes)
     held_out = None if test is None else check_data(*test, num_classes)
     if held_out is not None and data.images.shape[1:] != held_out.images.shape[1:]:
@@ -80,12 +80,7 @@ def images(
     def feeds(seed: int, batch_size: int, levels: int) -> tuple[Feed, ...]:
         parts = split_half(data, seed) if levels == 2 else (data,)
         sizes = [len(part.labels) for part in parts]
-        if not 1 <= batch_size <= sizes[0]:
-            raise ValueError(
-                f"{sizes[0]} images and a batch size of {batch_size} were given; a run needs at"
-                " least one full batch: lower the batch size or give more images"
-            )
-        steps = sizes[0] // batch_size
+        steps = full_batches(sizes[0], batch_size)
 
         def of_weights(epoch: int) -> np.ndarray:
             return epoch_batches(seed, epoch, sizes[0], batch_size)
@@ -95,9 +90,6 @@ def images(
 
         rows = (of_weights, of_arch)
         return tuple(Feed(part, steps, own, batch) for part, own in zip(parts, rows, strict=False))
-
-    def smoothed(outputs: Outputs, batch: Batch) -> tuple[Array, Metrics]:
-        return smoothed_loss(outputs.logits, batch.targets, label_smoothing)
 
     def accuracy(model: Model, data: Data) -> Callable[[PyTree, Mix], float]:
         return make_evaluation(model, data, augmentation)
@@ -111,7 +103,7 @@ def images(
         example=jnp.zeros((1, *data.images.shape[1:])),
         num_classes=num_classes,
         feeds=feeds,
-        loss=smoothed if label_smoothing else cross_entropy,
+        loss=loss,
         accuracy=accuracy,
         sizes={"image_size": data.images.shape[1:3]},
         test=None if held_out is None else score,

@@ -15,9 +15,12 @@ class Feed(NamedTuple):
 
     data: PyTree  # arrays, that stay on the device
     steps: int  # of an epoch
-    rows: Callable[[int], PyTree]  # epoch -> where its batches are in the data; first axis: steps
+    # epoch -> where its batches are in the data; first axis: steps. Or, where data do not fit, what
+    # is read when steps of it are asked for, [step] or [first:end]: the batches themselves.
+    rows: Callable[[int], PyTree]
     # (data, rows of a step, key, what the batch before has left) -> batch; runs inside the step
     batch: Callable[[PyTree, PyTree, Key, PyTree], AnyBatch]
+    most_steps: int = 2**31 - 1  # whose rows there is room for at once
 
 
 class Task(NamedTuple):
@@ -58,6 +61,23 @@ def smoothed_loss(logits: Array, targets: Array, smoothing: float) -> tuple[Arra
     spread = optax.smooth_labels(jax.nn.one_hot(targets, logits.shape[-1]), smoothing)
     loss = optax.softmax_cross_entropy(logits, spread).mean()
     return loss, {"loss": loss, "accuracy": (logits.argmax(-1) == targets).mean()}
+
+
+def smoothed_cross_entropy(
+    smoothing: float,
+) -> Callable[[Outputs, Batch], tuple[Array, Metrics]]:
+    """Returns the function (outputs, batch) -> `smoothed_loss`, with no smoothing `cross_entropy`.
+
+    Raises:
+      ValueError: for a smoothing that is no part.
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"label_smoothing is a part from 0 up to but not 1, got {smoothing}")
+
+    def smoothed(outputs: Outputs, batch: Batch) -> tuple[Array, Metrics]:
+        return smoothed_loss(outputs.logits, batch.targets, smoothing)
+
+    return smoothed if smoothing else cross_entropy
 
 
 def cross_entropy(outputs: Outputs, batch: Batch) -> tuple[Array, Metrics]:

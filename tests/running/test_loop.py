@@ -338,3 +338,35 @@ def test_memory_that_is_exhausted_is_said_with_what_a_step_needs(monkeypatch):
     monkeypatch.setattr(loop, "compile_step", compiled)
     with pytest.raises(MemoryError, match="out of memory on .*a step needs about.*batch size"):
         run()
+
+
+class Read:
+    """Indices that are there when they are asked for."""
+
+    def __init__(self, epoch):
+        self._indices = epoch_indices(epoch)
+
+    def __getitem__(self, steps):
+        return {"rows": self._indices[steps]}
+
+
+def test_a_call_is_given_no_more_than_there_is_room_for(monkeypatch):
+    pace(monkeypatch, 1e9)
+    counts = []
+    usual, usual_rows = run()
+    state, rows = run_steps(
+        lambda state, data, indices: step(state, data, indices["rows"]),
+        initial(),
+        DATA,
+        Read,
+        first_step=0,
+        total_steps=30,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        at_epoch_end=lambda state: (state, {}, False),
+        report=lambda progress: counts.append(len(progress.metrics["loss"])),
+        announce=lambda memory: None,
+        most_steps=3,
+    )
+    assert max(counts) == 3 and sum(counts) == 30
+    assert_same(state, usual)
+    assert rows == usual_rows

@@ -10,6 +10,7 @@ measured latency of what it has trained.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import sys
 import time
@@ -27,7 +28,14 @@ from dnas.running.runtime import set_up_process
 from dnas.searchers import Evaluation
 from dnas.statistics import compare, reported
 from dnas.tabular import Benchmark
-from experiments.studies.nasbench201 import SPACE, StudyCommand, add, read, rows
+from experiments.studies.nasbench201 import (
+    SPACE,
+    StudyCommand,
+    add,
+    benchmark_of,
+    rows,
+    task_of,
+)
 
 COLUMNS = ("size", "target", "seed", "genotype", "latency", "accuracy", "trials", "seconds")
 
@@ -52,8 +60,6 @@ class LatencyCommand(StudyCommand):
     """Networks trained in a search at the most."""
     steps: int = 200
     """Of a training."""
-    show: bool = False
-    """Print the table of what is there, and run nothing."""
     out: pathlib.Path = pathlib.Path("docs/evidence/equal_latency.csv")
     """Results, to which those that are new are added."""
 
@@ -81,20 +87,21 @@ class Predicted(NamedTuple):
 
 def study(command: LatencyCommand) -> str:
     """Returns the table of all targets."""
-    benchmark, task = read(command)
+    benchmark = benchmark_of(command)
     size = f"{command.image_size}x{command.image_size} C={command.channels} {command.cells} cells"
     size += f" {command.trials}x{command.steps} steps {command.latency} {command.metric}"
     known = {(row["target"], row["seed"]) for row in rows(command.out, size)}
     mixes, latencies = read_measurements(command.benchmark, command.latency)
     macs, targets = live_macs(mixes), targets_of(command, latencies)
-    for seed in range(command.seeds):
-        left = [own for own in targets if (own, str(seed)) not in known]
-        if command.show or not left:
-            continue
+    wanted = [(seed, target) for seed in range(command.seeds) for target in targets]
+    left = [own for own in wanted if (own[1], str(own[0])) not in known and not command.show]
+    task = task_of(command) if left else None
+    for seed, own in itertools.groupby(left, key=lambda pair: pair[0]):
+        assert task is not None
         fitted = np.random.default_rng(seed).permutation(len(mixes))[: command.measured]
         model = fit_cost(SPEC, mixes[fitted], latencies[fitted])
         expected = predict(model, mixes)
-        for target in left:
+        for _, target in own:
             started = time.monotonic()
             largest = int(np.where(expected <= float(target), macs, -1.0).argmax())
             start = benchmark.genotypes[largest]

@@ -21,22 +21,28 @@ class StudyCommand:
 
     benchmark: pathlib.Path
     """CSV of NAS-Bench-201."""
-    data_dir: pathlib.Path
-    """Folder of CIFAR-10."""
+    data_dir: pathlib.Path | None = None
+    """Folder of CIFAR-10, which is downloaded to a cache unless given."""
     metric: str = "cifar10_test_200ep"
     """Column of the benchmark."""
     image_size: int = 16
     """Side of the images."""
     channels: int = 8
     """Of networks and supernets."""
+    show: bool = False
+    """Print the table of what is there, and run nothing."""
 
 
-def read(command: StudyCommand) -> tuple[Benchmark, dnas.Task]:
-    """Returns the table and the task of telling apart all images of CIFAR-10 at this size."""
+def benchmark_of(command: StudyCommand) -> Benchmark:
+    """Returns the table."""
+    return load_benchmark(command.benchmark, space=SPACE)
+
+
+def task_of(command: StudyCommand) -> dnas.Task:
+    """Returns the task of telling apart all images of CIFAR-10 at this size."""
     data = load(f"cifar10:image_size={command.image_size}", command.data_dir)
     augmentation = Augmentation(*statistics(data.train_images), 2, True)
-    task = tasks.images(data.train_images, data.train_labels, augmentation=augmentation)
-    return load_benchmark(command.benchmark, space=SPACE), task
+    return tasks.images(data.train_images, data.train_labels, augmentation=augmentation)
 
 
 def rows(path: pathlib.Path, size: str) -> list[dict[str, str]]:

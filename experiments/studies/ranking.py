@@ -20,7 +20,14 @@ from dnas.app.words import read_words
 from dnas.rules import chain, rank_correlation
 from dnas.running.runtime import set_up_process
 from dnas.statistics import sample
-from experiments.studies.nasbench201 import SPACE, StudyCommand, add, read, rows
+from experiments.studies.nasbench201 import (
+    SPACE,
+    StudyCommand,
+    add,
+    benchmark_of,
+    rows,
+    task_of,
+)
 
 QUARTERS = tuple(f"tau_{number}" for number in range(1, 5))
 COLUMNS = ("method", "seed", *QUARTERS, "found", "seconds", "size")
@@ -66,8 +73,9 @@ def study(command: RankingCommand) -> str:
     size += f" {command.batches} batches, {command.metric}"  # all that a row depends on
     known = {(row["method"], row["seed"]) for row in rows(command.out, size)}
     wanted = [(name, seed) for seed in range(command.seeds) for name in command.methods.split(",")]
-    if left := [own for own in wanted if (own[0], str(own[1])) not in known]:
-        benchmark, task = read(command)
+    left = [own for own in wanted if (own[0], str(own[1])) not in known]
+    if left and not command.show:
+        benchmark, task = benchmark_of(command), task_of(command)
         keys = jax.random.split(jax.random.key(0), command.networks)
         genotypes = [dnas.random_genotype(key, SPACE) for key in keys]
         worth = [benchmark.query(genotype)[command.metric] for genotype in genotypes]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnas.files import shown
 from dnas.genotype import Genotype
 from dnas.hw_loss import ExpectedCost, Limits, count_table, dearest_mix, expected_cost
 from dnas.searchers import SEARCHERS, incumbents, run_searcher
@@ -70,7 +71,7 @@ def all_alike(space: SearchSpace, option: str = "skip_connect") -> Genotype:
     options = {name for own in space.choices.values() for name in own.options}
     if option not in options:
         raise ValueError(
-            f"option {option!r} is not in the space {space.name!r}; choose from:"
+            f"option {shown(option)} is not in the space {shown(space.name)}; choose from:"
             f" {', '.join(sorted(options))}"
         )
     mix = {}

@@ -121,7 +121,7 @@ def read_csv(
         if column not in counts:
             known = ", ".join(counts) or "none"
             raise ValueError(
-                f"{name}, line {number}: there is no column {column!r}; its columns are:"
+                f"{name}, line {number}: there is no column {shown(column)}; its columns are:"
                 f" {known:.500} (with commas between cells)"
             )
     return columns, _by_column(rows, columns, name)

@@ -6,6 +6,7 @@ import sys
 from typing import NamedTuple
 
 import dnas
+from dnas.files import shown
 
 
 class Command(NamedTuple):
@@ -50,7 +51,7 @@ def main(args: list[str] | None = None) -> None:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
-        sys.exit(f"error: dnas has no command {name!r}{meant}\n\n{overview()}")
+        sys.exit(f"error: dnas has no command {shown(name)}{meant}\n\n{overview()}")
     command = COMMANDS[name]
     try:
         module = importlib.import_module(f"dnas.app.{command.module}")

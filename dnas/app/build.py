@@ -15,6 +15,7 @@ import dnas
 from dnas import arch_losses, bilevel, relax
 from dnas.app import hardware, named
 from dnas.app.config import NAMES, MethodConfig, PartsConfig, RunConfig, method_named
+from dnas.files import shown
 from dnas.methods import Method, Training, arch_optimizer, every_stage
 
 # Settings of all methods, by the names that they have there and here; what moves arch is given by
@@ -125,15 +126,15 @@ def _own_changes(config: MethodConfig, known: Mapping[str, Any]) -> dict[str, An
             continue
         if isinstance(known.get(name), tuple):
             raise ValueError(
-                f"{name} of the method {config.method!r} is one for each of its stages,"
+                f"{name} of the method {shown(config.method)} is one for each of its stages,"
                 f" {known[name]}; leave it out, or make the method in Python"
             )
         if name in known:
             changes[name] = value
         elif part is not None and getattr(config, part) is None:
             raise ValueError(
-                f"the method {config.method!r} has no {name}; give {part.upper()} too, which it"
-                " would be of, or leave it out"
+                f"the method {shown(config.method)} has no {name}; give {part.upper()} too, which"
+                " it would be of, or leave it out"
             )
     return changes
 
@@ -198,8 +199,8 @@ def _within_limits(
         if name not in of_runs and getattr(config, name) != default
     ]:
         raise ValueError(
-            f"the method {config.method!r} trains architectures one by one, without gradients of"
-            f" arch, and has no {', '.join(given)}; leave that out, or choose another METHOD"
+            f"the method {shown(config.method)} trains architectures one by one, without gradients"
+            f" of arch, and has no {', '.join(given)}; leave that out, or choose another METHOD"
         )
     assert method.trials is not None
     trials = method.trials._replace(limits=hardware.bounds(limits))

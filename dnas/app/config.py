@@ -521,8 +521,8 @@ def _recipe_of(recipe: str, space: str) -> Mapping[str, Any]:
         if name in RECIPES[recipe]:
             return {"recipe": recipe, **RECIPES[recipe][name]}
     raise ValueError(
-        f"no recipe {recipe!r} was published for networks of the space {space}; leave it out, or"
-        f" choose a space of: {', '.join(RECIPES[recipe])}"
+        f"no recipe {shown(recipe)} was published for networks of the space {space}; leave it out,"
+        f" or choose a space of: {', '.join(RECIPES[recipe])}"
     )
 
 
@@ -543,7 +543,7 @@ def image_layers(kind: type[RunConfig], args: Sequence[str]) -> list[Layer]:
     dataset = named.name_of(given.dataset)
     if dataset not in DATASETS:
         raise ValueError(
-            f"data set {dataset!r} is not known; choose from: {', '.join(DATASETS)}, or use"
+            f"data set {shown(dataset)} is not known; choose from: {', '.join(DATASETS)}, or use"
             " dnas.run_search with arrays"
         )
     own = PRESETS.get(dataset, {})

@@ -305,8 +305,9 @@ def _find_folder(archive: _Archive, data_dir: str | os.PathLike | None) -> Path:
     root = Path(pooch.os_cache("dnas") if data_dir is None else data_dir)
     if data_dir is not None and not root.is_dir():
         raise ValueError(
-            f"data_dir {str(data_dir)!r} is not a folder; create it and put {archive.folder}/ or"
-            f" {archive.tar_name} there, or leave data_dir out to use {pooch.os_cache('dnas')}"
+            f"data_dir {shown(str(data_dir))} is not a folder; create it and put"
+            f" {archive.folder}/ or {archive.tar_name} there, or leave data_dir out to use"
+            f" {pooch.os_cache('dnas')}"
         )
     if (root / archive.folder).is_dir():
         return root / archive.folder
@@ -471,7 +472,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None) -> Dataset:
     """
     if named.name_of(name) not in DATASETS:
         raise ValueError(
-            f"data set {name!r} is not in DATASETS; add it to dnas/app/datasets.py or choose"
+            f"data set {shown(name)} is not in DATASETS; add it to dnas/app/datasets.py or choose"
             f" from: {', '.join(DATASETS)}"
         )
     return named.make(DATASETS, "data set", name, {}, {"data_dir": data_dir})

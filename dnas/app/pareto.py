@@ -20,6 +20,7 @@ from dnas.app.ending import messages
 from dnas.app.plots import draw_pareto, picture
 from dnas.app.runs import Run, checked_name, open_run
 from dnas.app.words import read_known
+from dnas.files import shown
 from dnas.running.runtime import set_up_process
 from dnas.statistics import REPORTED, reported
 
@@ -84,7 +85,7 @@ def pareto(given: ParetoCommand, rest: Sequence[str], args: Sequence[str]) -> di
         for target, config in configs.items():
             job = images.make_job(config, partial(open_run, config, "pareto", argv=args))
             if len(job.limits) != 1:
-                raise ValueError(f"a point of a front has one target, not {target!r}")
+                raise ValueError(f"a point of a front has one target, not {shown(target)}")
             accuracy = accuracy_name(job, given.column)
             # What one target has is read while no other process can change it.
             with contextlib.closing(job.run):
@@ -124,7 +125,7 @@ def spread_targets(given: ParetoCommand, rest: Sequence[str]) -> list[str]:
     units = dnas.hw_loss.METRICS.get(given.metric)
     if units is None:
         raise ValueError(
-            f"metric {given.metric!r} does not exist; choose from:"
+            f"metric {shown(given.metric)} does not exist; choose from:"
             f" {', '.join(dnas.hw_loss.METRICS)}"
         )
     unit = next(iter(units))

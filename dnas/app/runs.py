@@ -27,6 +27,7 @@ import dnas
 from dnas.app import locks
 from dnas.app.durable import append_line, make_folder, seal, sync_folder, unseal, write_file
 from dnas.app.named import name_of
+from dnas.files import shown
 
 # Settings that are written apart: they may differ when a run is continued.
 PATHS = (
@@ -194,7 +195,7 @@ def checked_name(name: str) -> str:
     """
     if name in ("", ".", "..", TRASH) or pathlib.PurePath(name).name != name or "\0" in name:
         raise ValueError(
-            f"name is that of one folder, got {name!r}; runs= says where the folder lies"
+            f"name is that of one folder, got {shown(name)}; runs= says where the folder lies"
         )
     return name
 
@@ -208,7 +209,8 @@ def checked_folder(folder: pathlib.Path) -> pathlib.Path:
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the name of the folder {str(folder)!r} is not text in UTF-8") from None
+        given = shown(str(folder))
+        raise ValueError(f"the name of the folder {given} is not text in UTF-8") from None
     return folder
 
 

@@ -23,7 +23,7 @@ from dnas.app.config import Layer, MethodConfig, RunConfig, layers, small_settin
 from dnas.app.pages import beside_random, trained_alike, varied, write_pages
 from dnas.app.plots import draw_logits, draw_perplexities, picture
 from dnas.app.runs import Run
-from dnas.files import read_text_file
+from dnas.files import read_text_file, shown
 from dnas.spaces import Dropout
 from dnas.statistics import reported
 from dnas.tasks.reading import TOKENS
@@ -155,7 +155,7 @@ def make_job(config: TextConfig, run_of: phases.RunOf) -> phases.Job:
     spaces = [name for name, space in dnas.SPACES.items() if space.inputs == "tokens"]
     if config.space not in spaces:
         raise ValueError(
-            f"space {config.space!r} is not one for texts; choose from: {', '.join(spaces)}"
+            f"space {shown(config.space)} is not one for texts; choose from: {', '.join(spaces)}"
         )
     named.check_known("tokens", config.tokens, TOKENS)
     space, source = dnas.SPACES[config.space], read_source(config)

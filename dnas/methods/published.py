@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dnas.checks import MOST_SEED, at_least, checked
+from dnas.files import shown
 from dnas.methods.method import Method, every_stage
 from dnas.methods.training import FAMILIES, Training
 from dnas.space import SearchSpace
@@ -124,7 +125,7 @@ def _no_setting(method: str, name: str, settings: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, settings, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else "."
     return (
-        f"the method {method!r} has no setting {name!r}{meant} It has:"
+        f"the method {shown(method)} has no setting {shown(name)}{meant} It has:"
         f" {', '.join(sorted(settings))}"
     )
 

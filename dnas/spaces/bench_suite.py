@@ -8,6 +8,7 @@ automl/ConfigurableOptimizer, scripts/benchsuite_experiments/benchsuite.py.
 from typing import Any
 
 from dnas.checks import checked
+from dnas.files import shown
 from dnas.space import SearchSpace
 from dnas.spaces.darts import DARTS_OPS, darts_space
 
@@ -48,7 +49,7 @@ def bench_suite_space(name: str) -> SearchSpace:
     """
     if name not in BENCH_SUITE:
         raise ValueError(
-            f"DARTS-Bench-Suite has no space {name!r}; choose from: {', '.join(BENCH_SUITE)}"
+            f"DARTS-Bench-Suite has no space {shown(name)}; choose from: {', '.join(BENCH_SUITE)}"
         )
     shape, ops = BENCH_SUITE[name]
     sizes = _SHAPES[shape]

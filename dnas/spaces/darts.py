@@ -15,6 +15,7 @@ from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import check_ops, nothing_of
 from dnas.cells.parts import part_network, stack_parts
 from dnas.checks import at_least, checked
+from dnas.files import shown
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
 from dnas.model import Model
@@ -111,7 +112,7 @@ def darts_space(
     if auxiliary_skip and not all(may_skip(spec) for spec in cells.values()):
         raise ValueError(
             f"auxiliary skips need the op {SKIP!r} among the candidates of every edge; add it to"
-            f" the ops of {name!r}, or leave auxiliary_skip out"
+            f" the ops of {shown(name)}, or leave auxiliary_skip out"
         )
 
     @checked
@@ -251,7 +252,7 @@ def _network(
     mix."""
     at_least(1, num_classes=num_classes)
     if stem not in STEMS:
-        raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
+        raise ValueError(f"stem {shown(stem)} does not exist; choose from: {', '.join(STEMS)}")
 
     def stack(train: bool, drop_path: Array | None, auxiliary: bool) -> CellStack:
         places = norms(train)

@@ -6,6 +6,7 @@ automl/RobustDARTS.
 """
 
 from dnas.checks import checked
+from dnas.files import shown
 from dnas.space import SearchSpace
 from dnas.spaces.darts import darts_space
 
@@ -61,7 +62,7 @@ def robust_darts_space(name: str) -> SearchSpace:
       (('skip_connect', 'dil_conv_3x3'), ('skip_connect', 'dil_conv_5x5'))
     """
     if name not in _OPS:
-        raise ValueError(f"RobustDARTS has no space {name!r}; choose from: {', '.join(_OPS)}")
+        raise ValueError(f"RobustDARTS has no space {shown(name)}; choose from: {', '.join(_OPS)}")
     edge_ops = S1_EDGE_OPS if name == "s1" else None
     return darts_space(
         name=name, ops=_OPS[name], edge_ops=edge_ops, final_channels=16, final_cells=8

@@ -354,3 +354,9 @@ def test_what_is_counted_in_pixels_follows_the_size_of_the_images():
     assert parse(SearchConfig, [*words, "--crop-padding=3"]).crop_padding == 3
     whole = parse(SearchConfig, ["--dataset=cifar10"])
     assert (whole.crop_padding, whole.cutout) == (4, 16)
+
+
+def test_a_word_of_thousands_of_characters_is_cut_short_in_messages():
+    with pytest.raises(ValueError, match="data set .* is not known") as caught:
+        parse(SearchConfig, [f"--dataset={'digits' * 2000}"])
+    assert len(str(caught.value)) < 500

@@ -124,6 +124,7 @@ def _signals(go_on: str) -> Iterator[None]:
     thread.start()
     for number in kept:
         signal.signal(number, _handle)
+    unraisable, sys.unraisablehook = sys.unraisablehook, _not_lost
     try:
         yield
     except SystemExit as error:
@@ -137,6 +138,7 @@ def _signals(go_on: str) -> Iterator[None]:
         raise
     finally:
         _asked.saves = False
+        sys.unraisablehook = unraisable
         for number, handler in kept.items():
             signal.signal(number, handler)
         _stop_watching(before, write, thread)
@@ -157,6 +159,15 @@ def _handle(number: int, frame: Any) -> None:
         _asked.number = number
         if not _asked.saves:
             raise SystemExit(128 + number)
+
+
+def _not_lost(args: Any) -> None:
+    """What Python does with an exception that nobody can catch, but for that of `_handle` where it
+    was called within a callback, such as one of the garbage collection: `_watch` ends the process
+    soon."""
+    code = getattr(args.exc_value, "code", None)
+    if _asked.number is None or code != 128 + _asked.number:
+        sys.__unraisablehook__(args)
 
 
 def _watch(read: int) -> None:

@@ -1,6 +1,7 @@
 """The phases of a run: search a genotype, retrain one. Each resumes from its checkpoints, and is
 done once."""
 
+import atexit
 import contextlib
 import os
 import pathlib
@@ -301,21 +302,29 @@ class Ahead:
         idle = cores > 1 and jax.default_backend() == "cpu" and options.jax_compilation_cache_dir
         self._job, self._genotypes = job, genotypes if idle and job.config.compile_ahead else {}
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Begins, the first time that it is called."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._compile, daemon=True)
             self._thread.start()
+            # A thread that the end of the process finds in the compiler aborts it.
+            atexit.register(self.stop)
 
     def wait(self) -> None:
         """Returns when all is compiled."""
         if self._thread is not None:
             self._thread.join()
 
+    def stop(self) -> None:
+        """Returns when what is being compiled is, and begins no more."""
+        self._stopped = True
+        self.wait()
+
     def _compile(self) -> None:
         for name, genotype in self._genotypes.items():
-            if not self._job.run.result(f"phases/{name}.json"):
+            if not self._stopped and not self._job.run.result(f"phases/{name}.json"):
                 with contextlib.suppress(Exception):  # whatever it is, the retraining will say it
                     _train(self._job, name, genotype, dnas.QUIET._replace(announce=_stop))
 

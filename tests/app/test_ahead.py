@@ -101,3 +101,38 @@ def test_nothing_is_compiled_ahead_where_it_is_not_wanted_or_one_core_is_all(
     settings, cores, tmp_path, monkeypatch
 ):
     assert trained_by(job_of(tmp_path, **settings), monkeypatch, cores) == []
+
+
+# An end in the compiler of XLA aborts a process.
+ENDS_EARLY = """
+import sys, threading
+from types import SimpleNamespace
+import jax, jax.numpy as jnp
+from dnas.app import phases
+from dnas.app.config import SearchConfig
+
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+started, compiled = threading.Event(), []
+
+def train(job, name, genotype, hooks):
+    started.set()
+    def deep(x):
+        for number in range(300):
+            x = jnp.sin(x @ x) + number
+        return x
+    jax.jit(deep).lower(jnp.zeros((8, 8))).compile()
+    print(name, flush=True)
+
+phases._train, phases.os.sched_getaffinity = train, lambda _: [0, 1]
+job = SimpleNamespace(config=SearchConfig(), run=SimpleNamespace(result=lambda name: None))
+phases.Ahead(job, {"first": None, "second": None}).start()
+started.wait()
+sys.exit("error: what went wrong")
+"""
+
+
+def test_a_command_that_ends_early_waits_for_what_is_being_compiled_and_for_no_more(tmp_path):
+    command = [sys.executable, "-c", ENDS_EARLY, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "first\n")
+    assert done.stderr.strip() == "error: what went wrong"

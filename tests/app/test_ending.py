@@ -51,6 +51,18 @@ with ending.messages("--resume continues"):
     while True:
         time.sleep(0.1)
 """
+# An exception that is raised in a callback of the collector, Python only prints.
+IN_A_CALLBACK = """
+import gc
+def callback(*_):
+    print("step", flush=True)
+    while ending._asked.number is None:
+        time.sleep(0.01)
+gc.callbacks.append(callback)
+with ending.messages("--resume continues"):
+    gc.collect()
+    time.sleep(60)
+"""
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
@@ -77,7 +89,7 @@ def test_what_has_steps_is_saved_before_a_signal_ends_it(name, tmp_path):
     assert f"; ended by {name}; --resume continues" in said and "saved at step" in said
 
 
-@pytest.mark.parametrize("script", [WAITS, CANNOT_BE_INTERRUPTED])
+@pytest.mark.parametrize("script", [WAITS, CANNOT_BE_INTERRUPTED, IN_A_CALLBACK])
 @pytest.mark.parametrize("name", SIGNALS)
 def test_what_has_nothing_to_save_ends_within_seconds(name, script):
     process = start(script)

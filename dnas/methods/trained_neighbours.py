@@ -19,6 +19,7 @@ from dnas.space import SearchSpace, one_hot_mix
 _SETTINGS: Mapping[str, Any] = {
     "epochs": 0,
     "single_level": True,
+    "batch_size": 32,
     "learning_rate": 0.1,
     "min_learning_rate": 0.0,
     "nesterov": True,
@@ -67,7 +68,7 @@ def trained_neighbours(
 
     Example:
       >>> import dnas
-      >>> method = trained_neighbours(dnas.SPACES["nasbench201"], steps_per_epoch=781)
+      >>> method = trained_neighbours(dnas.SPACES["nasbench201"], steps_per_epoch=1562)
       >>> method.trials.number, method.trials.steps, method.training.num_cells
       (100, 100, 15)
     """

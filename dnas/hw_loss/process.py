@@ -2,6 +2,7 @@
 network or alike."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,14 +18,28 @@ _NOISES = (1e-5, 1e-3, 0.01, 0.1, 1.0, 10.0)  # variances, that of the process i
 _BATCH = 4096
 
 
-class _Rule(NamedTuple):
-    """What a rule for zeros makes of measured costs."""
+class _Scale(NamedTuple):
+    """In what costs add up."""
 
-    error: float  # of what is left out
+    of_cost: Callable[[np.ndarray], np.ndarray]
+    to_cost: Callable[[np.ndarray], np.ndarray]
+    is_log: bool = False
+
+
+_SCALES = (_Scale(np.asarray, np.asarray), _Scale(np.log, np.exp, is_log=True))
+
+
+class _Rule(NamedTuple):
+    """What a rule for zeros, and a scale, make of measured costs."""
+
+    error: float  # of what is left out, as a cost
     length: float
     noise: float
     graphs: np.ndarray  # [cells, K], where cells are; those that are one network at one place
-    added: np.ndarray  # [cells], what adds up
+    added: np.ndarray  # [cells], what adds up, in the scale
+    residuals: np.ndarray  # [N], what that leaves of the costs
+    deviations: np.ndarray  # [N], how noise grows
+    scale: _Scale
 
 
 def predict_cells(
@@ -33,41 +48,52 @@ def predict_cells(
     """Returns the costs of all cells of a space, [cells], and the mean left-out error times
     importance.
 
-    A cost is a weighted sum of what is counted of a cell (`fit_robustly`) and a Gaussian process
+    A cost, or its logarithm, is a weighted sum of what is counted of a cell (`fit_robustly`) and a
+    Gaussian process
     (http://gaussianprocess.org/gpml, section 2.2) with covariance exp(-distance / length), where
     the distance is one of those numbers; noise grows with the cost. Cells that are one network may
     be measured once for all, and which of them was built is not known, so that each has the mean of
     their numbers: their distance is zero. The rule by which a runtime folds zeros, which says what
-    is one network, is the one of least error on what is left out, and so are length and noise.
+    is one network, is the one of least error on what is left out, and so are length, noise, and
+    whether it is the cost or its logarithm.
 
     Args:
       places: [N] of the measured cells, among `all_cells`; costs: [N].
       importance: [N], what an error is multiplied by to be comparable with others.
     """
     numbers, networks = _counted(spec)
-    deviations = np.maximum(costs, 0.1 * np.median(costs)) / np.median(costs)
 
-    def try_rule(zeros: str) -> _Rule:
-        means = _means(numbers, networks[zeros])
+    def try_rule(zeros: str, scale: _Scale) -> _Rule:
+        means, scaled = _means(numbers, networks[zeros]), scale.of_cost(costs)
         trusts = [np.full(means.shape[1], trust) for trust in _TRUSTS]
-        weights, left_out = fit_robustly(means[places], costs, importance, trusts)
-        graphs = _standardised(means)
+        # An error of a logarithm is a share of the cost.
+        own = np.ones_like(costs) if scale.is_log else importance
+        weights, left_out = fit_robustly(means[places], scaled, own, trusts)
+        deviations = 1 / own / np.median(1 / own)
+        graphs, added = _standardised(means), means @ weights
+
+        def error_of(errors: np.ndarray) -> float:
+            found = scale.to_cost(scaled - errors) - costs
+            return float(np.mean(np.abs(found) * importance))
+
         # By what the weights are off where they were not fitted, so that it counts what is left out
         # of both.
-        best = _choose(graphs[places], costs - left_out, deviations, importance)
-        return _Rule(*best, graphs, means @ weights)
+        best = _choose(graphs[places], scaled - left_out, deviations, error_of)
+        return _Rule(*best, graphs, added, scaled - added[places], deviations, scale)
 
-    error, length, noise, graphs, added = min(map(try_rule, ZEROS), key=lambda own: own.error)
-    own = np.exp(-_distances(graphs[places], graphs[places]) / length)
-    residuals = costs - added[places]
-    coefficients = np.linalg.solve(own + noise * np.diag(deviations**2), residuals)
+    rules = [try_rule(zeros, scale) for zeros in ZEROS for scale in _SCALES]
+    rule = min(rules, key=lambda own: own.error)
+    graphs, added = rule.graphs, rule.added
+    own = np.exp(-_distances(graphs[places], graphs[places]) / rule.length)
+    noise = rule.noise * np.diag(rule.deviations**2)
+    coefficients = np.linalg.solve(own + noise, rule.residuals)
     for rows in np.array_split(np.arange(len(added)), -(-len(added) // _BATCH)):
-        across = np.exp(-_distances(graphs[rows], graphs[places]) / length)
+        across = np.exp(-_distances(graphs[rows], graphs[places]) / rule.length)
         added[rows] += across @ coefficients
-    return added, error
+    return rule.scale.to_cost(added), rule.error
 
 
-def _choose(graphs, residuals, deviations, importance) -> tuple[float, float, float]:
+def _choose(graphs, residuals, deviations, error_of) -> tuple[float, float, float]:
     """The least error on what is left out, and the length and the noise that have it."""
     distances, found = _distances(graphs, graphs), []
     for length in _LENGTHS:
@@ -80,7 +106,7 @@ def _choose(graphs, residuals, deviations, importance) -> tuple[float, float, fl
         for noise in _NOISES:
             scales = 1 / (np.maximum(values, 0.0) + noise)
             errors = (vectors @ (scales * projected)) / (vectors**2 @ scales)
-            found.append((float(np.mean(np.abs(errors) * importance)), length, noise))
+            found.append((error_of(errors), length, noise))
     return min(found)
 
 

@@ -6,7 +6,7 @@ import pytest
 from measured_cells import SPECS, all_mixes, connected
 
 from dnas.graph import CellSpec
-from dnas.hw_loss import fit_cost
+from dnas.hw_loss import fit_cost, process
 from dnas.hw_loss.graphs import all_cells, count_what_runs, graph_text
 from dnas.hw_loss.robust import fit_robustly
 
@@ -58,6 +58,26 @@ def test_the_rule_by_which_a_runtime_folds_is_learned(zeros):
     # Two rules may agree on all that was measured.
     assert seen.sum() > 50 and np.mean(errors[seen] < 0.01) > 0.95
     assert np.median(errors[~seen]) > 0.05
+
+
+def test_whether_costs_or_their_logarithms_add_up_is_learned(monkeypatch):
+    """Ops that run add to a cost, or multiply it."""
+    spec = SPECS["one input"]
+    random = np.random.default_rng(0)
+    counts = [count_what_runs(spec, cell) for cell in all_cells(spec)]
+    runs = np.array([[own["op", op, "on data"] for op in spec.ops] for own in counts])
+    sums = 1 + runs @ random.uniform(0.2, 0.8, len(spec.ops))
+    fitted = random.permutation(len(sums))[:100]
+
+    def predict(costs):
+        found, _ = process.predict_cells(spec, fitted, costs[fitted], 1 / costs[fitted])
+        return found, np.median(np.abs(found / costs - 1))
+
+    added, _ = predict(sums)
+    _, error = predict(np.exp(sums))
+    monkeypatch.setattr(process, "_SCALES", process._SCALES[:1])
+    np.testing.assert_array_equal(predict(sums)[0], added)
+    assert error < 0.5 * predict(np.exp(sums))[1]
 
 
 def test_the_regression_is_least_squares_but_for_what_is_grossly_off():

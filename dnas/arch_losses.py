@@ -14,7 +14,7 @@ from jax.scipy.special import digamma, gammaln
 from jax.typing import ArrayLike
 
 from dnas.base import Arch, ArchLoss, Array, Mix, add_up, epoch_of
-from dnas.checks import checked
+from dnas.checks import checked, one_of
 from dnas.relax.dirichlet import concentration
 from dnas.relax.relaxation import present
 
@@ -134,8 +134,7 @@ def zero_one(*, form: str = "l2") -> ArchLoss:
       >>> float(zero_one()({"cell": {"ops": jnp.array([[0.0, 100.0], [-100.0, 100.0]])}}, {}))
       -0.1875
     """
-    if form not in ("l2", "l1"):
-        raise ValueError(f"form is 'l2' or 'l1', got {form!r}")
+    one_of(("l2", "l1"), form=form)
     distance = jnp.square if form == "l2" else jnp.abs
 
     def loss(arch: Arch, mix: Mix) -> Array:

@@ -17,7 +17,7 @@ import pathlib
 import reprlib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -100,6 +100,21 @@ def at_least(least: int, *, most: int | None = None, **given: int) -> None:
         if number < least or (most is not None and number > most):
             upwards = "on" if most is None else f"to {most:,}"
             raise ValueError(f"{name} is a whole number from {least} {upwards}, got {number}")
+
+
+def one_of(choices: Iterable[str], **given: object) -> None:
+    """Raises ValueError, which names it, for a word that is not among the choices.
+
+    Example:
+      >>> one_of(("cifar", "imagenet"), stem="svhn")
+      Traceback (most recent call last):
+      ValueError: stem 'svhn' does not exist; choose from: cifar, imagenet
+    """
+    names = list(choices)
+    for name, word in given.items():
+        if word not in names:
+            cut = reprlib.repr(word)
+            raise ValueError(f"{name} {cut} does not exist; choose from: {', '.join(names)}")
 
 
 def whole(value: Any) -> int | None:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dnas.base import AnyArray, Array
-from dnas.checks import check_fields
+from dnas.checks import check_fields, one_of
 from dnas.choices import NOTHING, Choices
 
 LIVE = ("path", "output", "all")
@@ -154,8 +154,7 @@ def waves(edges: Sequence[tuple[int, int]], num_inputs: int) -> tuple[Wave, ...]
 
 def check_live(live: str) -> None:
     """Raises ValueError unless this is one of `LIVE`."""
-    if live not in LIVE:
-        raise ValueError(f"live = {live!r} does not exist; choose from: {', '.join(LIVE)}")
+    one_of(LIVE, live=live)
 
 
 def live_edges(

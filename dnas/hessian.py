@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from dnas.base import Array, Key, PyTree
-from dnas.checks import checked
+from dnas.checks import checked, one_of
 
 HessianVectorProduct = Callable[[PyTree], PyTree]
 METHODS = ("lanczos", "power")
@@ -90,8 +90,7 @@ def dominant_eigenvalue(
       >>> float(dominant_eigenvalue(lambda v: diagonal * v, diagonal, jax.random.key(0)).round(4))
       3.0
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} does not exist; choose from: {', '.join(METHODS)}")
+    one_of(METHODS, method=method)
     if steps < 2:
         raise ValueError(f"an eigenvalue takes at least two products, got steps={steps}")
     flat, unravel = ravel_pytree(like)

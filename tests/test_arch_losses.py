@@ -134,7 +134,7 @@ def test_zero_one_is_zero_at_one_half_and_least_at_the_ends():
         zero_one()({"cell": {"ops": ends}}, {}) == -0.25
         and zero_one(form="l1")({"cell": {"ops": ends}}, {}) == -0.5
     )
-    with pytest.raises(ValueError, match="'l2' or 'l1', got 'l3'"):
+    with pytest.raises(ValueError, match="form 'l3' does not exist; choose from: l2, l1"):
         zero_one(form="l3")
 
 

@@ -305,7 +305,7 @@ def _find_folder(archive: _Archive, data_dir: str | os.PathLike | None) -> Path:
     root = Path(pooch.os_cache("dnas") if data_dir is None else data_dir)
     if data_dir is not None and not root.is_dir():
         raise ValueError(
-            f"data_dir {shown(str(data_dir))} is not a folder; create it and put"
+            f"data_dir {str(data_dir)!r} is not a folder; create it and put"
             f" {archive.folder}/ or {archive.tar_name} there, or leave data_dir out to use"
             f" {pooch.os_cache('dnas')}"
         )

@@ -25,7 +25,7 @@ def results(folder: pathlib.Path) -> dict[str, Any]:
             found[name] = _without_own(json.loads(path.read_text()))
         elif path.name == "metrics.jsonl":
             lines = path.read_text().splitlines()
-            found[name] = [_without_own(json.loads(line)) for line in lines]
+            found[name] = [_row(line) for line in lines]
         elif path.name == "checkpoints":
             for phase in sorted(path.iterdir()):
                 found[f"{name}/{phase.name}"] = _last_state(phase)
@@ -62,6 +62,14 @@ def rows_of_table(path: pathlib.Path) -> dict[tuple[str, ...], str]:
         tuple(value for name, value in row.items() if name not in costs): row["mean"]
         for row in rows
     }
+
+
+def _row(line: str) -> Any:
+    """What a line of metrics says; one that was damaged stays as it is, and says nothing."""
+    try:
+        return _without_own(json.loads(line))
+    except ValueError:
+        return line
 
 
 def _without_own(tree: Any) -> Any:

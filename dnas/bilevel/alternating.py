@@ -8,7 +8,7 @@ import optax
 
 from dnas.base import Arch, Array, Objective, PyTree
 from dnas.bilevel.optimizer import ArchGradient, BilevelOptimizer, name_metrics
-from dnas.checks import checked
+from dnas.checks import checked, one_of
 
 ORDERS = ("arch_first", "weights_first")
 
@@ -65,8 +65,7 @@ def alternating(
             f"warmup_steps is 0 or more and arch_every 1 or more, got {warmup_steps} and"
             f" {arch_every}"
         )
-    if order not in ORDERS:
-        raise ValueError(f"order {order!r} does not exist; choose from: {', '.join(ORDERS)}")
+    one_of(ORDERS, order=order)
     virtual = weight_optimizer if virtual_optimizer is None else virtual_optimizer
 
     def init(weights: PyTree, arch: Arch) -> AlternatingState:

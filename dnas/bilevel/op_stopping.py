@@ -13,7 +13,7 @@ import optax
 from dnas.base import Arch, Array, Objective, PyTree
 from dnas.bilevel.alternating import ORDERS
 from dnas.bilevel.optimizer import BilevelOptimizer, name_metrics
-from dnas.checks import checked
+from dnas.checks import checked, one_of
 
 
 class OpStoppingState(NamedTuple):
@@ -66,8 +66,7 @@ def op_stopping(
             "threshold is a cosine, from -1 to 1, and interval a number of steps from 1 on, got"
             f" {threshold} and {interval}"
         )
-    if order not in ORDERS:
-        raise ValueError(f"order {order!r} does not exist; choose from: {', '.join(ORDERS)}")
+    one_of(ORDERS, order=order)
 
     def init(weights: PyTree, arch: Arch) -> OpStoppingState:
         edges = _edges_of(candidates_of(weights), weights)

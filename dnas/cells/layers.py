@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dnas.checks import at_least, checked
+from dnas.checks import at_least, checked, one_of
 from dnas.space import LayerSpec
 
 STEMS = ("cifar", "imagenet")
@@ -10,17 +10,23 @@ STEMS = ("cifar", "imagenet")
 # A network beyond this takes longer to trace than anybody waits; whether its weights have a place
 # is asked of the device.
 MOST_CELLS, MOST_CHANNELS = 1000, 2**20
+MOST_SIDE = 2**15  # of an image, whose pixels are counted in 32 bits
 MOST_NODES = 100  # of a cell: an edge for each two of them
 
 
 def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """Returns height and width of what may be given as one number."""
-    if isinstance(image_size, int):
-        return image_size, image_size
-    if len(image_size) != 2:
-        raise ValueError(f"image_size is one number or (height, width), got {image_size}")
-    height, width = map(int, image_size)
-    return height, width
+    """Returns height and width of what may be given as one number.
+
+    Raises:
+      ValueError: for another number of sides, or one whose pixels 32 bits cannot count.
+    """
+    own = (image_size, image_size) if isinstance(image_size, int) else tuple(map(int, image_size))
+    if len(own) != 2 or max(own) > MOST_SIDE:
+        raise ValueError(
+            f"image_size is one number or (height, width), up to {MOST_SIDE:,}; got"
+            f" {image_size!s:.100}"
+        )
+    return own
 
 
 def strided(size: Sequence[int], stride: int) -> tuple[int, int]:
@@ -52,8 +58,7 @@ def stack_layers(
       [1, 1, 2, 1, 2, 1]
     """
     height, width = sides(image_size)
-    if stem not in STEMS:
-        raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
+    one_of(STEMS, stem=stem)
     if num_cells < 1 or channels < 1:
         raise ValueError(
             f"a network needs at least one cell and one channel, got {num_cells} cells and"
@@ -111,8 +116,7 @@ def residual_layers(
       [16, 16, 32, 32, 64, 64]
     """
     height, width = sides(image_size)
-    if stem != "cifar":
-        raise ValueError(f"stem {stem!r} does not exist in this space; its only stem is 'cifar'")
+    one_of(("cifar",), stem=stem)
     if num_cells < 1 or num_cells % STAGES or channels < 1:
         raise ValueError(
             f"a network has at least one channel and {STAGES} stages of equally many cells, so that"

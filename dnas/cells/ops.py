@@ -404,11 +404,12 @@ def nothing_of(ops: Iterable[str]) -> tuple[str, ...]:
 def check_ops(ops: tuple[str, ...]) -> None:
     """Raises ValueError unless a space can have these candidates."""
     if isinstance(ops, str):
-        raise ValueError(f"ops is a tuple of names, such as ({ops!r},), not one name")
+        raise ValueError(f"ops is a tuple of names, such as ({ops[:60]!r},), not one name")
     for op in ops:
         if op not in OPS:
             raise ValueError(
-                f"op {op!r} is not in OPS; add it to cells/ops.py or choose from: {', '.join(OPS)}"
+                f"op {op[:60]!r} is not in OPS; add it to cells/ops.py or choose from:"
+                f" {', '.join(OPS)}"
             )
     if not set(ops) - set(nothing_of(ops)):
         raise ValueError(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dnas.base import Arch, ArchLoss, Array, Metrics, Mix
-from dnas.checks import checked
+from dnas.checks import checked, one_of
 from dnas.hw_loss.discrete import discrete_mix
 from dnas.hw_loss.expected import ExpectedCost
 
@@ -310,8 +310,7 @@ def _ascent(rate: float, equality: bool, watch: str) -> Callable[..., Array]:
         "expected": lambda discrete, expected: expected,
         "worst": lambda discrete, expected: jnp.maximum(discrete, expected),
     }
-    if watch not in watched:
-        raise ValueError(f"watch = {watch!r} does not exist; choose from: {', '.join(watched)}")
+    one_of(watched, watch=watch)
     if not rate > 0:
         raise ValueError(f"the rate of a multiplier is positive, got {rate}")
 

@@ -8,6 +8,7 @@ from typing import Literal
 from dnas.arch_losses import dirichlet_kl
 from dnas.base import Candidates
 from dnas.cells import repeat_channels, widen_weights
+from dnas.checks import one_of
 from dnas.methods.method import Method, SearchResult, Stage
 from dnas.methods.published import published
 from dnas.methods.training import DARTS_IN_NASBENCH201, Training, alternating
@@ -154,8 +155,7 @@ def drnas_progressive(
 
 
 def _stage(training: Training, regularizer: Regularizer, partial_channels: int) -> Method:
-    if regularizer not in ("l2", "kl"):
-        raise ValueError(f"the regulariser is 'l2' or 'kl', got {regularizer!r}")
+    one_of(("l2", "kl"), regularizer=regularizer)
     arch_losses = []
     if regularizer == "kl":
         arch_losses = [(training.arch_weight_decay, dirichlet_kl())]

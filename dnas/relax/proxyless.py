@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from dnas.base import ABSENT, Array, Key, Logits, PyTree
-from dnas.checks import checked
+from dnas.checks import checked, one_of
 from dnas.choices import Choices
 from dnas.relax.relaxation import Relaxation, normal_logits, read_softmax, straight_through
 
@@ -41,8 +41,7 @@ def binary_gates(*, paths: str = "full", init_scale: float = 1e-3) -> Relaxation
       >>> mix.shape, float(mix.max()), float(mix.sum())
       ((14, 8), 1.0, 14.0)
     """
-    if paths not in ("full", "two"):
-        raise ValueError(f"paths is 'full' or 'two', got {paths!r}")
+    one_of(("full", "two"), paths=paths)
 
     def sample(key: Key, arch: Logits, choices: Choices, step: Array) -> Array:
         del choices, step

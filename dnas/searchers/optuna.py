@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dnas.checks import one_of
 from dnas.searchers.architectures import DROPPED, Architectures, Picks
 from dnas.searchers.searcher import Searcher
 
@@ -38,8 +39,7 @@ def optuna_search(sampler: str = "tpe", *, objectives: int = 1, **settings: Any)
       >>> len(history), len(history[0].value)
       (8, 2)
     """
-    if sampler not in _SAMPLERS:
-        raise ValueError(f"sampler {sampler!r} is not known; choose from: {', '.join(_SAMPLERS)}")
+    one_of(_SAMPLERS, sampler=sampler)
     try:
         import optuna
     except ModuleNotFoundError:

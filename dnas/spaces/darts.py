@@ -14,7 +14,7 @@ from dnas.cells.networks import CellStack, MixedStages, make_network, make_super
 from dnas.cells.norms import Norms, final_norms, search_norms
 from dnas.cells.ops import check_ops, nothing_of
 from dnas.cells.parts import part_network, stack_parts
-from dnas.checks import at_least, checked
+from dnas.checks import at_least, checked, one_of
 from dnas.files import shown
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
@@ -251,8 +251,7 @@ def _network(
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
     mix."""
     at_least(1, num_classes=num_classes)
-    if stem not in STEMS:
-        raise ValueError(f"stem {shown(stem)} does not exist; choose from: {', '.join(STEMS)}")
+    one_of(STEMS, stem=stem)
 
     def stack(train: bool, drop_path: Array | None, auxiliary: bool) -> CellStack:
         places = norms(train)

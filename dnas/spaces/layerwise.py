@@ -26,7 +26,7 @@ from dnas.cells.trunk import (
     alike,
     stack_name,
 )
-from dnas.checks import at_least, checked
+from dnas.checks import at_least, checked, one_of
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
 from dnas.model import Model
@@ -105,8 +105,7 @@ def layerwise_space(
                 f"the space {name!r} has {number} layers, and num_cells is their number; got"
                 f" {num_cells}. Make a space of other length with the `stages` of its factory"
             )
-        if stem not in STEMS:
-            raise ValueError(f"stem {stem!r} does not exist; choose from: {', '.join(STEMS)}")
+        one_of(STEMS, stem=stem)
         at_least(1, most=MOST_CHANNELS, channels=channels)
         candidates = [tuple((op, blocks[op]) for op in ops) for ops in own]
         return _sizes(chain, width * channels / chain.stem, stem, candidates)

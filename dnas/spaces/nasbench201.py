@@ -17,7 +17,7 @@ from dnas.cells.norms import BatchNorm, Norms, final_norms, no_norm, search_norm
 from dnas.cells.ops import check_ops
 from dnas.cells.parts import part_network, residual_parts
 from dnas.cells.residual import ResidualStack
-from dnas.checks import at_least, checked
+from dnas.checks import at_least, checked, one_of
 from dnas.genotype import Genotype
 from dnas.graph import CellSpec
 from dnas.kernels.backend import on_cpu
@@ -171,8 +171,7 @@ def _network(
     """`norms`: train -> Norms. With `search_norms` the network equals the supernet at the one-hot
     mix."""
     at_least(1, num_classes=num_classes)
-    if stem != "cifar":
-        raise ValueError(f"stem {stem!r} does not exist in this space; its only stem is 'cifar'")
+    one_of(("cifar",), stem=stem)
     if auxiliary:
         raise ValueError(
             "the networks of NAS-Bench-201 have no auxiliary head; give auxiliary=False"

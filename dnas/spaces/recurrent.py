@@ -18,7 +18,7 @@ from jax import lax
 from dnas.base import Array, Key, Mix, PyTree, add_up
 from dnas.cells.init import check_dtype, in_dtype
 from dnas.cells.layers import MOST_CHANNELS, MOST_NODES
-from dnas.checks import at_least, checked
+from dnas.checks import at_least, checked, one_of
 from dnas.genotype import Edge, Genotype
 from dnas.graph import CellSpec
 from dnas.kernels.kernel import fence
@@ -104,12 +104,9 @@ def recurrent_space(
       ((2, 3, 10), (2, 3, 4))
     """
     if isinstance(ops, str):
-        raise ValueError(f"ops is a tuple of names, such as ({ops!r},), not one name")
-    if unknown := sorted(set(ops) - set(RECURRENT_OPS)):
-        raise ValueError(
-            f"ops {unknown} are no activations of a recurrent cell; choose from:"
-            f" {', '.join(RECURRENT_OPS)}"
-        )
+        raise ValueError(f"ops is a tuple of names, such as ({ops[:60]!r},), not one name")
+    for op in ops:
+        one_of(RECURRENT_OPS, op=op)
     if not set(ops) - {"none"}:
         raise ValueError(
             f"a space needs an op besides none, got {ops}; choose from: {', '.join(ACTIVATIONS)}"

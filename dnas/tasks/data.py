@@ -53,7 +53,7 @@ def check_data(images, labels, num_classes: int | None = None) -> Data:
       ValueError: unless images are uint8 [N, H, W, C] and labels N whole numbers from 0 (below
         num_classes if given, and 2^31 - 1 else).
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = _array("images", images), _array("labels", labels)
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
             f"images must be a uint8 array [N, H, W, C], got {images.dtype} {list(images.shape)};"
@@ -83,6 +83,13 @@ def check_data(images, labels, num_classes: int | None = None) -> Data:
     return Data(images, labels.astype(np.int32))
 
 
+def _array(name: str, given) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError:  # rows of several lengths
+        raise ValueError(f"{name} are one array, in which all are of one size") from None
+
+
 def check_augmentation(augmentation: Augmentation, images) -> None:
     """Raises ValueError unless the augmentation fits images [N, H, W, C]."""
     check_fields(augmentation)
@@ -100,8 +107,13 @@ def check_augmentation(augmentation: Augmentation, images) -> None:
         raise ValueError(
             f"crop_padding and cutout are numbers of pixels from 0 on, got {augmentation}"
         )
-    # Says what it cannot be given.
-    jax.eval_shape(augmentation.policy, jax.random.key(0), images[:1])
+    try:  # says itself what it cannot be given
+        jax.eval_shape(augmentation.policy, jax.random.key(0), images[:1])
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            "the policy of the augmentation is a function (key, images) -> images; what was given"
+            f" fails on images: {error!s:.200}"
+        ) from error
 
 
 def statistics(images) -> tuple[tuple[float, ...], tuple[float, ...]]:

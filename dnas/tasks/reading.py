@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dnas.checks import checked
+from dnas.checks import checked, one_of
 
 UNKNOWN, END = "<unk>", "<eos>"
 
@@ -63,8 +63,7 @@ def read_text(
       >>> [text.vocabulary[token] for token in text.train]
       ['the', '<unk>', '<unk>', '<unk>', 'the', '<unk>', '<unk>', 'the']
     """
-    if tokens not in TOKENS:
-        raise ValueError(f"tokens {tokens!r} is not known; choose from: {', '.join(TOKENS)}")
+    one_of(TOKENS, tokens=tokens)
     if min_count < 1 or max_tokens < 2:
         raise ValueError(
             f"min_count is at least 1 and max_tokens at least 2, got {min_count} and {max_tokens}"
@@ -143,6 +142,7 @@ def unigram_perplexity(train, test, num_tokens: int, *, smoothing: float = 1.0) 
         )
     counts = collections.Counter(check_tokens(train, num_tokens).tolist())
     predicted = check_tokens(test[1:], num_tokens).tolist()
+    smoothing = float(smoothing)  # a whole number may be too large for an array
     total = counts.total() + smoothing * num_tokens
     if smoothing < 0 or total == 0:
         raise ValueError(

@@ -431,7 +431,7 @@ def test_what_does_not_fit_is_refused():
     space = dnas.SPACES["darts"]
     layers = space.parts(**SIZES)
     table = random_table(layers)
-    with pytest.raises(ValueError, match="live = 'some' does not exist"):
+    with pytest.raises(ValueError, match="live 'some' does not exist"):
         expected_cost(table, layers, metric="latency", live="some")
     with pytest.raises(ValueError, match=r"cell 'reduce' has shape \(0,\), expected \(14, 8\)"):
         expected_cost(table, layers, metric="latency")({"normal": np.zeros((14, 8))})

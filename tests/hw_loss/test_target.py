@@ -198,7 +198,7 @@ def test_what_is_wrong_is_refused():
         forms.log_power(least=2.0, target=1.0)
     with pytest.raises(ValueError, match="share of the target"):
         forms.band(1.0, width=1.0)
-    with pytest.raises(ValueError, match="watch = 'mean' does not exist"):
+    with pytest.raises(ValueError, match="watch 'mean' does not exist"):
         forms.lagrangian(1.0, watch="mean")
     with pytest.raises(ValueError, match="rate of a multiplier is positive"):
         forms.augmented_lagrangian(1.0, rho=0.0)

@@ -140,7 +140,7 @@ def test_two_paths_out_of_one_op_that_is_left_take_it():
 
 
 def test_other_paths_are_refused():
-    with pytest.raises(ValueError, match="'full' or 'two', got 'three'"):
+    with pytest.raises(ValueError, match="paths 'three' does not exist; choose from: full, two"):
         binary_gates(paths="three")
 
 

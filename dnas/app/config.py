@@ -564,7 +564,7 @@ def _of_smaller_images(kind: type[RunConfig], dataset: str, found: Sequence[Laye
     size = named.given_in(dataset).get("image_size")
     if not named.name_of(dataset).startswith("cifar") or not isinstance(size, int):
         return []
-    fields = {field.name: field.default for field in dataclasses.fields(kind)}
+    fields: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(kind)}
     fields |= {name: value for layer in found for name, value in layer.values.items()}
     pixels = {name: round(fields[name] * size / 32) for name in _IN_PIXELS if name in fields}
     return [Layer(f"images of {size}x{size}", pixels)]

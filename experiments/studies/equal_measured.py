@@ -34,7 +34,6 @@ NAME = "mbconv_16"
 SPACE = proxylessnas_space(
     name=NAME, stages=((16, 3, 2), (32, 3, 2), (64, 3, 2)), stem=16, first=8, head=256
 )
-dnas.SPACES.setdefault(NAME, SPACE)
 # The block of MobileNetV2.
 UNIFORM = "k3_e6"
 ARMS = ("searched", "random", "uniform", "most multiply-adds")
@@ -79,6 +78,7 @@ def main(args: list[str]) -> None:
     """Runs what is not there yet, and prints the table."""
     with messages("the same command continues"):
         set_up_process()
+        dnas.SPACES.setdefault(NAME, SPACE)  # so that commands find it by its name
         command = read_words(MeasuredCommand, args)
         if not command.show:
             study(command)

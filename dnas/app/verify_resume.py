@@ -173,15 +173,24 @@ def end_at(
     folder: pathlib.Path,
     number: signal.Signals,
 ) -> tuple[float, Ended]:
-    """Starts a command in a folder of runs and sends it a signal after so many seconds, or after
-    fewer, and anew, where it has ended by itself. Returns the seconds and how it ended."""
+    """Sends a command a signal at a moment at which it runs, see `running_at`. Returns the seconds
+    and how it ended."""
+    seconds, process = running_at(moment, start, folder)
+    return seconds, process.end(number)
+
+
+def running_at(
+    moment: float, start: Callable[[pathlib.Path], Process], folder: pathlib.Path
+) -> tuple[float, Process]:
+    """Starts a command in a folder of runs and waits so many seconds, or fewer, and anew, where it
+    has ended by itself. Returns the seconds, and the process, which runs."""
     process = start(folder)
     while not process.wait(moment):
         process.end()
         shutil.rmtree(folder)
         moment *= 0.8
         process = start(folder)
-    return moment, process.end(number)
+    return moment, process
 
 
 def _reached(folder: pathlib.Path) -> str:

@@ -33,7 +33,7 @@ from typing import NamedTuple
 from dnas.app.ending import messages
 from dnas.app.outcomes import different, results
 from dnas.app.processes import Ended, Process
-from dnas.app.verify_resume import end_at, undisturbed
+from dnas.app.verify_resume import end_at, running_at, undisturbed
 from dnas.app.words import read_words
 from experiments.studies.chaos_runs import (
     NAME,
@@ -332,8 +332,7 @@ def evaluated(stage: Stage, folder: pathlib.Path, draw: random.Random) -> Verdic
 
 def vanished(stage: Stage, folder: pathlib.Path, draw: random.Random) -> Verdict:
     """Deletes or renames the folder of a live run, and starts it again."""
-    process = stage.start(folder)
-    process.wait(draw.uniform(stage.begins, 0.8 * stage.seconds))
+    _, process = running_at(draw.uniform(stage.begins, 0.8 * stage.seconds), stage.start, folder)
     if draw.random() < 0.5:
         shutil.rmtree(folder / NAME, ignore_errors=True)
     elif (folder / NAME).exists():

@@ -289,9 +289,12 @@ def test_a_variant_has_other_ops_and_nodes():
         ),
         (
             lambda: residual_layers(channels=4, num_cells=3, image_size=32, stem="imagenet"),
-            "its only stem is 'cifar'",
+            "stem 'imagenet' does not exist; choose from: cifar",
         ),
-        (lambda: SPACE.network(GENOTYPES["random_0"], stem="imagenet"), "its only stem is 'cifar'"),
+        (
+            lambda: SPACE.network(GENOTYPES["random_0"], stem="imagenet"),
+            "stem 'imagenet' does not exist; choose from: cifar",
+        ),
         (lambda: SPACE.network(GENOTYPES["random_0"], auxiliary=True), "no auxiliary head"),
         (lambda: SPACE.network(dnas.PUBLISHED["DARTS_V1"]), "belongs to the space 'darts'"),
         (lambda: SPACE.supernet(partial_channels=3), "multiple of partial_channels"),

@@ -180,6 +180,9 @@ def _changed(
     return method._replace(**changes)
 
 
+_OF_ALL_RUNS = RunConfig.__dataclass_fields__
+
+
 def _within_limits(
     config: MethodConfig,
     limits: Sequence[hardware.Limit],
@@ -191,13 +194,8 @@ def _within_limits(
     Raises:
       ValueError: for settings of searches by gradients.
     """
-    of_none = {field.name: field.default for field in dataclasses.fields(PartsConfig)}
-    of_runs = {field.name for field in dataclasses.fields(RunConfig)}
-    if given := [
-        name
-        for name, default in of_none.items()
-        if name not in of_runs and getattr(config, name) != default
-    ]:
+    own = [part for part in dataclasses.fields(PartsConfig) if part.name not in _OF_ALL_RUNS]
+    if given := [part.name for part in own if getattr(config, part.name) != part.default]:
         raise ValueError(
             f"the method {shown(config.method)} trains architectures one by one, without gradients"
             f" of arch, and has no {', '.join(given)}; leave that out, or choose another METHOD"

@@ -18,20 +18,21 @@ def results(folder: pathlib.Path) -> dict[str, Any]:
     times, and {array: type and bytes} of the last checkpoint of every phase."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if TRASH in path.parts:
-            continue
-        if path.name in ("summary.json", "genotype.json", "study.json", "pareto.json"):
-            found[name] = _without_own(json.loads(path.read_text()))
-        elif path.name == "metrics.jsonl":
-            lines = path.read_text().splitlines()
-            found[name] = [_row(line) for line in lines]
-        elif path.name == "checkpoints":
-            for phase in sorted(path.iterdir()):
-                found[f"{name}/{phase.name}"] = _last_state(phase)
-        elif path.name == "table.csv":
-            found[name] = sorted(rows_of_table(path))
+        if TRASH not in path.parts:
+            found |= _results_in(path, str(path.relative_to(folder)))
     return found
+
+
+def _results_in(path: pathlib.Path, name: str) -> dict[str, Any]:
+    if path.name in ("summary.json", "genotype.json", "study.json", "pareto.json"):
+        return {name: _without_own(json.loads(path.read_text()))}
+    if path.name == "metrics.jsonl":
+        return {name: [_row(line) for line in path.read_text().splitlines()]}
+    if path.name == "checkpoints":
+        return {f"{name}/{phase.name}": _last_state(phase) for phase in sorted(path.iterdir())}
+    if path.name == "table.csv":
+        return {name: sorted(rows_of_table(path))}
+    return {}
 
 
 def different(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

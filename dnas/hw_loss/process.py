@@ -49,13 +49,12 @@ def predict_cells(
     importance.
 
     A cost, or its logarithm, is a weighted sum of what is counted of a cell (`fit_robustly`) and a
-    Gaussian process
-    (http://gaussianprocess.org/gpml, section 2.2) with covariance exp(-distance / length), where
-    the distance is one of those numbers; noise grows with the cost. Cells that are one network may
-    be measured once for all, and which of them was built is not known, so that each has the mean of
-    their numbers: their distance is zero. The rule by which a runtime folds zeros, which says what
-    is one network, is the one of least error on what is left out, and so are length, noise, and
-    whether it is the cost or its logarithm.
+    Gaussian process (http://gaussianprocess.org/gpml, section 2.2) with covariance exp(-distance /
+    length), where the distance is one of those numbers; noise grows with the cost. Cells that are
+    one network may be measured once for all, and which of them was built is not known, so that each
+    has the mean of their numbers: their distance is zero. The rule by which a runtime folds zeros,
+    which says what is one network, is the one of least error on what is left out, and so are
+    length, noise, and whether it is the cost or its logarithm.
 
     Args:
       places: [N] of the measured cells, among `all_cells`; costs: [N].

@@ -48,11 +48,10 @@ def trained_neighbours(
     scratch.
 
     What is shared between architectures is not the weights but the program, the first weights and
-    the batches. The networks have all of their cells and few channels (`channels`, `num_cells`):
-    how hard a deep network is to train, which is what skips are for, is seen within a hundred steps
-    of it, and not at all in a supernet of a cell a stage. Local search in tables is that of the
-    paper that is linked; its end by short trainings and its start are dnas's own, see
-    docs/evidence.md.
+    the batches. The networks have all of their cells and few channels (`channels`, `num_cells`),
+    since a shallow network hides what is hard to train in a deep one, which is what skips are for.
+    Local search is that of the paper that is linked, which looks into tables; its start, and its
+    values by short trainings, are dnas's own. What has been measured of it is in docs/evidence.md.
 
     Within limits on costs it begins at the network with most multiply-adds of those that meet
     them, and a neighbour that does not is brought there by the one exchange more that leaves most
@@ -63,8 +62,8 @@ def trained_neighbours(
       trial_steps: of a training; the mean loss of its second half counts.
       repeats: trainings of the first network with other seeds. Twice the deviation of their losses
         is what a move has to gain, and of all networks so near to the best the one with most
-        multiply-adds is taken: short trainings flatter what is shallow, and size is what is good
-        where they do not tell networks apart.
+        multiply-adds is taken: a short training may flatter what is shallow, and where it does not
+        tell networks apart, size is the better guess.
 
     Example:
       >>> import dnas

@@ -20,13 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import dnas
-from dnas.app.ending import messages
 from dnas.app.fit import SPEC, live_macs, predict, read_measurements
-from dnas.app.words import read_words
 from dnas.hw_loss import CostModel, fit_cost
-from dnas.running.runtime import set_up_process
 from dnas.searchers import Evaluation
-from dnas.statistics import compare, reported
+from dnas.statistics import compare, expected_best_of, reported
 from dnas.tabular import Benchmark
 from experiments.studies.nasbench201 import (
     SPACE,
@@ -34,6 +31,7 @@ from experiments.studies.nasbench201 import (
     add,
     benchmark_of,
     rows,
+    run_study,
     task_of,
 )
 
@@ -42,16 +40,13 @@ COLUMNS = ("size", "target", "seed", "genotype", "latency", "accuracy", "trials"
 
 @dataclasses.dataclass(frozen=True)
 class LatencyCommand(StudyCommand):
-    """Searches for each target with several seeds, and prints what is found beside what needs no
-    search."""
+    """Searches for each target with several seeds, of the cells that are measured, weights, batches
+    and the order of neighbours, and prints what is found beside what needs no search."""
 
     latency: str = "pi5_litert_latency_ms"
     """Column of the benchmark."""
     shares: str = "0.2,0.3,0.4,0.5,0.7,0.8"
     """Targets, with commas between: latencies that these shares of all cells are within."""
-    seeds: int = 4
-    """How many, from 0 on: of the cells that are measured, weights, batches and the order of
-    neighbours."""
     measured: int = 500
     """Cells to which the cost model is fitted."""
     cells: int = 15
@@ -62,13 +57,6 @@ class LatencyCommand(StudyCommand):
     """Of a training."""
     out: pathlib.Path = pathlib.Path("docs/evidence/equal_latency.csv")
     """Results, to which those that are new are added."""
-
-
-def main(args: list[str]) -> None:
-    """Runs what the CSV does not have yet, and prints the table."""
-    with messages("the same command continues"):
-        set_up_process()
-        print(study(read_words(LatencyCommand, args)))
 
 
 class Predicted(NamedTuple):
@@ -89,7 +77,8 @@ def study(command: LatencyCommand) -> str:
     """Returns the table of all targets."""
     benchmark = benchmark_of(command)
     size = f"{command.image_size}x{command.image_size} C={command.channels} {command.cells} cells"
-    size += f" {command.trials}x{command.steps} steps {command.latency} {command.metric}"
+    size += f" {command.trials}x{command.steps} steps, {command.measured} measured,"
+    size += f" {command.latency} {command.metric}"  # all that a row depends on
     known = {(row["target"], row["seed"]) for row in rows(command.out, size)}
     mixes, latencies = read_measurements(command.benchmark, command.latency)
     macs, targets = live_macs(mixes), targets_of(command, latencies)
@@ -170,15 +159,15 @@ def table(
     for target in targets_of(command, latencies):
         own = [row for row in searches if row["target"] == target]
         within = np.flatnonzero(latencies <= float(target))
-        values = np.sort(accuracies[within])
+        values = accuracies[within]
         tied = accuracies[within[macs[within] >= macs[within].max() * (1 - 1e-6)]]
         largest, span = float(tied.mean()), f"{tied.min():.2f} to {tied.max():.2f}"
         counted = f"{largest:.2f}" + (f" ({span}, {len(tied)} tie)" if len(tied) > 1 else "")
         lines.append(
             f"| {float(target):.3f} | {len(within):,} | {values.mean():.2f} +- {values.std():.1f} |"
-            f" {_best_of(values, 10):.2f} | {counted} |"
+            f" {expected_best_of(values, 10):.2f} | {counted} |"
             + (_found(own, largest) if own else " | | | |")
-            + f" {values[-1]:.2f} |"
+            + f" {values.max():.2f} |"
         )
     return "\n".join(lines)
 
@@ -193,11 +182,5 @@ def _found(searches: Sequence[dict[str, str]], largest: float) -> str:
     )
 
 
-def _best_of(values: np.ndarray, draws: int) -> float:
-    """The expected largest of so many draws with replacement from sorted values."""
-    below = np.arange(len(values) + 1) / len(values)
-    return float(np.diff(below**draws) @ values)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_study(LatencyCommand, study, sys.argv[1:])

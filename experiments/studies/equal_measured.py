@@ -4,8 +4,8 @@ all trained alike from scratch.
 
 Command: python -m experiments.studies.equal_measured --data-dir=FOLDER. What is done is kept, in a
 folder of runs and in a CSV, and is not done again; the table is printed at the end. --show=1 prints
-it and runs nothing. Latencies are measured last, all networks in turn: leave the machine alone
-then.
+it and runs nothing. Latencies are measured last, all networks of one width in turn: leave the
+machine alone then.
 """
 
 import csv
@@ -147,12 +147,21 @@ def _measured(
 
 
 def _widest(command: MeasuredCommand, target: float, reference: float) -> int:
-    """Returns the most channels with which the uniform network meets the target."""
-    low, high = 1, 4 * SPACE.final_channels
+    """Returns the most channels with which the uniform network meets the target.
+
+    Raises:
+      ValueError: if it meets it with none.
+    """
+    low, high = 0, 4 * SPACE.final_channels
     while high - low > 1:
         middle = (low + high) // 2
         (latency,) = _measured([(uniform(UNIFORM), middle)], command, reference)
         low, high = (middle, high) if latency <= target else (low, middle)
+    if not low:
+        raise ValueError(
+            f"no width of a network of {UNIFORM} everywhere has a latency of {target} ms or less:"
+            " give larger --targets"
+        )
     return low
 
 

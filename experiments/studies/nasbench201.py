@@ -3,12 +3,16 @@
 import csv
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import dnas
 from dnas import tasks
 from dnas.app.datasets import load
 from dnas.app.durable import append_line, make_folder
+from dnas.app.ending import messages
+from dnas.app.words import read_words
+from dnas.running.runtime import set_up_process
 from dnas.tabular import Benchmark, load_benchmark
 from dnas.tasks.data import Augmentation, statistics
 
@@ -29,8 +33,20 @@ class StudyCommand:
     """Side of the images."""
     channels: int = 8
     """Of networks and supernets."""
+    seeds: int = 4
+    """How many, from 0 on."""
     show: bool = False
     """Print the table of what is there, and run nothing."""
+
+
+Command = TypeVar("Command", bound=StudyCommand)
+
+
+def run_study(kind: type[Command], study: Callable[[Command], str], args: list[str]) -> None:
+    """Runs what the file of a study does not have yet, and prints its table."""
+    with messages("the same command continues"):
+        set_up_process()
+        print(study(read_words(kind, args)))
 
 
 def benchmark_of(command: StudyCommand) -> Benchmark:
@@ -41,7 +57,9 @@ def benchmark_of(command: StudyCommand) -> Benchmark:
 def task_of(command: StudyCommand) -> dnas.Task:
     """Returns the task of telling apart all images of CIFAR-10 at this size."""
     data = load(f"cifar10:image_size={command.image_size}", command.data_dir)
-    augmentation = Augmentation(*statistics(data.train_images), 2, True)
+    # Crops are those of 4 pixels of 32.
+    padding = command.image_size // 8
+    augmentation = Augmentation(*statistics(data.train_images), padding, True)
     return tasks.images(data.train_images, data.train_labels, augmentation=augmentation)
 
 

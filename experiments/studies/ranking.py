@@ -15,10 +15,7 @@ import jax
 import numpy as np
 
 import dnas
-from dnas.app.ending import messages
-from dnas.app.words import read_words
 from dnas.rules import chain, rank_correlation
-from dnas.running.runtime import set_up_process
 from dnas.statistics import sample
 from experiments.studies.nasbench201 import (
     SPACE,
@@ -26,6 +23,7 @@ from experiments.studies.nasbench201 import (
     add,
     benchmark_of,
     rows,
+    run_study,
     task_of,
 )
 
@@ -39,8 +37,6 @@ class RankingCommand(StudyCommand):
 
     methods: str = "darts1,gdas,drnas,random_ws"
     """Names, with commas between."""
-    seeds: int = 4
-    """How many, from 0 on."""
     networks: int = 50
     """Cells that are ranked: drawn uniformly, the same in all searches."""
     cells: int = 3
@@ -51,13 +47,6 @@ class RankingCommand(StudyCommand):
     """Of 64 images each, that arch learns from, on which cells are ranked."""
     out: pathlib.Path = pathlib.Path("docs/evidence/ranking.csv")
     """Results, to which those that are new are added."""
-
-
-def main(args: list[str]) -> None:
-    """Runs what the CSV does not have yet, and prints the table."""
-    with messages("the same command continues"):
-        set_up_process()
-        print(study(read_words(RankingCommand, args)))
 
 
 def study(command: RankingCommand) -> str:
@@ -123,4 +112,4 @@ def table(searches: Sequence[dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_study(RankingCommand, study, sys.argv[1:])
